@@ -1,0 +1,91 @@
+"""Variants (model x engine x architecture x memory size) and every name derived from them. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Model = Literal["resnet50", "inceptionv3", "mobilenet"]
+Engine = Literal["tensorflow"]
+Architecture = Literal["x86_64", "arm64"]
+
+MODELS: Final[tuple[str, ...]] = get_args(Model)
+ENGINES: Final[tuple[str, ...]] = get_args(Engine)
+ARCHITECTURES: Final[tuple[str, ...]] = get_args(Architecture)
+
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+MIN_MEMORY_MB: Final = 128
+MAX_MEMORY_MB: Final = 10_240
+MEMORY_MB_PER_VCPU: Final = 1_769
+
+DISPLAY_NAMES: Final[dict[str, str]] = {
+    "resnet50": "ResNet50",
+    "inceptionv3": "InceptionV3",
+    "mobilenet": "MobileNet",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Variant:
+    """One function to measure."""
+
+    model: str
+    engine: str
+    architecture: str
+    memory_mb: int
+
+    @property
+    def key(self) -> str:
+        """Name in records, tables and file names, for example `resnet50-tensorflow-x86_64-1024`."""
+        return f"{self.model}-{self.engine}-{self.architecture}-{self.memory_mb}"
+
+    @property
+    def display_name(self) -> str:
+        """Name for people, for example `ResNet50 1024 MB`."""
+        return f"{DISPLAY_NAMES.get(self.model, self.model)} {self.memory_mb} MB"
+
+    @property
+    def route(self) -> str:
+        """Path below the gateway's stage, for example `/resnet50/1024`."""
+        return f"/{self.model}/{self.memory_mb}"
+
+    @property
+    def vcpu_share(self) -> float:
+        """CPU owed during the invoke phase, in vCPU: memory / 1769 MB."""
+        return self.memory_mb / MEMORY_MB_PER_VCPU
+
+
+@dataclass(frozen=True)
+class Names:
+    """Physical names of what is deployed; `prefix` keeps several deployments apart."""
+
+    prefix: str
+
+    def function(self, variant: Variant) -> str:
+        return f"{self.prefix}-{variant.model}-{variant.engine}-{variant.memory_mb}"
+
+    def log_group(self, variant: Variant) -> str:
+        return f"/aws/lambda/{self.function(variant)}"
+
+    def schedule(self, variant: Variant) -> str:
+        return f"{self.function(variant)}-cold"
+
+    @property
+    def schedule_group(self) -> str:
+        return f"{self.prefix}-cold"
+
+    @property
+    def api(self) -> str:
+        return f"{self.prefix}-api"
+
+    @property
+    def dashboard(self) -> str:
+        return f"{self.prefix}"
+
+    def stack(self, role: str) -> str:
+        """Name of the stack with this role: Functions, Endpoints, Schedules or Monitoring."""
+        words = self.prefix.replace("_", "-").split("-")
+        return "".join(word.capitalize() for word in words) + role
+
+
+STACK_ROLES: Final = ("Functions", "Endpoints", "Schedules", "Monitoring")
