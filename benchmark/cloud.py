@@ -1,4 +1,7 @@
-"""The seam to AWS: clients, where the run talks to, what is deployed. AWS_ENDPOINT_URL alone decides whether that is AWS or a lab."""
+"""The seam to AWS: clients, where a run talks to, what is deployed.
+
+AWS_ENDPOINT_URL alone decides whether that is AWS or a lab.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,10 @@ class Deployment:
 
 
 def gateway_url(api_id: str, stage_name: str, region: str, endpoint: str | None) -> str:
-    """Base URL of a deployed stage; a lab serves it below its own address, as names under localhost do not resolve everywhere."""
+    """Base URL of a deployed stage.
+
+    A lab serves it below its own address, as names under localhost do not resolve everywhere.
+    """
     if endpoint is None:
         return f"https://{api_id}.execute-api.{region}.amazonaws.com/{stage_name}"
     return f"{endpoint.rstrip('/')}/_aws/execute-api/{api_id}/{stage_name}"

@@ -86,7 +86,8 @@ class ColdTable(_Table):
     def _at_least_one_sample(self) -> Self:
         if self.duration_minutes < self.interval_minutes:
             raise ValueError(
-                f"duration_minutes ({self.duration_minutes}) must be at least interval_minutes ({self.interval_minutes})"
+                f"duration_minutes ({self.duration_minutes}) must be at least "
+                f"interval_minutes ({self.interval_minutes})"
             )
         return self
 
@@ -179,8 +180,8 @@ def read_configuration(path: Path | None = None, *, profile: str | None = None) 
     """Read `benchmark.toml` and apply a profile.
 
     `path` and `profile` default to the environment variables BENCHMARK_TOML and BENCHMARK_PROFILE, then to the
-    file at the repository's top and no profile. Raises ConfigurationError that names the key, the value found and the values
-    allowed.
+    file at the repository's top and no profile. Raises ConfigurationError that names the key, the value found and
+    the values allowed.
     """
     path = path or Path(os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
     profile = os.environ.get(PROFILE_VARIABLE, "") if profile is None else profile
@@ -206,7 +207,8 @@ def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmar
     if profile:
         if profile not in profiles:
             raise ConfigurationError(
-                f"{origin}: profile {profile!r} is not there; allowed: {', '.join(sorted(profiles)) or 'none is declared'}",
+                f"{origin}: profile {profile!r} is not there; "
+                f"allowed: {', '.join(sorted(profiles)) or 'none is declared'}",
                 hint="Choose one of them, or add a table [profile.NAME].",
             )
         tables = _merge(tables, profiles[profile])

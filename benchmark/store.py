@@ -45,7 +45,7 @@ class RunDirectory:
 
     @property
     def client_directory(self) -> Path:
-        """JSON Lines of client records, one file a writer: `cold.jsonl`, `warm.jsonl`, `load.jsonl`, `load-<worker>.jsonl`."""
+        """JSON Lines of client records, one file a writer: `cold.jsonl`, `warm.jsonl`, `load-<worker>.jsonl`."""
         return self.root / "client"
 
     @property
@@ -188,7 +188,8 @@ def read_client_records(path: Path) -> Iterator[ClientRecord]:
                 yield ClientRecord.model_validate_json(line)
             except ValidationError as error:
                 raise RecordError(
-                    f"{path}:{number} is not a client record of schema version 1: {json.dumps(line[:80].decode(errors='replace'))}",
+                    f"{path}:{number} is not a client record of schema version 1: "
+                    f"{json.dumps(line[:80].decode(errors='replace'))}",
                     hint=str(error.errors()[0]["msg"]),
                 ) from None
 

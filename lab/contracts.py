@@ -41,7 +41,7 @@ class FunctionCatalogue(Protocol):
     """The control plane's view of functions (moto's lambda backend)."""
 
     def get(self, name_or_arn: str) -> FunctionConfiguration | None:
-        """The function of this name, partial or full ARN (without qualifier), or None. Cheap: called for every invoke."""
+        """The function of this name or ARN (without qualifier), or None. Cheap: called for every invoke."""
         ...
 
     def account_concurrency(self) -> int: ...
