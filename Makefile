@@ -1,0 +1,57 @@
+# Lambda Inference Lab: the commands a person needs. `make help` lists them.
+# Set-up happens by itself; it needs python3 (3.11 or newer) and, once, the network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+# node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
+export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
+# Bytecode matters here: without it every cold start would compile TensorFlow's Python files anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lab clean
+
+help:  ## list these commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready node_modules/.ready  ## install everything that runs the project (demo, lab, deploy, collect)
+
+demo: setup  ## run the whole job on this machine: deploy to the lab, measure, collect, report (about 10 minutes)
+	@$(BIN)/python -m demo
+
+test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+
+bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes perf/RESULTS.md
+	@$(BIN)/python -m perf $(BENCHES)
+
+lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
+	@$(BIN)/python -m lab serve
+
+clean:  ## remove what set-up and runs left behind, results included
+	rm -rf $(VENV) node_modules results .lab cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: requirements.txt $(VENV)/bin/python
+	@echo "Installing the Python packages (about 1.5 GB of TensorFlow; two to five minutes, once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+node_modules/.ready: package-lock.json package.json $(VENV)/.ready
+	@echo "Installing the CDK command line" >&2
+	@npm ci --no-fund --no-audit --loglevel=error
+	@touch $@
