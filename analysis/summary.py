@@ -1,0 +1,419 @@
+"""The typed summary of a run: what `summary.json` holds and what the report renders. No I/O.
+
+Every figure that can be missing is None and carries a sentence in `reason`. Times are in milliseconds, money in US
+dollars, unless a name says otherwise.
+
+Schema history
+--------------
+1  first version
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from benchmark.records import Experiment, LimitsInForce, Source, StartType
+
+SUMMARY_SCHEMA_VERSION: Final = 1
+
+# What is estimated of each cell, in the order of the tables: column of the invocations -> (label, unit).
+# `total_ms` is the one derived column: init_ms + duration_ms, what the platform spent on a call from its start on.
+METRICS: Final[dict[str, tuple[str, str]]] = {
+    "client_latency_ms": ("API latency", "ms"),
+    "latency_from_intended_ms": ("Latency from intended send time", "ms"),
+    "total_ms": ("Init and duration", "ms"),
+    "duration_ms": ("Duration", "ms"),
+    "billed_ms": ("Billed duration", "ms"),
+    "init_ms": ("Init duration", "ms"),
+    "handler_ms": ("Time in the handler", "ms"),
+    "inference_ms": ("Inference", "ms"),
+    "decode_ms": ("Image decoding", "ms"),
+    "import_ms": ("Import of the engine", "ms"),
+    "load_ms": ("Loading of the model", "ms"),
+    "first_inference_ms": ("First inference", "ms"),
+    "max_memory_used_mb": ("Memory used", "MB"),
+    "major_page_faults": ("Major page faults", "count"),
+}
+
+Verdict = Literal["supported", "refuted", "undetermined"]
+ConstraintVerdict = Literal["meets", "fails", "undetermined"]
+Strategy = Literal["on_demand", "provisioned_concurrency", "warm_pings"]
+ExclusionRule = Literal[
+    "failed",  # outcome other than ok: counted as an outcome, has no latency to estimate
+    "warmup",  # labelled warm-up calls of the warm experiment
+    "host_contended",  # the lab's host owed more CPU than it had
+    "first_after_deploy",  # first start of a new image: fetches it from nowhere near
+    "burst",  # sent together with others: a question of its own, answered in the breakdown
+    "start_unknown",  # nothing says whether the environment was new
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Model):
+    """One number with its interval; `value` None, or `low` and `high` None, where n does not carry it."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+    n: int
+    reason: str = ""
+
+
+class Distribution(_Model):
+    """Percentiles of one metric in one cell, nothing trimmed."""
+
+    metric: str  # a key of METRICS
+    unit: str
+    n: int
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    p50: Estimate
+    p90: Estimate
+    p95: Estimate
+    p99: Estimate
+
+
+class Cell(_Model):
+    """One variant in one experiment with one start type.
+
+    In `Summary.cells` protocol, connection and group size are ""/None: all of them that count together. In
+    `Summary.breakdown` they are set.
+    """
+
+    variant: str
+    model: str
+    engine: str
+    architecture: str
+    memory_mb: int
+    experiment: Experiment
+    start_type: StartType
+    protocol: str = ""
+    connection: str = ""
+    burst_size: int | None = None
+    n: int  # samples in the distributions
+    outcomes: dict[str, int]  # of every invocation of the cell, excluded ones too
+    excluded: dict[str, int]  # by ExclusionRule; each invocation counts once, under the first rule that holds
+    host_contended: int = 0  # contended samples that are in the distributions
+    weights: tuple[str, ...] = ()
+    metrics: dict[str, Distribution]
+
+
+class ColdRatio(_Model):
+    """Share of cold starts among what an experiment sent, and by what evidence they were told."""
+
+    variant: str
+    experiment: Experiment
+    protocol: str
+    n: int
+    cold: int
+    warm: int
+    unknown: int
+    ratio: Estimate  # exact Clopper-Pearson interval
+    evidence: dict[str, int]
+
+
+class Coverage(_Model):
+    """Invocations found in the logs of those that were sent and reached the function."""
+
+    variant: str
+    experiment: Experiment | Literal["all"]
+    sent: int
+    expected: int  # sent, less what cannot have a log line: dropped, throttled, refused connections
+    found: int
+    share: float | None
+    missing: int
+    logs_only: int = 0  # invocations in the logs that no client record asked for
+    reason: str = ""
+
+
+class Difference(_Model):
+    """Difference of two medians (a - b) with a bootstrap interval, and Cliff's delta as the effect's size."""
+
+    a: str
+    b: str
+    variant: str
+    metric: str
+    median_a: float | None
+    median_b: float | None
+    difference: Estimate
+    ratio: Estimate
+    cliffs_delta: float | None  # -1: every a below every b; 1: every a above every b
+    n_a: int
+    n_b: int
+
+
+class CostPerMillion(_Model):
+    """USD per million predictions of one variant and start type; the parts add up to `usd.value`."""
+
+    variant: str
+    start_type: Literal["cold", "warm"]
+    usd: Estimate  # interval of the mean billed time by bootstrap
+    parts: dict[str, float]  # compute, init (its share of billed time), requests, gateway, logs
+    billed_ms_mean: float | None
+    gb_seconds: float | None  # per million predictions
+    without_gateway_usd: float | None
+
+
+class MonthlyCost(_Model):
+    """USD a month for the stated traffic, by one way of keeping environments warm."""
+
+    variant: str
+    strategy: Strategy
+    usd: float | None
+    parts: dict[str, float]  # compute, requests, gateway, logs, storage, provisioned, pings
+    requests: float
+    expected_cold_share: float | None
+    environments: float | None  # mean concurrency, provisioned environments or pinged environments
+    reason: str = ""
+
+
+class BreakEven(_Model):
+    """Requests a month from which the second strategy costs less than the first; None and why where there is none."""
+
+    variant: str
+    cheaper_below: Strategy
+    cheaper_above: Strategy
+    requests_per_month: float | None
+    reason: str = ""
+
+
+class Constraint(_Model):
+    """One demand of [goal] held against one variant."""
+
+    variant: str
+    name: Literal["p99_ms", "top1_accuracy", "cold_share", "runs"]
+    limit: float
+    found: Estimate
+    verdict: ConstraintVerdict
+    short_by: float | None = None  # by how much it fails, in the unit of `limit`
+    text: str
+
+
+class ParetoPoint(_Model):
+    """A variant in the plane of cost, latency and accuracy."""
+
+    variant: str
+    usd_per_million: float
+    latency_ms: float  # median of warm client latency; duration where no client recorded
+    top1_accuracy: float | None
+    on_front: bool
+    dominated_by: str | None = None
+
+
+class Knee(_Model):
+    """The memory size from which more memory hardly helps, for one model's warm curve."""
+
+    model: str
+    engine: str
+    architecture: str
+    metric: str
+    memory_mb: int | None
+    curve: dict[int, float]  # memory size -> median
+    reason: str
+
+
+class Recommendation(_Model):
+    """The answer of the first screen."""
+
+    variant: str | None
+    strategy: Strategy | None
+    monthly_usd: float | None
+    headline: str  # one sentence
+    why: tuple[str, ...]
+    how_sure: str
+    measured_where: str
+    probability_best: dict[str, float]  # by bootstrap; feasible variants alone
+    tied: tuple[str, ...]  # variants the data cannot tell from the winner
+    constraints: tuple[Constraint, ...]
+    goal: dict[str, float]
+
+
+class ClaimNumber(_Model):
+    label: str
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Claim(_Model):
+    """A claim of the paper with its rule and verdict."""
+
+    id: str
+    statement: str
+    rule: str
+    verdict: Verdict
+    numbers: tuple[ClaimNumber, ...]
+    n: int
+    why: str
+
+
+class Table1Row(_Model):
+    """A model as deployed, beside what the paper says of it."""
+
+    model: str
+    display_name: str
+    size_mb: float | None
+    parameters: int | None
+    multiply_adds: int | None
+    top1_accuracy: float | None  # quoted: of the published weights
+    top5_accuracy: float | None
+    accuracy_source: str
+    weights: tuple[str, ...]  # that were measured; accuracies are those of imagenet weights
+    paper_size_mb: float | None
+    paper_top1_accuracy: float | None
+    paper_top5_accuracy: float | None
+    paper_multiply_adds: float | None
+    reason: str = ""
+
+
+class LoadSecond(_Model):
+    """One second of one variant's load test, by intended send time; `answered` by the time of the answer."""
+
+    variant: str
+    second: int
+    offered: int
+    sent: int
+    answered: int
+    ok: int
+    dropped: int
+    late: int
+    throttled: int
+    failed: int
+    cold: int
+
+
+class LoadTotals(_Model):
+    """A variant's load test as a whole."""
+
+    variant: str
+    protocol: str
+    duration_s: float
+    offered: int
+    sent: int
+    answered: int
+    ok: int
+    dropped: int
+    late: int
+    offered_rps: float
+    achieved_rps: float
+    send_lag_p99_ms: Estimate
+
+
+class MetricCheck(_Model):
+    """A CloudWatch statistic beside our own from the logs."""
+
+    variant: str
+    metric: str
+    statistic: str
+    cloudwatch: float | None
+    own: float | None
+    difference_percent: float | None
+    agrees: bool | None
+    reason: str = ""
+
+
+class DataWarning(_Model):
+    """Something that a reader of the figures has to know, with what to do about it."""
+
+    code: str  # stable, for machines: incomplete_logs, host_contended, random_weights, ...
+    severity: Literal["info", "warning", "serious"]
+    message: str
+    advice: str
+    variants: tuple[str, ...] = ()
+    count: int | None = None
+
+
+class Origin(_Model):
+    """Where the run was measured. Lab and cloud are never in one summary."""
+
+    source: Source
+    badge: str  # "Measured on AWS Lambda, eu-central-1" or "Measured in the lab on HOST: not a cloud figure"
+    region: str
+    account_id: str
+    host: str
+    host_cpus: float | None
+    limits: LimitsInForce
+    time_scale: float
+    not_modelled: tuple[str, ...]
+
+
+class Method(_Model):
+    """A paragraph of the report's methods section."""
+
+    title: str
+    text: str
+
+
+class PriceNote(_Model):
+    """Which price list the costs rest on."""
+
+    as_of: str
+    region: str
+    currency: str = "USD"
+    source: str
+    overrides: dict[str, float]
+    values: dict[str, float]
+
+
+class Summary(_Model):
+    """Everything the report shows, less the rows themselves."""
+
+    schema_version: Literal[1] = SUMMARY_SCHEMA_VERSION
+    run_id: str
+    title: str
+    started_at: float
+    finished_at: float | None
+    stopped_because: str
+    commit: str
+    profile: str
+    seed: int
+    versions: dict[str, str]
+    configuration: dict[str, Any]
+    experiments: tuple[Experiment, ...]
+    origin: Origin
+    prices: PriceNote
+    variants: tuple[str, ...]  # keys, in the order of the matrix
+    invocations: int
+    outcomes: dict[str, int]
+    excluded: dict[str, int]
+    cells: tuple[Cell, ...]
+    breakdown: tuple[Cell, ...] = ()
+    cold_ratios: tuple[ColdRatio, ...]
+    coverage: tuple[Coverage, ...]
+    differences: tuple[Difference, ...]
+    costs: tuple[CostPerMillion, ...]
+    monthly: tuple[MonthlyCost, ...]
+    break_even: tuple[BreakEven, ...]
+    traffic: dict[str, Any]
+    recommendation: Recommendation
+    pareto: tuple[ParetoPoint, ...]
+    knees: tuple[Knee, ...]
+    claims: tuple[Claim, ...]
+    table1: tuple[Table1Row, ...]
+    load_seconds: tuple[LoadSecond, ...]
+    load_totals: tuple[LoadTotals, ...]
+    metric_checks: tuple[MetricCheck, ...]
+    warnings: tuple[DataWarning, ...] = Field(default_factory=tuple)
+    methods: tuple[Method, ...]
+
+    def cell(self, variant: str, experiment: str, start_type: str) -> Cell | None:
+        """The cell of these coordinates in `cells`, or None where nothing was measured."""
+        for cell in self.cells:
+            if (cell.variant, cell.experiment, cell.start_type) == (variant, experiment, start_type):
+                return cell
+        return None
+
+    def cost(self, variant: str, start_type: str) -> CostPerMillion | None:
+        for cost in self.costs:
+            if (cost.variant, cost.start_type) == (variant, start_type):
+                return cost
+        return None
