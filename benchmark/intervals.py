@@ -1,0 +1,100 @@
+"""Exact, distribution-free confidence intervals of quantiles by order statistics. No I/O.
+
+Of n independent samples the number B at or below the true p-quantile is binomial(n, p), whatever the distribution.
+So the r-th and s-th smallest samples enclose the quantile with probability at least P(r <= B <= s - 1).
+Source: H. A. David and H. N. Nagaraja, Order Statistics, 3rd edition, section 7.1; G. J. Hahn and W. Q. Meeker,
+Statistical Intervals, section 5.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from scipy.special import bdtr, bdtrc
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval that holds the true quantile with at least the confidence asked for."""
+
+    lower: float
+    upper: float
+
+    @property
+    def half_width(self) -> float:
+        return (self.upper - self.lower) / 2
+
+
+@lru_cache(maxsize=65_536)
+def interval_ranks(n: int, quantile: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
+    """Ranks (counted from 1) of the two order statistics that enclose a quantile, or None where n is too small.
+
+    Each tail is missed with probability at most (1 - confidence) / 2: the lower rank is the largest r with
+    P(B <= r - 1) within that, the upper the smallest s with P(B >= s) within that.
+    """
+    _check(quantile, confidence)
+    tail = (1 - confidence) / 2
+    if n < smallest_n(quantile, confidence):
+        return None
+    lower = _last(lambda rank: float(bdtr(rank - 1, n, quantile)) <= tail, 1, n)
+    upper = n + 1 - _last(lambda back: float(bdtrc(n - back, n, quantile)) <= tail, 1, n)
+    return lower, upper
+
+
+@lru_cache(maxsize=1024)
+def smallest_n(quantile: float, confidence: float = CONFIDENCE) -> int:
+    """The fewest samples that can enclose a quantile: both extremes must lie beyond it often enough.
+
+    The smallest sample lies above the quantile with probability (1 - p)^n, the largest below it with p^n.
+    """
+    _check(quantile, confidence)
+    tail = (1 - confidence) / 2
+    n = max(1, math.ceil(math.log(tail) / math.log(max(quantile, 1 - quantile))))
+    while float(bdtr(0, n, quantile)) > tail or float(bdtrc(n - 1, n, quantile)) > tail:
+        n += 1  # the logarithm was rounded to the wrong side
+    return n
+
+
+def quantile_interval(
+    ordered: Sequence[float], quantile: float, confidence: float = CONFIDENCE
+) -> tuple[Interval | None, str]:
+    """Interval of a quantile from samples in ascending order; None and "needs n >= N" where they are too few."""
+    ranks = interval_ranks(len(ordered), quantile, confidence)
+    if ranks is None:
+        return None, f"needs n >= {smallest_n(quantile, confidence)}"
+    return Interval(lower=float(ordered[ranks[0] - 1]), upper=float(ordered[ranks[1] - 1])), ""
+
+
+def median_half_width_percent(samples: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
+    """Half-width of the median's interval in percent of the median; None where n is too small or the median is 0."""
+    ordered = sorted(samples)
+    interval, _reason = quantile_interval(ordered, 0.5, confidence)
+    if interval is None:
+        return None
+    middle = len(ordered) // 2
+    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return 100 * interval.half_width / median if median > 0 else None
+
+
+def _last(holds: Callable[[int], bool], first: int, last: int) -> int:
+    """The largest number in first..last for which a condition that holds at first and then stops still holds."""
+    while first < last:
+        middle = (first + last + 1) // 2
+        if holds(middle):
+            first = middle
+        else:
+            last = middle - 1
+    return first
+
+
+def _check(quantile: float, confidence: float) -> None:
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile is {quantile}; expected a number between 0 and 1")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1")
