@@ -1,0 +1,1 @@
+"""The data plane: execution environments, their life cycle, the Runtime API, concurrency, logs and metrics."""

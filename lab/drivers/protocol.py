@@ -1,0 +1,111 @@
+"""What the data plane asks of a driver: start one execution environment, hold it, measure it, end it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from benchmark.errors import UserError
+from benchmark.records import LimitsInForce
+from lab.contracts import Image
+
+
+class LaunchError(UserError):
+    """An environment could not be started: the image cannot be entered, the engine refused, no process to be had."""
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """One execution environment to start.
+
+    `variables` are Lambda's and the function's, complete but for `AWS_LAMBDA_RUNTIME_API`, which the driver adds: the
+    address under which the data plane's Runtime API is reached from inside (`runtime_api_port` on the host's loopback,
+    a bridge, ...), followed by `runtime_api_path` ("/env/<secret>"), so that one server tells environments apart.
+    `on_output` takes what the function writes to stdout and stderr, as it comes, on the event loop's thread.
+    """
+
+    environment_id: str  # 32 hexadecimal digits, also the end of the log stream's name
+    function_name: str
+    image: Image
+    command: Sequence[str]  # the handler: ("handler.handler",)
+    working_directory: str  # "" for the image's own
+    variables: Mapping[str, str]
+    runtime_api_port: int
+    runtime_api_path: str
+    memory_mb: int
+    init_vcpu: float  # CPU during the init phase
+    visible_cpus: int  # how many the guest is shown
+    ephemeral_storage_mb: int
+    on_output: Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """How the environment's main process ended: `code` of its exit, or the number of the `signal` that ended it."""
+
+    code: int | None
+    signal: int | None = None
+    out_of_memory: bool = False  # the kernel killed it, or one of its processes, for its memory limit
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an environment has used since it was started."""
+
+    peak_memory_mb: float | None  # highest resident memory of its processes; None where it cannot be measured
+    major_page_faults: int | None
+    cpu_ms: float | None
+
+
+class RunningEnvironment(Protocol):
+    """A started environment. Every method but `wait` is quick and may be called again without harm."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its main process as this host sees it, None where that is hidden."""
+        ...
+
+    async def wait(self) -> ExitStatus:
+        """Wait for the end of the main process. May be awaited by several."""
+        ...
+
+    def drain_output(self) -> None:
+        """Hand what the function has written so far to `on_output`, before this returns."""
+        ...
+
+    async def set_cpu(self, vcpu: float) -> None: ...
+
+    async def freeze(self) -> None: ...
+
+    async def thaw(self) -> None: ...
+
+    async def usage(self) -> Usage: ...
+
+    async def kill(self) -> None:
+        """End every process of the environment and take away what was made for it; returns when all is gone."""
+        ...
+
+
+class Driver(Protocol):
+    """Starts environments. `limits` says what is enforced on them; it is probed by `start`."""
+
+    @property
+    def limits(self) -> LimitsInForce: ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What this driver cannot enforce here, a sentence each, with what to do about it."""
+        ...
+
+    async def start(self) -> None:
+        """Probe what can be enforced and clear what a killed lab left behind."""
+        ...
+
+    async def launch(self, spec: LaunchSpec) -> RunningEnvironment:
+        """Start an environment; returns when its main process runs. Raises LaunchError."""
+        ...
+
+    async def close(self) -> None:
+        """End every environment and leave no process, cgroup or container behind."""
+        ...
