@@ -1,0 +1,1 @@
+"""What is deployed, split by life cycle: Functions, Endpoints, Schedules, Monitoring."""

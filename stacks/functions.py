@@ -1,0 +1,135 @@
+"""One container-image function a variant, each with its own log group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from benchmark.configuration import DEFAULT_PATH, Configuration
+from benchmark.errors import ConfigurationError
+from benchmark.matrix import Variant
+
+ARCHITECTURES: Final = {"x86_64": lambda_.Architecture.X86_64, "arm64": lambda_.Architecture.ARM_64}
+PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_assets.Platform.LINUX_ARM64}
+
+# A call from a schedule that could not start within this time is not the sample that was asked for.
+# 60 s is the least Lambda allows.
+MAX_EVENT_AGE: Final = cdk.Duration.seconds(60)
+
+
+class FunctionsStack(cdk.Stack):
+    """The functions under test: as many as the matrix has variants, from as many images as it has models."""
+
+    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
+        super().__init__(scope, id_, description="Image classification functions, one for each model and memory size")
+        self._configuration = configuration
+        role = self._build_role()
+        images = {(v.model, v.engine): self._describe_image(v) for v in configuration.variants}
+        for variant in configuration.variants:
+            log_group = self._build_log_group(variant)
+            self._build_function(variant, code=images[variant.model, variant.engine], role=role, log_group=log_group)
+
+    def _build_role(self) -> iam.Role:
+        """One role for all: every function may do the same, and that is to write to the log groups below."""
+        log_groups = self.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name=f"/aws/lambda/{self._configuration.function.name_prefix}-*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        write_logs = iam.PolicyStatement(
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[f"{log_groups}:*"]
+        )
+        return iam.Role(
+            self,
+            "FunctionRole",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            inline_policies={"WriteLogs": iam.PolicyDocument(statements=[write_logs])},
+        )
+
+    def _describe_image(self, variant: Variant) -> lambda_.DockerImageCode:
+        table = self._configuration.function
+        return lambda_.DockerImageCode.from_image_asset(
+            str(_image_directory(table.directory)),
+            build_args={
+                "BASE_IMAGE": table.base_image,
+                "MODEL": variant.model,
+                "ENGINE": variant.engine,
+                "WEIGHTS": self._configuration.matrix.weights,
+            },
+            platform=PLATFORMS[variant.architecture],
+            display_name=f"{variant.model}-{variant.engine}",
+        )
+
+    def _build_log_group(self, variant: Variant) -> logs.LogGroup:
+        return logs.LogGroup(
+            self,
+            f"{_role_id(variant)}Logs",
+            log_group_name=self._configuration.names.log_group(variant),
+            retention=_retention(self._configuration.function.log_retention_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+
+    def _build_function(
+        self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
+    ) -> None:
+        lambda_.DockerImageFunction(
+            self,
+            _role_id(variant),
+            function_name=self._configuration.names.function(variant),
+            description=variant.display_name,
+            code=code,
+            architecture=ARCHITECTURES[variant.architecture],
+            memory_size=variant.memory_mb,
+            timeout=cdk.Duration.seconds(self._configuration.function.timeout_s),
+            role=role,
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            # INFO brings platform.start and platform.report, and platform.initReport of an init that failed.
+            # Init's duration stands in the report, so DEBUG would add cost and no evidence.
+            system_log_level_v2=lambda_.SystemLogLevel.INFO,
+            application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
+            # An asynchronous call that is tried again would be a second sample under the first one's name.
+            retry_attempts=0,
+            max_event_age=MAX_EVENT_AGE,
+        )
+
+
+def _image_directory(directory: str) -> Path:
+    """Resolve the build context against the repository's top. Raises ConfigurationError where it has no Dockerfile."""
+    path = DEFAULT_PATH.parent / directory
+    if not (path / "Dockerfile").is_file():
+        raise ConfigurationError(
+            f"key `function.directory` is {directory!r}; {path} holds no Dockerfile",
+            hint="Name the Docker build context of the function, by default functions/inference.",
+        )
+    return path
+
+
+def _role_id(variant: Variant) -> str:
+    return f"{variant.model.capitalize()}{variant.engine.capitalize()}{variant.memory_mb}"
+
+
+def _retention(days: int) -> logs.RetentionDays:
+    by_days = {
+        1: logs.RetentionDays.ONE_DAY,
+        3: logs.RetentionDays.THREE_DAYS,
+        5: logs.RetentionDays.FIVE_DAYS,
+        7: logs.RetentionDays.ONE_WEEK,
+        14: logs.RetentionDays.TWO_WEEKS,
+        30: logs.RetentionDays.ONE_MONTH,
+        60: logs.RetentionDays.TWO_MONTHS,
+        90: logs.RetentionDays.THREE_MONTHS,
+        120: logs.RetentionDays.FOUR_MONTHS,
+        150: logs.RetentionDays.FIVE_MONTHS,
+        180: logs.RetentionDays.SIX_MONTHS,
+        365: logs.RetentionDays.ONE_YEAR,
+    }
+    return by_days[days]
