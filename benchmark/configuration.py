@@ -80,6 +80,7 @@ class ColdTable(_Table):
     duration_minutes: int = Field(ge=1, le=10_080)
     forced_samples: int = Field(ge=1, le=1000)
     burst_sizes: tuple[Annotated[int, Field(ge=1, le=1000)], ...]
+    burst_repeats: int = Field(default=3, ge=1, le=100)
     gateway_samples: int = Field(ge=0, le=1000)
 
     @model_validator(mode="after")
