@@ -1,0 +1,461 @@
+"""Parsers of what the platform and the handler log: text and JSON, field by field. No I/O.
+
+A line counts only if it is anchored where the platform writes it (at the start of the event) and carries the fields
+that make it what it claims to be; everything else is the application's business and is passed over. Fields may come in
+any order and optional ones may be absent.
+
+Formats:
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-advanced.html
+https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+UUID: Final = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+_REQUEST_ID: Final = re.compile(UUID)
+_TEXT_START: Final = re.compile(rf"START RequestId: ({UUID})\b")
+_RUNTIME_ERROR: Final = re.compile(rf"RequestId: ({UUID}) Error: (.*)", re.DOTALL)
+_TIMED_OUT: Final = re.compile(rf"\S+ ({UUID}) Task timed out after [0-9.]+ seconds")
+# Without tabs (some relays replace them) fields are told apart by the names that are known; longer names first.
+_KNOWN_FIELD: Final = re.compile(
+    r"(?:^|\s)(RequestId|Billed Restore Duration|Billed Duration|Init Duration|Restore Duration|Duration|"
+    r"Max Memory Used|Memory Size|Phase|Status|Error Type|XRAY TraceId|SegmentId|Sampled): *(\S+)"
+)
+
+
+class Start(NamedTuple):
+    """An invocation begins; `at` is the platform's own time in seconds, None in text format."""
+
+    request_id: str
+    at: float | None
+
+
+class Report(NamedTuple):
+    """What an invocation cost, as REPORT or platform.report states it; None where the field was absent."""
+
+    request_id: str
+    duration_ms: float
+    billed_ms: float | None
+    memory_size_mb: float | None
+    max_memory_used_mb: float | None
+    init_ms: float | None
+    restore_ms: float | None
+    billed_restore_ms: float | None
+    status: str | None  # success, failure, error, timeout
+    error_type: str | None
+
+
+class InitReport(NamedTuple):
+    """An init of its own line: a failed one, or, at system level DEBUG, a successful one."""
+
+    init_ms: float | None
+    phase: str  # init: before the invocation that follows; invoke: within the one that runs
+    status: str  # success, error, timeout
+    error_type: str | None
+
+
+class InitStart(NamedTuple):
+    at: float | None
+
+
+class Facts(NamedTuple):
+    """The handler's own line of an answered call."""
+
+    request_id: str
+    record: dict[str, Any]
+
+
+class Conditions(NamedTuple):
+    """The lab's line after REPORT: under what limits the call ran."""
+
+    request_id: str
+    limits: str | None
+    time_scale: float | None
+    host_contended: bool | None
+    major_page_faults: int | None
+
+
+class Failure(NamedTuple):
+    """A line by which the platform says how an invocation failed."""
+
+    request_id: str
+    error: str
+
+
+Line = Start | Report | InitReport | InitStart | Facts | Conditions | Failure
+
+
+def parse_line(message: str) -> Line | None:
+    """Parse one line of a log event; None for lines that are not the platform's or the handler's own."""
+    first = message[:1]
+    if first == "{":
+        return _parse_json(message)
+    if first == "R":
+        if message.startswith("REPORT "):
+            return _text_report(message)
+        if message.startswith("RequestId: ") and (match := _RUNTIME_ERROR.match(message)):
+            return Failure(match[1].lower(), match[2].strip())
+        return None
+    if first == "S":
+        match = _TEXT_START.match(message)
+        return Start(match[1].lower(), None) if match else None
+    if first == "I":
+        return _text_init_report(message) if message.startswith("INIT_REPORT ") else None
+    if first == "2" and "Task timed out" in message and (match := _TIMED_OUT.match(message)):
+        return Failure(match[1].lower(), "Task timed out")
+    return None
+
+
+def parse_event(message: str) -> list[Line]:
+    """Parse one log event, which may hold several lines (a runtime may hand over a batch of output at once)."""
+    message = message.rstrip("\r\n\t ")
+    if "\n" not in message and "\r" not in message:
+        line = parse_line(message)
+        return [] if line is None else [line]
+    # X-Ray fields and the type of a runtime error follow on a second line of the same report.
+    if message.startswith(("REPORT ", "RequestId: ")):
+        line = parse_line(message)
+        if line is not None:
+            return [line]
+    return [line for part in message.splitlines() if (line := parse_line(part)) is not None]
+
+
+def _fields(message: str, skip: int) -> dict[str, str]:
+    if "\t" not in message:
+        return {match[1]: match[2] for match in _KNOWN_FIELD.finditer(message, skip - 1)}
+    fields: dict[str, str] = {}
+    for part in message[skip:].replace("\n", "\t").split("\t"):
+        key, separator, value = part.partition(":")
+        if separator:
+            fields[key.strip()] = value.strip()
+    return fields
+
+
+def _number(value: str | None) -> float | None:
+    """`1049.63 ms` or `512 MB` as a number; None where it is not one."""
+    if not value:
+        return None
+    try:
+        number = float(value.split(" ", 1)[0])
+    except ValueError:
+        return None
+    return number if number == number and abs(number) != float("inf") else None  # noqa: PLR0124 - NaN differs from itself
+
+
+def _text_report(message: str) -> Report | None:
+    fields = _fields(message, len("REPORT "))
+    request_id, duration_ms = fields.get("RequestId", ""), _number(fields.get("Duration"))
+    if duration_ms is None or not _REQUEST_ID.fullmatch(request_id):
+        return None
+    return Report(
+        request_id.lower(),
+        duration_ms,
+        _number(fields.get("Billed Duration")),
+        _number(fields.get("Memory Size")),
+        _number(fields.get("Max Memory Used")),
+        _number(fields.get("Init Duration")),
+        _number(fields.get("Restore Duration")),
+        _number(fields.get("Billed Restore Duration")),
+        fields.get("Status") or None,
+        fields.get("Error Type") or None,
+    )
+
+
+def _text_init_report(message: str) -> InitReport | None:
+    fields = _fields(message, len("INIT_REPORT "))
+    if "Phase" not in fields and "Status" not in fields and "Init Duration" not in fields:
+        return None
+    return InitReport(
+        _number(fields.get("Init Duration")),
+        fields.get("Phase") or "init",
+        fields.get("Status") or "success",
+        fields.get("Error Type") or None,
+    )
+
+
+def _parse_json(message: str) -> Line | None:
+    if '"platform.' not in message and '"lab.conditions"' not in message and '"inference"' not in message:
+        return None
+    try:
+        event = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict):
+        return None
+    if event.get("event") == "inference":
+        return _facts(event)
+    kind, record = event.get("type"), event.get("record")
+    if not isinstance(kind, str):
+        # A logger in JSON format wraps what the handler logs: {"level", "message": {...}, "requestId"}.
+        inner = event.get("message")
+        if isinstance(inner, str) and inner.startswith("{"):
+            return _parse_json(inner)
+        return _facts(inner) if isinstance(inner, dict) and inner.get("event") == "inference" else None
+    if not isinstance(record, dict):
+        return None
+    reader = _JSON_RECORDS.get(kind)
+    return None if reader is None else reader(event, record)
+
+
+def _facts(event: dict[str, Any]) -> Facts | None:
+    request_id = event.get("request_id")
+    return Facts(request_id.lower(), event) if isinstance(request_id, str) and request_id else None
+
+
+def _id(record: Mapping[str, Any]) -> str | None:
+    request_id = record.get("requestId")
+    return request_id.lower() if isinstance(request_id, str) and request_id else None
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def parse_time(text: Any) -> float | None:
+    """An ISO 8601 time as seconds since the epoch; None where it is not one."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def _json_start(event: dict[str, Any], record: dict[str, Any]) -> Start | None:
+    request_id = _id(record)
+    return None if request_id is None else Start(request_id, parse_time(event.get("time")))
+
+
+def _json_report(_event: dict[str, Any], record: dict[str, Any]) -> Report | None:
+    request_id, metrics = _id(record), record.get("metrics")
+    if request_id is None or not isinstance(metrics, dict):
+        return None
+    duration_ms = _float(metrics.get("durationMs"))
+    if duration_ms is None:
+        return None
+    return Report(
+        request_id,
+        duration_ms,
+        _float(metrics.get("billedDurationMs")),
+        _float(metrics.get("memorySizeMB")),
+        _float(metrics.get("maxMemoryUsedMB")),
+        _float(metrics.get("initDurationMs")),
+        _float(metrics.get("restoreDurationMs")),
+        _float(metrics.get("billedRestoreDurationMs")),
+        _string(record.get("status")),
+        _string(record.get("errorType")),
+    )
+
+
+def _json_init_report(_event: dict[str, Any], record: dict[str, Any]) -> InitReport:
+    metrics = record.get("metrics")
+    return InitReport(
+        _float(metrics.get("durationMs")) if isinstance(metrics, dict) else None,
+        _string(record.get("phase")) or "init",
+        _string(record.get("status")) or "success",
+        _string(record.get("errorType")),
+    )
+
+
+def _json_init_start(event: dict[str, Any], _record: dict[str, Any]) -> InitStart:
+    return InitStart(parse_time(event.get("time")))
+
+
+def _json_conditions(_event: dict[str, Any], record: dict[str, Any]) -> Conditions | None:
+    request_id = _id(record)
+    if request_id is None:
+        return None
+    limits, contended, faults = record.get("limits"), record.get("hostContended"), record.get("majorPageFaults")
+    if isinstance(limits, dict):
+        limits = f"{limits.get('cpu')}/{limits.get('memory')}"
+    return Conditions(
+        request_id,
+        _string(limits),
+        _float(record.get("timeScale")),
+        contended if isinstance(contended, bool) else None,
+        faults if isinstance(faults, int) and not isinstance(faults, bool) else None,
+    )
+
+
+_JSON_RECORDS: Final = {
+    "platform.start": _json_start,
+    "platform.report": _json_report,
+    "platform.initReport": _json_init_report,
+    "platform.initStart": _json_init_start,
+    "lab.conditions": _json_conditions,
+}
+
+_NESTED: Final = {"phases": ("import_ms", "load_ms", "first_inference_ms")}
+_FACT_COLUMNS: Final[dict[str, Any]] = {
+    "model": pl.String,
+    "engine": pl.String,
+    "architecture": pl.String,
+    "weights": pl.String,
+    "memory_mb": pl.Int32,
+    "environment_id": pl.String,
+    "call_number": pl.Int32,
+    "inference_ms": pl.Float64,
+    "decode_ms": pl.Float64,
+    "handler_ms": pl.Float64,
+}
+FACT_COLUMNS: Final[dict[str, Any]] = _FACT_COLUMNS | dict.fromkeys(_NESTED["phases"], pl.Float64)
+
+_START_COLUMNS: Final[dict[str, Any]] = {
+    "request_id": pl.String,
+    "log_stream": pl.String,
+    "logged_at": pl.Float64,
+    "first_in_stream": pl.Boolean,
+    "failed_init_ms": pl.Float64,
+    "init_status": pl.String,
+    "init_error": pl.String,
+    "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
+}
+_REPORT_COLUMNS: Final[dict[str, Any]] = {
+    "request_id": pl.String,
+    "duration_ms": pl.Float64,
+    "billed_ms": pl.Float64,
+    "memory_size_mb": pl.Float64,
+    "max_memory_used_mb": pl.Float64,
+    "init_ms": pl.Float64,
+    "restore_ms": pl.Float64,
+    "billed_restore_ms": pl.Float64,
+    "status": pl.String,
+    "error_type": pl.String,
+    "reported_at": pl.Float64,
+    "report_stream": pl.String,
+}
+_CONDITION_COLUMNS: Final[dict[str, Any]] = {
+    "request_id": pl.String,
+    "limits": pl.String,
+    "time_scale": pl.Float64,
+    "host_contended": pl.Boolean,
+    "major_page_faults": pl.Int64,
+}
+LOGGED_COLUMNS: Final[dict[str, Any]] = (
+    _START_COLUMNS
+    | _REPORT_COLUMNS
+    | FACT_COLUMNS
+    | {name: kind for name, kind in _CONDITION_COLUMNS.items() if name != "request_id"}
+    | {"failure": pl.String}
+)
+
+
+class LogParser:
+    """Gathers the invocations of one log group from its events, page after page.
+
+    Events have to come in the order in which the platform wrote them within each stream (`filter_log_events` keeps it):
+    INIT_REPORT names no request and belongs to the next START of its stream. An invocation's lines may lie on
+    different pages.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._pending_init: dict[str, InitReport] = {}
+        self._init_started: dict[str, float] = {}
+        self._running: dict[str, int] = {}
+        self._columns: dict[str, list[list[Any]]] = {
+            "start": [[] for _ in _START_COLUMNS],
+            "report": [[] for _ in _REPORT_COLUMNS],
+            "facts": [[] for _ in range(len(FACT_COLUMNS) + 1)],
+            "conditions": [[] for _ in _CONDITION_COLUMNS],
+            "failure": [[], []],
+        }
+
+    def feed(self, streams: Iterable[str], timestamps_ms: Iterable[int], messages: Iterable[str]) -> None:
+        """Take the events of one page."""
+        columns = self._columns
+        reports, facts, conditions = columns["report"], columns["facts"], columns["conditions"]
+        for stream, timestamp_ms, message in zip(streams, timestamps_ms, messages, strict=True):
+            for line in parse_event(message):
+                if type(line) is Facts:
+                    _append(facts, (line.request_id, *_fact_values(line.record)))
+                elif type(line) is Report:
+                    _append(reports, (*line, timestamp_ms / 1000, stream))
+                elif type(line) is Start:
+                    self._start(line, stream, timestamp_ms / 1000)
+                elif type(line) is Conditions:
+                    _append(conditions, line)
+                elif type(line) is InitReport:
+                    self._init_report(line, stream)
+                elif type(line) is InitStart:
+                    self._init_started[stream] = line.at if line.at is not None else timestamp_ms / 1000
+                elif type(line) is Failure:
+                    _append(columns["failure"], line)
+
+    def _start(self, line: Start, stream: str, at: float) -> None:
+        at = at if line.at is None else line.at
+        init = self._pending_init.pop(stream, None)
+        started = self._init_started.pop(stream, None)
+        gap_ms = None
+        if started is not None:
+            gap_ms = (at - started) * 1000
+        first = stream not in self._seen
+        self._seen.add(stream)
+        starts = self._columns["start"]
+        self._running[stream] = len(starts[0])
+        failed_ms = init.init_ms if init is not None and init.status != "success" else None
+        status, error = (init.status, init.error_type) if init is not None else (None, None)
+        _append(starts, (line.request_id, stream, at, first, failed_ms, status, error, gap_ms))
+
+    def _init_report(self, line: InitReport, stream: str) -> None:
+        if line.phase != "invoke":
+            # The first failure is the one that explains the rest; a later success does not undo it.
+            if stream not in self._pending_init or self._pending_init[stream].status == "success":
+                self._pending_init[stream] = line
+            return
+        place = self._running.get(stream)
+        if place is not None and line.status != "success":
+            starts = self._columns["start"]
+            starts[5][place] = starts[5][place] or line.status
+            starts[6][place] = starts[6][place] or line.error_type
+
+    def frame(self) -> pl.DataFrame:
+        """One row per request id with `LOGGED_COLUMNS`; what no line told of is null.
+
+        A request that was retried by the platform keeps its last report and its first start.
+        """
+        columns = self._columns
+        starts = pl.DataFrame(columns["start"], schema=_START_COLUMNS, orient="col", strict=False)
+        reports = pl.DataFrame(columns["report"], schema=_REPORT_COLUMNS, orient="col", strict=False)
+        facts = pl.DataFrame(
+            columns["facts"], schema={"request_id": pl.String} | FACT_COLUMNS, orient="col", strict=False
+        )
+        conditions = pl.DataFrame(columns["conditions"], schema=_CONDITION_COLUMNS, orient="col", strict=False)
+        failures = pl.DataFrame(
+            columns["failure"], schema={"request_id": pl.String, "failure": pl.String}, orient="col"
+        )
+        frame = starts.unique("request_id", keep="first", maintain_order=True).join(
+            reports.unique("request_id", keep="last"), on="request_id", how="full", coalesce=True
+        )
+        for other in (facts, conditions, failures):
+            frame = frame.join(other.unique("request_id", keep="last"), on="request_id", how="full", coalesce=True)
+        frame = frame.with_columns(
+            pl.col("log_stream").fill_null(pl.col("report_stream")),
+            # A START outside the window: the report's time, less the duration, is the next best.
+            pl.col("logged_at").fill_null(pl.col("reported_at") - pl.col("duration_ms") / 1000),
+        )
+        return frame.select(*LOGGED_COLUMNS).sort("logged_at", nulls_last=True)
+
+
+def _append(columns: list[list[Any]], values: Iterable[Any]) -> None:
+    for column, value in zip(columns, values, strict=True):
+        column.append(value)
+
+
+def _fact_values(record: Mapping[str, Any]) -> list[Any]:
+    values = [record.get(name) for name in _FACT_COLUMNS]
+    phases = record.get("phases")
+    if not isinstance(phases, dict):
+        phases = {}
+    return values + [phases.get(name) for name in _NESTED["phases"]]
