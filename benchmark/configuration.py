@@ -62,7 +62,8 @@ class MatrixTable(_Table):
 
 
 class FunctionTable(_Table):
-    name_prefix: str = Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")
+    # The longest name made from it, PREFIX-inceptionv3-tensorflow-10240-cold, may have 64 characters.
+    name_prefix: str = Field(pattern=r"^[a-z][a-z0-9-]{1,29}$")
     directory: str
     base_image: str = Field(min_length=1)
     timeout_s: int = Field(ge=1, le=900)
