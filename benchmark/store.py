@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -130,13 +130,15 @@ class RecordWriter:
     Safe to use from several threads of one process; each process takes its own file.
     """
 
-    def __init__(self, path: Path, *, sync_every_s: float = 0.5) -> None:
+    def __init__(self, path: Path, *, sync_every_s: float = 0.5, fsync: Callable[[int], object] = os.fsync) -> None:
+        """`fsync` may be one that does not block an event loop; it is called with the file's descriptor."""
         path.parent.mkdir(parents=True, exist_ok=True)
         _mend_torn_end(path)
         self._file: IO[bytes] = path.open("ab")
         self._lock = threading.Lock()
         self._sync_every_s = sync_every_s
         self._dirty = False
+        self._fsync = fsync
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._sync_loop, name=f"sync {path.name}", daemon=True)
         self._thread.start()
@@ -164,7 +166,7 @@ class RecordWriter:
         with self._lock:
             dirty, self._dirty = self._dirty, False
         if dirty:
-            os.fsync(self._file.fileno())
+            self._fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self
