@@ -1,0 +1,87 @@
+"""What a load test is to do: `[experiments.load]` with the command line's changes. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pydantic import ValidationError
+
+from benchmark.configuration import Configuration, LoadTable
+from benchmark.errors import ConfigurationError
+from benchmark.matrix import Variant
+from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
+
+# Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.
+OVERRIDES: Final = ("shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """One stage a variant, one after another, all under the same shape."""
+
+    variants: tuple[Variant, ...]
+    table: LoadTable
+    spacing: Spacing
+    seed: int
+
+    @property
+    def shape(self) -> Shape:
+        return shape_of(self.table)
+
+    @property
+    def offered(self) -> int:
+        """Arrivals of one stage."""
+        return sum(1 for _ in self.shape.times_s(spacing=self.spacing, seed=self.seed))
+
+
+def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadPlan:
+    """Apply `options`, all of them text, to the configuration. Raises ConfigurationError."""
+    overrides = {key: options[key] for key in OVERRIDES if options.get(key) not in (None, "")}
+    try:
+        table = LoadTable.model_validate(configuration.experiments.load.model_dump() | overrides)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name = str(detail["loc"][0]).replace("_", "-")
+        raise ConfigurationError(
+            f"--{name} is {detail['input']!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        ) from None
+    spacing = options.get("spacing") or "even"
+    if spacing not in SPACINGS:
+        raise ConfigurationError(f"--spacing is {spacing!r}; allowed: {', '.join(SPACINGS)}")
+    plan = LoadPlan(
+        variants=_select(configuration.variants, _words(options.get("model")), _words(options.get("memory_mb"))),
+        table=table,
+        spacing=cast("Spacing", spacing),
+        seed=configuration.experiments.seed,
+    )
+    if plan.shape.expected_arrivals < 1:
+        raise ConfigurationError(
+            f"the load offers {plan.shape.expected_arrivals:.2f} requests in {plan.shape.duration_s:g} s",
+            hint="Raise --end-rps or --duration-s so that at least one request is sent.",
+        )
+    return plan
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(word for word in str(value or "").replace(",", " ").split() if word)
+
+
+def _select(variants: Sequence[Variant], models: Sequence[str], sizes: Sequence[str]) -> tuple[Variant, ...]:
+    _check("--model", models, [v.model for v in variants])
+    _check("--memory-mb", sizes, [str(v.memory_mb) for v in variants])
+    return tuple(
+        variant
+        for variant in variants
+        if (not models or variant.model in models) and (not sizes or str(variant.memory_mb) in sizes)
+    )
+
+
+def _check(option: str, found: Sequence[str], allowed: Sequence[str]) -> None:
+    for word in found:
+        if word not in allowed:
+            raise ConfigurationError(
+                f"{option} is {word!r}, which is not in the matrix; allowed: {', '.join(dict.fromkeys(allowed))}",
+                hint="Give one value, or several with commas between them.",
+            )
