@@ -35,7 +35,7 @@ class LaunchSpec:
     runtime_api_path: str
     memory_mb: int
     init_vcpu: float  # CPU during the init phase
-    visible_cpus: int  # how many the guest is shown
+    cpus: Sequence[int]  # CPUs of the host it may run on; as many as Lambda shows, unless the host has fewer
     ephemeral_storage_mb: int
     on_output: Callable[[bytes], None]
 
@@ -66,6 +66,11 @@ class RunningEnvironment(Protocol):
         """Its main process as this host sees it, None where that is hidden."""
         ...
 
+    @property
+    def started_at(self) -> float:
+        """When its main process was started, by `time.monotonic()`."""
+        ...
+
     async def wait(self) -> ExitStatus:
         """Wait for the end of the main process. May be awaited by several."""
         ...
@@ -80,7 +85,9 @@ class RunningEnvironment(Protocol):
 
     async def thaw(self) -> None: ...
 
-    async def usage(self) -> Usage: ...
+    def usage(self) -> Usage:
+        """What it has used. Called after every invocation, so it reads a file or two and never waits."""
+        ...
 
     async def kill(self) -> None:
         """End every process of the environment and take away what was made for it; returns when all is gone."""

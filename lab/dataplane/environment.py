@@ -1,0 +1,603 @@
+"""One execution environment: init, invoke, frozen between calls, reset after a crash, ended.
+
+    new ──init──► idle ◄──next── settling ◄──response── busy ◄──invoke── idle (frozen)
+     │ fails        │ idle time                          │ timeout, exit
+     ▼              ▼                                    ▼
+    init again    ended                                 reset: no process; init again inside the next invoke
+    inside the invoke
+
+Source of the phases: "Understanding the Lambda execution environment lifecycle".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from lab.contracts import FunctionConfiguration, Image, LogEvent, LogSink, MetricSink
+from lab.dataplane.function_output import OutputSplitter
+from lab.dataplane.invocation import (
+    EXIT_ERROR,
+    RESPONSE_TOO_LARGE_ERROR,
+    SHUTDOWN_ERROR,
+    TIMEOUT_ERROR,
+    Invocation,
+    error_payload,
+    exit_reason,
+    platform_error_type,
+)
+from lab.dataplane.platform_log import (
+    Conditions,
+    Phase,
+    PlatformLog,
+    Report,
+    Status,
+    application_level,
+    conditions_line,
+    level_of,
+)
+from lab.dataplane.rules import (
+    MAX_RESPONSE_BYTES,
+    MAX_SYNCHRONOUS_PAYLOAD_BYTES,
+    CpuLedger,
+    billed_duration_ms,
+    log_stream_name,
+    vcpu_share,
+    visible_cpus,
+)
+from lab.dataplane.runtime_api import Reply, RuntimeApi, StreamError
+from lab.dataplane.settings import DataPlaneSettings
+from lab.dataplane.variables import function_variables
+from lab.drivers.protocol import Driver, ExitStatus, LaunchError, LaunchSpec, RunningEnvironment
+
+NAMESPACE: Final = "AWS/Lambda"
+_LAST_REPORT_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all environments share."""
+
+    settings: DataPlaneSettings
+    driver: Driver
+    runtime_api: RuntimeApi
+    logs: LogSink
+    metrics: MetricSink
+    ledger: CpuLedger
+
+
+class EnvironmentOwner(Protocol):
+    """Who keeps the environments: told what becomes of them."""
+
+    def became_idle(self, environment: ExecutionEnvironment) -> None: ...
+
+    def answered(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
+        """The caller has its answer; the environment will be idle in a moment."""
+        ...
+
+    def finished(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
+        """The invocation is over and logged."""
+        ...
+
+
+@dataclass(frozen=True)
+class InitFailure:
+    """Why an init phase did not end in a first `next`."""
+
+    status: Status
+    error_type: str | None
+    message: str
+    payload: bytes | None = None  # what the runtime sent to /init/error
+
+
+class ExecutionEnvironment:
+    """A place where one function runs, one request at a time."""
+
+    def __init__(
+        self, around: Surroundings, owner: EnvironmentOwner, configuration: FunctionConfiguration, image: Image
+    ) -> None:
+        self.configuration = configuration
+        self.id = secrets.token_hex(16)
+        self.idle_since = 0.0
+        self.ended = False
+        self.served = 0  # invocations so far
+        self.log_stream = log_stream_name(self.id, time.time())
+        self._around = around
+        self._owner = owner
+        self._image = image
+        self._loop = asyncio.get_running_loop()
+        self._vcpu = vcpu_share(configuration.memory_mb)
+        wanted = visible_cpus(configuration.memory_mb)
+        self._cpus = around.ledger.place(min(wanted, len(around.ledger.cpus)))
+        self._log = PlatformLog(
+            configuration.log_format,
+            configuration.system_log_level,
+            function_name=configuration.name,
+            environment_id=self.id,
+            memory_mb=configuration.memory_mb,
+        )
+        self._json = configuration.log_format == "JSON"
+        self._application_level = level_of(configuration.application_log_level)
+        self._output = OutputSplitter()
+        self._last_timestamp_ms = 0
+        self._running: RunningEnvironment | None = None
+        self._key = ""  # secret part of the Runtime API's path; a new one for each process
+        self._parked: Reply | None = None  # the runtime waits in `next`
+        self._initialized: asyncio.Future[InitFailure | None] | None = None
+        self._current: Invocation | None = None
+        self._mark: int | None = None  # of the CPU ledger, while busy
+        self._owed = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._freeze_timer: asyncio.TimerHandle | None = None
+        self._frozen = False
+        self._power = asyncio.Lock()
+        self._faults_before = 0
+        self.peak_mb = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._all_done = asyncio.Event()  # no invocation under way
+
+    # -- what the owner does with it
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a request can be handed over at once, without thawing or a new init."""
+        return self._parked is not None and not self._frozen and self._parked.alive
+
+    def serve(self, invocation: Invocation) -> None:
+        """Give it a request; the environment has to be new or idle. Returns at once."""
+        self._current = invocation
+        self._all_done.clear()
+        if self._freeze_timer is not None:
+            self._freeze_timer.cancel()
+            self._freeze_timer = None
+        if self.is_ready:
+            self._begin_invoke(invocation)
+            self._dispatch(invocation)
+        else:
+            self._spawn(self._serve_cold_or_frozen(invocation))
+
+    async def end(self) -> None:
+        """Shut it down: no process and no group is left."""
+        self.ended = True
+        if self._freeze_timer is not None:
+            self._freeze_timer.cancel()
+        invocation = self._current
+        if invocation is not None and invocation.result is not None:
+            # Answered, and on its way back for the next event: its report is not to be lost.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_REPORT_S):
+                    await self._all_done.wait()
+        invocation = self._current
+        if invocation is not None:
+            if invocation.started_at == 0.0:
+                self._begin_invoke(invocation)
+            self._fail(invocation, "failure", SHUTDOWN_ERROR, error_payload(SHUTDOWN_ERROR, "The lab was shut down."))
+            await self._finish_without_process(invocation)
+        await self._stop_process()
+        self._not_busy()
+        self._around.ledger.remove(self._cpus)
+        self._cpus = ()
+
+    # -- init
+
+    async def _serve_cold_or_frozen(self, invocation: Invocation) -> None:
+        if self._frozen and self._running is not None:
+            async with self._power:
+                await self._running.thaw()
+                self._frozen = False
+            if self.is_ready:
+                self._begin_invoke(invocation)
+                self._dispatch(invocation)
+                return
+            await self._stop_process()  # it died while it was frozen
+        try:
+            await self._init_and_dispatch(invocation)
+        except LaunchError as error:
+            self._write([str(error)])
+            self._begin_invoke(invocation)
+            self._fail(invocation, "error", "Runtime.LaunchError", error_payload("Runtime.LaunchError", str(error)))
+            await self._finish_without_process(invocation)
+
+    async def _init_and_dispatch(self, invocation: Invocation) -> None:
+        if self._key == "":
+            # The first init of this environment has its own time limit and is not part of the invoke.
+            burst = self._around.settings.init_burst_vcpu
+            self._busy(burst)
+            started, failure = await self._initialize("init", burst, self._around.settings.init_timeout_s)
+            invocation.contended = self._not_busy()
+            if failure is None and self._running is not None:
+                invocation.init_ms = (time.monotonic() - started) * 1000
+                await self._running.set_cpu(self._vcpu)
+                self._write([self._log.init_report(time.time(), "init", invocation.init_ms, "success")])
+                self._begin_invoke(invocation)
+                self._dispatch(invocation)
+                return
+            await self._init_failed("init", started, failure)
+        # Init inside the invoke: under the function's timeout, its time part of Duration, and with no more CPU.
+        self._begin_invoke(invocation)
+        started, failure = await self._initialize("invoke", self._vcpu, self.configuration.timeout_s)
+        if failure is None:
+            self._write([self._log.init_report(time.time(), "invoke", (time.monotonic() - started) * 1000, "success")])
+            self._dispatch(invocation)
+            return
+        await self._init_failed("invoke", started, failure)
+        self._start_line(invocation)
+        if failure.status == "timeout":
+            self._time_out(invocation)
+        else:
+            error_type = failure.error_type or EXIT_ERROR
+            if failure.payload is None:
+                self._write([self._log.exited(invocation.request_id, failure.message)])
+                payload = error_payload(error_type, f"RequestId: {invocation.request_id} Error: {failure.message}")
+            else:
+                payload = failure.payload
+            self._fail(invocation, "error", error_type, payload)
+        await self._finish_without_process(invocation)
+
+    async def _initialize(self, phase: Phase, vcpu: float, limit_s: float) -> tuple[float, InitFailure | None]:
+        """Start the process and wait for its first `next`; returns when it was started and why it failed, if it did."""
+        configuration, around = self.configuration, self._around
+        self._initialized = self._loop.create_future()
+        self._key = secrets.token_urlsafe(24)
+        path = around.runtime_api.register(self._key, self)
+        self._write([self._log.init_start(time.time(), phase)])
+        running = await around.driver.launch(
+            LaunchSpec(
+                environment_id=self.id,
+                function_name=configuration.name,
+                image=self._image,
+                command=tuple(configuration.command or self._image.command),
+                working_directory=configuration.working_directory,
+                variables=function_variables(configuration, self._image, self.log_stream),
+                runtime_api_port=around.runtime_api.port,
+                runtime_api_path=path,
+                memory_mb=configuration.memory_mb,
+                init_vcpu=vcpu,
+                cpus=self._cpus,
+                ephemeral_storage_mb=around.settings.ephemeral_storage_mb,
+                on_output=self._on_output,
+            )
+        )
+        self._running = running
+        self._faults_before = 0
+        self._spawn(self._watch(running))
+        left_s = limit_s - (time.monotonic() - running.started_at)
+        done, _ = await asyncio.wait([self._initialized], timeout=max(0.0, left_s))
+        if done:
+            return running.started_at, self._initialized.result()
+        return running.started_at, InitFailure("timeout", None, "init took too long")
+
+    async def _init_failed(self, phase: Phase, started: float, failure: InitFailure | None) -> None:
+        duration_ms = (time.monotonic() - started) * 1000
+        await self._stop_process()
+        if failure is not None:
+            error_type = platform_error_type(failure.error_type) if failure.error_type else None
+            self._write([self._log.init_report(time.time(), phase, duration_ms, failure.status, error_type)])
+
+    async def _watch(self, running: RunningEnvironment) -> None:
+        status = await running.wait()
+        if self._running is running:
+            self._on_exit(status)
+
+    # -- invoke
+
+    def _begin_invoke(self, invocation: Invocation) -> None:
+        invocation.started_at = time.monotonic()
+        invocation.deadline = invocation.started_at + self.configuration.timeout_s
+        self._busy(self._vcpu)
+
+    def _dispatch(self, invocation: Invocation) -> None:
+        parked, self._parked = self._parked, None
+        if parked is None:
+            return
+        left_s = invocation.deadline - time.monotonic()
+        deadline_ms = round((time.time() + left_s) * 1000)
+        context = f"Lambda-Runtime-Client-Context: {invocation.client_context}\r\n" if invocation.client_context else ""
+        parked.event(
+            f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
+            f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {self.configuration.arn}\r\n"
+            f"Lambda-Runtime-Trace-Id: {invocation.trace_id}\r\n{context}",
+            invocation.payload,
+        )
+        self._timer = self._loop.call_later(max(0.0, left_s), self._on_timeout, invocation)
+        self._start_line(invocation)
+
+    def _start_line(self, invocation: Invocation) -> None:
+        self._write([self._log.start(time.time(), invocation.request_id)])
+
+    def _fail(self, invocation: Invocation, status: Status, error_type: str, payload: bytes) -> None:
+        invocation.settle(payload, status=status, error_type=platform_error_type(error_type))
+
+    def _time_out(self, invocation: Invocation) -> None:
+        timeout_s = self.configuration.timeout_s
+        self._write([self._log.timed_out(time.time(), invocation.request_id, timeout_s)])
+        message = f"RequestId: {invocation.request_id} Error: Task timed out after {timeout_s:.2f} seconds"
+        self._fail(invocation, "timeout", TIMEOUT_ERROR, error_payload(TIMEOUT_ERROR, message))
+
+    def _on_timeout(self, invocation: Invocation) -> None:
+        if self._current is invocation:
+            self._timer = None
+            self._drain()
+            answered = invocation.result is not None
+            if answered:
+                # The answer was sent in time, but the runtime never came back for the next event.
+                invocation.status, invocation.error_type = "timeout", TIMEOUT_ERROR
+                self._write([self._log.timed_out(time.time(), invocation.request_id, self.configuration.timeout_s)])
+            else:
+                self._time_out(invocation)
+            self._spawn(self._finish_without_process(invocation))
+
+    def _on_exit(self, status: ExitStatus) -> None:
+        """The process ended by itself, or was killed by somebody else than the lab."""
+        self._parked = None
+        if self._initialized is not None and not self._initialized.done():
+            self._initialized.set_result(InitFailure("error", EXIT_ERROR, exit_reason(status.code, status.signal)))
+            if status.out_of_memory:
+                self.peak_mb = float(self.configuration.memory_mb)
+            return
+        if status.out_of_memory:
+            self.peak_mb = float(self.configuration.memory_mb)
+        invocation = self._current
+        if invocation is None or invocation.started_at == 0.0:
+            self._spawn(self._stop_process())  # while idle; the next invoke starts it anew
+            return
+        self._drain()
+        reason = exit_reason(status.code, status.signal)
+        self._write([self._log.exited(invocation.request_id, reason)])
+        if invocation.result is not None:
+            invocation.status, invocation.error_type = "error", EXIT_ERROR
+        message = f"RequestId: {invocation.request_id} Error: {reason}"
+        self._fail(invocation, "error", EXIT_ERROR, error_payload(EXIT_ERROR, message))
+        self._spawn(self._finish_without_process(invocation))
+
+    async def _finish_without_process(self, invocation: Invocation) -> None:
+        """End an invocation whose process is to go: time is up, it exited, it never started."""
+        if self._current is not invocation:
+            return
+        self._current = None
+        ended_at = time.monotonic()
+        faults = self._measure()
+        await self._stop_process()
+        self._report(invocation, ended_at, faults)
+        self._owner.became_idle(self)
+
+    def _finish(self, invocation: Invocation) -> None:
+        """End an invocation whose runtime waits for the next event."""
+        self._current = None
+        ended_at = time.monotonic()
+        self._drain()
+        faults = self._measure()
+        self._report(invocation, ended_at, faults)
+        self._freeze_timer = self._loop.call_later(self._around.settings.freeze_after_ms / 1000, self._freeze_when_idle)
+        self._owner.became_idle(self)
+
+    def _report(self, invocation: Invocation, ended_at: float, faults: int | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        around, configuration = self._around, self.configuration
+        invocation.contended = self._not_busy() or invocation.contended
+        now_s = time.time()
+        duration_ms = (ended_at - invocation.started_at) * 1000
+        if invocation.status == "timeout":
+            duration_ms = configuration.timeout_s * 1000  # where Lambda stops; killing takes us a little longer
+        limits = around.driver.limits
+        report = Report(
+            request_id=invocation.request_id,
+            duration_ms=duration_ms,
+            billed_duration_ms=billed_duration_ms(duration_ms, invocation.init_ms),
+            memory_size_mb=configuration.memory_mb,
+            max_memory_used_mb=min(math.ceil(self.peak_mb), configuration.memory_mb)
+            if limits.memory != "none"
+            else math.ceil(self.peak_mb),
+            init_duration_ms=invocation.init_ms,
+            status=invocation.status,
+            error_type=invocation.error_type,
+        )
+        conditions = Conditions(
+            request_id=invocation.request_id,
+            limits=f"{limits.cpu}/{limits.memory}",
+            time_scale=around.settings.time_scale,
+            host_contended=invocation.contended,
+            major_page_faults=faults,
+        )
+        self._write(
+            [
+                self._log.runtime_done(
+                    now_s,
+                    invocation.request_id,
+                    duration_ms,
+                    invocation.produced_bytes,
+                    invocation.status,
+                    invocation.error_type,
+                ),
+                self._log.report(now_s, report),
+                conditions_line(now_s, conditions),
+            ],
+            invocation,
+        )
+        self.served += 1
+        self._all_done.set()
+        self._owner.finished(self, invocation)
+        dimensions = {"FunctionName": configuration.name}
+        put = around.metrics.put
+        put(NAMESPACE, "Invocations", dimensions, 1.0, "Count", now_s)
+        put(NAMESPACE, "Errors", dimensions, 0.0 if invocation.status == "success" else 1.0, "Count", now_s)
+        put(NAMESPACE, "Duration", dimensions, duration_ms, "Milliseconds", now_s)
+        put(NAMESPACE, "ConcurrentExecutions", dimensions, float(invocation.concurrency), "Count", now_s)
+        invocation.deliver()
+
+    def _measure(self) -> int | None:
+        """Update the memory peak; returns the major page faults since the last time."""
+        if self._running is None:
+            return None
+        usage = self._running.usage()
+        if usage.peak_memory_mb is not None:
+            self.peak_mb = max(self.peak_mb, usage.peak_memory_mb)
+        if usage.major_page_faults is None:
+            return None
+        faults = max(0, usage.major_page_faults - self._faults_before)
+        self._faults_before = usage.major_page_faults
+        return faults
+
+    # -- what the runtime says (RuntimeEndpoint)
+
+    def on_next(self, reply: Reply) -> None:
+        if self._parked is not None and self._parked.alive:
+            reply.refuse(403, "InvalidStateTransition", "This runtime already waits for the next event.")
+            return
+        invocation = self._current
+        if self._initialized is not None and not self._initialized.done():
+            self._parked = reply
+            self._initialized.set_result(None)
+            return
+        if invocation is not None and invocation.result is None:
+            if invocation.started_at:
+                # It gave the event up without an answer: as a runtime that has lost its way, it is ended.
+                reply.refuse(403, "InvalidStateTransition", "The event of this runtime has not been answered.")
+                return
+            self._parked = reply
+            return
+        self._parked = reply
+        if invocation is not None:
+            self._finish(invocation)
+
+    def on_response(self, request_id: str, body: bytes, error: StreamError | None, reply: Reply) -> None:
+        invocation = self._awaited(request_id, reply)
+        if invocation is None:
+            return
+        if len(body) > MAX_RESPONSE_BYTES:
+            self.on_response_too_large(request_id, reply)
+            return
+        if error is None:
+            invocation.settle(body)
+        else:
+            self._fail(invocation, "error", error.error_type, error.body or error_payload(error.error_type, ""))
+        reply.accepted()
+        self._owner.answered(self, invocation)
+
+    def on_response_too_large(self, request_id: str, reply: Reply) -> None:
+        invocation = self._awaited(request_id, reply)
+        if invocation is None:
+            return
+        message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+        self._fail(invocation, "error", RESPONSE_TOO_LARGE_ERROR, error_payload(RESPONSE_TOO_LARGE_ERROR, message))
+        reply.refuse(
+            413, "RequestEntityTooLarge", f"Exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+        )
+        self._owner.answered(self, invocation)
+
+    def on_error(self, request_id: str, body: bytes, error_type: str, reply: Reply) -> None:
+        invocation = self._awaited(request_id, reply)
+        if invocation is None:
+            return
+        payload = body[:MAX_SYNCHRONOUS_PAYLOAD_BYTES] or error_payload("Unknown", "")
+        self._fail(invocation, "error", error_type or "Runtime.Unknown", payload)
+        reply.accepted()
+        self._owner.answered(self, invocation)
+
+    def on_init_error(self, body: bytes, error_type: str, reply: Reply) -> None:
+        if self._initialized is None or self._initialized.done():
+            reply.refuse(403, "InvalidStateTransition", "This runtime has finished its init phase.")
+            return
+        reply.accepted()
+        self._initialized.set_result(InitFailure("error", error_type or "Runtime.Unknown", "", body))
+
+    def _awaited(self, request_id: str, reply: Reply) -> Invocation | None:
+        """The invocation that this answer is for, if it is the one that waits for it."""
+        invocation = self._current
+        if invocation is None or invocation.request_id != request_id:
+            reply.refuse(400, "InvalidRequestID", "Invalid request ID")
+            return None
+        if invocation.result is not None:
+            reply.refuse(403, "InvalidStateTransition", "This event has been answered already.")
+            return None
+        return invocation
+
+    # -- CPU, power, output, processes
+
+    def _busy(self, vcpu: float) -> None:
+        if self._mark is None:
+            self._owed = vcpu
+            self._mark = self._around.ledger.begin(self._cpus, vcpu)
+
+    def _not_busy(self) -> bool:
+        """End of a busy time; whether the host owed too much meanwhile."""
+        if self._mark is None:
+            return False
+        contended = self._around.ledger.was_contended(self._cpus, self._mark)
+        self._around.ledger.end(self._cpus, self._owed)
+        self._mark = None
+        return contended
+
+    def _freeze_when_idle(self) -> None:
+        self._freeze_timer = None
+        if self._current is None and not self.ended and self._running is not None:
+            self._spawn(self._freeze())
+
+    async def _freeze(self) -> None:
+        async with self._power:
+            if self._current is None and not self.ended and self._running is not None:
+                self._frozen = True
+                await self._running.freeze()
+
+    async def _stop_process(self) -> None:
+        running, self._running = self._running, None
+        self._parked = None
+        self._frozen = False
+        self._around.runtime_api.unregister(self._key)
+        if running is not None:
+            running.drain_output()
+            await running.kill()
+        self._flush_output()
+
+    def _on_output(self, data: bytes) -> None:
+        messages = self._output.feed(data)
+        if messages:
+            self._write_application(messages)
+
+    def _drain(self) -> None:
+        """Everything the function wrote before this moment into the log."""
+        if self._running is not None:
+            self._running.drain_output()
+        self._flush_output()
+
+    def _flush_output(self) -> None:
+        messages = self._output.flush()
+        if messages:
+            self._write_application(messages)
+
+    def _write_application(self, messages: Sequence[str]) -> None:
+        if self._json and self._application_level > 0:
+            least = self._application_level
+            messages = [message for message in messages if application_level(message) >= least]
+        self._write(messages)
+
+    def _write(self, lines: Sequence[str | None], invocation: Invocation | None = None) -> None:
+        now_ms = max(self._last_timestamp_ms, int(time.time() * 1000))
+        self._last_timestamp_ms = now_ms
+        events = [LogEvent(now_ms, line) for line in lines if line is not None]
+        if not events:
+            return
+        self._around.logs.put(self.configuration.log_group, self.log_stream, events)
+        invocation = invocation or self._current
+        if invocation is not None and invocation.wants_tail:
+            invocation.lines.extend(event.message for event in events)
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]  # coroutines of this class
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait for what is still under way, at the end of the lab."""
+        while self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*self._tasks, return_exceptions=True)

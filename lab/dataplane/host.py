@@ -1,0 +1,27 @@
+"""What this host has: CPUs and memory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+_MEMINFO: Final = Path("/proc/meminfo")
+
+
+def host_cpus() -> tuple[int, ...]:
+    """CPUs that this process may use."""
+    if sys.platform == "linux":
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def available_memory_mb() -> float | None:
+    """Memory that new processes can have without swapping, as the kernel estimates it; None where it does not say."""
+    if not _MEMINFO.exists():
+        return None
+    for line in _MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    return None

@@ -1,0 +1,113 @@
+"""One invocation on its way through the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Final
+
+from lab.contracts import InvokeResult
+from lab.dataplane.platform_log import Status
+from lab.dataplane.rules import LOG_TAIL_BYTES
+
+EXIT_ERROR: Final = "Runtime.ExitError"
+TIMEOUT_ERROR: Final = "Sandbox.Timedout"
+SHUTDOWN_ERROR: Final = "Lab.Shutdown"  # the lab's own: AWS does not stop under a caller
+RESPONSE_TOO_LARGE_ERROR: Final = "Function.ResponseSizeTooLarge"
+
+# As Go prints signals, which is what Lambda's message shows.
+_SIGNAL_NAMES: Final = {
+    1: "hangup",
+    2: "interrupt",
+    3: "quit",
+    4: "illegal instruction",
+    5: "trace/breakpoint trap",
+    6: "aborted",
+    7: "bus error",
+    8: "floating point exception",
+    9: "killed",
+    11: "segmentation fault",
+    13: "broken pipe",
+    14: "alarm clock",
+    15: "terminated",
+}
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What is known of an invocation while it runs.
+
+    `answer` is what the caller waits for; it is set once, whether anybody still waits or not.
+    """
+
+    request_id: str
+    payload: bytes
+    trace_id: str
+    client_context: str | None
+    answer: asyncio.Future[InvokeResult]
+    wants_tail: bool = False
+    started_at: float = 0.0  # time.monotonic() of the invoke phase
+    deadline: float = 0.0
+    init_ms: float | None = None
+    contended: bool = False
+    released: bool = False  # no longer counted as concurrent
+    concurrency: int = 1
+    produced_bytes: int = 0
+    status: Status = "success"
+    error_type: str | None = None
+    result: InvokeResult | None = None
+    lines: list[str] = field(default_factory=list)  # of the log, where the caller asked for its tail
+
+    def settle(self, payload: bytes, *, status: Status = "success", error_type: str | None = None) -> None:
+        """Fix the outcome; the first one counts."""
+        if self.result is not None:
+            return
+        self.status = status
+        self.error_type = error_type
+        self.produced_bytes = len(payload)
+        self.result = InvokeResult(
+            status=200,
+            payload=payload,
+            request_id=self.request_id,
+            function_error=None if status == "success" else "Unhandled",
+        )
+        if not self.wants_tail:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Hand the result to the caller, with the log's tail if asked for."""
+        if self.result is None or self.answer.done():
+            return
+        result = self.result
+        if self.wants_tail:
+            tail = "\n".join([*self.lines, ""]).encode()[-LOG_TAIL_BYTES:]
+            result = InvokeResult(
+                status=result.status,
+                payload=result.payload,
+                request_id=result.request_id,
+                function_error=result.function_error,
+                log_tail=tail,
+            )
+        self.answer.set_result(result)
+
+
+def exit_reason(code: int | None, signal_number: int | None) -> str:
+    """Why the runtime ended, in Lambda's words."""
+    if signal_number is not None:
+        return f"Runtime exited with error: signal: {_SIGNAL_NAMES.get(signal_number, f'signal {signal_number}')}"
+    if code:
+        return f"Runtime exited with error: exit status {code}"
+    return "Runtime exited without providing a reason"
+
+
+def error_payload(error_type: str, message: str) -> bytes:
+    return json.dumps({"errorType": error_type, "errorMessage": message}, separators=(",", ":")).encode()
+
+
+def platform_error_type(error_type: str) -> str:
+    """An error type as the platform reports it: only Runtime.* and Function.*, never a name of the function's own."""
+    family, dot, name = error_type.partition(".")
+    if dot and family in ("Runtime", "Function", "Sandbox", "Lab") and name.isalnum() and name[:1].isupper():
+        return error_type
+    return "Function.Unknown" if family == "Function" and dot else "Runtime.Unknown"

@@ -1,0 +1,356 @@
+"""The data plane: takes invokes, finds or starts an environment for each, keeps to Lambda's limits of concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+from benchmark.records import LimitsInForce
+from lab.contracts import (
+    FunctionCatalogue,
+    FunctionConfiguration,
+    ImageStore,
+    InvocationType,
+    InvokeResult,
+    LogSink,
+    MetricSink,
+)
+from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
+from lab.dataplane.environment import NAMESPACE, ExecutionEnvironment, Surroundings
+from lab.dataplane.host import available_memory_mb, host_cpus
+from lab.dataplane.invocation import Invocation
+from lab.dataplane.pool import FunctionPool, Load
+from lab.dataplane.rules import (
+    MAX_ASYNCHRONOUS_PAYLOAD_BYTES,
+    MAX_SYNCHRONOUS_PAYLOAD_BYTES,
+    CpuLedger,
+    StartRate,
+    new_request_id,
+    new_trace_id,
+)
+from lab.dataplane.runtime_api import RuntimeApi
+from lab.dataplane.settings import DataPlaneSettings
+from lab.drivers.protocol import Driver
+
+NOT_MODELLED: Final = (
+    "image fetch",
+    "placement of environments on hosts",
+    "network between caller, service and function",
+    "proactive initialization",
+    "SnapStart",
+)
+_LATEST: Final = "$LATEST"
+_RECLAIM_EVERY_S: Final = 0.25
+_HOST_RESERVE_MB: Final = 512.0  # of the host's memory that no new environment may take
+
+
+class LambdaDataPlane:
+    """Lambda's data plane on this host; implements `lab.contracts.Invoker`.
+
+    Use: `await start()`, any number of `invoke`, `await close()`, all on one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: FunctionCatalogue,
+        images: ImageStore,
+        logs: LogSink,
+        metrics: MetricSink,
+        driver: Driver,
+        settings: DataPlaneSettings,
+    ) -> None:
+        self._catalogue = catalogue
+        self._images = images
+        self._metrics = metrics
+        self._driver = driver
+        self._settings = settings
+        self._runtime_api = RuntimeApi()
+        self._around = Surroundings(settings, driver, self._runtime_api, logs, metrics, CpuLedger(host_cpus()))
+        self._pools: dict[str, FunctionPool] = {}
+        self._load = Load()
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asynchronous = AsynchronousInvokes(
+            self._invoke_event,
+            catalogue.get,
+            metrics,
+            capacity=settings.async_queue_capacity,
+            fates_kept=settings.async_fates_kept,
+            time_scale=settings.time_scale,
+        )
+        self._reclaimer: asyncio.Task[None] | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Probe limits, open the Runtime API, begin to reclaim idle environments."""
+        await self._driver.start()
+        await self._runtime_api.start()
+        self._reclaimer = asyncio.get_running_loop().create_task(self._reclaim_for_ever())
+
+    async def close(self) -> None:
+        """End every environment; no process and no cgroup stays behind."""
+        self._closing = True
+        if self._reclaimer is not None:
+            self._reclaimer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reclaimer
+        await self._asynchronous.close()
+        environments = self._all_environments()
+        await asyncio.gather(*(environment.end() for environment in environments))
+        await asyncio.gather(*(environment.settle() for environment in environments))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._driver.close()
+        await self._runtime_api.close()
+
+    @property
+    def limits(self) -> LimitsInForce:
+        """What is enforced on environments, as probed at the start."""
+        return self._driver.limits
+
+    @property
+    def environments(self) -> int:
+        """How many environments live, busy and idle."""
+        return sum(len(pool.all) for pool in self._pools.values())
+
+    def fate(self, request_id: str) -> Fate | None:
+        """What has become of an asynchronous invoke; None if it is unknown or long past."""
+        return self._asynchronous.fate(request_id)
+
+    # -- invoke
+
+    async def invoke(
+        self,
+        name_or_arn: str,
+        payload: bytes,
+        *,
+        invocation_type: InvocationType = "RequestResponse",
+        qualifier: str | None = None,
+        log_tail: bool = False,
+        trace_id: str | None = None,
+        client_context: str | None = None,
+    ) -> InvokeResult:
+        """Run the function. Cancelling the caller does not stop the function."""
+        request_id = new_request_id()
+        name, qualifier = _split_qualifier(name_or_arn, qualifier)
+        function = self._catalogue.get(name)
+        if function is None:
+            missing = name if name.startswith("arn:") else f"arn:aws:lambda:*:*:function:{name}"
+            return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}", request_id)
+        if qualifier not in (None, "", _LATEST):
+            return _refused(
+                404,
+                "ResourceNotFoundException",
+                f"Function not found: {function.arn}:{qualifier} (the lab has no versions or aliases, only $LATEST)",
+                request_id,
+            )
+        synchronous = invocation_type == "RequestResponse"
+        limit = MAX_SYNCHRONOUS_PAYLOAD_BYTES if synchronous else MAX_ASYNCHRONOUS_PAYLOAD_BYTES
+        if len(payload) > limit:
+            message = f"Request must be smaller than {limit} bytes for the InvokeFunction operation"
+            return _refused(413, "RequestTooLargeException", message, request_id)
+        if invocation_type == "DryRun":
+            return InvokeResult(status=204, payload=b"", request_id=request_id)
+        if invocation_type == "Event":
+            if self._closing or not self._asynchronous.accept(function, payload, request_id, trace_id):
+                return _throttled(request_id, "the queue of asynchronous events is full")
+            return InvokeResult(status=202, payload=b"", request_id=request_id)
+        answer = await self._begin(function, payload, request_id, trace_id, client_context, log_tail=log_tail)
+        return answer if isinstance(answer, InvokeResult) else await asyncio.shield(answer)
+
+    async def _invoke_event(
+        self, function: FunctionConfiguration, payload: bytes, request_id: str, trace_id: str | None
+    ) -> InvokeResult:
+        answer = await self._begin(function, payload, request_id, trace_id, None, log_tail=False)
+        return answer if isinstance(answer, InvokeResult) else await asyncio.shield(answer)
+
+    async def _begin(
+        self,
+        function: FunctionConfiguration,
+        payload: bytes,
+        request_id: str,
+        trace_id: str | None,
+        client_context: str | None,
+        *,
+        log_tail: bool,
+    ) -> InvokeResult | asyncio.Future[InvokeResult]:
+        """Admit a request and hand it to an environment; returns what to wait for, or the refusal."""
+        if self._closing:
+            return _refused(503, "ServiceUnavailableException", "The lab is shutting down.", request_id)
+        pool = self._pool_of(function)
+        reason = self._over_limit(function, pool)
+        if reason is not None:
+            self._count_throttle(function.name)
+            return _throttled(request_id, reason)
+        pool.begin()
+        invocation = Invocation(
+            request_id=request_id,
+            payload=payload,
+            trace_id=trace_id or new_trace_id(time.time()),
+            client_context=client_context,
+            answer=asyncio.get_running_loop().create_future(),
+            wants_tail=log_tail,
+            concurrency=pool.running,
+        )
+        environment = pool.newest_idle()
+        if environment is None and pool.settling:
+            environment = await self._wait_for_settling(pool)
+        if environment is None:
+            started = self._new_environment(function, pool, request_id)
+            if isinstance(started, InvokeResult):
+                pool.release()
+                return started
+            environment = started
+        environment.serve(invocation)
+        return invocation.answer
+
+    def _over_limit(self, function: FunctionConfiguration, pool: FunctionPool) -> str | None:
+        """Why the request may not run now, or None. Reserved concurrency is a function's own, the rest is shared."""
+        reserved = function.reserved_concurrency
+        if reserved is not None:
+            return "ReservedFunctionConcurrentInvocationLimitExceeded" if pool.running >= reserved else None
+        account = self._settings.account_concurrency or self._catalogue.account_concurrency()
+        reserved_by_others = 0
+        running_reserved = 0
+        for other in self._pools.values():
+            if other.configuration.reserved_concurrency is not None:
+                reserved_by_others += other.configuration.reserved_concurrency
+                running_reserved += other.running
+        unreserved = max(0, account - reserved_by_others)
+        return "ConcurrentInvocationLimitExceeded" if self._load.running - running_reserved >= unreserved else None
+
+    async def _wait_for_settling(self, pool: FunctionPool) -> ExecutionEnvironment | None:
+        """An environment has answered and is about to be idle: a request that comes just then waits for it."""
+        waiter: asyncio.Future[ExecutionEnvironment] = asyncio.get_running_loop().create_future()
+        pool.waiting.append(waiter)
+        try:
+            done, _ = await asyncio.wait([waiter], timeout=self._settings.settle_ms / 1000)
+        except asyncio.CancelledError:
+            if waiter.done():
+                pool.put_back(waiter.result())
+            waiter.cancel()
+            pool.release()
+            raise
+        if done:
+            return waiter.result()
+        waiter.cancel()
+        return None
+
+    def _new_environment(
+        self, function: FunctionConfiguration, pool: FunctionPool, request_id: str
+    ) -> ExecutionEnvironment | InvokeResult:
+        image = self._images.resolve(function.image_uri)
+        if image is None:
+            message = f"Source image {function.image_uri} does not exist in the lab. Deploy the stack again."
+            return _refused(400, "InvalidParameterValueException", message, request_id)
+        if not pool.start_rate.take(time.monotonic()):
+            self._count_throttle(function.name)
+            return _throttled(request_id, "ConcurrentInvocationLimitExceeded")
+        if not self._make_room(pool):
+            self._count_throttle(function.name)
+            return _throttled(request_id, "HostMemoryExceeded")
+        environment = ExecutionEnvironment(self._around, pool, function, image)
+        pool.all.add(environment)
+        return environment
+
+    # -- environments
+
+    def _pool_of(self, function: FunctionConfiguration) -> FunctionPool:
+        pool = self._pools.get(function.name)
+        if pool is None:
+            rate = StartRate(self._settings.new_environments_burst, self._settings.burst_window_s)
+            pool = self._pools[function.name] = FunctionPool(function, rate, self._load, self._end)
+        elif pool.configuration is not function:
+            pool.update(function)
+        return pool
+
+    def _all_environments(self) -> list[ExecutionEnvironment]:
+        return [environment for pool in self._pools.values() for environment in pool.all]
+
+    def _end(self, environment: ExecutionEnvironment) -> None:
+        """Shut an environment down in the background."""
+        if environment.ended:
+            return
+        environment.ended = True
+        self._pools[environment.configuration.name].all.discard(environment)
+        task = asyncio.get_running_loop().create_task(environment.end())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _make_room(self, pool: FunctionPool) -> bool:
+        """See that this host's memory holds one more environment; the longest idle ones go first if it does not.
+
+        What an environment will need is what others of its function have needed, or a guess for the first.
+        """
+        available_mb = available_memory_mb()
+        if available_mb is None:
+            return True
+        needed_mb = pool.peak_mb or min(256.0, float(pool.configuration.memory_mb))
+        for other in self._pools.values():
+            # Those still on their way to their first answer have not taken all of their memory yet.
+            available_mb -= other.peak_mb * sum(1 for environment in other.all if environment.served == 0)
+        idle = sorted(
+            (environment for other in self._pools.values() for environment in other.idle),
+            key=lambda one: one.idle_since,
+        )
+        for environment in idle:
+            if available_mb - needed_mb >= _HOST_RESERVE_MB:
+                break
+            self._pools[environment.configuration.name].idle.remove(environment)
+            available_mb += environment.peak_mb
+            self._end(environment)
+        return available_mb - needed_mb >= _HOST_RESERVE_MB
+
+    async def _reclaim_for_ever(self) -> None:
+        idle_s = self._settings.idle_s / self._settings.time_scale
+        while True:
+            await asyncio.sleep(min(_RECLAIM_EVERY_S, idle_s / 2))
+            self._reclaim(time.monotonic() - idle_s)
+
+    def _reclaim(self, idle_before: float) -> None:
+        """End environments that have been idle since before a moment, and all those of functions that are gone."""
+        for name, pool in self._pools.items():
+            gone = self._catalogue.get(name) is None if pool.idle else False
+            old = [environment for environment in pool.idle if gone or environment.idle_since <= idle_before]
+            if old:
+                pool.idle = [environment for environment in pool.idle if environment not in old]
+                for environment in old:
+                    self._end(environment)
+
+    def _count_throttle(self, function_name: str) -> None:
+        self._metrics.put(NAMESPACE, "Throttles", {"FunctionName": function_name}, 1.0, "Count", time.time())
+
+
+def _split_qualifier(name_or_arn: str, qualifier: str | None) -> tuple[str, str | None]:
+    """A qualifier may stand behind the name or the ARN."""
+    parts = name_or_arn.split(":")
+    if name_or_arn.startswith("arn:") and len(parts) == 8:
+        return ":".join(parts[:7]), qualifier or parts[7]
+    if not name_or_arn.startswith("arn:") and len(parts) == 2:
+        return parts[0], qualifier or parts[1]
+    if not name_or_arn.startswith("arn:") and len(parts) >= 3 and parts[1] == "function":
+        return parts[2], qualifier or (parts[3] if len(parts) > 3 else None)
+    return name_or_arn, qualifier
+
+
+def _refused(status: int, code: str, message: str, request_id: str) -> InvokeResult:
+    return InvokeResult(
+        status=status,
+        payload=b"",
+        request_id=request_id,
+        error_code=code,
+        extra={"message": message, "type": "User" if status < 500 else "Service"},
+    )
+
+
+def _throttled(request_id: str, reason: str) -> InvokeResult:
+    return InvokeResult(
+        status=429,
+        payload=b"",
+        request_id=request_id,
+        error_code="TooManyRequestsException",
+        extra={"message": "Rate Exceeded.", "type": "User", "reason": reason},
+    )

@@ -1,0 +1,210 @@
+"""The platform's own log lines, in Text and in JSON format. Pure: values in, lines out.
+
+Sources: "Lambda Telemetry API Event schema reference" for the JSON records, "monitoring-cloudwatchlogs-log-level" for
+the level of each event, and lines of real functions for the Text format.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from lab.contracts import LogFormat
+
+Status = Literal["success", "error", "timeout", "failure"]
+Phase = Literal["init", "invoke"]
+
+_LEVELS: Final = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
+_DEFAULT_LEVEL: Final = _LEVELS["INFO"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one invocation, as REPORT gives them."""
+
+    request_id: str
+    duration_ms: float
+    billed_duration_ms: int
+    memory_size_mb: int
+    max_memory_used_mb: int
+    init_duration_ms: float | None
+    status: Status = "success"
+    error_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the lab adds to a report: under which conditions it was measured."""
+
+    request_id: str
+    limits: str  # "cgroup-v2/cgroup-v2": CPU and memory enforcement
+    time_scale: float
+    host_contended: bool
+    major_page_faults: int | None
+
+
+def iso_time(epoch_s: float) -> str:
+    """Milliseconds, UTC, as platform events carry it."""
+    milliseconds = round(epoch_s * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(milliseconds // 1000))}.{milliseconds % 1000:03d}Z"
+
+
+def level_of(name: str) -> int:
+    """Rank of a log level; an unknown one counts as INFO, as Lambda does."""
+    return _LEVELS.get(name.upper(), _DEFAULT_LEVEL)
+
+
+class PlatformLog:
+    """Writes the platform's lines of one execution environment in the format its function asks for.
+
+    Each method returns the line, or None where the function's system log level leaves it out.
+    """
+
+    def __init__(
+        self, log_format: LogFormat, system_log_level: str, *, function_name: str, environment_id: str, memory_mb: int
+    ) -> None:
+        self._json = log_format == "JSON"
+        self._level = level_of(system_log_level)
+        self._function_name = function_name
+        self._environment_id = environment_id
+        self._memory_mb = memory_mb
+
+    def _event(self, level: str, now_s: float, kind: str, record: dict[str, Any]) -> str | None:
+        if _LEVELS[level] < self._level:
+            return None
+        return json.dumps({"time": iso_time(now_s), "type": kind, "record": record}, separators=(",", ":"))
+
+    def init_start(self, now_s: float, phase: Phase) -> str | None:
+        """Image functions have no runtime version, so Text shows no INIT_START and JSON has it at DEBUG."""
+        if not self._json:
+            return None
+        return self._event(
+            "DEBUG",
+            now_s,
+            "platform.initStart",
+            {
+                "initializationType": "on-demand",
+                "phase": phase,
+                "functionName": self._function_name,
+                "functionVersion": "$LATEST",
+                "instanceId": self._environment_id,
+                "instanceMaxMemory": self._memory_mb * 1024 * 1024,
+            },
+        )
+
+    def init_report(
+        self, now_s: float, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None
+    ) -> str | None:
+        if self._json:
+            record: dict[str, Any] = {
+                "initializationType": "on-demand",
+                "phase": phase,
+                "status": status,
+                "metrics": {"durationMs": round(duration_ms, 3)},
+            }
+            if error_type:
+                record["errorType"] = error_type
+            return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.initReport", record)
+        if status == "success":
+            return None
+        error = f"\tError Type: {error_type}" if error_type else ""
+        return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}\tStatus: {status}{error}"
+
+    def start(self, now_s: float, request_id: str) -> str | None:
+        if self._json:
+            return self._event("INFO", now_s, "platform.start", {"requestId": request_id, "version": "$LATEST"})
+        return f"START RequestId: {request_id} Version: $LATEST"
+
+    def runtime_done(
+        self,
+        now_s: float,
+        request_id: str,
+        duration_ms: float,
+        produced_bytes: int,
+        status: Status,
+        error_type: str | None,
+    ) -> str | None:
+        """JSON alone; Text writes END in its place."""
+        if not self._json:
+            return f"END RequestId: {request_id}"
+        record: dict[str, Any] = {
+            "requestId": request_id,
+            "status": status,
+            "metrics": {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes},
+        }
+        if error_type:
+            record["errorType"] = error_type
+        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.runtimeDone", record)
+
+    def timed_out(self, now_s: float, request_id: str, timeout_s: float) -> str | None:
+        """The line that Text format shows before END; JSON has the status in runtimeDone and report."""
+        if self._json:
+            return None
+        return f"{iso_time(now_s)} {request_id} Task timed out after {timeout_s:.2f} seconds"
+
+    def exited(self, request_id: str, message: str) -> str | None:
+        """The line of a runtime that ended by itself, Text format."""
+        if self._json:
+            return None
+        return f"RequestId: {request_id} Error: {message}\nRuntime.ExitError"
+
+    def report(self, now_s: float, report: Report) -> str | None:
+        if self._json:
+            metrics: dict[str, Any] = {
+                "durationMs": round(report.duration_ms, 3),
+                "billedDurationMs": report.billed_duration_ms,
+                "memorySizeMB": report.memory_size_mb,
+                "maxMemoryUsedMB": report.max_memory_used_mb,
+            }
+            if report.init_duration_ms is not None:
+                metrics["initDurationMs"] = round(report.init_duration_ms, 3)
+            record: dict[str, Any] = {"requestId": report.request_id, "metrics": metrics, "status": report.status}
+            if report.error_type:
+                record["errorType"] = report.error_type
+            return self._event("INFO" if report.status == "success" else "WARN", now_s, "platform.report", record)
+        fields = [
+            f"REPORT RequestId: {report.request_id}",
+            f"Duration: {report.duration_ms:.2f} ms",
+            f"Billed Duration: {report.billed_duration_ms} ms",
+            f"Memory Size: {report.memory_size_mb} MB",
+            f"Max Memory Used: {report.max_memory_used_mb} MB",
+        ]
+        if report.init_duration_ms is not None:
+            fields.append(f"Init Duration: {report.init_duration_ms:.2f} ms")
+        if report.status != "success":
+            fields.append(f"Status: {report.status}")
+        if report.error_type and report.status != "timeout":
+            fields.append(f"Error Type: {report.error_type}")
+        return "\t".join(fields) + "\t"
+
+
+def conditions_line(now_s: float, conditions: Conditions) -> str:
+    """The lab's own line after REPORT, the same in both formats and at every log level."""
+    return json.dumps(
+        {
+            "type": "lab.conditions",
+            "time": iso_time(now_s),
+            "record": {
+                "requestId": conditions.request_id,
+                "limits": conditions.limits,
+                "timeScale": conditions.time_scale,
+                "hostContended": conditions.host_contended,
+                "majorPageFaults": conditions.major_page_faults,
+            },
+        },
+        separators=(",", ":"),
+    )
+
+
+def application_level(message: str) -> int:
+    """Level that Lambda gives a line of the function in JSON format: its "level" if it is a JSON object with one."""
+    if message.startswith("{") and '"level"' in message:
+        try:
+            record = json.loads(message)
+        except ValueError:
+            return _DEFAULT_LEVEL
+        if isinstance(record, dict) and isinstance(record.get("level"), str):
+            return level_of(record["level"])
+    return _DEFAULT_LEVEL

@@ -1,0 +1,98 @@
+"""The environments of one function: the newest idle one serves next, stale ones go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lab.contracts import FunctionConfiguration
+from lab.dataplane.environment import ExecutionEnvironment
+from lab.dataplane.invocation import Invocation
+from lab.dataplane.rules import StartRate
+
+
+@dataclass
+class Load:
+    """Requests being served, over all functions: the account's concurrency."""
+
+    running: int = 0
+
+
+@dataclass
+class FunctionPool:
+    """Environments of one function, over all of its revisions.
+
+    `idle` is a stack, so that surplus environments grow old and are reclaimed. `settling` have answered their caller
+    and will be idle in a moment; `waiting` are requests that came just then. `end` shuts an environment down.
+    """
+
+    configuration: FunctionConfiguration
+    start_rate: StartRate
+    load: Load
+    end: Callable[[ExecutionEnvironment], None]
+    idle: list[ExecutionEnvironment] = field(default_factory=list)
+    all: set[ExecutionEnvironment] = field(default_factory=set)
+    settling: set[ExecutionEnvironment] = field(default_factory=set)
+    waiting: deque[asyncio.Future[ExecutionEnvironment]] = field(default_factory=deque)
+    running: int = 0
+    peak_mb: float = 0.0  # most memory that an environment of this function has used
+
+    def update(self, configuration: FunctionConfiguration) -> None:
+        """Take a new configuration; idle environments of the old one end, busy ones when they have finished."""
+        stale = configuration.revision != self.configuration.revision
+        self.configuration = configuration
+        if stale:
+            self.peak_mb = 0.0
+            idle, self.idle = self.idle, []
+            for environment in idle:
+                self.end(environment)
+
+    def begin(self) -> None:
+        self.running += 1
+        self.load.running += 1
+
+    def release(self, invocation: Invocation | None = None) -> None:
+        """A request no longer counts as concurrent: it has been answered, or has come to nothing."""
+        if invocation is not None:
+            if invocation.released:
+                return
+            invocation.released = True
+        self.running -= 1
+        self.load.running -= 1
+
+    def newest_idle(self) -> ExecutionEnvironment | None:
+        return self.idle.pop() if self.idle else None
+
+    def is_current(self, environment: ExecutionEnvironment) -> bool:
+        return environment.configuration.revision == self.configuration.revision and not environment.ended
+
+    def put_back(self, environment: ExecutionEnvironment) -> None:
+        """An environment that may serve again: to the request that has waited longest, else to the idle ones."""
+        if not self.is_current(environment):
+            self.end(environment)
+            return
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(environment)
+                return
+        environment.idle_since = time.monotonic()
+        self.idle.append(environment)
+
+    # -- EnvironmentOwner
+
+    def answered(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
+        self.settling.add(environment)
+        self.release(invocation)
+
+    def became_idle(self, environment: ExecutionEnvironment) -> None:
+        self.settling.discard(environment)
+        self.peak_mb = max(self.peak_mb, environment.peak_mb)
+        self.put_back(environment)
+
+    def finished(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
+        del environment
+        self.release(invocation)

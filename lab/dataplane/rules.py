@@ -1,0 +1,146 @@
+"""Lambda's rules as figures: CPU share, limits, billing, scaling. No I/O.
+
+Pages are those of the AWS Lambda developer guide unless another source stands beside the rule.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections import deque
+from typing import Final
+
+MB_PER_VCPU: Final = 1769  # "configuration-memory": one vCPU at 1,769 MB, in proportion to memory
+CFS_PERIOD_US: Final = 20_000  # measured on Lambda by third parties; AWS does not document it
+# vCPUs that the guest shows by memory size; 2 and 6 are AWS's own, the steps between were measured by third parties.
+_VISIBLE_CPUS_UP_TO_MB: Final = ((3008, 2), (5307, 3), (7076, 4), (8845, 5))
+_VISIBLE_CPUS_AT_MOST: Final = 6
+
+MAX_SYNCHRONOUS_PAYLOAD_BYTES: Final = 6 * 1024 * 1024  # "gettingstarted-limits": 6 MB each for request and response
+MAX_RESPONSE_BYTES: Final = MAX_SYNCHRONOUS_PAYLOAD_BYTES + 100  # AWS's error message names 6291556 bytes
+MAX_ASYNCHRONOUS_PAYLOAD_BYTES: Final = 1024 * 1024  # "API_Invoke": 1 MB
+MAX_CLIENT_CONTEXT_BYTES: Final = 3583  # "API_Invoke": ClientContext, base64
+LOG_TAIL_BYTES: Final = 4096  # "API_Invoke": the last 4 KB of the log
+MAX_LOG_EVENT_BYTES: Final = 262_118  # a CloudWatch event of 256 KB less its 26 bytes of overhead
+
+RETRY_DELAYS_S: Final = (60.0, 120.0)  # "invocation-async-error-handling": a minute, then two
+THROTTLE_BACKOFF_S: Final = (1.0, 300.0)  # same page: from 1 second, doubling, to 5 minutes
+
+
+def visible_cpus(memory_mb: int) -> int:
+    """How many CPUs the guest shows at a memory size."""
+    for up_to_mb, cpus in _VISIBLE_CPUS_UP_TO_MB:
+        if memory_mb <= up_to_mb:
+            return cpus
+    return _VISIBLE_CPUS_AT_MOST
+
+
+def vcpu_share(memory_mb: int) -> float:
+    """CPU share of an environment while it serves a request, in vCPU."""
+    return min(memory_mb / MB_PER_VCPU, float(visible_cpus(memory_mb)))
+
+
+def cfs_quota_us(vcpu: float, period_us: int = CFS_PERIOD_US) -> int:
+    """CFS quota per period for a share; never below the kernel's least of 1 ms."""
+    return max(1000, round(vcpu * period_us))
+
+
+def billed_duration_ms(duration_ms: float, init_ms: float | None) -> int:
+    """Init and invoke together, rounded up to the millisecond: for images always ("lambda-runtime-environment")."""
+    return max(1, math.ceil(round(duration_ms + (init_ms or 0.0), 6)))
+
+
+def new_request_id() -> str:
+    """A random UUID (version 4), without the cost of `uuid.UUID`."""
+    digits = secrets.token_hex(16)
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def new_trace_id(now_s: float) -> str:
+    """A trace header as Lambda makes one where the caller sent none; not sampled."""
+    return f"Root=1-{int(now_s):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+
+
+def log_stream_name(environment_id: str, now_s: float) -> str:
+    """Log stream of an environment: date of its start (UTC), version, its id."""
+    return time.strftime(f"%Y/%m/%d/[$LATEST]{environment_id}", time.gmtime(now_s))
+
+
+def retry_delay_s(attempt: int) -> float:
+    """Wait before attempt number `attempt` (2, 3) of an asynchronous invoke whose function failed."""
+    return RETRY_DELAYS_S[min(attempt, len(RETRY_DELAYS_S) + 1) - 2]
+
+
+def throttle_delay_s(throttles: int) -> float:
+    """Wait after the `throttles`-th throttle of an asynchronous event."""
+    first, longest = THROTTLE_BACKOFF_S
+    return min(first * 2.0 ** min(throttles - 1, 20), longest)
+
+
+class StartRate:
+    """The scaling rate of one function: so many new environments in a sliding window ("lambda-concurrency")."""
+
+    def __init__(self, burst: int, window_s: float) -> None:
+        self._burst = burst
+        self._window_s = window_s
+        self._starts: deque[float] = deque()
+
+    def take(self, now_s: float) -> bool:
+        """Count one new environment if the rate allows it."""
+        starts = self._starts
+        while starts and starts[0] <= now_s - self._window_s:
+            starts.popleft()
+        if len(starts) >= self._burst:
+            return False
+        starts.append(now_s)
+        return True
+
+
+class CpuLedger:
+    """Who is owed which CPU: tells when busy environments together are owed more than the host has.
+
+    Each busy environment is owed its share, spread evenly over the CPUs it may run on. A CPU that owes more than all
+    of its time is contended, and so is every environment that was busy on it then.
+    """
+
+    def __init__(self, cpus: tuple[int, ...]) -> None:
+        self.cpus = cpus
+        self._owed = dict.fromkeys(cpus, 0.0)
+        self._placed = dict.fromkeys(cpus, 0)
+        self._contentions = dict.fromkeys(cpus, 0)  # how often a CPU has become contended
+
+    def place(self, count: int) -> tuple[int, ...]:
+        """CPUs for a new environment: those with the fewest environments, all of them if the host has no more."""
+        chosen = tuple(sorted(self.cpus, key=lambda cpu: (self._placed[cpu], cpu))[:count])
+        for cpu in chosen:
+            self._placed[cpu] += 1
+        return chosen
+
+    def remove(self, cpus: tuple[int, ...]) -> None:
+        for cpu in cpus:
+            self._placed[cpu] -= 1
+
+    def begin(self, cpus: tuple[int, ...], vcpu: float) -> int:
+        """An environment becomes busy; returns a mark for `was_contended`."""
+        share = min(vcpu, len(cpus)) / len(cpus)
+        mark = 0
+        for cpu in cpus:
+            before = self._owed[cpu]
+            self._owed[cpu] = before + share
+            if before + share > 1.0 + 1e-9:
+                if before <= 1.0 + 1e-9:
+                    self._contentions[cpu] += 1
+                mark -= 1
+            mark += self._contentions[cpu]
+        return mark
+
+    def was_contended(self, cpus: tuple[int, ...], mark: int) -> bool:
+        """Whether any of these CPUs has been contended since `mark` was taken."""
+        return sum(self._contentions[cpu] for cpu in cpus) > mark
+
+    def end(self, cpus: tuple[int, ...], vcpu: float) -> None:
+        share = min(vcpu, len(cpus)) / len(cpus)
+        for cpu in cpus:
+            self._owed[cpu] = max(0.0, self._owed[cpu] - share)

@@ -1,0 +1,409 @@
+"""The Lambda Runtime API over HTTP/1.1: one server for all environments, told apart by a secret path prefix.
+
+Written on `asyncio.Protocol`, since it stands in the path of every invocation twice: a general HTTP server costs more
+than the invocation itself. It takes what the API needs: requests with Content-Length or chunked bodies, kept
+connections, pipelined requests one after another, `Expect: 100-continue`, and trailers of a response that fails while
+it is streamed.
+Source: "Using the Lambda runtime API for custom runtimes" and its OpenAPI description, version 2018-06-01.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from typing import Final, Protocol
+
+from lab.dataplane.rules import MAX_RESPONSE_BYTES
+
+API_VERSION: Final = "2018-06-01"
+_MAX_HEAD_BYTES: Final = 2 * 1024 * 1024  # awslambdaric sends up to 1 MB of X-Ray error cause as a header
+_FIRST_REQUEST_S: Final = 30.0
+_REASONS: Final = {
+    200: "OK",
+    202: "Accepted",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    410: "Gone",
+    411: "Length Required",
+    413: "Request Entity Too Large",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+}
+_ACCEPTED: Final = (
+    b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
+)
+
+
+class Reply:
+    """The answer to one request; sent at once or later, at most once."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection: _Connection | None = connection
+
+    def accepted(self) -> None:
+        """202, the answer to a response or an error that was taken."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.answer(_ACCEPTED)
+
+    def event(self, headers: str, payload: bytes) -> None:
+        """200 with an event: the answer to `next`. `headers` are lines that end in CRLF."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            head = (
+                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(payload)}\r\n\r\n"
+            )
+            connection.answer(head.encode("latin-1", "replace") + payload)
+
+    def refuse(self, status: int, error_type: str, message: str, *, close: bool = False) -> None:
+        """An error in the API's own form."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.refuse(status, error_type, message, close=close)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there still is somebody to answer."""
+        return self._connection is not None and not self._connection.closed
+
+
+class RuntimeEndpoint(Protocol):
+    """One environment, as its runtime talks to it."""
+
+    def on_next(self, reply: Reply) -> None: ...
+
+    def on_response(self, request_id: str, body: bytes, error: StreamError | None, reply: Reply) -> None:
+        """The function's answer; with `error` it failed while streaming it."""
+        ...
+
+    def on_response_too_large(self, request_id: str, reply: Reply) -> None: ...
+
+    def on_error(self, request_id: str, body: bytes, error_type: str, reply: Reply) -> None: ...
+
+    def on_init_error(self, body: bytes, error_type: str, reply: Reply) -> None: ...
+
+
+class StreamError:
+    """The error that the trailers of a chunked response carry."""
+
+    __slots__ = ("body", "error_type")
+
+    def __init__(self, error_type: str, body: bytes) -> None:
+        self.error_type = error_type
+        self.body = body
+
+
+class _MalformedError(Exception):
+    """A request that is no HTTP/1.1, or more of it than is taken."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RuntimeApi:
+    """The server. `register` gives an environment its path prefix."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[str, RuntimeEndpoint] = {}
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=2048)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.close()
+            await self._server.wait_closed()
+
+    def register(self, key: str, endpoint: RuntimeEndpoint) -> str:
+        """Serve `endpoint` under the path that is returned."""
+        self._endpoints[key] = endpoint
+        return f"/env/{key}"
+
+    def unregister(self, key: str) -> None:
+        """Forget an environment; what it sends from now on is refused."""
+        self._endpoints.pop(key, None)
+
+    def endpoint(self, key: str) -> RuntimeEndpoint | None:
+        return self._endpoints.get(key)
+
+    def opened(self, connection: _Connection) -> None:
+        self._connections.add(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: reads a request, hands it on, waits for its answer, then takes the next."""
+
+    def __init__(self, server: RuntimeApi) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._answering = False
+        self._request: _Request | None = None
+        self._closing_after_answer = False
+        self._patience: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a server's transport is always a Transport
+        self._server.opened(self)
+        self._patience = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self.closed = True
+        self._server.lost(self)
+        self._forget_patience()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._answering:
+            self._advance()
+
+    def answer(self, response: bytes) -> None:
+        if self.closed or self._transport is None:
+            return
+        self._transport.write(response)
+        self._answering = False
+        if self._closing_after_answer:
+            self._transport.close()
+        elif self._buffer:
+            self._advance()
+
+    def refuse(self, status: int, error_type: str, message: str, *, close: bool = False) -> None:
+        body = json.dumps({"errorMessage": message, "errorType": error_type}).encode()
+        self._closing_after_answer = self._closing_after_answer or close
+        head = (
+            f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n"
+        )
+        self.answer(head.encode() + body)
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _advance(self) -> None:
+        try:
+            if self._request is None:
+                self._request = self._read_head()
+                if self._request is None:
+                    return
+                if self._request.expects_continue and self._transport is not None:
+                    self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request = self._request
+            if not request.read_body(self._buffer):
+                return
+        except _MalformedError as error:
+            self._answering = True
+            self._buffer.clear()
+            self.refuse(error.status, "InvalidRequest", str(error), close=True)
+            return
+        self._request = None
+        self._answering = True
+        self._closing_after_answer = request.close
+        self._forget_patience()
+        self._dispatch(request, Reply(self))
+
+    def _read_head(self) -> _Request | None:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._buffer) > _MAX_HEAD_BYTES:
+                raise _MalformedError(431, f"more than {_MAX_HEAD_BYTES} bytes of headers")
+            return None
+        head = bytes(self._buffer[:end])
+        del self._buffer[: end + 4]
+        return _Request(head.decode("latin-1"))
+
+    def _dispatch(self, request: _Request, reply: Reply) -> None:
+        # "", "env", key, version, "runtime", ...
+        parts = request.path.split("/")
+        endpoint = self._server.endpoint(parts[2]) if len(parts) > 3 and parts[1] == "env" else None
+        if endpoint is None:
+            reply.refuse(403, "Forbidden", "This environment is not known, or it has been ended.", close=True)
+            return
+        call = "/".join(parts[3:])
+        if call == f"{API_VERSION}/runtime/invocation/next":
+            if request.method != "GET":
+                reply.refuse(405, "MethodNotAllowed", f"found {request.method}, expected GET")
+                return
+            endpoint.on_next(reply)
+            return
+        if request.method != "POST":
+            known = len(parts) == 8 and parts[5] == "invocation" and parts[7] in ("response", "error")
+            if known or call == f"{API_VERSION}/runtime/init/error":
+                reply.refuse(405, "MethodNotAllowed", f"found {request.method}, expected POST")
+            else:
+                reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
+            return
+        if call == f"{API_VERSION}/runtime/init/error":
+            endpoint.on_init_error(request.body(), request.error_type, reply)
+        elif len(parts) == 8 and parts[3] == API_VERSION and parts[4:6] == ["runtime", "invocation"]:
+            request_id, kind = parts[6], parts[7]
+            if kind == "response":
+                if request.too_large:
+                    endpoint.on_response_too_large(request_id, reply)
+                else:
+                    endpoint.on_response(request_id, request.body(), request.stream_error(), reply)
+            elif kind == "error":
+                endpoint.on_error(request_id, request.body(), request.error_type, reply)
+            else:
+                reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
+        else:
+            reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
+
+
+class _Request:
+    """One request as it is read. A body over Lambda's limit is read to its end and thrown away."""
+
+    __slots__ = (
+        "_chunk_left",
+        "_chunked",
+        "_length",
+        "_parts",
+        "_seen",
+        "_trailers",
+        "close",
+        "error_type",
+        "expects_continue",
+        "method",
+        "path",
+    )
+
+    def __init__(self, head: str) -> None:
+        lines = head.split("\r\n")
+        words = lines[0].split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            raise _MalformedError(400, "the request line is not METHOD PATH HTTP/1.1")
+        self.method, self.path = words[0], words[1].partition("?")[0]
+        self.close = words[2] == "HTTP/1.0"
+        self.error_type = ""
+        self.expects_continue = False
+        self._chunked = False
+        self._length = 0
+        self._chunk_left = -1  # -1: a chunk's size line comes next, -2: the trailers come next
+        self._parts = bytearray()
+        self._seen = 0
+        self._trailers: dict[str, str] = {}
+        for line in lines[1:]:
+            name, colon, value = line.partition(":")
+            if not colon:
+                raise _MalformedError(400, "a header line has no colon")
+            self._take_header(name.lower(), value.strip())
+        if self._chunked:
+            self._length = 0
+
+    def _take_header(self, name: str, value: str) -> None:
+        if name == "content-length":
+            if not (value.isascii() and value.isdigit()):
+                raise _MalformedError(400, f"Content-Length is {value[:40]!r}, not a number")
+            self._length = int(value)
+        elif name == "transfer-encoding":
+            if value.lower() != "chunked":
+                raise _MalformedError(501, f"Transfer-Encoding {value[:40]!r} is not taken, chunked is")
+            self._chunked = True
+        elif name == "expect":
+            self.expects_continue = value.lower() == "100-continue"
+        elif name == "connection":
+            self.close = self.close or value.lower() == "close"
+        elif name == "lambda-runtime-function-error-type":
+            self.error_type = value
+
+    @property
+    def too_large(self) -> bool:
+        return self._seen > MAX_RESPONSE_BYTES
+
+    def body(self) -> bytes:
+        return bytes(self._parts)
+
+    def stream_error(self) -> StreamError | None:
+        """What the trailers say of a response that failed on its way."""
+        error_type = self._trailers.get("lambda-runtime-function-error-type")
+        if error_type is None:
+            return None
+        try:
+            body = base64.b64decode(self._trailers.get("lambda-runtime-function-error-body", ""), validate=True)
+        except (binascii.Error, ValueError):
+            body = b""
+        return StreamError(error_type, body)
+
+    def read_body(self, buffer: bytearray) -> bool:
+        """Take the body from the buffer; True when it is complete."""
+        if not self._chunked:
+            return self._read_plain(buffer)
+        while True:
+            if self._chunk_left == -2:
+                return self._read_trailers(buffer)
+            if self._chunk_left < 0:
+                end = buffer.find(b"\r\n")
+                if end < 0:
+                    if len(buffer) > 4096:
+                        raise _MalformedError(400, "a chunk has no size")
+                    return False
+                size = bytes(buffer[:end]).partition(b";")[0].strip()
+                del buffer[: end + 2]
+                try:
+                    self._chunk_left = int(size, 16) + 2  # its own CRLF
+                except ValueError:
+                    raise _MalformedError(400, "a chunk's size is not hexadecimal") from None
+                if self._chunk_left < 2:
+                    raise _MalformedError(400, "a chunk's size is below 0")
+                if self._chunk_left == 2:
+                    self._chunk_left = -2
+                continue
+            taken = min(len(buffer), self._chunk_left)
+            payload = min(taken, max(0, self._chunk_left - 2))
+            self._keep(buffer, payload)
+            del buffer[:taken]
+            self._chunk_left -= taken
+            if self._chunk_left > 0:
+                return False
+            self._chunk_left = -1
+
+    def _read_plain(self, buffer: bytearray) -> bool:
+        taken = min(len(buffer), self._length - self._seen)
+        self._keep(buffer, taken)
+        del buffer[:taken]
+        return self._seen >= self._length
+
+    def _read_trailers(self, buffer: bytearray) -> bool:
+        while True:
+            end = buffer.find(b"\r\n")
+            if end < 0:
+                if len(buffer) > _MAX_HEAD_BYTES:
+                    raise _MalformedError(431, "the trailers are too long")
+                return False
+            line = bytes(buffer[:end]).decode("latin-1")
+            del buffer[: end + 2]
+            if not line:
+                return True
+            name, _, value = line.partition(":")
+            self._trailers[name.lower()] = value.strip()
+
+    def _keep(self, buffer: bytearray, count: int) -> None:
+        if self._seen <= MAX_RESPONSE_BYTES:
+            self._parts += buffer[:count]
+        self._seen += count
+        if self._seen > MAX_RESPONSE_BYTES:
+            self._parts.clear()

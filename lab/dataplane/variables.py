@@ -1,0 +1,42 @@
+"""The environment variables of a function, as "configuration-envvars" lists them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lab.contracts import FunctionConfiguration, Image
+
+_STAND_IN_KEY: Final = "AKIALOCALLAB00000000"  # credentials that reach the lab and nothing else
+
+
+def function_variables(configuration: FunctionConfiguration, image: Image, log_stream: str) -> dict[str, str]:
+    """All but what the driver knows (`AWS_LAMBDA_RUNTIME_API`, task root). Reserved names win over the function's own.
+
+    `_X_AMZN_TRACE_ID` is set by the runtime client for each event. `AWS_EXECUTION_ENV` is not set for images.
+    """
+    command = tuple(configuration.command or image.command)
+    variables = {
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "AWS_ACCESS_KEY_ID": _STAND_IN_KEY,
+        "AWS_SECRET_ACCESS_KEY": "local-lab",
+        "AWS_SESSION_TOKEN": "local-lab",
+        **image.environment,
+        **configuration.environment,
+        "_HANDLER": command[-1] if command else "",
+        "AWS_REGION": configuration.region,
+        "AWS_DEFAULT_REGION": configuration.region,
+        "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        "AWS_LAMBDA_LOG_FORMAT": configuration.log_format,
+    }
+    if configuration.log_format == "JSON":
+        variables["AWS_LAMBDA_LOG_LEVEL"] = configuration.application_log_level
+    return variables

@@ -1,0 +1,323 @@
+"""A small process that starts execution environments for the lab, and outlives it long enough to clean up.
+
+Why a process of its own: forking the lab itself, with moto and a few hundred MB in it, stalls its event loop; and when
+the lab is killed, somebody has to end the environments and remove their groups. It imports the standard library's
+lightest parts alone, forks in a millisecond, sets each child up (session, groups, CPUs, mounts, death signal) and
+executes a fresh interpreter: nothing is preloaded for the function.
+
+Messages on the socket: 4 bytes length, then JSON. The lab sends `launch` with the write end of the output pipe; answers
+are `launched` or `failed`, and `exited` when a child ends. At the end of the socket everything is killed and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any, Final
+
+PR_SET_PDEATHSIG: Final = 1
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWUSER: Final = 0x10000000
+MS_RDONLY: Final = 1
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_REMOUNT: Final = 32
+MS_BIND: Final = 4096
+MS_REC: Final = 16384
+MS_PRIVATE: Final = 1 << 18
+LAUNCH_FAILED: Final = 127
+_TMP: Final = "/tmp"  # noqa: S108 - the guest's /tmp is what this is about
+_CPUS_ONLINE: Final = "/sys/devices/system/cpu/online"
+
+_LINUX: Final = sys.platform == "linux"
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    _check(
+        _libc.mount(
+            source.encode(),
+            target.encode(),
+            kind.encode() if kind else None,
+            ctypes.c_ulong(flags),
+            data.encode() if data else None,
+        ),
+        f"mount {target}",
+    )
+
+
+def _write(path: str, value: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _own_mounts() -> None:
+    """A mount namespace of this process's own; without root, in a user namespace that keeps the user's id."""
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        _check(_libc.unshare(CLONE_NEWNS), "unshare")
+    else:
+        _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{user} {user} 1")
+        _write("/proc/self/gid_map", f"{group} {group} 1")
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def _private_tmp(size_mb: int, keep: list[str]) -> None:
+    """An empty /tmp of limited size. Directories of `keep` that are below /tmp stay where they are."""
+    kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in keep if path.startswith(f"{_TMP}/")]
+    _mount("tmpfs", _TMP, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size_mb}m,mode=1777")
+    for path, descriptor in kept:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - pathlib is 10 ms of the start of each launcher
+        _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
+        os.close(descriptor)
+
+
+def _read_only(path: str) -> None:
+    """The image's root as on Lambda, where a function cannot write beside its code."""
+    _mount(path, path, None, MS_BIND | MS_REC)
+    _mount("none", path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def _become(request: dict[str, Any], output: int) -> None:
+    """In the child: set everything up and become the function. Only returns by an exception."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    launcher = os.getppid()
+    for path in request["join_files"]:
+        _write(path, "0")
+    if _LINUX:
+        _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+        if os.getppid() != launcher:
+            os._exit(LAUNCH_FAILED)
+        if request["cpus"]:
+            os.sched_setaffinity(0, request["cpus"])
+    if request["own_mounts"]:
+        _own_mounts()
+        if request["cpus_file"]:
+            with contextlib.suppress(OSError):  # not every kernel shows the file
+                _mount(request["cpus_file"], _CPUS_ONLINE, None, MS_BIND)
+        _private_tmp(request["tmp_mb"], request["keep"])
+        _read_only(request["directory"])
+    os.chdir(request["working_directory"])
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for descriptor in (1, 2, *request["output_copies"]):
+        os.dup2(output, descriptor)
+        os.set_inheritable(descriptor, True)
+    os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - this is what a launcher is for
+
+
+def _mounts_possible() -> str:
+    """Try own mounts in a child; "" if they work, else why not."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _own_mounts()
+            _mount("tmpfs", _TMP, "tmpfs", 0, "size=1m")
+            os.write(writer, b"ok")
+        except BaseException as error:  # noqa: BLE001 - a child never returns into the loop of its parent
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    answer = os.read(reader, 4096).decode()
+    os.close(reader)
+    os.waitpid(pid, 0)
+    return "" if answer == "ok" else answer or "the trial ended without an answer"
+
+
+class Launcher:
+    """The loop: requests on the socket, ends of children by SIGCHLD."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._children: dict[int, dict[str, Any]] = {}
+        self._clean_up: list[str] = []
+
+    def run(self) -> None:
+        wakeup, notify = socket.socketpair()
+        notify.setblocking(False)
+        wakeup.setblocking(False)
+        signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the lab decides; its end is the end of the socket
+        self._send(
+            {"kind": "ready", "no_mounts": _mounts_possible() if _LINUX else f"{sys.platform} has no mount namespaces"}
+        )
+        try:
+            while True:
+                readable, _, _ = select.select([self._channel, wakeup], [], [])
+                if wakeup in readable:
+                    with contextlib.suppress(BlockingIOError):
+                        wakeup.recv(4096)
+                    self._reap()
+                if self._channel in readable:
+                    request, output = self._receive()
+                    if request is None:
+                        return
+                    self._handle(request, output)
+        except (ConnectionError, BrokenPipeError):
+            return
+        finally:
+            self._end_everything()
+
+    def _receive(self) -> tuple[dict[str, Any] | None, int]:
+        header, descriptors, _, _ = socket.recv_fds(self._channel, 4, 1)
+        if len(header) < 4:
+            return None, -1
+        length = int.from_bytes(header, "big")
+        body = bytearray()
+        while len(body) < length:
+            part = self._channel.recv(length - len(body))
+            if not part:
+                return None, -1
+            body += part
+        return json.loads(body), descriptors[0] if descriptors else -1
+
+    def _send(self, message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        self._channel.sendall(len(body).to_bytes(4, "big") + body)
+
+    def _handle(self, request: dict[str, Any], output: int) -> None:
+        if request["kind"] == "forget":
+            self._clean_up = [path for path in self._clean_up if path not in request["paths"]]
+            return
+        if request["kind"] == "clean_up":
+            self._clean_up += request["paths"]
+            return
+        reader, writer = os.pipe()
+        started_at = time.monotonic()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(reader)
+            os.close(writer)
+            os.close(output)
+            self._send({"kind": "failed", "id": request["id"], "error": str(error)})
+            return
+        if pid == 0:
+            try:
+                _become(request, output)
+            except BaseException as failure:  # noqa: BLE001 - a child never returns into its parent's loop
+                with contextlib.suppress(OSError):
+                    os.write(writer, f"{type(failure).__name__}: {failure}".encode())
+            os._exit(LAUNCH_FAILED)
+        os.close(writer)
+        os.close(output)
+        reason = os.read(reader, 4096).decode("utf-8", "replace")  # ends when exec closes the child's copy
+        os.close(reader)
+        if reason:
+            os.waitpid(pid, 0)
+            self._send({"kind": "failed", "id": request["id"], "error": reason})
+            return
+        self._children[pid] = request
+        self._clean_up += request["clean_up"]
+        self._send({"kind": "launched", "id": request["id"], "pid": pid, "started_at": started_at})
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            request = self._children.pop(pid, None)
+            if request is None:
+                continue
+            code = os.waitstatus_to_exitcode(status)
+            self._send(
+                {
+                    "kind": "exited",
+                    "id": request["id"],
+                    "code": code if code >= 0 else None,
+                    "signal": -code if code < 0 else None,
+                    "max_rss_kb": usage.ru_maxrss if _LINUX else usage.ru_maxrss // 1024,
+                    "major_faults": usage.ru_majflt,
+                    "cpu_ms": (usage.ru_utime + usage.ru_stime) * 1000,
+                }
+            )
+
+    def _end_everything(self) -> None:
+        """The lab has gone: kill what it left, remove groups and directories, deepest first."""
+        for attempt in range(200):
+            for pid in self._children:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+            for path in self._clean_up:
+                self._kill_group(path)
+            while self._children:
+                try:
+                    pid, _ = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    self._children.clear()
+                    break
+                if pid == 0:
+                    break
+                self._children.pop(pid, None)
+            for path in sorted(self._clean_up, key=len, reverse=True):
+                _remove(path)
+            self._clean_up = [path for path in self._clean_up if os.path.isdir(path)]  # noqa: PTH112 - as above
+            if not self._children and not self._clean_up:
+                return
+            time.sleep(0.01 if attempt < 100 else 0.1)
+
+    @staticmethod
+    def _kill_group(path: str) -> None:
+        for name, value in (("freezer.state", "FROZEN"), ("cgroup.kill", "1")):
+            with contextlib.suppress(OSError):
+                _write(f"{path}/{name}", value)
+        for pid in _members(path):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with contextlib.suppress(OSError):
+                _write(f"{path}/{name}", value)
+
+
+def _members(path: str) -> list[int]:
+    try:
+        descriptor = os.open(f"{path}/cgroup.procs", os.O_RDONLY)
+    except OSError:
+        return []
+    try:
+        return [int(pid) for pid in os.read(descriptor, 65_536).split()]
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.rmdir(path)  # noqa: PTH106 - as above
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not os.path.exists(f"{path}/cgroup.procs"):  # noqa: PTH110 - as above
+            shutil.rmtree(path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    os.set_inheritable(int(sys.argv[1]), False)  # no function may hold the lab's end of the talk
+    Launcher(socket.socket(fileno=int(sys.argv[1]))).run()

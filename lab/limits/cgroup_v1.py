@@ -1,0 +1,116 @@
+"""Limits by cgroup v1: the cpu, memory and freezer hierarchies, each in its own place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
+from lab.limits import files
+
+
+class CgroupV1Group:
+    """One environment's directories, by controller."""
+
+    def __init__(self, directories: dict[str, str]) -> None:
+        self._directories = directories
+        self.directories: Sequence[str] = tuple(directories.values())
+        self.join_files: Sequence[str] = tuple(f"{directory}/cgroup.procs" for directory in directories.values())
+        self._any = next(iter(directories.values()))
+        freezer = directories.get("freezer")
+        self._state_file = f"{freezer}/freezer.state" if freezer else ""
+        self._stopped: list[int] = []
+
+    def set_cpu(self, vcpu: float) -> None:
+        if "cpu" in self._directories:
+            files.write(f"{self._directories['cpu']}/cpu.cfs_quota_us", str(cfs_quota_us(vcpu)))
+
+    def freeze(self) -> None:
+        if self._state_file:
+            files.write(self._state_file, "FROZEN")
+            return
+        self._stopped = self.pids()
+        _signal_all(self._stopped, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._state_file:
+            files.write(self._state_file, "THAWED")
+            return
+        _signal_all(self._stopped, signal.SIGCONT)
+        self._stopped = []
+
+    def pids(self) -> list[int]:
+        return files.processes(self._any)
+
+    def cpu_ms(self) -> float | None:
+        return None  # cpuacct may be another hierarchy; the caller reads /proc
+
+    def out_of_memory_kills(self) -> int:
+        if "memory" not in self._directories:
+            return 0
+        return files.keyed_value(f"{self._directories['memory']}/memory.oom_control", "oom_kill")
+
+    def kill(self) -> None:
+        # Frozen first, so that a process that forks cannot outrun the signals; they are delivered on thawing.
+        if self._state_file:
+            with contextlib.suppress(OSError):
+                files.write(self._state_file, "FROZEN")
+        _signal_all(self.pids(), signal.SIGKILL)
+        if self._state_file:
+            with contextlib.suppress(OSError):
+                files.write(self._state_file, "THAWED")
+
+    def remove(self) -> bool:
+        gone = [
+            files.remove_directory(directory) for directory in self.directories
+        ]  # each is tried, whatever the others say
+        return all(gone)
+
+
+class CgroupV1Limits:
+    """Groups under the lab's own place in each hierarchy, so that limits already set on the lab hold as well."""
+
+    def __init__(self, parents: dict[str, Path]) -> None:
+        """`parents`: directory under which to make groups, of each controller that may be written."""
+        self._roots = {name: parent / f"{files.ROOT_PREFIX}{os.getpid()}" for name, parent in parents.items()}
+        for parent in parents.values():
+            files.clear_leftovers(parent)
+        for root in self._roots.values():
+            root.mkdir(exist_ok=True)
+        self.roots: Sequence[str] = tuple(str(root) for root in self._roots.values())
+        self.cpu = "cgroup-v1" if "cpu" in parents else "none"
+        self.memory = "cgroup-v1" if "memory" in parents else "none"
+        self.freezer = "cgroup-v1" if "freezer" in parents else "signal"
+        self.notes: Sequence[str] = tuple(
+            f"cgroup v1 controller {name} cannot be written here: run the lab as root, or have it delegated to you."
+            for name in ("cpu", "memory", "freezer")
+            if name not in parents
+        )
+
+    def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV1Group:
+        directories = {controller: f"{root}/{name}" for controller, root in self._roots.items()}
+        for directory in directories.values():
+            Path(directory).mkdir()
+        group = CgroupV1Group(directories)
+        if "cpu" in directories:
+            files.write(f"{directories['cpu']}/cpu.cfs_period_us", str(CFS_PERIOD_US))
+            group.set_cpu(vcpu)
+        if "memory" in directories:
+            limit = str(memory_mb * 1024 * 1024)
+            files.write(f"{directories['memory']}/memory.limit_in_bytes", limit)
+            with contextlib.suppress(OSError):  # absent where the kernel does not account for swap
+                files.write(f"{directories['memory']}/memory.memsw.limit_in_bytes", limit)
+        return group
+
+    def close(self) -> None:
+        for root in self._roots.values():
+            files.remove_directory(str(root))
+
+
+def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

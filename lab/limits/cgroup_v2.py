@@ -1,0 +1,98 @@
+"""Limits by cgroup v2, the unified hierarchy: what a systemd host of today has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
+from lab.limits import files
+
+
+class CgroupV2Group:
+    """One environment's directory. Freezing and killing need no controller; CPU and memory need theirs."""
+
+    def __init__(self, directory: str, controllers: frozenset[str]) -> None:
+        self._directory = directory
+        self._controllers = controllers
+        self.directories: Sequence[str] = (directory,)
+        self.join_files: Sequence[str] = (f"{directory}/cgroup.procs",)
+
+    def set_cpu(self, vcpu: float) -> None:
+        if "cpu" in self._controllers:
+            files.write(f"{self._directory}/cpu.max", f"{cfs_quota_us(vcpu)} {CFS_PERIOD_US}")
+
+    def freeze(self) -> None:
+        files.write(f"{self._directory}/cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        files.write(f"{self._directory}/cgroup.freeze", "0")
+
+    def pids(self) -> list[int]:
+        return files.processes(self._directory)
+
+    def cpu_ms(self) -> float | None:
+        used_us = files.keyed_value(f"{self._directory}/cpu.stat", "usage_usec")
+        return used_us / 1000 if used_us else None
+
+    def out_of_memory_kills(self) -> int:
+        return files.keyed_value(f"{self._directory}/memory.events", "oom_kill")
+
+    def kill(self) -> None:
+        try:
+            files.write(f"{self._directory}/cgroup.kill", "1")  # Linux 5.14; reaches frozen processes too
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.freeze()
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                self.thaw()
+
+    def remove(self) -> bool:
+        return files.remove_directory(self._directory)
+
+
+class CgroupV2Limits:
+    """Groups under `parent`, a directory that this user may write and whose controllers are handed down."""
+
+    def __init__(self, parent: Path, controllers: frozenset[str]) -> None:
+        files.clear_leftovers(parent)
+        self._controllers = controllers & {"cpu", "memory"}
+        self._root = parent / f"{files.ROOT_PREFIX}{os.getpid()}"
+        self._root.mkdir(exist_ok=True)
+        try:
+            if self._controllers:
+                wanted = " ".join(f"+{name}" for name in sorted(self._controllers))
+                files.write(f"{self._root}/cgroup.subtree_control", wanted)
+        except OSError:
+            files.remove_directory(str(self._root))
+            raise
+        self.roots: Sequence[str] = (str(self._root),)
+        self.cpu = "cgroup-v2" if "cpu" in controllers else "none"
+        self.memory = "cgroup-v2" if "memory" in controllers else "none"
+        self.freezer = "cgroup-v2"
+        self.notes: Sequence[str] = tuple(
+            f"cgroup v2 controller {name} is not handed down to this process: start the lab with "
+            "`systemd-run --user --scope -p Delegate=yes python -m lab serve`, or as root."
+            for name in ("cpu", "memory")
+            if name not in controllers
+        )
+
+    def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV2Group:
+        directory = f"{self._root}/{name}"
+        Path(directory).mkdir()
+        group = CgroupV2Group(directory, self._controllers)
+        group.set_cpu(vcpu)
+        if "memory" in self._controllers:
+            files.write(f"{directory}/memory.max", str(memory_mb * 1024 * 1024))
+            with contextlib.suppress(OSError):  # absent where the kernel has no swap
+                files.write(f"{directory}/memory.swap.max", "0")
+        return group
+
+    def close(self) -> None:
+        files.remove_directory(str(self._root))

@@ -1,0 +1,152 @@
+"""Finds the best mechanism of limits that this host allows, by trying it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+from lab.limits import files
+from lab.limits.cgroup_v1 import CgroupV1Limits
+from lab.limits.cgroup_v2 import CgroupV2Limits
+from lab.limits.none import NoLimits
+from lab.limits.protocol import Limits
+
+Mechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "none"]
+_PROC: Final = Path("/proc")
+
+
+def mounted_hierarchies(mounts: str) -> tuple[Path | None, dict[str, Path]]:
+    """From the text of /proc/mounts: where cgroup v2 is mounted, and where each v1 controller is."""
+    unified: Path | None = None
+    controllers: dict[str, Path] = {}
+    for line in mounts.splitlines():
+        fields = line.split()
+        if len(fields) < 4:
+            continue
+        _, target, kind, options = fields[:4]
+        if kind == "cgroup2" and unified is None:
+            unified = Path(target)
+        elif kind == "cgroup":
+            for option in options.split(","):
+                controllers.setdefault(option, Path(target))
+    return unified, controllers
+
+
+def own_groups(text: str) -> tuple[str, dict[str, str]]:
+    """From the text of /proc/self/cgroup: this process's place in v2, and in each v1 controller's hierarchy."""
+    unified = "/"
+    controllers: dict[str, str] = {}
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        names, _, place = rest.partition(":")
+        if number == "0" and not names:
+            unified = place
+        for name in names.split(","):
+            if name:
+                controllers[name] = place
+    return unified, controllers
+
+
+def below(mount: Path, place: str) -> Path:
+    """A process's directory under a mount; the mount itself where a container hides the rest."""
+    directory = mount / place.lstrip("/")
+    return directory if directory.is_dir() else mount
+
+
+def find_limits(mechanism: Mechanism = "auto") -> Limits:
+    """The best mechanism here: cgroup v2, else v1, else none. A named one is tried alone.
+
+    Each candidate has to pass a trial: a group is made, limited, frozen, thawed and removed.
+    """
+    if mechanism == "none":
+        return NoLimits("switched off by a setting.")
+    if sys.platform != "linux":
+        return NoLimits(f"{sys.platform} has no cgroups.")
+    reasons: list[str] = []
+    partial: Limits | None = None
+    for name, build in (("cgroup-v2", _build_v2), ("cgroup-v1", _build_v1)):
+        if mechanism not in ("auto", name):
+            continue
+        try:
+            limits = build()
+            _try_out(limits)
+        except OSError as error:
+            reasons.append(f"{name}: {error.strerror or error} ({error.filename or 'control file'}).")
+            continue
+        if limits.cpu != "none" and limits.memory != "none":
+            if partial is not None:
+                partial.close()
+            return limits
+        if partial is None and (limits.cpu != "none" or limits.memory != "none" or mechanism == name):
+            partial = limits
+        else:
+            reasons.append(f"{name}: neither cpu nor memory controller.")
+            limits.close()
+    return partial or NoLimits(" ".join(reasons) or "no cgroup file system is mounted.")
+
+
+def _build_v2() -> Limits:
+    unified, _ = mounted_hierarchies((_PROC / "mounts").read_text())
+    if unified is None:
+        raise FileNotFoundError(2, "not mounted", "cgroup2")
+    place, _ = own_groups((_PROC / "self/cgroup").read_text())
+    own = below(unified, place)
+    if own != unified and os.access(unified, os.W_OK):
+        # Root may make groups at the top, where processes and controllers may live side by side: nobody has to move.
+        limits = v2_limits_below(unified, is_root=True)
+        if limits.cpu != "none" and limits.memory != "none":
+            return limits
+        limits.close()
+    return v2_limits_below(own, is_root=own == unified)
+
+
+def v2_limits_below(directory: Path, *, is_root: bool) -> CgroupV2Limits:
+    """Limits in groups below `directory`, this process's own group.
+
+    A group that hands controllers down may hold no process itself (the root may), so the lab moves into a leaf first.
+    """
+    available = frozenset((directory / "cgroup.controllers").read_text().split())
+    handed_down = frozenset((directory / "cgroup.subtree_control").read_text().split())
+    wanted = (available & {"cpu", "memory"}) - handed_down
+    if wanted:
+        if not is_root:
+            leaf = directory / "inference-lab"
+            leaf.mkdir(exist_ok=True)
+            for pid in files.processes(str(directory)):
+                # Others in the group: the shell that started the lab in a scope of its own. They move along.
+                with contextlib.suppress(ProcessLookupError):
+                    files.write(f"{leaf}/cgroup.procs", str(pid))
+        for name in sorted(wanted):
+            with contextlib.suppress(OSError):
+                files.write(f"{directory}/cgroup.subtree_control", f"+{name}")
+        handed_down = frozenset((directory / "cgroup.subtree_control").read_text().split())
+    return CgroupV2Limits(directory, handed_down)
+
+
+def _build_v1() -> Limits:
+    _, mounts = mounted_hierarchies((_PROC / "mounts").read_text())
+    _, places = own_groups((_PROC / "self/cgroup").read_text())
+    parents: dict[str, Path] = {}
+    for controller in ("cpu", "memory", "freezer"):
+        if controller in mounts:
+            directory = below(mounts[controller], places.get(controller, "/"))
+            if os.access(directory, os.W_OK):
+                parents[controller] = directory
+    if not parents:
+        raise PermissionError(13, "no v1 controller is mounted and writable", "cpu, memory, freezer")
+    return CgroupV1Limits(parents)
+
+
+def _try_out(limits: Limits) -> None:
+    try:
+        group = limits.create(f"trial-{secrets.token_hex(4)}", memory_mb=128, vcpu=1.0)
+        group.freeze()
+        group.thaw()
+        group.remove()
+    except OSError:
+        limits.close()
+        raise
