@@ -361,6 +361,7 @@ class ExecutionEnvironment:
         """End an invocation whose process is to go: time is up, it exited, it never started."""
         if self._current is not invocation:
             return
+        self._drain()
         self._current = None
         ended_at = time.monotonic()
         faults = self._measure()
@@ -370,9 +371,9 @@ class ExecutionEnvironment:
 
     def _finish(self, invocation: Invocation) -> None:
         """End an invocation whose runtime waits for the next event."""
-        self._current = None
         ended_at = time.monotonic()
         self._drain()
+        self._current = None
         faults = self._measure()
         self._report(invocation, ended_at, faults)
         self._freeze_timer = self._loop.call_later(self._around.settings.freeze_after_ms / 1000, self._freeze_when_idle)
