@@ -21,9 +21,10 @@ from loadtests.connections import Connection, ConnectionPool
 # The gateway gives up after 29 s by default, and up to 15 minutes where its quota was raised; a call that has no
 # answer by then is lost.
 REQUEST_TIMEOUT_S: Final = 120.0
-# So many failures of the function with no success between them, and the variant cannot run: that is its result.
+# So many failures with nothing else between them, and the variant cannot run: that is its result.
 GIVE_UP_AFTER: Final = 20
-FAILURES_OF_THE_FUNCTION: Final = frozenset({"error", "out_of_memory", "init_timeout", "timeout"})
+# A throttle or the gateway's timeout is what a load test is there to find, and no reason to end it.
+REASONS_TO_GIVE_UP: Final = frozenset({"error", "out_of_memory", "init_timeout", "timeout", "connection"})
 GATEWAY_ID_HEADERS: Final = ("x-amzn-requestid", "x-amzn-request-id")
 REQUEST_HEADERS: Final = {"Accept": "application/json"}
 # How long a wait for the next arrival may go without looking whether the load is to stop.
@@ -61,9 +62,9 @@ class _Call:
 
 
 class Sender:
-    """Sends one worker's arrivals of a stage, and hands a record of each to `on_record`."""
+    """Sends one worker's arrivals of a stage, and hands a record of each, with the answer's length, to `on_record`."""
 
-    def __init__(self, stage: Stage, pool: ConnectionPool, on_record: Callable[[ClientRecord], None]) -> None:
+    def __init__(self, stage: Stage, pool: ConnectionPool, on_record: Callable[[ClientRecord, int], None]) -> None:
         self._stage = stage
         self._pool = pool
         self._on_record = on_record
@@ -73,6 +74,7 @@ class Sender:
         self._stopping = False
         self._failures_in_a_row = 0
         self.stopped_because = ""
+        self.no_connection = False
 
     def run(self, arrivals: Iterable[tuple[int, float]]) -> None:
         """Send (number, time in s after the stage's start) in ascending order, and wait for the answers."""
@@ -142,26 +144,23 @@ class Sender:
         call.headers = {name.lower(): value for name, value in response.getheaders()}
 
     def _drop(self, number: int, intended_at: float) -> None:
-        self._on_record(
-            self._record(
-                _Call(number, intended_at),
-                Answer("dropped", f"{self._stage.max_in_flight} calls were under way, as many as max_in_flight allows"),
-            )
-        )
+        because = f"{self._stage.max_in_flight} calls were under way, as many as max_in_flight allows"
+        self._on_record(self._record(_Call(number, intended_at), Answer("dropped", because)), 0)
 
     def _keep(self, call: _Call) -> None:
         if call.answered_at is None:
             answer = Answer("connection", call.error)
         else:
             answer = classify_http(call.status, call.body, call.headers)
-            self._watch(answer)
-        self._on_record(self._record(call, answer))
+        self._on_record(self._record(call, answer), len(call.body))
+        self._watch(answer)
 
     def _watch(self, answer: Answer) -> None:
         """Stop hammering a variant that cannot run."""
-        if answer.outcome in FAILURES_OF_THE_FUNCTION:
+        if answer.outcome in REASONS_TO_GIVE_UP:
             self._failures_in_a_row += 1
-            if self._failures_in_a_row >= GIVE_UP_AFTER:
+            if self._failures_in_a_row >= GIVE_UP_AFTER and not self._stopping:
+                self.no_connection = answer.outcome == "connection"
                 self.stop(f"{GIVE_UP_AFTER} failures in a row, the last: {answer.error}")
         else:
             self._failures_in_a_row = 0

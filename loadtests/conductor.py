@@ -1,0 +1,310 @@
+"""One shape over any number of workers: who sends which arrivals, and what becomes of those of a worker that leaves.
+
+The conductor lives in Locust's master, or in the one process there is; a performer in each worker, or in the same
+process. They talk in Locust's messages, which a single process delivers to itself, so there is one path.
+
+Arrival n of a stage belongs to worker n mod k, for the k workers that are there when the stage starts. A worker that
+joins later takes part from the next stage on. The share of a worker that leaves goes to another one from then on;
+what it left without a record is counted, and said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+import gevent.event
+from locust.env import Environment
+from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
+
+from benchmark.cloud import Deployment
+from benchmark.errors import CloudError, UserError
+from benchmark.matrix import Variant
+from benchmark.records import ClientRecord
+from benchmark.store import RecordWriter, RunDirectory
+from loadtests.account import StageSummary, merge_rows, summarise
+from loadtests.messages import DONE, HALT, RECORDS, REPORT_KEY, SHARE, Done, Share
+from loadtests.performer import Performer, fsync_off_the_loop
+from loadtests.plan import LoadPlan
+
+logger = logging.getLogger("loadtests")
+
+STAGES_FILE: Final = "load-stages.jsonl"
+LOCAL: Final = "local"  # the only worker of a single process
+# Time for a message to reach every worker, and for each to open its spare connections.
+LEAD_S: Final = 1.0
+# A share that is taken over starts this long after the loss is noticed.
+TAKE_OVER_S: Final = 0.5
+WATCH_EVERY_S: Final = 0.5
+
+
+@dataclass
+class StageReport:
+    """What a stage was to do and how it ended: one line of `load-stages.jsonl`."""
+
+    stage: int
+    variant: str
+    name: str
+    protocol: str
+    spacing: str
+    started_at: float
+    duration_s: float
+    offered: int
+    workers: int
+    late_after_ms: float
+    stopped_because: str = ""
+    lost_workers: list[int] = field(default_factory=list)
+    finished_at: float | None = None
+
+
+class Conductor:
+    """Runs a load plan, stage after stage."""
+
+    def __init__(self, environment: Environment, performer: Performer | None) -> None:
+        self._environment = environment
+        self._runner = environment.runner
+        self._performer = performer  # of this very process, where there are no workers
+        self._stage = 0
+        self._done: dict[int, dict[int, Done]] = {}
+        self._news = gevent.event.Event()
+        self._rows: dict[str, dict[int, list[dict[str, Any]]]] = {}
+        self._shipped: dict[Path, RecordWriter] = {}
+        self._greenlet: gevent.Greenlet | None = None
+        self._run: RunDirectory | None = None
+        self._shares: dict[int, tuple[str, Share]] = {}
+        self.reports: list[StageReport] = []
+        self.failure: UserError | None = None
+        self.finished = False
+        self._runner.register_message(DONE, self._on_done)
+        self._runner.register_message(RECORDS, self._on_records)
+        environment.events.worker_report.add_listener(self._on_worker_report)
+        environment.events.worker_connect.add_listener(self._on_worker_connect)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def start(self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, *, time_scale: float) -> None:
+        """Begin in the background; `finished` says when it is over, `failure` what went wrong."""
+        self.reports, self.failure, self.finished, self._run = [], None, False, run
+        self._rows.clear()
+        self._greenlet = gevent.spawn(self._conduct, plan, deployment, run, time_scale)
+
+    def abandon(self) -> None:
+        """End it where it is; what was measured is kept. Without effect on a load that came to its end."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+            self._greenlet = None
+        if self.reports and self.reports[-1].finished_at is None:
+            self._close(self.reports[-1], "interrupted")
+        for writer in self._shipped.values():
+            writer.close()
+        self._shipped.clear()
+
+    def seconds(self, stage: int) -> list[dict[str, Any]]:
+        """Second by second over all workers, as last reported."""
+        by_worker = {LOCAL: self._performer.rows()} if self._performer else self._rows
+        return merge_rows(rows[stage] for rows in by_worker.values() if stage in rows)
+
+    def summaries(self) -> list[tuple[StageReport, StageSummary]]:
+        """Every stage so far, from the records on disk."""
+        if self._run is None:
+            return []
+        by_stage: dict[str, list[ClientRecord]] = {}
+        for record in self._run.client_records():
+            if record.experiment == "load":
+                by_stage.setdefault(record.call_id.rpartition("-")[0], []).append(record)
+        return [
+            (
+                report,
+                summarise(
+                    by_stage.get(stage_key(report.variant, report.started_at), []),
+                    offered=report.offered,
+                    started_at=report.started_at,
+                    duration_s=report.duration_s,
+                    late_after_ms=report.late_after_ms,
+                ),
+            )
+            for report in self.reports
+        ]
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def _on_done(self, msg: Any, **_: Any) -> None:
+        done = Done(**msg.data)
+        self._done.setdefault(done.stage, {})[done.index] = done
+        self._news.set()
+
+    def _on_records(self, msg: Any, **_: Any) -> None:
+        if self._run is None or msg.data["run_id"] != self._run.run_id:
+            logger.warning("records of run %s came too late and stay on their worker's disk", msg.data["run_id"])
+            return
+        path = self._run.client_directory / f"load-{msg.data['worker']}.jsonl"
+        if path not in self._shipped:
+            self._shipped[path] = RecordWriter(path, fsync=fsync_off_the_loop)
+        for line in msg.data["lines"]:
+            self._shipped[path].append(ClientRecord.model_validate_json(line))
+
+    def _on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
+        self._rows[client_id] = {int(stage): rows for stage, rows in data.get(REPORT_KEY, {}).items()}
+
+    def _on_worker_connect(self, client_id: str, **_: Any) -> None:
+        if self._shares and client_id not in {member for member, _ in self._shares.values()}:
+            logger.info("worker %s joined: it stands by and takes part from the next stage on", client_id)
+
+    # --- the work ----------------------------------------------------------------------------------------------------
+
+    def _conduct(self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, time_scale: float) -> None:
+        try:
+            self._await_runner()
+            for variant in plan.variants:
+                report = self._open(plan, deployment, run, variant, time_scale)
+                self._play(report)
+        except UserError as error:
+            self.failure = error
+        finally:
+            self._shares.clear()
+        self.finished = True
+
+    def _await_runner(self) -> None:
+        """Wait until Locust has started its workers: it clears its statistics when it does."""
+        while self._runner.state != STATE_RUNNING:
+            gevent.sleep(0.05)
+
+    def _open(
+        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
+    ) -> StageReport:
+        members = self._present()
+        if not members:
+            raise CloudError("no worker is left", hint="Start workers, or run without --master.")
+        self._stage += 1
+        shape = plan.shape
+        # Whole milliseconds: the number is part of the call ids, from which a stage is found again.
+        started_at = round(time.time() + LEAD_S, 3)
+        report = StageReport(
+            stage=self._stage,
+            variant=variant.key,
+            name=variant.display_name,
+            protocol=shape.name,
+            spacing=plan.spacing,
+            started_at=started_at,
+            duration_s=shape.duration_s,
+            offered=plan.offered,
+            workers=len(members),
+            late_after_ms=plan.table.late_after_ms,
+        )
+        self.reports.append(report)
+        logger.info(
+            "%s: %d requests in %g s, at most %g requests/s, from %d worker(s)",
+            report.name,
+            report.offered,
+            report.duration_s,
+            shape.peak_rps,
+            report.workers,
+        )
+        self._shares.clear()
+        for index, member in enumerate(members):
+            part = Share(
+                stage=self._stage,
+                run_id=run.run_id,
+                worker=self._number(member),
+                model=variant.model,
+                engine=variant.engine,
+                architecture=variant.architecture,
+                memory_mb=variant.memory_mb,
+                url=deployment.url(variant),
+                protocol=shape.name,
+                segments=tuple((s.start_rps, s.end_rps, s.duration_s) for s in shape.segments),
+                spacing=plan.spacing,
+                seed=plan.seed,
+                started_at=started_at,
+                index=index,
+                count=len(members),
+                from_s=0.0,
+                max_in_flight=max(1, plan.table.max_in_flight // len(members)),
+                late_after_ms=plan.table.late_after_ms,
+                time_scale=time_scale,
+            )
+            self._shares[index] = (member, part)
+            self._runner.send_message(SHARE, part.message(), member)
+        return report
+
+    def _play(self, report: StageReport) -> None:
+        """Wait for the end of a stage; watch for workers that leave and for a reason to end it early."""
+        halted = False
+        while len(self._done.get(report.stage, {})) < report.workers:
+            self._news.wait(WATCH_EVERY_S)
+            self._news.clear()
+            done = self._done.get(report.stage, {}).values()
+            because = next((d.stopped_because for d in done if d.stopped_because), "")
+            if because and not halted:
+                halted = True
+                for member in self._present():
+                    self._runner.send_message(HALT, {"stage": report.stage, "because": because}, member)
+            self._hand_over_shares_of_the_lost(report, halted=halted)
+        done = self._done[report.stage].values()
+        self._close(report, next((d.stopped_because for d in done if d.stopped_because), ""))
+        if any(d.no_connection for d in done):
+            raise CloudError(
+                f"the endpoint does not answer: {report.stopped_because}",
+                hint="Is the lab up, or the network? What was measured so far is kept.",
+            )
+
+    def _close(self, report: StageReport, because: str) -> None:
+        report.stopped_because = because
+        report.finished_at = time.time()
+        if because:
+            logger.warning("%s ended early: %s", report.name, because)
+        if self._run is not None:
+            with (self._run.root / STAGES_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(report)) + "\n")
+
+    # --- workers -----------------------------------------------------------------------------------------------------
+
+    def _present(self) -> list[str]:
+        if not isinstance(self._runner, MasterRunner):
+            return [LOCAL]
+        return sorted(
+            (client.id for client in self._runner.clients.all if client.state != STATE_MISSING), key=self._number
+        )
+
+    def _number(self, member: str) -> int:
+        return self._runner.get_worker_index(member) if isinstance(self._runner, MasterRunner) else 0
+
+    def _hand_over_shares_of_the_lost(self, report: StageReport, *, halted: bool) -> None:
+        present = self._present()
+        for index, (member, part) in list(self._shares.items()):
+            if member in present or index in self._done.get(report.stage, {}):
+                continue
+            if part.worker not in report.lost_workers:
+                report.lost_workers.append(part.worker)
+            if not present:
+                raise CloudError("the last worker left", hint="What was measured so far is kept.")
+            if halted:
+                self._on_done_without_worker(part)
+                continue
+            busy = [holder for holder, _ in self._shares.values()]
+            heir = min(present, key=lambda candidate: (busy.count(candidate), self._number(candidate)))
+            from_s = max(part.from_s, time.time() + TAKE_OVER_S - part.started_at)
+            logger.warning(
+                "worker %d left: worker %d sends its share from second %.1f on; what it left undone has no record",
+                part.worker,
+                self._number(heir),
+                from_s,
+            )
+            inherited = replace(part, worker=self._number(heir), from_s=from_s)
+            self._shares[index] = (heir, inherited)
+            self._runner.send_message(SHARE, inherited.message(), heir)
+
+    def _on_done_without_worker(self, part: Share) -> None:
+        self._done.setdefault(part.stage, {})[part.index] = Done(
+            stage=part.stage, worker=part.worker, index=part.index, stopped_because="", no_connection=False
+        )
+
+
+def stage_key(variant: str, started_at: float) -> str:
+    """What the call ids of a stage begin with."""
+    return f"load-{variant}-{started_at * 1000:.0f}"

@@ -1,0 +1,213 @@
+"""The load experiment, as Locust runs it: `locust -f loadtests/locustfile.py`, with its web page or --headless.
+
+It finds the endpoints of the deployed stacks by itself, loads one variant after another under the shape of
+`[experiments.load]`, and records every call below `results/<run>/`. Locust brings the command line, the web page and
+the workers; when requests leave is ours to say, for its users send the next request only after the last answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+# Locust puts this file's own directory on the path, not the one above it.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import gevent
+import locust.stats
+from locust import LoadTestShape, User, events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from benchmark.cloud import Cloud, Deployment, find_deployment
+from benchmark.configuration import Configuration, read_configuration
+from benchmark.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
+from benchmark.manifest import new_manifest
+from benchmark.records import EndpointFacts
+from benchmark.store import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
+from loadtests.conductor import Conductor
+from loadtests.page import add_page
+from loadtests.performer import Performer
+from loadtests.plan import LoadPlan, make_plan
+from loadtests.summary import summary_text
+
+# Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
+locust.stats.bucket_response_time = round
+LOOPBACK: Final = "127.0.0.1"
+logging.getLogger("botocore").setLevel(logging.WARNING)
+
+
+def _wait(_user: User) -> None:
+    """Do nothing: a user that sent requests would send them after answers, not at their times."""
+    gevent.sleep(3600)
+
+
+class ScheduledLoad(User):  # type: ignore[misc]  # locust carries no types
+    """A place-holder: Locust wants users, one a worker; the requests come from the schedule."""
+
+    tasks: ClassVar = [_wait]
+
+
+class UntilThePlanIsDone(LoadTestShape):  # type: ignore[misc]  # locust carries no types
+    """Keeps Locust going as long as the plan does."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """Users and spawn rate, or None at the end."""
+        test = LoadTest.current
+        if test is None or test.is_over:
+            return None
+        return test.users, 100.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to load, and where it is."""
+
+    configuration: Configuration
+    plan: LoadPlan
+    deployment: Deployment
+    endpoint: EndpointFacts
+
+
+def find_target(options: Mapping[str, Any]) -> Target:
+    """Read the configuration and find what is deployed. Raises UserError."""
+    configuration = read_configuration(profile=options["benchmark_profile"] or None)
+    plan = make_plan(configuration, options)
+    if options["run"]:
+        find_run(options["run"], Path(options["results"]))
+    cloud = Cloud()
+    return Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
+
+
+class LoadTest:
+    """One process of Locust: what it conducts, or performs, or both."""
+
+    current: LoadTest | None = None
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._performer = None if isinstance(environment.runner, MasterRunner) else Performer(environment)
+        self.conductor = (
+            None if isinstance(environment.runner, WorkerRunner) else Conductor(environment, self._performer)
+        )
+        self._run: RunDirectory | None = None
+        self._users = 1
+
+    @property
+    def is_over(self) -> bool:
+        return self._run is not None and self.conductor is not None and self.conductor.finished
+
+    @property
+    def users(self) -> int:
+        """One user a worker; the number stays what it was when the test started."""
+        if self._run is None and isinstance(self._environment.runner, MasterRunner):
+            self._users = max(1, self._environment.runner.worker_count)
+        return self._users
+
+    def start(self) -> None:
+        """Conduct the plan; the options are read again, for the web page may have changed them. Raises UserError."""
+        if self.conductor is None:
+            return
+        target = find_target(vars(self._environment.parsed_options))
+        self._run = self._open_run(target)
+        print(f"run {self._run.run_id}: records in {self._run.client_directory}", file=sys.stderr)
+        self.conductor.start(target.plan, target.deployment, self._run, time_scale=target.endpoint.time_scale)
+
+    def stop(self) -> None:
+        """Bring what was measured to an end: finished, stopped from the page, or interrupted."""
+        if self._performer is not None:
+            self._performer.finish()
+        if self.conductor is None or self._run is None:
+            return
+        run, self._run = self._run, None
+        complete, failure = self.conductor.finished, self.conductor.failure
+        self.conductor.abandon()
+        self._close_run(run, str(failure) if failure else "" if complete else "interrupted")
+        print(summary_text(run.run_id, self.conductor.summaries()))
+        if failure is not None:
+            print(f"locust: {failure}", file=sys.stderr)
+        # Failed calls are results of a load test, not failures of the tool.
+        self._environment.process_exit_code = EXIT_ERROR if failure else EXIT_OK if complete else EXIT_INTERRUPTED
+
+    def _open_run(self, target: Target) -> RunDirectory:
+        options = self._environment.parsed_options
+        results = Path(options.results)
+        if options.run:
+            return find_run(options.run, results)
+        run = create_run(results)
+        run.write_manifest(new_manifest(run.run_id, target.configuration, target.endpoint, ["load"]))
+        return run
+
+    def _close_run(self, run: RunDirectory, because: str) -> None:
+        """Finish the manifest of a run that is ours; a run joined is its owner's to finish."""
+        if self._environment.parsed_options.run:
+            return
+        manifest = run.read_manifest()
+        run.write_manifest(manifest.model_copy(update={"finished_at": time.time(), "stopped_because": because}))
+
+
+def add_options(parser: LocustArgumentParser, **_: Any) -> None:
+    """Declare our options; those left empty are as `benchmark.toml` says."""
+    parser.add_argument("--run", default="", help="Run to add to (an id, or `latest`); a new one by default")
+    parser.add_argument(
+        "--results", default=str(RESULTS_DIRECTORY), help="Directory of the runs", include_in_web_ui=False
+    )
+    parser.add_argument(
+        "--benchmark-profile", default="", help="Profile of benchmark.toml; BENCHMARK_PROFILE by default"
+    )
+    parser.add_argument("--model", default="", help="Models to load, with commas between them; all by default")
+    parser.add_argument(
+        "--memory-mb", default="", help="Memory sizes to load, with commas between them; all by default"
+    )
+    parser.add_argument("--shape", default="", help="linear, steps or constant")
+    parser.add_argument("--start-rps", default="", help="Rate at the start of a linear shape, in requests/s")
+    parser.add_argument("--end-rps", default="", help="Rate at the end of a linear shape, or of a constant one")
+    parser.add_argument("--duration-s", default="", help="Duration of a linear or constant shape, a variant")
+    parser.add_argument("--max-in-flight", default="", help="Calls under way at once; arrivals beyond are dropped")
+    parser.add_argument("--spacing", default="even", help="even, or poisson for random arrivals of the same rate")
+    # Both listen on every interface by Locust's default.
+    parser.set_defaults(web_host=LOOPBACK, master_bind_host=LOOPBACK)
+    if not sys.stdout.isatty():
+        parser.set_defaults(only_summary=True)
+
+
+def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
+    """Check everything before the first request, and leave with a plain message where something is missing."""
+    test = LoadTest.current = LoadTest(environment)
+    if test.conductor is None:
+        return
+    _or_exit(lambda: find_target(vars(environment.parsed_options)))
+    if web_ui is not None:
+        add_page(web_ui, test.conductor)
+
+
+def start(**_: Any) -> None:
+    """Begin: fired in the master and in each worker."""
+    if LoadTest.current is not None:
+        _or_exit(LoadTest.current.start)
+
+
+def stop(**_: Any) -> None:
+    """End, whatever the reason."""
+    if LoadTest.current is not None:
+        LoadTest.current.stop()
+
+
+def _or_exit(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except UserError as error:
+        print(f"locust: {error}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
+
+
+events.init_command_line_parser.add_listener(add_options)
+events.init.add_listener(prepare)
+events.test_start.add_listener(start)
+events.test_stopping.add_listener(stop)

@@ -1,0 +1,113 @@
+"""An endpoint with a settable service time, and as much of a lab around it as `find_deployment` asks for.
+
+Run as a program it prints its address and serves until it is killed: `server.py [service_ms]`.
+`POST /set` changes it while it runs: `{"service_ms": 200, "status": 200, "stall_until": <Unix time>}`.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+
+from aiohttp import web
+
+OUTPUTS = {"ApiId": "abc", "StageName": "v1", "ApiUrl": "unused"}
+DESCRIBE_STACKS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">
+<DescribeStacksResult><Stacks><member><StackName>s</StackName><StackStatus>CREATE_COMPLETE</StackStatus>
+<CreationTime>2026-01-01T00:00:00Z</CreationTime><Outputs>{outputs}</Outputs></member></Stacks></DescribeStacksResult>
+</DescribeStacksResponse>"""
+FACTS = {
+    "source": "lab",
+    "endpoint_url": None,
+    "account_id": "123456789012",
+    "region": "us-east-1",
+    "host": "test",
+    "limits": {"driver": "process", "cpu": "none", "memory": "none", "freezer": "none"},
+    "time_scale": 1.0,
+}
+
+settings = {"service_ms": 0.0, "status": 200, "stall_until": 0.0, "hang": 0}
+numbers = itertools.count(1)
+seen = {"calls": 0, "under_way": 0, "most_under_way": 0}
+
+
+async def aws(request):
+    outputs = "".join(
+        f"<member><OutputKey>{k}</OutputKey><OutputValue>{v}</OutputValue></member>" for k, v in OUTPUTS.items()
+    )
+    return web.Response(text=DESCRIBE_STACKS.format(outputs=outputs), content_type="text/xml")
+
+
+async def status(request):
+    return web.json_response(FACTS)
+
+
+async def change(request):
+    settings.update(await request.json())
+    return web.json_response(seen)
+
+
+async def infer(request):
+    number = next(numbers)
+    seen["calls"] += 1
+    seen["under_way"] += 1
+    seen["most_under_way"] = max(seen["most_under_way"], seen["under_way"])
+    try:
+        await asyncio.sleep(max(settings["service_ms"] / 1000, settings["stall_until"] - time.time()))
+        if settings["hang"]:
+            await asyncio.sleep(3600)
+    finally:
+        seen["under_way"] -= 1
+    if settings["status"] != 200:
+        body, headers = {"message": "Internal server error"}, {"x-amzn-ErrorType": "InternalServerErrorException"}
+    else:
+        body, headers = answer(request, number), {}
+    return web.json_response(
+        body, status=settings["status"], headers=headers | {"x-amzn-RequestId": f"gateway-{number}"}
+    )
+
+
+def answer(request, number):
+    return {
+        "schema_version": 1,
+        "event": "inference",
+        "model": request.match_info["model"],
+        "engine": "tensorflow",
+        "architecture": "x86_64",
+        "weights": "random",
+        "memory_mb": int(request.match_info["memory"]),
+        "request_id": f"request-{number}",
+        "environment_id": "e",
+        "call_number": number,
+        "cold": number == 1,
+        "image": "a.jpg",
+        "inference_ms": settings["service_ms"],
+        "decode_ms": 0.0,
+        "handler_ms": settings["service_ms"],
+        "phases": {},
+        "top5": [],
+    }
+
+
+async def main():
+    settings["service_ms"] = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
+    app = web.Application()
+    app.add_routes(
+        [
+            web.post("/", aws),
+            web.get("/_lab/status", status),
+            web.post("/set", change),
+            web.get("/_aws/execute-api/abc/v1/{model}/{memory}", infer),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    print(json.dumps({"url": f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"}), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
