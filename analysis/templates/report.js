@@ -1,0 +1,249 @@
+"use strict";
+// Draws the figures from the data block of this page, filters and sorts, and hands out downloads. No request leaves it.
+(() => {
+  const data = JSON.parse(document.getElementById("report-data").textContent);
+  const figures = new Map(data.figures.map((figure) => [figure.id, figure]));
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const views = new Map();
+
+  // ---- charts -------------------------------------------------------------------------------------------------------
+
+  const theme = () => data.themes[dark.matches ? "dark" : "light"];
+
+  // Data stay as they are: a label that looks like a token is still a label.
+  function paint(node, colours) {
+    if (Array.isArray(node)) return node.map((item) => paint(item, colours));
+    if (node && typeof node === "object") {
+      return Object.fromEntries(
+        Object.entries(node).map(([key, value]) => [key, key === "datasets" ? value : paint(value, colours)]),
+      );
+    }
+    return typeof node === "string" && node.startsWith("@") ? (colours[node] ?? node) : node;
+  }
+
+  function filteredRows(figure, filter) {
+    return figure.rows.filter(
+      (row) =>
+        (!row.model || filter.model.has(row.model)) &&
+        (row.memory_mb === null || row.memory_mb === undefined || filter.memory.has(String(row.memory_mb))) &&
+        (!row.experiment || filter.experiment.has(row.experiment)),
+    );
+  }
+
+  function chartFor(figure, rows, { width, titled }) {
+    const chart = structuredClone(figure.chart);
+    const colours = theme();
+    chart.datasets = { rows };
+    const config = structuredClone(data.config);
+    Object.assign(config.legend, chart.config?.legend);
+    if (titled) {
+      chart.width = figure.chart.width;
+    } else {
+      delete chart.title;
+      chart.width = "container";
+      // A narrow screen stacks the legend and thins the ticks.
+      config.legend.columns = Math.max(1, Math.min(figure.legend_columns, Math.floor(width / figure.legend_width)));
+      if (width < 480) {
+        config.legend.labelLimit = width - 60;
+        config.axis.tickCount = 4;
+      }
+    }
+    chart.config = config;
+    return paint(chart, colours);
+  }
+
+  async function draw(figure) {
+    const block = document.getElementById(figure.id);
+    const box = document.getElementById(`${figure.id}-chart`);
+    if (!box || block.hidden) return;
+    const rows = filteredRows(figure, currentFilter());
+    const message = block.querySelector(".filtered-out");
+    message.hidden = rows.length > 0;
+    box.hidden = rows.length === 0;
+    views.get(figure.id)?.finalize();
+    views.delete(figure.id);
+    if (rows.length === 0) return;
+    try {
+      const result = await window.vegaEmbed(box, chartFor(figure, rows, { width: box.clientWidth, titled: false }), {
+        actions: false,
+        renderer: "svg",
+        ast: true,
+        tooltip: { theme: dark.matches ? "dark" : "light" },
+      });
+      views.set(figure.id, result);
+      block.classList.add("drawn");
+    } catch (error) {
+      // The still picture stands in.
+      block.classList.add("failed");
+      console.error(figure.id, error);
+    }
+  }
+
+  let round = 0;
+  async function drawAll() {
+    const mine = ++round;
+    for (const figure of data.figures) {
+      if (mine !== round) return;
+      await draw(figure);
+    }
+    if (mine === round) document.documentElement.dataset.figures = "drawn";
+  }
+
+  // ---- filter -------------------------------------------------------------------------------------------------------
+
+  const form = document.getElementById("filters");
+  const status = document.getElementById("filter-status");
+
+  function currentFilter() {
+    const chosen = (name) =>
+      new Set([...form.querySelectorAll(`input[name="${name}"]:checked`)].map((input) => input.value));
+    return { model: chosen("model"), memory: chosen("memory"), experiment: chosen("experiment") };
+  }
+
+  function applyFilter() {
+    const filter = currentFilter();
+    let shownFigures = 0;
+    for (const block of document.querySelectorAll(".figure")) {
+      const models = block.dataset.models.split(" ").filter(Boolean);
+      const experiment = block.dataset.experiment;
+      block.hidden =
+        (models.length > 0 && !models.some((model) => filter.model.has(model))) ||
+        (experiment !== "" && !filter.experiment.has(experiment));
+      shownFigures += block.hidden ? 0 : 1;
+    }
+    for (const row of document.querySelectorAll("tr[data-model], tr[data-memory], tr[data-experiment]")) {
+      const { model, memory, experiment } = row.dataset;
+      row.hidden =
+        (model !== undefined && !filter.model.has(model)) ||
+        (memory !== undefined && !filter.memory.has(memory)) ||
+        (experiment !== undefined && form.querySelector(`input[name="experiment"][value="${experiment}"]`) !== null &&
+          !filter.experiment.has(experiment));
+    }
+    for (const cell of document.querySelectorAll("th[data-experiment], td[data-experiment]")) {
+      cell.hidden = !filter.experiment.has(cell.dataset.experiment);
+    }
+    const all = document.querySelectorAll(".figure").length;
+    const functions = document.querySelectorAll("#overview tbody tr");
+    const shown = [...functions].filter((row) => !row.hidden).length;
+    status.textContent = `${shown} of ${functions.length} functions, ${shownFigures} of ${all} figures`;
+    delete document.documentElement.dataset.figures;
+    return drawAll();
+  }
+
+  form.addEventListener("change", applyFilter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(applyFilter));
+
+  // ---- tables that sort ---------------------------------------------------------------------------------------------
+
+  function sortKey(row, column) {
+    const cell = row.cells[column];
+    if (!cell) return null;
+    if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
+    return cell.classList.contains("number") ? null : cell.textContent.trim();
+  }
+
+  function compare(a, b) {
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), "en", { numeric: true });
+  }
+
+  function sortBy(table, header, column) {
+    const descending = header.getAttribute("aria-sort") === "ascending";
+    for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row, place) => ({ row, place, key: sortKey(row, column) }));
+    // What has no number goes last either way.
+    rows.sort((a, b) => {
+      if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
+      return (descending ? -1 : 1) * compare(a.key, b.key) || a.place - b.place;
+    });
+    body.append(...rows.map((entry) => entry.row));
+  }
+
+  // Where a header has two lines, the columns are those of the last line, after the headers that span both.
+  function columnHeaders(table) {
+    const lines = [...table.tHead.rows];
+    if (lines.length === 1) return [...lines[0].cells];
+    const spanning = [...lines[0].cells].filter((cell) => cell.rowSpan > 1);
+    return [...spanning, ...lines[lines.length - 1].cells];
+  }
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    columnHeaders(table).forEach((header, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...header.childNodes);
+      header.append(button);
+      button.addEventListener("click", () => sortBy(table, header, column));
+    });
+  }
+
+  // ---- downloads ----------------------------------------------------------------------------------------------------
+
+  function save(name, blob) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  function csvField(value) {
+    if (value === null || value === undefined) return "";
+    const text = String(value);
+    // A spreadsheet takes a text that begins like this for a formula.
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  }
+
+  function csv(figure) {
+    const keys = figure.columns.map((column) => column.key);
+    const lines = [keys, ...filteredRows(figure, currentFilter()).map((row) => keys.map((key) => row[key]))];
+    return lines.map((line) => line.map(csvField).join(",")).join("\n") + "\n";
+  }
+
+  // The picture that is handed out carries title and badge, which the page shows beside it.
+  async function picture(figure, kind) {
+    const away = document.createElement("div");
+    const rows = filteredRows(figure, currentFilter());
+    const result = await window.vegaEmbed(away, chartFor(figure, rows, { titled: true }), {
+      actions: false,
+      renderer: "svg",
+      ast: true,
+    });
+    try {
+      if (kind === "svg") return new Blob([await result.view.toSVG()], { type: "image/svg+xml" });
+      const canvas = await result.view.toCanvas(2);
+      return await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    } finally {
+      result.finalize();
+    }
+  }
+
+  for (const button of document.querySelectorAll("button[data-download]")) {
+    button.addEventListener("click", async () => {
+      const figure = figures.get(button.dataset.figure);
+      const kind = button.dataset.download;
+      const blob =
+        kind === "csv" ? new Blob([csv(figure)], { type: "text/csv" }) : await picture(figure, kind);
+      save(`${figure.id}.${kind}`, blob);
+    });
+  }
+
+  // ---- life ---------------------------------------------------------------------------------------------------------
+
+  dark.addEventListener("change", drawAll);
+  if (window.matchMedia("(max-width: 60rem)").matches) form.querySelector("details").open = false;
+  let width = document.documentElement.clientWidth;
+  let timer = 0;
+  window.addEventListener("resize", () => {
+    if (document.documentElement.clientWidth === width) return;
+    width = document.documentElement.clientWidth;
+    clearTimeout(timer);
+    timer = setTimeout(drawAll, 150);
+  });
+  applyFilter();
+})();
