@@ -46,9 +46,9 @@ def _render(names: list[str]) -> str:
     sections = [_section(json.loads(path.read_text(encoding="utf-8"))) for path in map(_raw, names) if path.exists()]
     return (
         "# Results of `make bench`\n\n"
-        "Written by `python -m perf`. Each figure is a median over runs with the lowest and the highest beside it; a ratio is our\n"
-        "median over the peer's, both from the same minutes on the same machine. A shared or busy machine shows in the load\n"
-        "average. What a figure says about another machine is for a run on that machine to tell.\n\n"
+        "Written by `python -m perf`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
+        "ratio is our median over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
+        "shows in the load average. What a figure says about another machine is for a run on that machine to tell.\n\n"
         + "\n".join(sections)
     )
 
@@ -63,9 +63,9 @@ def _section(record: dict[str, Any]) -> str:
         Comparison(**{**one, "ours": tuple(one["ours"]), "peer": tuple(one["peer"])}) for one in record["comparisons"]
     ]
     about = (
-        f"{machine['at']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, "
-        f"commit {machine['commit']}; load average {machine['load_average'][0]} before, {record['load_average_after'][0]} "
-        f"after; {record['seconds']:.0f} s."
+        f"{machine['at']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}, commit {machine['commit']}; load average {machine['load_average'][0]} before, "
+        f"{record['load_average_after'][0]} after; {record['seconds']:.0f} s."
     )
     return "\n".join(
         [f"## {record['name']}\n", record["about"], "", about, "", HEADER, *(row.line() for row in rows), ""]

@@ -32,7 +32,7 @@ from lab.gateway.routing import RoutingTable
 
 _LAMBDA_URI: Final = re.compile(r"arn:[^:]+:apigateway:[^:]+:lambda:path/[^/]+/functions/(?P<arn>.+)/invocations$")
 _STATUS_CODE: Final = re.compile(r"[\"']?statusCode[\"']?\s*:\s*(\d{3})")
-# What moto fills in when any other setting of a method is patched; nobody declared it.
+# What moto fills in, with all other settings, when any one of a method's is patched; nobody declared it.
 _MOTO_DEFAULT: Final = Throttle(1000.0, 2000)
 
 
@@ -57,7 +57,7 @@ class Stage:
             if rate is None or burst is None or float(rate) < 0 or int(burst) < 0:
                 continue
             declared = Throttle(float(rate), int(burst))
-            if declared != _MOTO_DEFAULT:
+            if declared != _MOTO_DEFAULT or "cacheDataEncrypted" not in settings:
                 return declared
         return None
 
