@@ -48,8 +48,7 @@ def _render(names: list[str]) -> str:
         "# Results of `make bench`\n\n"
         "Written by `python -m perf`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
         "ratio is our median over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
-        "shows in the load average. What a figure says about another machine is for a run on that machine to tell.\n\n"
-        + "\n".join(sections)
+        "shows in the load average. Other machines have other figures: run it there.\n\n" + "\n".join(sections)
     )
 
 

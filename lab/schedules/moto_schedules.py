@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
@@ -30,7 +31,7 @@ class ScheduleSource(Protocol):
 class MotoSchedules:
     """The ScheduleSource over moto."""
 
-    def __init__(self, now_s: Callable[[], float], account_id: str = ACCOUNT_ID) -> None:
+    def __init__(self, account_id: str = ACCOUNT_ID, *, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
         self._account_id = account_id
         self._rule_seen: dict[str, tuple[object, float]] = {}

@@ -85,7 +85,7 @@ def play(clock, recorder, steps, *, time_scale=1.0):
     """Run the runner; each step is seconds to move the clock by, or a callable, and gets time to be noticed."""
 
     async def main():
-        runner = ScheduleRunner(MotoSchedules(clock), recorder, time_scale=time_scale, now_s=clock)
+        runner = ScheduleRunner(MotoSchedules(now_s=clock), recorder, time_scale=time_scale, now_s=clock)
         runner.start()
         counts = []
         for step in steps:
