@@ -1,0 +1,178 @@
+"""`python -m experiments`: measure a deployment, on AWS or in a lab."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+from benchmark.cloud import Cloud
+from benchmark.configuration import Configuration, read_configuration
+from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
+from benchmark.records import Experiment
+from benchmark.store import RESULTS_DIRECTORY
+from experiments.findings import has_problem, print_findings
+from experiments.interruption import raise_on_signals
+from experiments.preflight import check_everything
+from experiments.runner import Request, find_existing, measure, show_plan
+
+EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
+PURPOSES: Final = {
+    "run": "cold, warm and load, one after another",
+    "cold": "cold starts: scheduled, forced, in bursts, as [experiments.cold] says",
+    "warm": "sequential calls of the REST endpoint",
+    "load": "an open-model load test of each variant, driven by loadtests/locustfile.py",
+    "preflight": "check everything that a run needs, and measure nothing",
+    "cleanup": "switch off what a broken-off run left on, and say what still costs money",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, purpose in PURPOSES.items():
+        command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        command.add_argument("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
+        command.add_argument("-v", "--verbose", action="store_true", help="say more on standard error")
+        command.add_argument(
+            "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+        )
+        if name == "cleanup":
+            command.add_argument(
+                "--images", action="store_true", help="delete the function images that no deployed function uses"
+            )
+            continue
+        command.add_argument("--models", nargs="+", metavar="MODEL", help="measure these models only")
+        command.add_argument("--memory-mb", nargs="+", type=int, metavar="MB", help="measure these memory sizes only")
+        if name == "preflight":
+            continue
+        which = command.add_mutually_exclusive_group()
+        which.add_argument("--run", metavar="RUN", help="name of the run: a new one, or one to add to (`latest` too)")
+        which.add_argument("--resume", metavar="RUN", help="go on with a run that was broken off (`latest` too)")
+        command.add_argument("--max-usd", type=float, help="refuse a plan, stop a run, that costs more")
+        command.add_argument(
+            "--until-ci",
+            type=_percent,
+            metavar="PERCENT",
+            help="warm: sample until the median is known to this half-width, for example 3%%",
+        )
+        command.add_argument("--dry-run", action="store_true", help="print calls, duration and cost; call nothing")
+    return parser
+
+
+def _percent(text: str) -> float:
+    return float(text.rstrip("%"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = build_parser().parse_args(arguments)
+    raise_on_signals()
+    if chosen.command == "cleanup":
+        from experiments.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
+
+        return clean_up(read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images)
+    if chosen.command == "preflight":
+        return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen))
+    wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
+    request = Request(
+        experiments=wanted,
+        configuration=_configuration(chosen),
+        results=chosen.results,
+        run_name=chosen.resume or chosen.run or "",
+        verbose=chosen.verbose,
+    )
+    return show_plan(request) if chosen.dry_run else measure(request)
+
+
+def _preflight(configuration: Configuration) -> int:
+    began = time.monotonic()
+    findings = check_everything(Cloud(), configuration, EXPERIMENTS)
+    print_findings(findings, sys.stdout, all_of_them=True)
+    print(f"checked in {time.monotonic() - began:.1f} s", file=sys.stderr)
+    return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
+
+
+def _configuration(chosen: argparse.Namespace) -> Configuration:
+    """The configuration of a new run, or that of the run to go on with, whose plan must stay what it was."""
+    existing = find_existing(chosen.resume or chosen.run or "", chosen.results)
+    if existing is None:
+        if chosen.resume:
+            raise RecordError(
+                f"run {chosen.resume!r} is not in {chosen.results.resolve()}", hint="`ls results/` lists the runs."
+            )
+        return narrowed(read_configuration(profile=chosen.profile), chosen)
+    manifest = existing.read_manifest()
+    began_with = Configuration.model_validate(manifest.configuration)
+    if chosen.profile is not None and chosen.profile != manifest.profile:
+        raise ConfigurationError(
+            f"run {existing.run_id} has profile {manifest.profile!r}, --profile is {chosen.profile!r}",
+            hint="A run keeps the plan it began with. Leave --profile out, or start a new run.",
+        )
+    asked = narrowed(began_with, chosen)
+    present = read_configuration(profile=manifest.profile)
+    if changed := plan_differences(began_with, asked) or plan_differences(began_with, present):
+        raise ConfigurationError(
+            f"run {existing.run_id} began with another {changed[0]} than it would go on with",
+            hint="A run keeps the plan it began with; only --max-usd may change. Undo the change, or start a new run.",
+        )
+    return asked
+
+
+def plan_differences(before: Configuration, after: Configuration) -> list[str]:
+    """Keys in which two configurations plan different measurements; `after` may have variants that are not measured."""
+    differences = []
+    for table in ("function", "gateway", "experiments", "matrix"):
+        was, becomes = before.model_dump()[table], after.model_dump()[table]
+        for key, value in was.items():
+            same = set(value) <= set(becomes[key]) if key in ("models", "memory_sizes_mb") else value == becomes[key]
+            if not same and key != "max_usd":
+                differences.append(f"{table}.{key}")
+    return differences
+
+
+def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Configuration:
+    """Apply --models, --memory-mb, --max-usd and --until-ci. Raises ConfigurationError."""
+    changes: dict[str, dict[str, Any]] = {"matrix": {}, "experiments": {}}
+    for option, key in (("models", "models"), ("memory_mb", "memory_sizes_mb")):
+        asked = getattr(chosen, option, None)
+        if not asked:
+            continue
+        there = getattr(configuration.matrix, key)
+        if unknown := [value for value in asked if value not in there]:
+            raise ConfigurationError(
+                f"--{option.replace('_', '-')} {unknown[0]}: not in the matrix; allowed: {', '.join(map(str, there))}",
+                hint="Only what benchmark.toml names is deployed.",
+            )
+        changes["matrix"][key] = asked
+    if getattr(chosen, "max_usd", None) is not None:
+        changes["experiments"]["max_usd"] = chosen.max_usd
+    if getattr(chosen, "until_ci", None) is not None:
+        changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci}
+    return _changed(configuration, changes)
+
+
+def _changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) -> Configuration:
+    from pydantic import ValidationError  # noqa: PLC0415 - only to name its error
+
+    values = configuration.model_dump()
+    for table, keys in changes.items():
+        for key, value in keys.items():
+            if isinstance(value, dict):
+                values[table][key].update(value)
+            else:
+                values[table][key] = value
+    try:
+        return Configuration.model_validate(values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"])
+        raise UserError(
+            f"{key} is {detail['input']!r}: {detail['msg']}", hint="docs/configuration.md says what is allowed."
+        ) from None
+
+
+if __name__ == "__main__":
+    run_command("experiments", main)

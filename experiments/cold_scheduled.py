@@ -1,0 +1,214 @@
+"""The paper's cold protocol: a schedule calls each function every few minutes, long enough for its environment to go.
+
+The calls are asynchronous. A client record says when a fire was due; what became of it is in the logs. Schedules run
+on their own, so what they were asked for is written down before they are switched on: a run that was killed finds the
+fires that happened without it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from benchmark.errors import CloudError
+from benchmark.matrix import Variant
+from benchmark.store import RunDirectory, write_atomically
+from experiments.interruption import undisturbed
+from experiments.plan import SECONDS_PER_MINUTE, PlannedCall, Window, windows
+from experiments.recording import fire_record
+from experiments.session import Session, Stop
+
+WINDOWS_FILE: Final = "schedule-windows.json"
+LEAD_S: Final = 30.0  # between asking for a schedule and its first fire
+PRECISION_S: Final = 60.0  # AWS fires within a minute of the time asked for
+STEP_S: Final = 0.5
+ASK_LOGS_EVERY_S: Final = 15.0
+SAME_MOMENT_S: Final = 1.0  # the API keeps dates to the second
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A window as it was asked for, and when it was broken off (a moment before its start: it never came to be)."""
+
+    window: Window
+    first_after_deploy: bool  # whether the window's first fire is the first call of the deployed image
+    stopped_at: float | None = None
+
+    def due(self, now: float) -> list[tuple[PlannedCall, float]]:
+        """Fires that were due by now and not broken off."""
+        until = now if self.stopped_at is None else min(now, self.stopped_at)
+        return [(call, at) for call, at in self.window.fires() if at <= until]
+
+    @property
+    def end_of_fires(self) -> float:
+        last = self.window.start_at + (self.window.count - 1) * self.window.interval_s
+        return last if self.stopped_at is None else min(last, self.stopped_at)
+
+
+class WindowFile:
+    """What schedules were asked for in this run, kept in its directory."""
+
+    def __init__(self, run: RunDirectory, variants: Sequence[Variant]) -> None:
+        self._path: Path = run.root / WINDOWS_FILE
+        self._variants = {variant.key: variant for variant in variants}
+
+    def read(self) -> list[Asked]:
+        if not self._path.exists():
+            return []
+        return [
+            Asked(
+                Window(
+                    self._variants[item["variant"]], item["start_at"], item["interval_s"], item["first"], item["count"]
+                ),
+                item["first_after_deploy"],
+                item["stopped_at"],
+            )
+            for item in json.loads(self._path.read_text(encoding="utf-8"))
+            if item["variant"] in self._variants
+        ]
+
+    def write(self, asked: Sequence[Asked]) -> None:
+        items = [
+            {
+                "variant": one.window.variant.key,
+                "start_at": one.window.start_at,
+                "interval_s": one.window.interval_s,
+                "first": one.window.first,
+                "count": one.window.count,
+                "first_after_deploy": one.first_after_deploy,
+                "stopped_at": one.stopped_at,
+            }
+            for one in asked
+        ]
+        write_atomically(self._path, json.dumps(items, indent=1) + "\n")
+
+
+def run_scheduled(session: Session) -> None:
+    """Ask every variant's schedule for the fires that are still missing, and write each down when it is due."""
+    variants = session.configuration.variants
+    file = WindowFile(session.run, variants)
+    asked = _settle(session, file.read())
+    file.write(asked)
+    try:
+        asked = _ask_for_missing(session, file, asked)
+        _watch(session, asked)
+    finally:
+        # A schedule that nobody watches would go on calling: whatever ended this, they go off.
+        with undisturbed():
+            stopped_at = session.now()
+            problems = session.scheduler.disable_all(variants)
+            file.write([_break_off(one, stopped_at) for one in asked])
+    if problems:
+        raise CloudError(
+            f"{len(problems)} schedules could not be switched off: {problems[0]}",
+            hint="They end by their own end date; `python -m experiments cleanup` switches them off now.",
+        )
+
+
+def _settle(session: Session, asked: list[Asked]) -> list[Asked]:
+    """Find out which windows of a killed attempt came to be: they are in the file, were they switched on as well?"""
+    settled = []
+    for one in asked:
+        if one.stopped_at is None:
+            state = session.scheduler.state(one.window.variant)
+            same = state.start_at is not None and abs(state.start_at - one.window.start_at) <= SAME_MOMENT_S
+            if not (state.enabled and same):
+                one = replace(one, stopped_at=one.window.start_at - SAME_MOMENT_S)  # noqa: PLW2901
+        settled.append(one)
+    return settled
+
+
+def _break_off(one: Asked, now: float) -> Asked:
+    """Close a window that was still open when the schedules went off."""
+    over = one.stopped_at is not None or now >= one.window.end_at
+    return one if over else replace(one, stopped_at=now)
+
+
+def _ask_for_missing(session: Session, file: WindowFile, asked: list[Asked]) -> list[Asked]:
+    cold = session.configuration.experiments.cold
+    interval_s = cold.interval_minutes * SECONDS_PER_MINUTE / session.time_scale
+    remaining = {
+        variant: _remaining(asked, variant, cold.scheduled_samples) for variant in session.configuration.variants
+    }
+    start = session.now() + LEAD_S / session.time_scale
+    new = windows(session.configuration.variants, remaining=remaining, now=start, interval_s=interval_s)
+    if not new:
+        return asked
+    # Asked now: once the first fire has logged something, the logs no longer tell.
+    asked = [*asked, *(Asked(window, session.first_calls.is_first(window.variant)) for window in new)]
+    file.write(asked)
+    for window in new:
+        session.scheduler.enable(window.variant, start_at=window.start_at, end_at=window.end_at)
+    return asked
+
+
+def _remaining(asked: Sequence[Asked], variant: Variant, wanted: int) -> tuple[int, int]:
+    """Number of the next fire to ask for, and how many are missing; fires of an open window count as coming."""
+    had = sum(len(one.due(float("inf"))) for one in asked if one.window.variant == variant)
+    return had, max(0, wanted - had)
+
+
+def _watch(session: Session, asked: Sequence[Asked]) -> None:
+    """Write fires down as they are due, until the logs show that all were answered or time is up."""
+    patience_s = session.configuration.function.timeout_s + PRECISION_S / session.time_scale + 30.0
+    began = session.now()
+    end = max((one.end_of_fires for one in asked), default=began)
+    answered: dict[str, int] = dict.fromkeys((one.window.variant.key for one in asked), 0)
+    next_look = began
+    session.progress.phase("cold, scheduled", max(1.0, end - began), then_s=session.then_s)
+    while True:
+        now = session.now()
+        fires = 0
+        for one in asked:
+            for number, (call, expected_at) in enumerate(one.due(now)):
+                fires += 1
+                if not session.is_done(call.call_id):
+                    _write_down(session, call, expected_at, first=one.first_after_deploy and number == 0)
+        if now >= next_look:
+            next_look = now + (ASK_LOGS_EVERY_S if session.time_scale == 1 else ASK_LOGS_EVERY_S / 5)
+            _look(session, asked, answered, fires)
+            if now >= end and sum(answered.values()) >= fires:
+                break
+        if now >= end + patience_s:
+            _say_incomplete(session, asked, answered)
+            break
+        session.progress.at(min(now, end) - began, f"{sum(answered.values())} of {fires} fires answered")
+        time.sleep(STEP_S)
+    session.progress.end_phase()
+
+
+def _write_down(session: Session, call: PlannedCall, expected_at: float, *, first: bool) -> None:
+    record = fire_record(call, expected_at, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
+    session.first_calls.called(call.variant)
+    session.add(record)
+
+
+def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int], fires: int) -> None:
+    """Count reports in the logs of variants that owe some, and correct the spend by what they were billed."""
+    if sum(answered.values()) >= fires:
+        return
+    now = session.now()
+    for key, seen in answered.items():
+        mine = [one for one in asked if one.window.variant.key == key]
+        due = sum(len(one.due(now)) for one in mine)
+        if seen < due:
+            variant = mine[0].window.variant
+            billed = session.logs.billed_since(variant, min(one.window.start_at for one in mine) - SAME_MOMENT_S)
+            for billed_ms in billed[seen:due]:
+                session.meter.correct_pending(variant, billed_ms)
+            answered[key] = max(seen, min(len(billed), due))
+    session.check_spend()
+
+
+def _say_incomplete(session: Session, asked: Sequence[Asked], answered: dict[str, int]) -> None:
+    now = session.now()
+    for key, found in answered.items():
+        due = sum(len(one.due(now)) for one in asked if one.window.variant.key == key)
+        if found < due:
+            session.stop(
+                Stop("cold", "scheduled", key, "none", "incomplete", f"{found} of {due} fires are in the logs", found)
+            )

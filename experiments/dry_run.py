@@ -1,0 +1,56 @@
+"""The plan in figures, before anything is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmark.configuration import Configuration
+from benchmark.records import Experiment
+from experiments.plan import Step, steps
+from experiments.spend import Estimate, Prices, estimate, total
+from loadtests.arrivals import shape_of
+
+
+def planned_steps(configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float) -> list[Step]:
+    arrivals = round(shape_of(configuration.experiments.load).expected_arrivals)
+    return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale)
+
+
+def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> Estimate:
+    """Print one row a protocol to standard output; returns the sum."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("experiment", "protocol"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("variants", "calls", "duration", "expected USD", "at most USD"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    by_protocol: dict[tuple[str, str], list[Step]] = {}
+    for step in planned:
+        by_protocol.setdefault((step.experiment, step.protocol), []).append(step)
+    for (experiment, protocol), members in by_protocol.items():
+        figures = total([estimate(step, configuration, prices) for step in members])
+        table.add_row(experiment, protocol, str(len(members)), *_cells(figures))
+    whole = total([estimate(step, configuration, prices) for step in planned])
+    table.add_section()
+    table.add_row("all", "", "", *_cells(whole))
+    Console(width=100).print(table)
+    print(_remarks(configuration, prices))
+    return whole
+
+
+def _cells(figures: Estimate) -> list[str]:
+    minutes = figures.duration_s / 60
+    duration = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"
+    return [f"{figures.calls:,}", duration, f"{figures.expected_usd:.3f}", f"{figures.upper_usd:,.2f}"]
+
+
+def _remarks(configuration: Configuration, prices: Prices) -> str:
+    return f"""\
+Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
+At most: every call runs into the function's timeout of {configuration.function.timeout_s} s.
+Prices of {prices.date}: compute, requests and REST API, without a free tier; a lab charges nothing.
+Limit: {configuration.experiments.max_usd:.2f} USD (--max-usd). A plan expected to cost more is refused, and a run stops
+once its billed time has cost that."""

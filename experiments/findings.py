@@ -1,0 +1,34 @@
+"""What a check found, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TextIO
+
+Level = Literal["ok", "warning", "problem"]
+MARKS: Final[dict[Level, str]] = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a check; `advice` says what to do, and is there whenever the level is not ok."""
+
+    level: Level
+    subject: str
+    found: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        line = f"{MARKS[self.level]}  {self.subject}: {self.found}"
+        return f"{line}\n         {self.advice}" if self.advice else line
+
+
+def has_problem(findings: Sequence[Finding]) -> bool:
+    return any(finding.level == "problem" for finding in findings)
+
+
+def print_findings(findings: Sequence[Finding], file: TextIO, *, all_of_them: bool) -> None:
+    for finding in findings:
+        if all_of_them or finding.level != "ok":
+            print(finding, file=file)

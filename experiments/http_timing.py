@@ -1,0 +1,103 @@
+"""One HTTP GET, timed: connection set-up apart from the request."""
+
+from __future__ import annotations
+
+import http.client
+import select
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+# API Gateway answers after at most 29 s by default; a Regional API may be given more.
+GATEWAY_PATIENCE_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from one GET, or what kept it from coming back."""
+
+    sent_at: float
+    answered_at: float
+    latency_ms: float  # request sent to last byte of the answer
+    connect_ms: float | None  # name look-up, TCP and TLS; None where the connection stood already
+    status: int | None = None
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)  # by lower-case names
+    connection_error: str = ""
+
+
+class Connection:
+    """A connection to one REST endpoint, kept open between requests until told otherwise."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        self._path = parts.path
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+
+    def get(self, *, query: str = "") -> Reply:
+        """Send a GET and read the whole answer; never raises for what it met on its way."""
+        connect_ms = None
+        sent_at, sent = time.time(), time.perf_counter()
+        try:
+            if not self._stands():
+                self._connection.close()
+                self._connection.connect()
+                connect_ms = (time.perf_counter() - sent) * 1000
+                sent_at, sent = time.time(), time.perf_counter()
+            self._connection.request("GET", self._path + (f"?{query}" if query else ""))
+            answer = self._connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            ended = time.perf_counter()
+            self._connection.close()
+            return Reply(
+                sent_at=sent_at,
+                answered_at=sent_at + (ended - sent),
+                latency_ms=(ended - sent) * 1000,
+                connect_ms=connect_ms,
+                connection_error=f"{type(error).__name__}: {error}",
+            )
+        ended = time.perf_counter()
+        return Reply(
+            sent_at=sent_at,
+            answered_at=sent_at + (ended - sent),
+            latency_ms=(ended - sent) * 1000,
+            connect_ms=connect_ms,
+            status=answer.status,
+            body=body,
+            headers={name.lower(): value for name, value in answer.getheaders()},
+        )
+
+    def ensure(self) -> None:
+        """Open the connection ahead of a request that is to find it standing; a failure shows in that request."""
+        if not self._stands():
+            self._connection.close()
+            try:
+                self._connection.connect()
+            except OSError:
+                self._connection.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _stands(self) -> bool:
+        """Whether the connection is open; a readable idle one was closed by the other side."""
+        sock = self._connection.sock
+        if sock is None:
+            return False
+        try:
+            return not select.select([sock], [], [], 0)[0]
+        except (OSError, ValueError):
+            return False
+
+
+def get_once(url: str, *, timeout_s: float) -> Reply:
+    """A GET over a new connection, closed after it."""
+    connection = Connection(url, timeout_s=timeout_s)
+    try:
+        return connection.get()
+    finally:
+        connection.close()

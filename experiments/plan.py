@@ -1,0 +1,239 @@
+"""What a run will do: which calls, in which order, under which ids. No I/O.
+
+Ids and orders follow from the configuration and the seed alone, so a resumed run finds the same plan again and
+leaves out what its records hold already.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from benchmark.configuration import Configuration
+from benchmark.matrix import Variant
+from benchmark.records import Experiment, Trigger
+
+Connection = Literal["kept", "new", "none"]
+T = TypeVar("T")
+
+SECONDS_PER_MINUTE: Final = 60.0
+# After this many calls in a row that another try would not mend, a variant counts as unable to run.
+GIVE_UP_AFTER: Final = 3
+UNRECOVERABLE: Final = frozenset({"out_of_memory", "init_timeout", "timeout", "gateway_timeout", "error"})
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """One call of the plan; `call_id` names it in the records and is the same in every attempt of the run."""
+
+    call_id: str
+    experiment: Experiment
+    protocol: str
+    trigger: Trigger
+    variant: Variant
+    warmup: bool = False
+    group: str = ""
+    connection: Connection = "none"
+
+
+def shuffled(items: Sequence[T], seed: int, *scope: object) -> list[T]:
+    """The items in an order that depends on seed and scope alone."""
+    ordered = list(items)
+    random.Random("/".join(str(part) for part in (seed, *scope))).shuffle(ordered)  # noqa: S311 - an order, no secret
+    return ordered
+
+
+# --- cold ------------------------------------------------------------------------------------------------------------
+
+
+def forced_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
+    """Direct invokes, each after a forced update: every variant once a round, each round in an order of its own."""
+    return [
+        PlannedCall(f"cold/forced/{variant.key}/{number:04d}", "cold", "forced", "invoke", variant)
+        for number in range(samples)
+        for variant in shuffled(variants, seed, "forced", number)
+    ]
+
+
+def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
+    """The same through the REST endpoint, each on a new connection."""
+    return [
+        PlannedCall(f"cold/gateway/{variant.key}/{number:04d}", "cold", "gateway", "api", variant, connection="new")
+        for number in range(samples)
+        for variant in shuffled(variants, seed, "gateway", number)
+    ]
+
+
+@dataclass(frozen=True)
+class Burst:
+    """First calls of one variant that are sent together."""
+
+    variant: Variant
+    size: int
+    repeat: int
+    calls: tuple[PlannedCall, ...]
+
+
+def bursts(variants: Sequence[Variant], sizes: Sequence[int], repeats: int, seed: int) -> list[Burst]:
+    """Every variant and size once a round, each round in an order of its own."""
+    pairs = [(variant, size) for variant in variants for size in sizes]
+    return [
+        _burst(variant, size, repeat)
+        for repeat in range(repeats)
+        for variant, size in shuffled(pairs, seed, "burst", repeat)
+    ]
+
+
+def _burst(variant: Variant, size: int, repeat: int) -> Burst:
+    calls = tuple(
+        PlannedCall(
+            f"cold/burst-{size}/{variant.key}/{repeat:02d}/{number:04d}",
+            "cold",
+            "burst",
+            "invoke",
+            variant,
+            group=f"burst-{size}/{variant.key}/{repeat}",
+        )
+        for number in range(size)
+    )
+    return Burst(variant, size, repeat, calls)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The fires one variant's schedule is asked for: `count` of them from `start_at` on, numbered from `first`."""
+
+    variant: Variant
+    start_at: float
+    interval_s: float
+    first: int
+    count: int
+
+    @property
+    def end_at(self) -> float:
+        """End date of the schedule: half an interval after the last fire, so that none is cut off and none follows."""
+        return self.start_at + (self.count - 0.5) * self.interval_s
+
+    def fires(self) -> Iterator[tuple[PlannedCall, float]]:
+        """Planned call and expected time of each fire."""
+        for number in range(self.count):
+            yield scheduled_call(self.variant, self.first + number), self.start_at + number * self.interval_s
+
+
+def scheduled_call(variant: Variant, number: int) -> PlannedCall:
+    return PlannedCall(f"cold/scheduled/{variant.key}/{number:04d}", "cold", "scheduled", "schedule", variant)
+
+
+def windows(
+    variants: Sequence[Variant], *, remaining: dict[Variant, tuple[int, int]], now: float, interval_s: float
+) -> list[Window]:
+    """Windows of all variants, staggered evenly over one interval.
+
+    Simultaneous cold starts would share the account's concurrency and, in a lab, the host's CPUs.
+    `remaining` says for each variant the number of its next fire and how many are still wanted.
+    """
+    wanted = [variant for variant in variants if remaining[variant][1] > 0]
+    return [
+        Window(variant, now + index / len(wanted) * interval_s, interval_s, *remaining[variant])
+        for index, variant in enumerate(wanted)
+    ]
+
+
+# --- warm ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Series:
+    """The warm samples of one variant over one kind of connection."""
+
+    variant: Variant
+    connection: Connection
+
+    @property
+    def key(self) -> str:
+        return f"{self.variant.key}/{self.connection}"
+
+    def warmup(self, number: int) -> PlannedCall:
+        return self._call(f"warm/{self.key}/warmup-{number:03d}", warmup=True)
+
+    def sample(self, number: int) -> PlannedCall:
+        return self._call(f"warm/{self.key}/{number:06d}", warmup=False)
+
+    def _call(self, call_id: str, *, warmup: bool) -> PlannedCall:
+        return PlannedCall(
+            call_id, "warm", "sequential", "api", self.variant, warmup=warmup, connection=self.connection
+        )
+
+
+def all_series(configuration: Configuration) -> list[Series]:
+    return [
+        Series(variant, connection)
+        for variant in configuration.variants
+        for connection in configuration.experiments.warm.connections
+    ]
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One protocol's share of a run, as the dry run shows it and the spend limit judges it."""
+
+    experiment: Experiment
+    protocol: str
+    variant: Variant
+    cold_calls: int
+    warm_calls: int
+    through_gateway: bool
+    fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
+
+
+def steps(
+    configuration: Configuration, experiments: Sequence[Experiment], *, arrivals: int, time_scale: float = 1.0
+) -> list[Step]:
+    """How many calls each protocol makes of each variant; for `--until-ci` the bound `max_samples` is counted.
+
+    `arrivals` is what one variant's load test offers.
+    """
+    return [
+        step
+        for experiment in experiments
+        for variant in configuration.variants
+        for step in _steps_of(experiment, variant, configuration, arrivals, time_scale)
+    ]
+
+
+def _steps_of(
+    experiment: Experiment, variant: Variant, configuration: Configuration, arrivals: int, time_scale: float
+) -> Iterator[Step]:
+    tables = configuration.experiments
+    if experiment == "cold":
+        cold = tables.cold
+        if "scheduled" in cold.protocols:
+            # The cycle is shared: all variants' schedules run side by side over the same time.
+            cycle_s = cold.duration_minutes * SECONDS_PER_MINUTE / time_scale / len(configuration.variants)
+            yield Step("cold", "scheduled", variant, cold.scheduled_samples, 0, through_gateway=False, fixed_s=cycle_s)
+        if "forced" in cold.protocols:
+            yield Step("cold", "forced", variant, cold.forced_samples, 0, through_gateway=False)
+        if "burst" in cold.protocols:
+            for size in cold.burst_sizes:
+                yield Step("cold", f"burst-{size}", variant, size * cold.burst_repeats, 0, through_gateway=False)
+        if cold.gateway_samples:
+            yield Step("cold", "gateway", variant, cold.gateway_samples, 0, through_gateway=True)
+    elif experiment == "warm":
+        warm = tables.warm
+        samples = warm.max_samples if warm.until_ci_percent else warm.samples
+        calls = len(warm.connections) * (warm.warmups + samples)
+        yield Step("warm", "sequential", variant, 1, calls - 1, through_gateway=True)
+    else:
+        load = tables.load
+        duration_s = sum(seconds for _, seconds in load.steps) if load.shape == "steps" else load.duration_s
+        yield Step("load", load.shape, variant, 1, max(0, arrivals - 1), through_gateway=True, fixed_s=duration_s)
+
+
+def gave_up(outcomes: Sequence[str]) -> bool:
+    """Whether a variant's latest outcomes say that it cannot run here."""
+    return len(outcomes) >= GIVE_UP_AFTER and all(outcome in UNRECOVERABLE for outcome in outcomes[-GIVE_UP_AFTER:])

@@ -1,0 +1,222 @@
+"""One run from beginning to end: plan, checks, protocols in turn, and what is said about it afterwards."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.cloud import Cloud, find_deployment
+from benchmark.configuration import Configuration
+from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, RecordError, UserError
+from benchmark.manifest import new_manifest
+from benchmark.records import EndpointFacts, Experiment, Manifest
+from benchmark.store import RUN_ID, RunDirectory, create_run, find_run
+from experiments.cold_forced import run_bursts, run_forced, run_gateway
+from experiments.cold_scheduled import run_scheduled
+from experiments.dry_run import planned_steps, print_plan
+from experiments.findings import has_problem, print_findings
+from experiments.first_calls import CalledImages, FirstCalls
+from experiments.function_logs import FunctionLogs
+from experiments.lambda_control import LambdaControl
+from experiments.load import run_load
+from experiments.plan import Step
+from experiments.preflight import check_everything
+from experiments.progress import Progress
+from experiments.scheduler import Scheduler
+from experiments.session import RunLock, Session, SpendLimitError
+from experiments.spend import Prices, SpendMeter, estimate, read_prices, total
+from experiments.warm import run_warm
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for."""
+
+    experiments: tuple[Experiment, ...]
+    configuration: Configuration
+    results: Path
+    run_name: str  # of a run to make or to go on with; "" makes one with a name of its own
+    verbose: bool
+
+
+def show_plan(request: Request) -> int:
+    """Print the plan and judge it by the limit; nothing is called but a lab's status page."""
+    cloud = Cloud()
+    # Only a lab shortens intervals. AWS need not be asked, so a plan can be seen without credentials.
+    time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
+    planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale)
+    whole = print_plan(planned, request.configuration, read_prices(request.configuration))
+    return EXIT_OK if whole.expected_usd <= request.configuration.experiments.max_usd else EXIT_CHECK_FAILED
+
+
+def measure(request: Request) -> int:
+    """Measure, and print the run's id as the last line of standard output."""
+    configuration, cloud = request.configuration, Cloud()
+    prices = read_prices(configuration)
+    findings = check_everything(cloud, configuration, request.experiments)
+    print_findings(findings, sys.stderr, all_of_them=request.verbose)
+    if has_problem(findings):
+        print("nothing was measured: a check failed", file=sys.stderr)
+        return EXIT_CHECK_FAILED
+    endpoint = cloud.endpoint_facts()
+    planned = planned_steps(configuration, request.experiments, time_scale=endpoint.time_scale)
+    _refuse_over_limit(planned, configuration, prices)
+    run = open_run(request, endpoint, prices)
+    with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
+        session = _open_session(request, run, lock, cloud, endpoint, prices, progress)
+        stopped_because = "interrupted"
+        try:
+            with session:
+                _run_protocols(session, request.experiments, planned, prices)
+            stopped_because = ""
+        except SpendLimitError as error:
+            stopped_because = error.message
+            progress.say(f"stopped: {error}")
+        except UserError as error:
+            stopped_because = error.message
+            raise
+        finally:
+            run.write_manifest(
+                run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": stopped_because})
+            )
+            if stopped_because:
+                progress.say(f"What was measured is kept. Go on with: python -m experiments run --resume {run.run_id}")
+    _say_what_came_of_it(run, session)
+    print(run.run_id)
+    return EXIT_CHECK_FAILED if stopped_because else EXIT_OK
+
+
+def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:
+    whole = total([estimate(step, configuration, prices) for step in planned])
+    limit = configuration.experiments.max_usd
+    if whole.expected_usd > limit:
+        raise UserError(
+            f"the plan is expected to cost {whole.expected_usd:.2f} USD, and the limit is {limit:.2f} USD",
+            hint="Raise it with --max-usd, or measure less (--models, --memory-mb); --dry-run shows the plan.",
+        )
+
+
+def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDirectory:
+    """The directory of the run to go on with, or of a new one with its manifest."""
+    existing = find_existing(request.run_name, request.results)
+    if existing is None:
+        if request.run_name and not RUN_ID.match(request.run_name):
+            raise RecordError(
+                f"run {request.run_name!r} is not there, and a new one needs a name like 20261124T101500Z-3fa9",
+                hint="Leave --run out to have one made, or name a run that `ls results/` shows.",
+            )
+        run = create_run(request.results, run_id=request.run_name or None)
+        run.write_manifest(
+            new_manifest(run.run_id, request.configuration, endpoint, request.experiments, prices_date=prices.date)
+        )
+        return run
+    manifest = existing.read_manifest()
+    check_same_place(manifest, endpoint)
+    experiments = tuple(dict.fromkeys((*manifest.experiments, *request.experiments)))
+    existing.write_manifest(
+        manifest.model_copy(update={"experiments": experiments, "finished_at": None, "stopped_because": ""})
+    )
+    return existing
+
+
+def find_existing(name: str, results: Path) -> RunDirectory | None:
+    """The run of this name, or None where there is none yet."""
+    if not name:
+        return None
+    try:
+        return find_run(name, results)
+    except RecordError:
+        if name == "latest":
+            raise
+        return None
+
+
+def check_same_place(manifest: Manifest, endpoint: EndpointFacts) -> None:
+    """Refuse to go on elsewhere: figures of two places in one run could not be told apart."""
+    for name in ("source", "account_id", "region", "host", "time_scale", "limits"):
+        was, present = getattr(manifest.endpoint, name), getattr(endpoint, name)
+        if was != present:
+            raise UserError(
+                f"run {manifest.run_id} was measured where {name} is {was!r}; here it is {present!r}",
+                hint="Go on where it began, or start a new run.",
+            )
+
+
+def _open_session(
+    request: Request,
+    run: RunDirectory,
+    lock: RunLock,
+    cloud: Cloud,
+    endpoint: EndpointFacts,
+    prices: Prices,
+    progress: Progress,
+) -> Session:
+    configuration = request.configuration
+    control, logs = LambdaControl(cloud, configuration), FunctionLogs(cloud, configuration)
+    return Session(
+        configuration=configuration,
+        cloud=cloud,
+        deployment=find_deployment(cloud, configuration),
+        endpoint=endpoint,
+        run=run,
+        lock=lock,
+        control=control,
+        scheduler=Scheduler(cloud, configuration),
+        logs=logs,
+        first_calls=FirstCalls(control, logs, CalledImages(request.results, endpoint)),
+        meter=SpendMeter(configuration, prices),
+        progress=progress,
+    )
+
+
+def _run_protocols(
+    session: Session, experiments: Sequence[Experiment], planned: Sequence[Step], prices: Prices
+) -> None:
+    session.check_spend()
+    protocols = protocols_of(session.configuration, experiments)
+    seconds = [
+        total(
+            [
+                estimate(step, session.configuration, prices)
+                for step in planned
+                if step.experiment == experiment and (experiment != "cold" or step.protocol.startswith(name))
+            ]
+        ).duration_s
+        for experiment, name, _ in protocols
+    ]
+    for number, (_, _, run_protocol) in enumerate(protocols):
+        session.then_s = sum(seconds[number + 1 :])
+        run_protocol(session)
+
+
+def protocols_of(
+    configuration: Configuration, experiments: Sequence[Experiment]
+) -> list[tuple[Experiment, str, Callable[[Session], None]]]:
+    """The protocols in the order they run: cold before anything that would keep environments warm."""
+    cold = configuration.experiments.cold
+    chosen: list[tuple[Experiment, str, Callable[[Session], None]]] = []
+    if "cold" in experiments:
+        # Scheduled first: it alone can meet an image that nobody has called.
+        by_name = {"scheduled": run_scheduled, "forced": run_forced, "burst": run_bursts}
+        chosen += [("cold", name, protocol) for name, protocol in by_name.items() if name in cold.protocols]
+        if cold.gateway_samples:
+            chosen.append(("cold", "gateway", run_gateway))
+    if "warm" in experiments:
+        chosen.append(("warm", "sequential", run_warm))
+    if "load" in experiments:
+        chosen.append(("load", configuration.experiments.load.shape, run_load))
+    return chosen
+
+
+def _say_what_came_of_it(run: RunDirectory, session: Session) -> None:
+    outcomes: dict[str, Counter[str]] = {}
+    for record in run.client_records():
+        outcomes.setdefault(record.experiment, Counter())[record.outcome] += 1
+    for experiment, counted in outcomes.items():
+        text = ", ".join(f"{count} {outcome}" for outcome, count in counted.most_common())
+        print(f"{experiment}: {counted.total()} calls ({text})", file=sys.stderr)
+    print(f"cost by billed time: about {session.meter.spent_usd:.4f} USD at AWS's prices", file=sys.stderr)

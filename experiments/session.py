@@ -1,0 +1,220 @@
+"""One run while it is being measured: where records go, what was done before, what it has cost, when it has to stop."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final, Self
+
+from benchmark.cloud import LAB_HINT, Cloud, Deployment
+from benchmark.configuration import Configuration
+from benchmark.errors import CloudError, UserError
+from benchmark.matrix import Variant
+from benchmark.records import ClientRecord, EndpointFacts, Experiment
+from benchmark.store import RecordWriter, RunDirectory
+from experiments.first_calls import FirstCalls
+from experiments.function_logs import FunctionLogs
+from experiments.lambda_control import LambdaControl
+from experiments.plan import gave_up
+from experiments.progress import Progress
+from experiments.scheduler import Scheduler
+from experiments.spend import SpendMeter
+
+STOPS_FILE: Final = "stops.jsonl"
+LOCK_FILE: Final = ".lock"
+UNREACHABLE_AFTER: Final = 3
+
+
+class SpendLimitError(UserError):
+    """The run has cost what it may cost."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a part of the plan ended where it ended: one line of `stops.jsonl`."""
+
+    experiment: Experiment
+    protocol: str
+    variant: str
+    connection: str
+    reason: str  # samples, ci_reached, max_samples, cannot_run, over_concurrency, incomplete, broken_off
+    detail: str
+    samples: int
+    half_width_percent: float | None = None
+
+
+class RunLock:
+    """Keeps a second process out of a run's directory; the kernel lets go of it when this process ends."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._path = run.root / LOCK_FILE
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(
+                f"run {self._path.parent.name} is being measured by another process",
+                hint="Wait for it, or end it; what it measured is kept.",
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """For a child that writes to the run too: the lock holds until the last of us has ended."""
+        return (self._file.fileno(),) if self._file else ()
+
+
+class Session:
+    """What every protocol needs: the parts of the deployment it talks to, and the run it writes to."""
+
+    def __init__(
+        self,
+        *,
+        configuration: Configuration,
+        cloud: Cloud,
+        deployment: Deployment,
+        endpoint: EndpointFacts,
+        run: RunDirectory,
+        lock: RunLock,
+        control: LambdaControl,
+        scheduler: Scheduler,
+        logs: FunctionLogs,
+        first_calls: FirstCalls,
+        meter: SpendMeter,
+        progress: Progress,
+    ) -> None:
+        self.configuration = configuration
+        self.cloud = cloud
+        self.deployment = deployment
+        self.endpoint = endpoint
+        self.run = run
+        self.lock_descriptors = lock.descriptors
+        self.control = control
+        self.scheduler = scheduler
+        self.logs = logs
+        self.first_calls = first_calls
+        self.meter = meter
+        self.progress = progress
+        self._writers: dict[str, RecordWriter] = {}
+        self._outcomes: dict[tuple[Experiment, str], list[str]] = defaultdict(list)
+        self._unreachable = 0
+        self._lock = threading.Lock()
+        self.then_s = 0.0  # what the phases after the present one are expected to take
+        self.records: dict[str, ClientRecord] = {}
+        for record in run.client_records():
+            self._remember(record)
+            meter.add(record)
+
+    # --- records -----------------------------------------------------------------------------------------------------
+
+    def is_done(self, call_id: str) -> bool:
+        return call_id in self.records
+
+    def add(self, record: ClientRecord, *, billed_ms: float | None = None) -> None:
+        """Keep one record. Safe to call from several threads.
+
+        Raises SpendLimitError when the run has cost what it may, CloudError when nothing answers any more; the record
+        is kept before either.
+        """
+        with self._lock:
+            self._add(record, billed_ms)
+
+    def _add(self, record: ClientRecord, billed_ms: float | None) -> None:
+        writer = self._writers.get(record.experiment)
+        if writer is None:
+            path = self.run.client_directory / f"{record.experiment}.jsonl"
+            writer = self._writers[record.experiment] = RecordWriter(path)
+        writer.append(record)
+        self._remember(record)
+        self.meter.add(record, billed_ms=billed_ms)
+        self._unreachable = self._unreachable + 1 if record.outcome == "connection" else 0
+        if self._unreachable >= UNREACHABLE_AFTER:
+            raise CloudError(
+                f"{self._unreachable} calls in a row found no connection, the last one: {record.error}",
+                hint=LAB_HINT if self.endpoint.source == "lab" else "Check the network.",
+            )
+        self.check_spend()
+
+    def check_spend(self) -> None:
+        if self.meter.reached:
+            raise SpendLimitError(
+                f"the run has cost about {self.meter.spent_usd:.2f} USD, its limit is {self.meter.limit_usd:.2f}",
+                hint="Resume it with a higher --max-usd.",
+            )
+
+    def _remember(self, record: ClientRecord) -> None:
+        if record.experiment != "load":  # as many as they come, and nothing here asks for them
+            self.records[record.call_id] = record
+        self._outcomes[record.experiment, record.variant].append(record.outcome)
+        del self._outcomes[record.experiment, record.variant][:-10]
+
+    # --- what became of a variant ------------------------------------------------------------------------------------
+
+    def cannot_run(self, experiment: Experiment, variant: Variant) -> bool:
+        """Whether this experiment's latest calls show that the variant cannot run here."""
+        return gave_up(self._outcomes[experiment, variant.key])
+
+    def latest_outcome(self, experiment: Experiment, variant: Variant) -> str:
+        outcomes = self._outcomes[experiment, variant.key]
+        return outcomes[-1] if outcomes else ""
+
+    def has_answered(self, variant: Variant) -> bool:
+        """Whether any call of this run was answered well."""
+        return any(record.variant == variant.key and record.outcome == "ok" for record in self.records.values())
+
+    def stop(self, stop: Stop) -> None:
+        """Keep the reason why a part of the plan ended."""
+        with (self.run.root / STOPS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(stop)) + "\n")
+        if stop.reason not in ("samples", "ci_reached"):
+            self.progress.say(f"{stop.variant} {stop.protocol}: {stop.detail}")
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    @property
+    def time_scale(self) -> float:
+        return self.endpoint.time_scale
+
+    def now(self) -> float:
+        return time.time()
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_stops(run: RunDirectory) -> list[Stop]:
+    """Reasons of a run, the last one where a resumed run gave several for the same part; a torn line is left out."""
+    latest: dict[tuple[str, ...], Stop] = {}
+    path: Path = run.root / STOPS_FILE
+    if not path.exists():
+        return []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            stop = Stop(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        latest[stop.experiment, stop.protocol, stop.variant, stop.connection] = stop
+    return list(latest.values())

@@ -1,0 +1,186 @@
+"""What a plan will cost and what a run has cost so far. Pure but for reading the price table.
+
+Only what grows with calls is counted: compute by billed time, requests, the REST API. Storage and logs are the
+report's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark.configuration import Configuration
+from benchmark.errors import ConfigurationError
+from benchmark.matrix import Variant
+from benchmark.records import ClientRecord
+from experiments.plan import Step
+
+PRICES_PATH: Final = Path(__file__).resolve().parent.parent / "analysis" / "prices.toml"
+MB_PER_GB: Final = 1024
+
+# Milliseconds of one vCPU that a call needs, measured with the TensorFlow SavedModels on one core. They make the
+# expected cost and duration of a plan, and nothing else.
+WARM_CPU_MS: Final[dict[str, float]] = {"mobilenet": 15, "resnet50": 50, "inceptionv3": 65}
+INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has a CPU of its own, whatever the memory size
+FIRST_CPU_MS: Final[dict[str, float]] = {"mobilenet": 160, "resnet50": 460, "inceptionv3": 630}
+# Guest CPUs above which TensorFlow gains nothing from a larger share on one image.
+USEFUL_VCPU: Final = 2.0
+ROUND_TRIP_MS: Final = 40.0
+FORCED_UPDATE_MS: Final = 3000.0
+
+_BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of a call in USD; `date` is that of the table."""
+
+    gb_second_usd: float
+    request_usd: float
+    gateway_request_usd: float
+    date: str
+
+    def call_usd(self, memory_mb: int, billed_ms: float, *, through_gateway: bool) -> float:
+        """Compute + request + REST API fee: https://aws.amazon.com/lambda/pricing/ and .../api-gateway/pricing/."""
+        compute = memory_mb / MB_PER_GB * billed_ms / 1000 * self.gb_second_usd
+        return compute + self.request_usd + (self.gateway_request_usd if through_gateway else 0.0)
+
+
+def read_prices(configuration: Configuration, path: Path = PRICES_PATH) -> Prices:
+    """The first tier's prices for the configuration's architecture; overrides of `[prices]` win.
+
+    Raises ConfigurationError where the table lacks what a call costs.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(
+            f"the price table {path} cannot be read: {error}", hint="Restore it from the repository."
+        ) from None
+    values = table.get("values", {}) | configuration.prices
+    keys = (
+        f"{configuration.matrix.architecture}_gb_second_usd",
+        "requests_per_million_usd",
+        "rest_api_per_million_usd",
+    )
+    if missing := [key for key in keys if not isinstance(values.get(key), int | float)]:
+        raise ConfigurationError(
+            f"{path} has no price {missing[0]}", hint="Add it to the table, or to [prices] of benchmark.toml."
+        )
+    compute, requests, gateway = (float(values[key]) for key in keys)
+    return Prices(
+        gb_second_usd=compute,
+        request_usd=requests / 1e6,
+        gateway_request_usd=gateway / 1e6,
+        date=str(table.get("as_of", "")),
+    )
+
+
+def expected_billed_ms(variant: Variant, *, cold: bool) -> float:
+    """What one call is expected to be billed, from the CPU time it needs and the share it gets."""
+    share = min(variant.vcpu_share, USEFUL_VCPU)
+    warm = WARM_CPU_MS.get(variant.model, max(WARM_CPU_MS.values())) / share
+    if not cold:
+        return warm
+    return INIT_CPU_MS + FIRST_CPU_MS.get(variant.model, max(FIRST_CPU_MS.values())) / share + warm
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan in figures."""
+
+    calls: int
+    duration_s: float
+    expected_usd: float
+    upper_usd: float  # every call billed until the function's timeout
+
+
+def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estimate:
+    """Calls, duration and cost of one step."""
+    variant, timeout_ms = step.variant, configuration.function.timeout_s * 1000.0
+    cold_ms, warm_ms = expected_billed_ms(variant, cold=True), expected_billed_ms(variant, cold=False)
+
+    def cost(billed_ms: float) -> float:
+        return prices.call_usd(variant.memory_mb, billed_ms, through_gateway=step.through_gateway)
+
+    calls = step.cold_calls + step.warm_calls
+    duration_s = step.fixed_s
+    if duration_s is None:
+        size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
+        forced_ms = FORCED_UPDATE_MS if step.experiment == "cold" else 0.0
+        duration_s = (
+            step.cold_calls / size * (cold_ms + forced_ms + ROUND_TRIP_MS) + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
+        ) / 1000
+    return Estimate(
+        calls=calls,
+        duration_s=duration_s,
+        expected_usd=step.cold_calls * cost(cold_ms) + step.warm_calls * cost(warm_ms),
+        upper_usd=calls * cost(timeout_ms),
+    )
+
+
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    return Estimate(
+        calls=sum(one.calls for one in estimates),
+        duration_s=sum(one.duration_s for one in estimates),
+        expected_usd=sum(one.expected_usd for one in estimates),
+        upper_usd=sum(one.upper_usd for one in estimates),
+    )
+
+
+def billed_ms_in(log_text: str) -> float | None:
+    """Billed milliseconds of the last report in a piece of log, Text or JSON format; None where none is there."""
+    found = _BILLED.findall(log_text)
+    return float(found[-1][0] or found[-1][1]) if found else None
+
+
+def billed_ms_bound(record: ClientRecord, *, timeout_s: float, variant: Variant) -> float:
+    """At most what a call was billed, from what its caller saw.
+
+    A caller waits longer than the function runs, unless the gateway or the connection gave up before it.
+    """
+    if record.outcome in ("throttled", "dropped"):
+        return 0.0
+    if record.outcome == "pending":
+        return expected_billed_ms(variant, cold=True)
+    if record.outcome in ("gateway_timeout", "connection", "missing") or record.client_latency_ms is None:
+        return timeout_s * 1000
+    return float(math.ceil(record.client_latency_ms))
+
+
+class SpendMeter:
+    """Adds up what a run has cost; `reached` once that is the limit or more."""
+
+    def __init__(self, configuration: Configuration, prices: Prices) -> None:
+        self._timeout_s = configuration.function.timeout_s
+        self._prices = prices
+        self._variants = {variant.key: variant for variant in configuration.variants}
+        self.limit_usd = configuration.experiments.max_usd
+        self.spent_usd = 0.0
+
+    @property
+    def reached(self) -> bool:
+        return self.spent_usd >= self.limit_usd
+
+    def add(self, record: ClientRecord, *, billed_ms: float | None = None) -> None:
+        """Count one call, by its billed time where the log told it, else by the bound its caller's watch gives."""
+        variant = self._variants.get(record.variant) or Variant(
+            record.model, record.engine, record.architecture, record.memory_mb
+        )
+        if billed_ms is None:
+            billed_ms = billed_ms_bound(record, timeout_s=self._timeout_s, variant=variant)
+        if record.outcome not in ("dropped", "throttled"):
+            self.spent_usd += self._prices.call_usd(
+                record.memory_mb, billed_ms, through_gateway=record.trigger == "api"
+            )
+
+    def correct_pending(self, variant: Variant, billed_ms: float) -> None:
+        """Replace the expected billing of an asynchronous call by what its log says."""
+        assumed = expected_billed_ms(variant, cold=True)
+        difference = self._prices.call_usd(variant.memory_mb, billed_ms, through_gateway=False)
+        self.spent_usd += difference - self._prices.call_usd(variant.memory_mb, assumed, through_gateway=False)

@@ -1,0 +1,68 @@
+"""Imports run one way, and names do not collide."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# What each room may import of ours, as docs/design.md says; a room may always import itself.
+ROOMS = {
+    "benchmark": set(),
+    "stacks": {"benchmark"},
+    "lab": {"benchmark"},
+    "loadtests": {"benchmark"},
+    "experiments": {"benchmark", "loadtests"},
+    "analysis": {"benchmark"},
+    "functions": set(),
+    "demo": {"benchmark", "lab"},
+}
+
+
+def python_files(room):
+    return sorted(path for path in (REPOSITORY / room).rglob("*.py") if "node_modules" not in path.parts)
+
+
+def imported(path):
+    """Top-level packages that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room):
+    files = python_files(room)
+    assert files, f"{room}/ holds no Python file"
+    allowed = ROOMS[room] | ({room} if room != "functions" else set())
+    for path in files:
+        wrong = (set(imported(path)) & set(ROOMS)) - allowed
+        assert not wrong, f"{path.relative_to(REPOSITORY)} imports {', '.join(sorted(wrong))}"
+
+
+def test_a_function_imports_nothing_of_ours_since_it_stands_alone_in_its_image():
+    ours = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {"functions"}
+    for path in python_files("functions"):
+        siblings = {sibling.stem for sibling in path.parent.glob("*.py")}
+        wrong = (set(imported(path)) & ours) - siblings
+        assert not wrong, f"{path.relative_to(REPOSITORY)} imports {', '.join(sorted(wrong))}"
+
+
+@pytest.mark.parametrize("room", ["analysis", "loadtests"])
+def test_no_module_that_may_stand_first_on_the_path_bears_a_standard_librarys_name(room):
+    # `python analysis/collect.py` puts analysis/ before the standard library, and Locust its file's folder.
+    names = {path.stem if path.suffix == ".py" else path.name for path in (REPOSITORY / room).iterdir()}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_every_package_imports_without_reaching_for_aws():
+    # An import that makes a client, reads credentials or a run would break `--help` and every test.
+    program = "import " + ", ".join(sorted(set(ROOMS) - {"functions", "stacks"}))
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, env={"PATH": "/usr/bin:/bin"})

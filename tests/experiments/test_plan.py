@@ -1,0 +1,138 @@
+"""The plan: what is called, in which order, under which ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.configuration import read_configuration
+from benchmark.matrix import Variant
+from experiments.plan import (
+    GIVE_UP_AFTER,
+    Series,
+    all_series,
+    bursts,
+    forced_calls,
+    gateway_calls,
+    gave_up,
+    scheduled_call,
+    shuffled,
+    steps,
+    windows,
+)
+
+VARIANTS = tuple(
+    Variant(model, "tensorflow", "x86_64", memory_mb)
+    for model in ("resnet50", "inceptionv3", "mobilenet")
+    for memory_mb in (1024, 1769, 3008)
+)
+
+
+def every_call(seed):
+    yield from forced_calls(VARIANTS, 5, seed)
+    yield from gateway_calls(VARIANTS, 5, seed)
+    for burst in bursts(VARIANTS, (1, 10), 3, seed):
+        yield from burst.calls
+    for variant in VARIANTS:
+        yield from (scheduled_call(variant, number) for number in range(12))
+        for connection in ("kept", "new"):
+            series = Series(variant, connection)
+            yield from (series.warmup(number) for number in range(3))
+            yield from (series.sample(number) for number in range(10))
+
+
+@given(st.integers(0, 2**63))
+def test_every_call_has_an_id_of_its_own_and_the_same_one_whenever_it_is_planned(seed):
+    ids = [call.call_id for call in every_call(seed)]
+    assert len(ids) == len(set(ids))
+    assert ids == [call.call_id for call in every_call(seed)]
+    # Another seed is another order of the same calls.
+    assert sorted(ids) == sorted(call.call_id for call in every_call(seed + 1))
+
+
+@given(st.integers(0, 2**63))
+def test_every_round_of_forced_calls_visits_every_variant_once(seed):
+    calls = forced_calls(VARIANTS, 4, seed)
+    for number in range(4):
+        visited = [call.variant for call in calls[number * len(VARIANTS) : (number + 1) * len(VARIANTS)]]
+        assert sorted(visited) == sorted(VARIANTS)
+
+
+def test_rounds_have_orders_of_their_own_so_that_drift_falls_on_all_variants_alike():
+    calls = forced_calls(VARIANTS, 60, seed=7)
+    first_places = Counter(calls[number * len(VARIANTS)].variant for number in range(60))
+    # 60 rounds, 9 variants: each is first about 7 times; none always, none never.
+    assert set(first_places) == set(VARIANTS)
+    assert max(first_places.values()) < 20
+
+
+def test_an_order_depends_on_seed_and_scope_alone():
+    items = list(range(50))
+    assert shuffled(items, 1, "warm", 3) == shuffled(items, 1, "warm", 3)
+    assert shuffled(items, 1, "warm", 3) != shuffled(items, 1, "warm", 4)
+    assert shuffled(items, 1, "warm", 3) != shuffled(items, 2, "warm", 3)
+
+
+def test_the_calls_of_a_burst_share_a_group_that_no_other_burst_has():
+    planned = bursts(VARIANTS, (1, 10, 50), 2, seed=3)
+    groups = [{call.group for call in burst.calls} for burst in planned]
+    assert all(len(group) == 1 for group in groups)
+    assert len(set.union(*groups)) == len(planned) == len(VARIANTS) * 3 * 2
+    assert Counter(burst.size for burst in planned) == {1: 18, 10: 18, 50: 18}
+
+
+@given(
+    interval_s=st.floats(1, 86_400),
+    counts=st.lists(st.integers(0, 20), min_size=len(VARIANTS), max_size=len(VARIANTS)),
+)
+def test_schedules_start_spread_over_one_interval_and_end_after_their_last_fire(interval_s, counts):
+    now = 1_790_000_000.0
+    remaining = {variant: (5, count) for variant, count in zip(VARIANTS, counts, strict=True)}
+    planned = windows(VARIANTS, remaining=remaining, now=now, interval_s=interval_s)
+    assert [window.variant for window in planned] == [v for v in VARIANTS if remaining[v][1]]
+    starts = [window.start_at for window in planned]
+    assert starts == sorted(starts)
+    assert all(now <= start < now + interval_s for start in starts)
+    for window in planned:
+        fires = list(window.fires())
+        assert len(fires) == window.count
+        assert fires[-1][1] < window.end_at < fires[-1][1] + interval_s
+        assert [call.call_id for call, _ in fires] == [
+            scheduled_call(window.variant, 5 + number).call_id for number in range(window.count)
+        ]
+
+
+def test_the_plan_of_the_demo_counts_every_call_that_it_will_make():
+    configuration = read_configuration(profile="demo")
+    cold, warm = configuration.experiments.cold, configuration.experiments.warm
+    planned = steps(configuration, ("cold", "warm", "load"), arrivals=24, time_scale=13.0)
+    calls = Counter()
+    for step in planned:
+        calls[step.experiment] += step.cold_calls + step.warm_calls
+    variants = len(configuration.variants)
+    assert calls["cold"] == variants * cold.duration_minutes // cold.interval_minutes
+    assert calls["warm"] == variants * len(warm.connections) * (warm.warmups + warm.samples)
+    assert calls["load"] == variants * 24
+    assert len(all_series(configuration)) == variants * len(warm.connections)
+    scheduled_s = sum(step.fixed_s for step in planned if step.protocol == "scheduled")
+    assert scheduled_s == pytest.approx(cold.duration_minutes * 60 / 13.0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([], False),
+        (["out_of_memory"] * (GIVE_UP_AFTER - 1), False),
+        (["out_of_memory"] * GIVE_UP_AFTER, True),
+        (["ok", "timeout", "error", "init_timeout"], True),
+        (["out_of_memory", "out_of_memory", "ok"], False),
+        (["throttled"] * 10, False),
+        (["pending"] * 10, False),
+        (["connection"] * 10, False),
+    ],
+)
+def test_a_variant_is_given_up_after_failures_that_another_try_would_not_mend(outcomes, expected):
+    assert gave_up(outcomes) is expected

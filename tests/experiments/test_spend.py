@@ -1,0 +1,135 @@
+"""What a plan will cost, and what a run has cost."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmark.configuration import DEFAULT_PATH, parse_configuration, read_configuration
+from benchmark.errors import ConfigurationError
+from benchmark.records import OUTCOMES, ClientRecord
+from experiments.plan import Step
+from experiments.spend import (
+    PRICES_PATH,
+    Prices,
+    SpendMeter,
+    billed_ms_bound,
+    billed_ms_in,
+    estimate,
+    expected_billed_ms,
+    read_prices,
+)
+
+CONFIGURATION = read_configuration(profile="")
+PRICES = Prices(gb_second_usd=1e-5, request_usd=2e-7, gateway_request_usd=3.5e-6, date="2026-11-01")
+
+
+def record(**changes):
+    values = {
+        "run_id": "r",
+        "call_id": "c",
+        "experiment": "cold",
+        "protocol": "forced",
+        "trigger": "invoke",
+        "variant": "mobilenet-tensorflow-x86_64-1024",
+        "model": "mobilenet",
+        "engine": "tensorflow",
+        "architecture": "x86_64",
+        "memory_mb": 1024,
+        "intended_at": 1.0,
+        "client_latency_ms": 1500.2,
+        "outcome": "ok",
+    }
+    return ClientRecord(**values | changes)
+
+
+def test_prices_are_those_of_the_table_and_overrides_win():
+    table = tomllib.loads(PRICES_PATH.read_text())
+    prices = read_prices(CONFIGURATION)
+    assert prices.date == table["as_of"]
+    assert prices.gb_second_usd == table["values"]["x86_64_gb_second_usd"]
+    assert prices.request_usd == table["values"]["requests_per_million_usd"] / 1e6
+    text = DEFAULT_PATH.read_text().replace("[prices]", "[prices]\nx86_64_gb_second_usd = 1.0\n")
+    assert read_prices(parse_configuration(text)).gb_second_usd == 1.0
+
+
+def test_a_table_without_a_price_is_refused_by_the_name_of_the_key(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text("[values]\nrequests_per_million_usd = 0.2\n")
+    with pytest.raises(ConfigurationError, match="no price x86_64_gb_second_usd"):
+        read_prices(CONFIGURATION, path)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_prices(CONFIGURATION, tmp_path / "absent.toml")
+
+
+def test_a_call_costs_compute_and_fees_as_on_the_price_page():
+    # AWS's own example arithmetic: 1 GB for 1 s is one GB-second.
+    assert PRICES.call_usd(1024, 1000, through_gateway=False) == pytest.approx(1e-5 + 2e-7)
+    assert PRICES.call_usd(512, 1000, through_gateway=True) == pytest.approx(0.5e-5 + 2e-7 + 3.5e-6)
+
+
+@pytest.mark.parametrize(
+    ("log", "billed_ms"),
+    [
+        ("REPORT RequestId: 1 Duration: 1049.63 ms\tBilled Duration: 2344 ms\tMemory Size: 512 MB", 2344),
+        ("REPORT RequestId: 1\tBilled Duration: 1 ms\nREPORT RequestId: 2\tBilled Duration: 7 ms\tStatus: timeout", 7),
+        ('{"type":"platform.report","record":{"metrics":{"billedDurationMs":812,"durationMs":811.2}}}', 812),
+        ('{"type": "platform.report", "record": {"metrics": {"billedDurationMs": 812}}}', 812),
+        ("START RequestId: 1 Version: $LATEST\nno report yet", None),
+    ],
+)
+def test_billed_time_is_read_from_a_log_of_either_format(log, billed_ms):
+    assert billed_ms_in(log) == billed_ms
+
+
+@given(outcome=st.sampled_from(OUTCOMES), latency_ms=st.none() | st.floats(0, 130_000))
+def test_what_a_caller_saw_bounds_what_was_billed(outcome, latency_ms):
+    variant = CONFIGURATION.variants[0]
+    bound = billed_ms_bound(record(outcome=outcome, client_latency_ms=latency_ms), timeout_s=120, variant=variant)
+    if outcome in ("throttled", "dropped"):
+        assert bound == 0
+    elif outcome == "pending":
+        assert bound == expected_billed_ms(variant, cold=True)
+    elif outcome in ("gateway_timeout", "connection", "missing") or latency_ms is None:
+        # Nobody waited for the function to end, so it may have run until its timeout.
+        assert bound == 120_000
+    else:
+        assert latency_ms <= bound <= latency_ms + 1
+
+
+def test_the_meter_prefers_billed_time_and_says_when_the_limit_is_reached():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.add(record(), billed_ms=1000)
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+    meter.add(record(outcome="throttled"))
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+    assert not meter.reached
+    meter.limit_usd = meter.spent_usd
+    assert meter.reached
+
+
+def test_an_asynchronous_call_is_counted_as_expected_until_its_log_says_what_was_billed():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    variant = next(v for v in CONFIGURATION.variants if v.key == record().variant)
+    meter.add(record(outcome="pending", trigger="schedule", client_latency_ms=None))
+    assert meter.spent_usd > 0
+    meter.correct_pending(variant, 1000)
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+
+
+@given(cold=st.integers(0, 1000), warm=st.integers(0, 1000))
+def test_no_plan_is_expected_to_cost_more_than_its_upper_bound(cold, warm):
+    for variant in CONFIGURATION.variants:
+        figures = estimate(Step("warm", "sequential", variant, cold, warm, through_gateway=True), CONFIGURATION, PRICES)
+        assert figures.calls == cold + warm
+        assert 0 <= figures.expected_usd <= figures.upper_usd
+        assert figures.duration_s >= 0
+
+
+def test_more_memory_never_makes_a_call_expected_to_take_longer():
+    for model in CONFIGURATION.matrix.models:
+        times = [expected_billed_ms(v, cold=True) for v in CONFIGURATION.variants if v.model == model]
+        assert times == sorted(times, reverse=True)
