@@ -93,7 +93,7 @@ class Cell(_Model):
     architecture: str
     memory_mb: int
     experiment: Experiment
-    start_type: StartType
+    start_type: StartType | Literal["any"]  # any: of the load experiment, cold and warm together, as its users see it
     protocol: str = ""
     connection: str = ""
     burst_size: int | None = None
@@ -308,6 +308,17 @@ class LoadTotals(_Model):
     send_lag_p99_ms: Estimate
 
 
+class SwappingCell(_Model):
+    """One point of the grid that varies CPU share and memory apart from each other (claim C11)."""
+
+    model: str
+    memory_mb: int
+    vcpu: float
+    inference_ms: Estimate  # median
+    major_page_faults: float | None  # mean a call
+    killed: int = 0
+
+
 class MetricCheck(_Model):
     """A CloudWatch statistic beside our own from the logs."""
 
@@ -402,6 +413,7 @@ class Summary(_Model):
     load_seconds: tuple[LoadSecond, ...]
     load_totals: tuple[LoadTotals, ...]
     metric_checks: tuple[MetricCheck, ...]
+    swapping: tuple[SwappingCell, ...] = ()  # empty without the swapping experiment
     warnings: tuple[DataWarning, ...] = Field(default_factory=tuple)
     methods: tuple[Method, ...]
 
