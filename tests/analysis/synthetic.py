@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.pricing import read_prices
+from analysis.summarise import summarise
+from analysis.summary import Summary
 from benchmark.configuration import Configuration, read_configuration
 from benchmark.matrix import Variant
 from benchmark.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
@@ -472,6 +475,11 @@ def write_run(
         }
         (directory / "cursor.json").write_text(json.dumps(cursor))
     return run
+
+
+def summary_of(configuration: Configuration, rows: Sequence[dict[str, Any]]) -> Summary:
+    """The summary of these rows."""
+    return summarise(frame(rows), manifest_of(configuration, rows), configuration, read_prices())
 
 
 def main() -> None:
