@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,13 +76,20 @@ def add_routes(app: web.Application, gateway: Gateway) -> None:
     """Serve `/_aws/execute-api/...` in an application, and every path of a Host that names an API."""
 
     @web.middleware
-    async def by_address(request: web.Request, handler: object) -> web.StreamResponse:
+    async def by_address(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         target = target_of(request.host, request.rel_url.raw_path)
         if target is not None:
             return await serve(gateway, request, target)
-        return await handler(request)  # type: ignore[operator, no-any-return]  # aiohttp's Handler type is private
+        return await handler(request)
+
+    async def by_path(_request: web.Request) -> web.StreamResponse:
+        raise web.HTTPNotFound  # the middleware answers first
 
     app.middlewares.append(by_address)
+    # Without a route of their own, aiohttp would build a 404 for these requests before the middleware sees them.
+    app.router.add_route("*", PATH_PREFIX + "{tail:.*}", by_path)
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:

@@ -26,6 +26,7 @@ from lab.gateway.throttling import Buckets, Quotas
 _log: Final = logging.getLogger(__name__)
 _STAGE_VARIABLE: Final = re.compile(r"\$\{stageVariables\.(\w+)\}")
 _NAMESPACE: Final = "AWS/ApiGateway"
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _FailedError(Exception):
@@ -150,7 +151,7 @@ class Gateway:
         arn, qualifier = split_qualifier(
             _STAGE_VARIABLE.sub(lambda found: variables.get(found[1], ""), integration.function_arn)
         )
-        payload = json.dumps(event, separators=(",", ":")).encode()
+        payload = _encode(event).encode()
         started = time.monotonic()
         try:
             async with asyncio.timeout(integration.timeout_ms / 1000):
