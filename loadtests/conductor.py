@@ -94,12 +94,15 @@ class Conductor:
         self._greenlet = gevent.spawn(self._conduct, plan, deployment, run, time_scale)
 
     def abandon(self) -> None:
-        """End it where it is; what was measured is kept. Without effect on a load that came to its end."""
+        """Go no further; without effect on a load that came to its end."""
         if self._greenlet is not None:
             self._greenlet.kill()
             self._greenlet = None
         if self.reports and self.reports[-1].finished_at is None:
             self._close(self.reports[-1], "interrupted")
+
+    def close(self) -> None:
+        """Bring to disk what workers on other hosts sent."""
         for writer in self._shipped.values():
             writer.close()
         self._shipped.clear()

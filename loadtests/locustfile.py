@@ -32,6 +32,7 @@ from benchmark.manifest import new_manifest
 from benchmark.records import EndpointFacts
 from benchmark.store import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
+from loadtests.orphans import end_forks_with_this_process
 from loadtests.page import add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, make_plan
@@ -120,20 +121,27 @@ class LoadTest:
         self.conductor.start(target.plan, target.deployment, self._run, time_scale=target.endpoint.time_scale)
 
     def stop(self) -> None:
-        """Bring what was measured to an end: finished, stopped from the page, or interrupted."""
+        """Send nothing more: finished, stopped from the page, or interrupted."""
+        if self.conductor is not None and self._run is not None:
+            self.conductor.abandon()
+            failed, complete = self.conductor.failure is not None, self.conductor.finished
+            # Failed calls are results of a load test, not failures of the tool.
+            self._environment.process_exit_code = EXIT_ERROR if failed else EXIT_OK if complete else EXIT_INTERRUPTED
         if self._performer is not None:
             self._performer.finish()
-        if self.conductor is None or self._run is None:
+
+    def sum_up(self) -> None:
+        """Finish the run's files and print the summary, once the workers have brought in their last records."""
+        conductor, run = self.conductor, self._run
+        if conductor is None or run is None:
             return
-        run, self._run = self._run, None
-        complete, failure = self.conductor.finished, self.conductor.failure
-        self.conductor.abandon()
-        self._close_run(run, str(failure) if failure else "" if complete else "interrupted")
-        print(summary_text(run.run_id, self.conductor.summaries()))
+        self._run = None
+        conductor.close()
+        failure = conductor.failure
+        self._close_run(run, str(failure) if failure else "" if conductor.finished else "interrupted")
+        print(summary_text(run.run_id, conductor.summaries()))
         if failure is not None:
             print(f"locust: {failure}", file=sys.stderr)
-        # Failed calls are results of a load test, not failures of the tool.
-        self._environment.process_exit_code = EXIT_ERROR if failure else EXIT_OK if complete else EXIT_INTERRUPTED
 
     def _open_run(self, target: Target) -> RunDirectory:
         options = self._environment.parsed_options
@@ -194,9 +202,21 @@ def start(**_: Any) -> None:
 
 
 def stop(**_: Any) -> None:
-    """End, whatever the reason."""
+    """End, whatever the reason: fired in the master and in each worker."""
     if LoadTest.current is not None:
         LoadTest.current.stop()
+
+
+def sum_up_and_go_on(environment: Environment, **_: Any) -> None:
+    """With the web page, workers have stopped by now and the process goes on."""
+    if LoadTest.current is not None and environment.web_ui is not None:
+        LoadTest.current.sum_up()
+
+
+def sum_up_and_leave(**_: Any) -> None:
+    """Without it, workers are told to quit after Locust's last event but this."""
+    if LoadTest.current is not None:
+        LoadTest.current.sum_up()
 
 
 def _or_exit(action: Callable[[], object]) -> None:
@@ -207,7 +227,10 @@ def _or_exit(action: Callable[[], object]) -> None:
         sys.exit(EXIT_ERROR)
 
 
+end_forks_with_this_process()
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(prepare)
 events.test_start.add_listener(start)
 events.test_stopping.add_listener(stop)
+events.test_stop.add_listener(sum_up_and_go_on)
+events.quit.add_listener(sum_up_and_leave)
