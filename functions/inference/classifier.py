@@ -1,0 +1,121 @@
+"""The deployed model: loaded once per execution environment, called once per request."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+# Read by TensorFlow as it is imported. No GPU, and no chatter in the function's log.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+METADATA: Final = "metadata.json"
+REBUILD: Final = "the image was built without its build step, or only in part: build and deploy it again"
+
+
+class ModelError(Exception):
+    """The packed model cannot be used."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A loaded model. `probabilities` runs the forward pass alone."""
+
+    model: str
+    engine: str
+    weights: str
+    input_size: int
+    labels: list[str] | None
+    _forward: Callable[[npt.NDArray[np.float32]], Any]
+
+    def probabilities(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Class probabilities, shape (n, classes), of a preprocessed batch of shape (n, size, size, 3).
+
+        Not by Keras's predict(): that builds a data pipeline per call, which costs more than MobileNet itself.
+        """
+        result: npt.NDArray[np.float32] = self._forward(batch)
+        return result
+
+    def top5(self, probabilities: npt.NDArray[np.float32]) -> list[dict[str, object]]:
+        """The five likeliest classes of one row, likeliest first."""
+        order = np.argsort(probabilities)[::-1][:5]
+        return [
+            {
+                "class_index": int(index),
+                "label": self.labels[index] if self.labels else f"class {index}",
+                "probability": round(float(probabilities[index]), 6),
+            }
+            for index in order
+        ]
+
+
+def threads_for(memory_mb: int, cpus: int) -> int:
+    """Threads within one operation: as many as whole vCPUs the function owns a part of, at least 1, at most `cpus`.
+
+    The guest shows 2 CPUs whatever its share, and TensorFlow would start 2 threads by that. Below 1769 MB (1 vCPU) a
+    second thread computes nothing sooner: it spends the quota of the same CPU period, and waiting costs quota too.
+    """
+    if memory_mb <= 0:
+        return cpus
+    return max(1, min(cpus, math.ceil(memory_mb / 1769)))
+
+
+def set_threads(memory_mb: int) -> int:
+    """Size TensorFlow's thread pools; only before its first operation. INFERENCE_THREADS overrides the rule."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = int(os.environ.get("INFERENCE_THREADS") or threads_for(memory_mb, cpus))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    # One request at a time and a graph that is nearly a chain: there is next to nothing to run side by side.
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return threads
+
+
+def load(directory: Path) -> Classifier:
+    """Load what build_model.py wrote. Raises ModelError that says what is missing and what to do."""
+    path = directory / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ModelError(f"{path} is missing; {REBUILD}") from None
+    except ValueError:
+        raise ModelError(f"{path} is not JSON; {REBUILD}") from None
+    try:
+        engine = metadata["engine"]
+        if engine != "tensorflow":
+            raise ModelError(f"{path} names the engine {engine!r}; this handler runs 'tensorflow'")
+        return Classifier(
+            model=metadata["model"],
+            engine=engine,
+            weights=metadata["weights"],
+            input_size=metadata["input_size"],
+            labels=metadata["labels"],
+            _forward=_load_saved_model(directory / "saved_model"),
+        )
+    except KeyError as error:
+        raise ModelError(f"{path} has no key {error}; {REBUILD}") from None
+
+
+def _load_saved_model(directory: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
+    if not (directory / "saved_model.pb").exists():
+        raise ModelError(f"{directory / 'saved_model.pb'} is missing; {REBUILD}")
+    try:
+        loaded = tf.saved_model.load(str(directory))
+    except (OSError, tf.errors.OpError) as error:
+        raise ModelError(f"{directory} cannot be loaded ({str(error).splitlines()[0]}); {REBUILD}") from None
+    signature = loaded.signatures["serving_default"]
+
+    def forward(batch: npt.NDArray[np.float32]) -> Any:
+        # `loaded` is named so that it lives as long as its signature: variables belong to it.
+        _ = loaded
+        return signature(image=tf.constant(batch))["probabilities"].numpy()
+
+    return forward

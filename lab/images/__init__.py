@@ -1,0 +1,7 @@
+"""Images without a container engine: what the CDK command line calls as `docker`, and where it leaves them."""
+
+from __future__ import annotations
+
+from lab.images.store import DirectoryImageStore
+
+__all__ = ["DirectoryImageStore"]
