@@ -1,0 +1,9 @@
+"""`python -m lab`: serve, env, doctor, docker."""
+
+from __future__ import annotations
+
+from benchmark.errors import run_command
+from lab.cli import main
+
+if __name__ == "__main__":
+    run_command("lab", main)

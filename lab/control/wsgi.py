@@ -1,0 +1,167 @@
+"""The bridge from aiohttp to moto's WSGI application, which runs in a pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import traceback
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+# An asset of a CDK app is rarely larger, and images do not come this way.
+MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+_THREADS: Final = 8
+# moto's own console and its stand-in for EC2's metadata: neither is an AWS API, and the first can erase everything.
+_NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
+# Set by aiohttp itself, or of one connection only.
+_HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
+
+
+class MotoApplication:
+    """Answers AWS API requests with moto."""
+
+    def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._application = DomainDispatcherApplication(create_backend_app)
+        self._max_body_bytes = max_body_bytes
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request to one response; what goes wrong inside moto becomes an AWS-shaped InternalFailure."""
+        if request.path.startswith(_NOT_AWS):
+            return aws_error(request, 404, "UnknownOperationException", "not an AWS API")
+        body = await read_body(request, self._max_body_bytes)
+        if body is None:
+            return aws_error(
+                request, 413, "RequestEntityTooLarge", f"the body is over {self._max_body_bytes} bytes", close=True
+            )
+        if (problem := _broken_json(request, body)) is not None:
+            return aws_error(request, 400, "SerializationException", problem)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._pool, self._call, _environ(request, body))
+        except Exception as error:  # noqa: BLE001 - moto raises anything at a request that it did not foresee
+            traceback.print_exc(file=sys.stderr)
+            return aws_error(request, 500, "InternalFailure", f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """End the threads; requests that run are waited for."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _call(self, environ: dict[str, Any]) -> web.Response:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            del exc_info
+            started[:] = [(status, headers)]
+            return lambda _data: None
+
+        chunks: Iterable[bytes] = self._application(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        status, headers = started[0]
+        response = web.Response(status=int(status.split(" ", 1)[0]), body=body)
+        # HEAD of an object: moto answers its length without the object.
+        length = next((value for name, value in headers if name.lower() == "content-length"), None)
+        if environ["REQUEST_METHOD"] == "HEAD" and length is not None:
+            response.headers["Content-Length"] = length
+        response.headers.popall("Content-Type", None)
+        for name, value in headers:
+            if name.lower() not in _HOP_BY_HOP:
+                response.headers.add(name, value)
+        return response
+
+
+async def read_body(request: web.Request, limit: int) -> bytes | None:
+    """The body, or None where it is over `limit` bytes; a longer one is not read to its end."""
+    if request.content_length is not None and request.content_length > limit:
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_chunked(256 * 1024):
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def aws_error(request: web.Request, status: int, code: str, message: str, *, close: bool = False) -> web.Response:
+    """An error in the shape that the caller's protocol asks for: JSON with `__type`, else XML."""
+    request_id = str(uuid.uuid4())
+    headers = {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": code}
+    if close:
+        headers["Connection"] = "close"
+    content_type = request.headers.get("Content-Type", "")
+    if "json" in content_type or "X-Amz-Target" in request.headers or request.path[:5] in {"/2014", "/2015", "/sche"}:
+        text = json.dumps({"__type": code, "message": message, "Message": message})
+        kind = content_type if content_type.startswith("application/x-amz-json") else "application/json"
+        return web.Response(status=status, body=text.encode(), headers={**headers, "Content-Type": kind})
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<ErrorResponse><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{_xml(code)}</Code>"
+        f"<Message>{_xml(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+    )
+    return web.Response(status=status, text=text, content_type="text/xml", headers=headers)
+
+
+def _xml(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _broken_json(request: web.Request, body: bytes) -> str | None:
+    """Why a body that claims to be JSON is not, or None. moto would answer 500 with its own traceback."""
+    if "json" not in request.headers.get("Content-Type", "") or not body:
+        return None
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return f"the body is not JSON: {error}"
+    return None
+
+
+def _environ(request: web.Request, body: bytes) -> dict[str, Any]:
+    # As CPython's own servers do: percent-decoded bytes as latin-1 text (PEP 3333).
+    path, _, query = request.raw_path.partition("?")
+    if "://" in path:
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    host = request.headers.get("Host", "localhost")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "RAW_URI": request.raw_path,
+        "REQUEST_URI": request.raw_path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": host.rsplit(":", 1)[0],
+        "SERVER_PORT": host.rsplit(":", 1)[1] if ":" in host else "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": request.remote or "127.0.0.1",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.headers.items():
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environ["CONTENT_TYPE"] = value
+        elif key not in {"CONTENT_LENGTH", "TRANSFER_ENCODING"}:
+            key = f"HTTP_{key}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ

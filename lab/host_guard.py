@@ -1,0 +1,41 @@
+"""Which Host headers are ours: a page of the internet must not reach the lab by a name of its own (DNS rebinding)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+_OURS: Final = re.compile(
+    r"(?:localhost|127\.0\.0\.1|\[::1\]|(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.localhost)", re.IGNORECASE
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def is_our_host(host: str, port: int) -> bool:
+    """Whether a Host header names this lab: localhost or a name below it, or loopback, with our port."""
+    name, colon, given_port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
+    if not colon:
+        return _OURS.fullmatch(name) is not None and port == 80
+    return _OURS.fullmatch(name) is not None and int(given_port) == port
+
+
+def host_guard(port: int) -> Middleware:
+    """Middleware that answers 421 to a request for another host."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        if not is_our_host(host, port):
+            return web.json_response(
+                {"message": f"this lab answers for localhost:{port} and names below localhost, not for {host[:200]!r}"},
+                status=421,
+                headers={"Connection": "close"},
+            )
+        return await handler(request)
+
+    return guard

@@ -1,0 +1,1 @@
+"""CloudWatch Logs: events on disk, filter patterns, pages."""

@@ -1,0 +1,1 @@
+"""CloudWatch metrics: raw values on disk, statistics and percentiles over them."""

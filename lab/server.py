@@ -1,0 +1,203 @@
+"""Composition: control plane, data plane, gateway and schedules as one aiohttp application on one loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import platform
+import resource
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from benchmark.cloud import LAB_STATUS_PATH
+from benchmark.errors import UserError
+from benchmark.records import EndpointFacts
+from lab import gateway, invoke_api
+from lab.control.plane import ControlPlane
+from lab.dataplane.host import available_memory_mb, host_cpus
+from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
+from lab.dataplane.settings import DataPlaneSettings
+from lab.drivers.process import ProcessDriver
+from lab.host_guard import host_guard
+from lab.images import DirectoryImageStore
+from lab.logs.store import LogStore
+from lab.metrics.store import MetricStore, default_retained_samples
+from lab.schedules import MotoSchedules, ScheduleRunner
+from lab.settings import LabSettings, lab_url
+from lab.state import StateDirectory
+
+_SHUTDOWN_S: Final = 5.0
+_BACKLOG: Final = 1024
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
+_CONCURRENCY_BOUNDS: Final = (10, 1000)
+_SMALLEST_ENVIRONMENT_MB: Final = 128
+
+
+def serve(settings: LabSettings) -> None:
+    """Run a lab until SIGINT or SIGTERM. Raises UserError where the port or the state directory cannot be had."""
+    _allow_many_connections()
+    with (
+        _loopback_sockets(settings.port) as sockets,
+        StateDirectory(settings.state_directory),
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        runner.run(_serve(settings, sockets))
+
+
+async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> None:
+    port: int = sockets[0].getsockname()[1]
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with _running(settings, port) as application:
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await runner.setup()
+        try:
+            for listener in sockets:
+                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+            print(f"ready {lab_url(port)}", flush=True)
+            await stop.wait()
+            _say("stopping")
+        finally:
+            await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: LabSettings, port: int) -> AsyncIterator[web.Application]:
+    """Every part started, in the order of need, and ended in the reverse order."""
+    async with contextlib.AsyncExitStack() as stack:
+        logs = LogStore(settings.state_directory, retention_invocations=settings.log_retention_invocations)
+        stack.callback(logs.close)
+        metrics = MetricStore(
+            settings.state_directory, retained_samples=default_retained_samples(settings.log_retention_invocations)
+        )
+        stack.callback(metrics.close)
+        concurrency = settings.account_concurrency or _concurrency_of_host()
+        control = ControlPlane(
+            account_id=settings.account_id,
+            region=settings.region,
+            account_concurrency=concurrency,
+            log_store=logs,
+            metric_store=metrics,
+        )
+        stack.callback(control.close)
+        data_plane = LambdaDataPlane(
+            catalogue=control.catalogue,
+            images=DirectoryImageStore(),
+            logs=logs,
+            metrics=metrics,
+            driver=ProcessDriver(state_directory=settings.state_directory),
+            settings=DataPlaneSettings(
+                idle_s=settings.idle_s,
+                init_burst_vcpu=settings.init_burst_vcpu,
+                account_concurrency=concurrency,
+                time_scale=settings.time_scale,
+                state_directory=settings.state_directory,
+            ),
+        )
+        await data_plane.start()
+        stack.push_async_callback(data_plane.close)
+        schedules = ScheduleRunner(MotoSchedules(settings.account_id), data_plane, time_scale=settings.time_scale)
+        schedules.start()
+        stack.push_async_callback(schedules.stop)
+        facts = _facts(settings, port, data_plane)
+        _say(f"limits in force: {facts.limits.driver}, CPU {facts.limits.cpu}, memory {facts.limits.memory}")
+        _say(f"state in {settings.state_directory}, concurrency {concurrency}, time scale {settings.time_scale:g}")
+        application = web.Application(middlewares=[host_guard(port)])
+
+        async def status(_request: web.Request) -> web.Response:
+            return web.Response(text=facts.model_dump_json(), content_type="application/json")
+
+        application.router.add_get(LAB_STATUS_PATH, status)
+        gateway.add_routes(application, gateway.Gateway(gateway.MotoApis(settings.account_id), data_plane, metrics))
+        invoke_api.add_routes(application, data_plane, data_plane.fate)
+        control.add_routes(application)
+        yield application
+
+
+def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> EndpointFacts:
+    return EndpointFacts(
+        source="lab",
+        endpoint_url=lab_url(port),
+        account_id=settings.account_id,
+        region=settings.region,
+        host=f"{platform.node()} ({platform.system()} {platform.release()}, {platform.machine()})",
+        host_cpus=float(len(host_cpus())),
+        limits=data_plane.limits,
+        time_scale=settings.time_scale,
+        idle_s=settings.scaled_idle_s,
+        not_modelled=NOT_MODELLED,
+    )
+
+
+def _concurrency_of_host() -> int:
+    """As many environments of the smallest size as the host's memory holds now, within Lambda's own bounds."""
+    memory_mb = available_memory_mb()
+    least, most = _CONCURRENCY_BOUNDS
+    return most if memory_mb is None else max(least, min(most, int(memory_mb / _SMALLEST_ENVIRONMENT_MB)))
+
+
+@contextlib.contextmanager
+def _loopback_sockets(port: int) -> Iterator[list[socket.socket]]:
+    """Bound sockets of 127.0.0.1 and, where the host has it, ::1. Raises UserError where the port is taken."""
+    with contextlib.ExitStack() as stack:
+        bound = [_bind(socket.AF_INET, "127.0.0.1", port)]
+        stack.callback(bound[0].close)
+        if socket.has_ipv6:
+            # Without IPv6 in the kernel, names resolve to 127.0.0.1 alone.
+            with contextlib.suppress(OSError):
+                bound.append(_bind(socket.AF_INET6, "::1", bound[0].getsockname()[1]))
+                stack.callback(bound[1].close)
+        yield bound
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address, port))
+        # Two sockets may share an address as long as none listens: listening is what finds a port taken.
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} of {address} is taken by another program",
+                hint="Stop it (another lab, perhaps), or choose another port: python -m lab serve --port PORT.",
+            ) from None
+        if error.errno == errno.EACCES:
+            raise UserError(
+                f"port {port} may not be used by this user", hint="Choose one above 1023 with --port."
+            ) from None
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def _allow_many_connections() -> None:
+    """Raise the soft limit of open files to the hard one: a thousand slow connections are no reason to fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not to be had on every platform
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _say(text: str) -> None:
+    print(f"lab: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,106 @@
+"""What a lab runs with: `[lab]` of benchmark.toml, overridden by the command line. No I/O."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar, get_args
+
+from benchmark.configuration import DEFAULT_PATH, Configuration
+from benchmark.errors import UserError
+from lab.contracts import ACCOUNT_ID
+
+T = TypeVar("T")
+
+Driver = Literal["auto", "process", "container"]
+DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
+
+REPOSITORY: Final = DEFAULT_PATH.parent
+DEFAULT_REGION: Final = "us-east-1"
+DEFAULT_STATE: Final = REPOSITORY / ".lab"
+STATE_VARIABLE: Final = "LAB_STATE"
+
+
+@dataclass(frozen=True)
+class LabSettings:
+    """Settings of one running lab. Times are the real ones: they are not yet divided by `time_scale`."""
+
+    port: int  # 0: any free one
+    state_directory: Path  # logs, metrics and images; kept over restarts
+    driver: Driver
+    time_scale: float
+    idle_s: float
+    init_burst_vcpu: float
+    account_concurrency: int  # 0: as many environments as this host's memory holds
+    log_retention_invocations: int
+    region: str = DEFAULT_REGION
+    account_id: str = ACCOUNT_ID
+
+    @property
+    def url(self) -> str:
+        return lab_url(self.port)
+
+    @property
+    def scaled_idle_s(self) -> float:
+        """After how many real seconds an idle environment is reclaimed."""
+        return self.idle_s / self.time_scale
+
+
+def lab_url(port: int) -> str:
+    """Address of a lab; the name `localhost` is needed, as the control plane finds S3 buckets by it."""
+    return f"http://localhost:{port}"
+
+
+def default_state_directory(port: int) -> Path:
+    """LAB_STATE, or else a folder for this port below `.lab`: two labs never share one."""
+    given = os.environ.get(STATE_VARIABLE)
+    return Path(given) if given else DEFAULT_STATE / str(port)
+
+
+def lab_settings(
+    configuration: Configuration,
+    *,
+    port: int | None = None,
+    state_directory: Path | None = None,
+    driver: Driver = "auto",
+    time_scale: float | None = None,
+    idle_minutes: float | None = None,
+    init_burst_vcpu: float | None = None,
+    account_concurrency: int | None = None,
+    log_retention_invocations: int | None = None,
+    region: str | None = None,
+) -> LabSettings:
+    """Settings from the configuration; what is given here overrides it. Raises UserError for a value out of range."""
+    table = configuration.lab
+
+    def choose(given: T | None, configured: T) -> T:
+        return configured if given is None else given
+
+    settings = LabSettings(
+        port=choose(port, table.port),
+        state_directory=(state_directory or default_state_directory(choose(port, table.port))).resolve(),
+        driver=driver,
+        time_scale=choose(time_scale, table.time_scale),
+        idle_s=60.0 * choose(idle_minutes, float(table.idle_minutes)),
+        init_burst_vcpu=choose(init_burst_vcpu, table.init_burst_vcpu),
+        account_concurrency=choose(account_concurrency, table.account_concurrency),
+        log_retention_invocations=choose(log_retention_invocations, table.log_retention_invocations),
+        region=region or DEFAULT_REGION,
+    )
+    _check(settings)
+    return settings
+
+
+def _check(settings: LabSettings) -> None:
+    bounds: tuple[tuple[str, float, float, float], ...] = (
+        ("--port", settings.port, 0, 65_535),
+        ("--time-scale", settings.time_scale, 1, 10_000),
+        ("--idle-minutes", settings.idle_s / 60, 0.01, 24 * 60),
+        ("--init-burst-vcpu", settings.init_burst_vcpu, 0.05, 64),
+        ("--account-concurrency", settings.account_concurrency, 0, 100_000),
+        ("--log-retention-invocations", settings.log_retention_invocations, 1_000, 100_000_000),
+    )
+    for name, value, lowest, highest in bounds:
+        if not lowest <= value <= highest:
+            raise UserError(f"{name} is {value:g}; expected {lowest:g} to {highest:g}", hint=f"Give another {name}.")

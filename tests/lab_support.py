@@ -1,0 +1,145 @@
+"""A lab for tests: a process of its own, on a free port, with a state directory that is thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.config
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Generous: other tests may have the machine to themselves for a while. It is waited for by events, not slept.
+START_PATIENCE_S = 120.0
+STOP_PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Lab:
+    """A running lab."""
+
+    port: int
+    state: Path
+    process: subprocess.Popen[str]
+    log: list[str] = field(default_factory=list)  # its standard error, line by line
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of `python -m lab env`, over a copy of this process's without its own AWS_ ones."""
+        from lab.cli import client_environment
+
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        inherited["PATH"] = os.pathsep.join(
+            [str(Path(sys.executable).parent), str(REPOSITORY / "node_modules" / ".bin"), inherited.get("PATH", "")]
+        )
+        return {**inherited, **client_environment(self.url)}
+
+    def client(self, service: str, **config: Any) -> Any:
+        """A boto3 client of this lab, one attempt a call unless `config` says otherwise."""
+        variables = self.environment
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=variables["AWS_REGION"],
+            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+            config=botocore.config.Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 120, **config}),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The answer of GET /_lab/status."""
+        with urllib.request.urlopen(f"{self.url}/_lab/status", timeout=60) as answer:
+            return json.load(answer)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Stop it and return its exit code; killed after some patience."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("the lab did not stop; its log:\n" + "".join(self.log[-40:])) from None
+
+
+def start_lab(
+    *,
+    port: int | None = None,
+    state: Path,
+    arguments: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Lab:
+    """Start a lab and wait until it is ready; who calls this stops it."""
+    port = port or free_port()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab", "serve", "--port", str(port), "--state", str(state), *arguments],
+        cwd=REPOSITORY,
+        env={**inherited, **(variables or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a test's Ctrl-C reaches pytest alone
+    )
+    lab = Lab(port, state, process)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    threading.Thread(target=lab.log.extend, args=(process.stderr,), daemon=True).start()
+    watchdog = threading.Timer(START_PATIENCE_S, process.kill)
+    watchdog.start()
+    ready = process.stdout.readline()
+    watchdog.cancel()
+    if not ready.startswith("ready"):
+        process.kill()
+        code = process.wait()
+        deadline = time.monotonic() + 5
+        while not lab.log and time.monotonic() < deadline:
+            time.sleep(0.02)
+        raise AssertionError(f"the lab did not start (exit code {code}, said {ready!r}):\n{''.join(lab.log[-40:])}")
+    return lab
+
+
+@contextlib.contextmanager
+def running_lab(
+    *,
+    arguments: Sequence[str] = (),
+    state: Path | None = None,
+    port: int | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Lab]:
+    """A lab for a `with` block; `arguments` are those of `python -m lab serve`, for example ("--time-scale", "60")."""
+    with contextlib.ExitStack() as stack:
+        if state is None:
+            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-test-")))
+        lab = start_lab(port=port, state=state, arguments=arguments, variables=variables)
+        try:
+            yield lab
+        finally:
+            lab.stop()
