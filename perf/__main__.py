@@ -47,7 +47,7 @@ def _render(names: list[str]) -> str:
     return (
         "# Results of `make bench`\n\n"
         "Written by `python -m perf`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
-        "ratio is our median over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
+        "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
         "shows in the load average. Other machines have other figures: run it there.\n\n" + "\n".join(sections)
     )
 
