@@ -37,17 +37,23 @@ _FACTS: Final = tuple(name for name in FACT_COLUMNS if name in ROW_SCHEMA and na
 
 
 def join_variant(
-    variant: Variant, logged: pl.DataFrame, clients: pl.DataFrame, endpoint: EndpointFacts, run_id: str
+    variant: Variant,
+    logged: pl.DataFrame,
+    clients: pl.DataFrame,
+    endpoint: EndpointFacts,
+    run_id: str,
+    *,
+    logs_alone: bool = False,
 ) -> pl.DataFrame:
     """Rows of one variant with the columns of `INVOCATION_COLUMNS`.
 
-    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`, both of this variant alone. Where there are
-    no client records at all, experiments are told from the logs: cold starts count as cold, the others as warm.
+    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`, both of this variant alone. `logs_alone`:
+    the run has no client records at all, so experiments are told from the logs: cold starts count as cold, the others
+    as warm.
     """
     logged = _classify(logged)
     clients = _flatten(clients).with_row_index("client_index")
     clients = _match(clients, logged)
-    logs_alone = clients.height == 0
     rows = clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
     return _decide(rows, variant, endpoint, run_id, logs_alone=logs_alone)
 

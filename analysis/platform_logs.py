@@ -74,6 +74,12 @@ class Facts(NamedTuple):
     record: dict[str, Any]
 
 
+class ModelFacts(NamedTuple):
+    """The line in which the function describes its model when it starts."""
+
+    record: dict[str, Any]
+
+
 class Conditions(NamedTuple):
     """The lab's line after REPORT: under what limits the call ran."""
 
@@ -91,7 +97,7 @@ class Failure(NamedTuple):
     error: str
 
 
-Line = Start | Report | InitReport | InitStart | Facts | Conditions | Failure
+Line = Start | Report | InitReport | InitStart | Facts | ModelFacts | Conditions | Failure
 
 
 def parse_line(message: str) -> Line | None:
@@ -182,8 +188,12 @@ def _text_init_report(message: str) -> InitReport | None:
     )
 
 
+# What a JSON line of interest holds somewhere; cheaper to look for than to parse every line.
+_MARKS: Final = ('"platform.', '"lab.conditions"', '"inference"', '"model"')
+
+
 def _parse_json(message: str) -> Line | None:
-    if '"platform.' not in message and '"lab.conditions"' not in message and '"inference"' not in message:
+    if not any(mark in message for mark in _MARKS):
         return None
     try:
         event = json.loads(message)
@@ -193,6 +203,8 @@ def _parse_json(message: str) -> Line | None:
         return None
     if event.get("event") == "inference":
         return _facts(event)
+    if event.get("event") == "model":
+        return ModelFacts(event)
     kind, record = event.get("type"), event.get("record")
     if not isinstance(kind, str):
         # A logger in JSON format wraps what the handler logs: {"level", "message": {...}, "requestId"}.
@@ -364,6 +376,7 @@ class LogParser:
         self._pending_init: dict[str, InitReport] = {}
         self._init_started: dict[str, float] = {}
         self._running: dict[str, int] = {}
+        self.model: dict[str, Any] = {}
         self._columns: dict[str, list[list[Any]]] = {
             "start": [[] for _ in _START_COLUMNS],
             "report": [[] for _ in _REPORT_COLUMNS],
@@ -392,6 +405,8 @@ class LogParser:
                     self._init_started[stream] = line.at if line.at is not None else timestamp_ms / 1000
                 elif type(line) is Failure:
                     _append(columns["failure"], line)
+                elif type(line) is ModelFacts:
+                    self.model = line.record
 
     def _start(self, line: Start, stream: str, at: float) -> None:
         at = at if line.at is None else line.at

@@ -21,7 +21,7 @@ def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl
         for page in raw_group(run, configuration.names.function(variant)).pages():
             parser.feed(page["logStreamName"], page["timestamp"], page["message"])
         mine = clients.filter(pl.col("variant") == variant.key) if with_clients else clients.clear()
-        parts.append(join_variant(variant, parser.frame(), mine, endpoint, run.run_id))
+        parts.append(join_variant(variant, parser.frame(), mine, endpoint, run.run_id, logs_alone=not with_clients))
     return pl.concat(parts)
 
 

@@ -1,0 +1,386 @@
+"""Collect a run: fetch its logs and metrics, join them with the client records, estimate, and write the report.
+
+Works as a script (`python analysis/collect.py`) and as a module (`python -m analysis collect`). Talks to AWS, or to a
+lab where AWS_ENDPOINT_URL names one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+if not __package__:
+    # Run as a script Python puts this folder first on the path; the packages lie one level up.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from analysis.cloudwatch import CloudWatch, metric_queries, metric_window
+from analysis.pipeline import build, run_configuration
+from analysis.platform_logs import LogParser
+from analysis.progress import Progress
+from analysis.run_files import Cursor, RawGroup, raw_group, read_clients, read_metrics, write_metrics
+from analysis.summary import Summary
+from analysis.text_tables import HEAD, TITLE, markdown_table, results_table
+from benchmark.cloud import Cloud
+from benchmark.configuration import Configuration, read_configuration
+from benchmark.errors import (
+    EXIT_CHECK_FAILED,
+    EXIT_OK,
+    DeploymentError,
+    RecordError,
+    UserError,
+    run_command,
+)
+from benchmark.matrix import Variant
+from benchmark.records import Manifest
+from benchmark.store import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
+
+MARGIN_S: Final = 60.0  # clocks differ, and an init may lie before the call that waited for it
+LATE_S: Final = 120.0  # a scheduled fire may start within the minute, and the function goes on after a timeout
+AWS_DEADLINE_S: Final = 300.0
+LAB_DEADLINE_S: Final = 20.0
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SPAN_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True)
+class Window:
+    start_s: float
+    end_s: float
+
+    def __str__(self) -> str:
+        return " to ".join(
+            datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ") for moment in (self.start_s, self.end_s)
+        )
+
+
+def parse_moment(text: str, now_s: float) -> float:
+    """`2h`, `90m`, `3d` ago, or an ISO 8601 time (UTC where it names no zone), in seconds since the epoch."""
+    span = _SPAN.fullmatch(text.strip())
+    if span:
+        return now_s - float(span[1]) * _SPAN_S[span[2]]
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UserError(
+            f"{text!r} is no time", hint="Give an age such as 2h or 90m, or a time such as 2026-11-24T10:00."
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def run_window(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Window:
+    """The time in which a run's calls can have been logged."""
+    clients = read_clients(run)
+    ends = [manifest.started_at, manifest.finished_at or 0.0]
+    starts = [manifest.started_at]
+    if clients.height:
+        times = clients.select("intended_at", "sent_at", "answered_at")
+        starts += [value for value in times.min().row(0) if value is not None]
+        ends += [value for value in times.max().row(0) if value is not None]
+    return Window(min(starts) - MARGIN_S, max(ends) + configuration.function.timeout_s + LATE_S)
+
+
+def collect(
+    run: RunDirectory,
+    cloud: Cloud,
+    *,
+    window: Window | None = None,
+    refresh: bool = False,
+    deadline_s: float | None = None,
+    free_tier: bool = False,
+    with_report: bool = True,
+    progress: Progress,
+) -> Summary:
+    """Fetch what is not there yet, then build everything. Raises UserError."""
+    manifest = run.read_manifest()
+    configuration = run_configuration(manifest)
+    watch = CloudWatch(cloud)
+    window = window or _stored_window(run, configuration) or run_window(run, manifest, configuration)
+    if deadline_s is None:
+        deadline_s = LAB_DEADLINE_S if cloud.endpoint_url else AWS_DEADLINE_S
+    fetch_logs(run, watch, configuration, window, refresh=refresh, deadline_s=deadline_s, progress=progress)
+    if refresh or read_metrics(run) is None:
+        progress.say("fetching metrics")
+        queries = metric_queries(configuration)
+        write_metrics(run, watch.metrics(queries, *metric_window(window.start_s, window.end_s, time.time())))
+    return build(run, free_tier=free_tier, with_report=with_report, say=progress.say)
+
+
+def _stored_window(run: RunDirectory, configuration: Configuration) -> Window | None:
+    """The window that an earlier collection of this run read, so that the same run gives the same data.
+
+    None where it was not read yet, or where client records have grown beyond it.
+    """
+    cursors = [
+        cursor
+        for variant in configuration.variants
+        if (cursor := raw_group(run, configuration.names.function(variant)).cursor) is not None
+    ]
+    if not cursors:
+        return None
+    window = Window(cursors[0].start_ms / 1000, cursors[0].end_ms / 1000)
+    now = run_window(run, run.read_manifest(), configuration)
+    return window if now.end_s <= window.end_s + 1 and now.start_s >= window.start_s - 1 else None
+
+
+def fetch_logs(
+    run: RunDirectory,
+    watch: CloudWatch,
+    configuration: Configuration,
+    window: Window,
+    *,
+    refresh: bool,
+    deadline_s: float,
+    progress: Progress,
+) -> None:
+    """Read every log group, and read again those that lack invocations, until all are there or the deadline."""
+    variants = configuration.variants
+    stop_at = time.monotonic() + deadline_s
+    pending: Sequence[Variant] = variants
+    wait_s = 2.0
+    again = refresh
+    absent: list[Variant] = []
+    while True:
+        for number, variant in enumerate(pending, start=1):
+            label = f"logs of {variant.display_name} ({number} of {len(pending)})"
+            if not _fetch_group(
+                run, watch, configuration, variant, window, again=again, label=label, progress=progress
+            ):
+                absent.append(variant)
+        if len(absent) == len(variants):
+            raise DeploymentError(
+                f"no log group of this configuration exists, for example {configuration.names.log_group(variants[0])}",
+                hint="Deploy with `cdk deploy --all`, or name the right region or lab.",
+            )
+        missing = missing_invocations(run, configuration)
+        pending = [variant for variant in variants if missing.get(variant.key) and variant not in absent]
+        if not pending or time.monotonic() + wait_s > stop_at:
+            break
+        progress.say(
+            f"{sum(missing[v.key] for v in pending)} invocations are not in the logs yet; looking again in {wait_s:g} s"
+        )
+        time.sleep(wait_s)
+        wait_s, again = min(wait_s * 2, 30.0), True
+    for variant in pending:
+        progress.note(f"{variant.display_name}: {missing[variant.key]} invocations that were sent are not in the logs")
+    for variant in absent:
+        progress.note(f"{variant.display_name}: there is no log group {configuration.names.log_group(variant)}")
+
+
+def _fetch_group(
+    run: RunDirectory,
+    watch: CloudWatch,
+    configuration: Configuration,
+    variant: Variant,
+    window: Window,
+    *,
+    again: bool,
+    label: str,
+    progress: Progress,
+) -> bool:
+    """Read one group; False where it does not exist. A complete one is read again only if asked to."""
+    log_group = configuration.names.log_group(variant)
+    wanted = Cursor(log_group, round(window.start_s * 1000), round(window.end_s * 1000))
+    group: RawGroup = raw_group(run, configuration.names.function(variant))
+    cursor = group.cursor
+    complete = (
+        cursor is not None and cursor.done and (cursor.start_ms, cursor.end_ms) == (wanted.start_ms, wanted.end_ms)
+    )
+    if complete and not again:
+        return True
+    if not watch.group_exists(log_group):
+        return False
+    # What is complete stays until its successor is: an interruption loses nothing.
+    target = group.fresh if complete else group
+    for events in watch.read_group(target, wanted):
+        progress.step(f"{label}: {events:,} events")
+    if complete:
+        group.replace_by(target)
+    return True
+
+
+def missing_invocations(run: RunDirectory, configuration: Configuration) -> dict[str, int]:
+    """Per variant, how many more invocations were sent than the logs hold reports of."""
+    clients = read_clients(run)
+    if not clients.height:
+        return {}
+    reached = clients.filter(~clients["outcome"].is_in(["dropped", "throttled", "connection"]))
+    expected = dict(reached.group_by("variant").len().iter_rows())
+    found = {}
+    for variant in configuration.variants:
+        wanted = int(expected.get(variant.key, 0))
+        if wanted:
+            parser = LogParser()
+            for page in raw_group(run, configuration.names.function(variant)).pages():
+                reports = page.filter(page["message"].str.contains(r'REPORT|"platform\.report"'))
+                parser.feed(reports["logStreamName"], reports["timestamp"], reports["message"])
+            known = parser.frame().filter(parser.frame()["duration_ms"].is_not_null()).height
+            if known < wanted:
+                found[variant.key] = wanted - known
+    return found
+
+
+def start_run_from_logs(cloud: Cloud, configuration: Configuration, window: Window, results: Path) -> RunDirectory:
+    """Make a run for a window that no client recorded; nothing is written where the logs hold nothing."""
+    watch = CloudWatch(cloud)
+    names = configuration.names
+    endpoint = cloud.endpoint_facts()
+    present = [variant for variant in configuration.variants if watch.group_exists(names.log_group(variant))]
+    if not present:
+        raise DeploymentError(
+            f"no log group of this configuration exists, for example {names.log_group(configuration.variants[0])}",
+            hint="Deploy with `cdk deploy --all`, or name the right region or lab.",
+        )
+    start_ms, end_ms = round(window.start_s * 1000), round(window.end_s * 1000)
+    if not any(watch.has_events(names.log_group(variant), start_ms, end_ms) for variant in present):
+        raise RecordError(
+            f"the logs hold nothing from {window}",
+            hint="Name another window with --since and --until, or measure first.",
+        )
+    run = RunDirectory(results / new_run_id())
+    run.write_manifest(
+        Manifest(
+            run_id=run.run_id,
+            started_at=window.start_s,
+            finished_at=window.end_s,
+            stopped_because="made from the logs alone",
+            endpoint=endpoint,
+            configuration=configuration.model_dump(mode="json"),
+            profile=configuration.profile,
+            experiments=("cold", "warm"),
+            seed=configuration.experiments.seed,
+            versions={},
+            commit="",
+        )
+    )
+    return run
+
+
+def print_table(summary: Summary) -> None:
+    """The results on standard output: a table for eyes on a terminal, Markdown elsewhere."""
+    lines = results_table(summary)
+    right = (1, 3, 4, 6, 7, 9)
+    if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+        from rich.table import Table  # noqa: PLC0415
+
+        table = Table(title=summary.origin.badge, caption=TITLE, expand=False)
+        for place, name in enumerate(HEAD):
+            table.add_column(name, justify="right" if place in right else "left")
+        before = ""
+        for line in lines:
+            if before and line[0] + line[1] != before:
+                table.add_section()
+            before = line[0] + line[1]
+            table.add_row(*line)
+        Console().print(table)
+    else:
+        print(f"{summary.origin.badge}. {TITLE}\n")
+        print(markdown_table(HEAD, lines, right=right))
+    print(f"\n{summary.recommendation.headline} {summary.recommendation.how_sure}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python analysis/collect.py",
+        description="Fetch a run's logs and metrics from CloudWatch (or the lab that AWS_ENDPOINT_URL names), join "
+        "them "
+        "with its client records, print one table, and write data, summary, figures and report below results/<run>/.",
+        epilog="Run it twice and you get the same data; interrupt it and it goes on where it ended.",
+    )
+    parser.add_argument("--run", default="latest", help="a run's name or directory (default: latest)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+    )
+    parser.add_argument("--since", metavar="TIME", help="without a run: make one from the logs since 2h, 90m or a time")
+    parser.add_argument("--until", metavar="TIME", help="end of that window (default: now)")
+    parser.add_argument(
+        "--profile", help="profile of benchmark.toml for --since (default: BENCHMARK_PROFILE, else none)"
+    )
+    parser.add_argument("--refresh", action="store_true", help="fetch again what was fetched before")
+    parser.add_argument(
+        "--deadline", type=float, metavar="S", help="how long to wait for logs that are missing (300 s; lab: 20 s)"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 2 where invocations that were sent are missing"
+    )
+    parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
+    parser.add_argument("--no-report", action="store_true", help="data and summary only")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = build_parser().parse_args(arguments)
+    now = time.time()
+    progress = Progress()
+    with progress:
+        cloud = Cloud()
+        window = None
+        if chosen.since:
+            window = Window(parse_moment(chosen.since, now), parse_moment(chosen.until, now) if chosen.until else now)
+            if window.end_s <= window.start_s:
+                raise UserError(f"the window {window} is empty", hint="--until must lie after --since.")
+            run = start_run_from_logs(cloud, read_configuration(profile=chosen.profile), window, chosen.results)
+            progress.note(f"new run {run.run_id}; if interrupted go on with --run {run.run_id}")
+        elif chosen.until:
+            raise UserError("--until without --since", hint="Name the window's begin as well.")
+        else:
+            run = find_run(chosen.run, chosen.results)
+            check_same_place(run, cloud)
+        summary = _guarded(
+            run,
+            bool(chosen.since),
+            lambda: collect(
+                run,
+                cloud,
+                window=window,
+                refresh=chosen.refresh,
+                deadline_s=chosen.deadline,
+                free_tier=chosen.free_tier,
+                with_report=not chosen.no_report,
+                progress=progress,
+            ),
+        )
+    print_table(summary)
+    print(f"\n{run.report_path if not chosen.no_report else run.root / 'summary.md'}")
+    missing = sum(coverage.missing for coverage in summary.coverage if coverage.experiment == "all")
+    return EXIT_CHECK_FAILED if chosen.strict and missing else EXIT_OK
+
+
+def _guarded(run: RunDirectory, made_now: bool, work: Callable[[], Summary]) -> Summary:
+    """Take back a run that was made for this collection and came to nothing."""
+    try:
+        return work()
+    except UserError:
+        if made_now:
+            shutil.rmtree(run.root, ignore_errors=True)
+        raise
+
+
+def check_same_place(run: RunDirectory, cloud: Cloud) -> None:
+    """Refuse to fetch a run's logs from where it was not measured. Raises RecordError."""
+    measured = run.read_manifest().endpoint
+    here = cloud.endpoint_facts()
+    for name, then, now in (
+        ("source", measured.source, here.source),
+        ("account", measured.account_id, here.account_id),
+        ("region", measured.region, here.region),
+        ("host", measured.host, here.host),
+    ):
+        if then != now:
+            raise RecordError(
+                f"run {run.run_id} was measured at {name} {then!r}, and this is {name} {now!r}",
+                hint="Point AWS_ENDPOINT_URL, credentials and region at where it was measured; "
+                f"offline: python -m analysis report {run.run_id}",
+            )
+
+
+if __name__ == "__main__":
+    run_command("collect", main)

@@ -1,0 +1,155 @@
+"""From a run's raw files to its rows, summary, tables, figures and report: offline, as often as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import polars as pl
+from pydantic import ValidationError
+
+from analysis.cross_check import check_metrics
+from analysis.joining import join_variant
+from analysis.models import DeployedModel
+from analysis.platform_logs import LogParser
+from analysis.pricing import LOG_EVENT_OVERHEAD_BYTES, read_prices
+from analysis.run_files import raw_group, read_clients, read_metrics, read_rows, write_rows
+from analysis.summarise import Extras, summarise
+from analysis.summary import Summary
+from analysis.text_tables import summary_markdown
+from benchmark.configuration import Configuration
+from benchmark.errors import RecordError
+from benchmark.matrix import Variant
+from benchmark.records import Manifest
+from benchmark.store import RunDirectory, write_atomically
+
+Say = Callable[[str], None]
+# The line the lab adds after REPORT; AWS would not bill it.
+_LAB_LINE: Final = '"lab.conditions"'
+
+
+@dataclass
+class Gathered:
+    """What the raw logs told beside the rows; filled while they are read."""
+
+    log_bytes: dict[str, float] = field(default_factory=dict)
+    deployed: dict[str, DeployedModel] = field(default_factory=dict)
+
+
+def run_configuration(manifest: Manifest) -> Configuration:
+    """The configuration a run was measured with. Raises RecordError."""
+    try:
+        return Configuration.model_validate(manifest.configuration)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise RecordError(
+            f"the manifest of {manifest.run_id} holds a configuration of another version: {where}: {detail['msg']}"
+        ) from None
+
+
+def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Gathered:
+    """Parse and join everything, and write `data/invocations.parquet` and `.csv`."""
+    gathered = Gathered()
+    write_rows(run, _parts(run, manifest, configuration, gathered))
+    return gathered
+
+
+def _parts(
+    run: RunDirectory, manifest: Manifest, configuration: Configuration, gathered: Gathered
+) -> Iterator[pl.DataFrame]:
+    clients = read_clients(run)
+    by_variant = {str(key[0]): part for key, part in clients.partition_by("variant", as_dict=True).items()}
+    no_clients = clients.clear()
+    without_records = clients.height == 0
+    del clients
+    for variant in configuration.variants:
+        logged = _logged(run, configuration, variant, gathered)
+        mine = by_variant.pop(variant.key, no_clients)
+        if logged.height or mine.height:
+            rows = join_variant(variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records)
+            yield rows
+
+
+def _logged(run: RunDirectory, configuration: Configuration, variant: Variant, gathered: Gathered) -> pl.DataFrame:
+    parser = LogParser()
+    size = 0
+    for page in raw_group(run, configuration.names.function(variant)).pages():
+        parser.feed(page["logStreamName"].to_list(), page["timestamp"].to_list(), page["message"].to_list())
+        billed = page.filter(~pl.col("message").str.contains(_LAB_LINE, literal=True))
+        size += int(billed["message"].str.len_bytes().sum()) + LOG_EVENT_OVERHEAD_BYTES * billed.height
+    logged = parser.frame()
+    if logged.height:
+        gathered.log_bytes[variant.key] = size / logged.height
+    if parser.model:
+        gathered.deployed[variant.model] = _deployed(parser.model)
+    return logged
+
+
+def _deployed(record: Mapping[str, Any]) -> DeployedModel:
+    def whole(name: str) -> int | None:
+        value = record.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+    return DeployedModel(whole("size_bytes"), whole("parameters"), whole("multiply_adds"))
+
+
+def build(
+    run: RunDirectory,
+    *,
+    goal_of: Configuration | None = None,
+    free_tier: bool = False,
+    with_report: bool = True,
+    say: Say = lambda _text: None,
+) -> Summary:
+    """Make everything below a run's directory anew from its raw files.
+
+    `goal_of` replaces [goal], [traffic] and [prices] of the run's own configuration. Raises RecordError where there are
+    no invocations at all.
+    """
+    manifest = run.read_manifest()
+    configuration = run_configuration(manifest)
+    if goal_of is not None:
+        configuration = configuration.model_copy(
+            update={"goal": goal_of.goal, "traffic": goal_of.traffic, "prices": goal_of.prices}
+        )
+    prices = read_prices(configuration.prices)
+    say("joining logs and client records")
+    gathered = make_rows(run, manifest, configuration)
+    rows = read_rows(run)
+    if rows.height == 0:
+        raise RecordError(
+            f"{run.root} holds neither client records nor log events",
+            hint="Measure first: `python -m experiments run`, then collect.",
+        )
+    say(f"estimating from {rows.height:,} invocations")
+    extras = Extras(
+        log_bytes=gathered.log_bytes,
+        deployed=gathered.deployed,
+        metric_checks=check_metrics(rows, read_metrics(run)),
+    )
+    summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier)
+    write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
+    write_atomically(run.root / "summary.md", summary_markdown(summary))
+    if with_report:
+        say("drawing")
+        from analysis.report import write_report  # noqa: PLC0415 - the drawing libraries take a second to load
+
+        write_report(run, rows, summary)
+    return summary
+
+
+def read_summary(run: RunDirectory) -> Summary:
+    """The summary of a collected run. Raises RecordError."""
+    path = run.root / "summary.json"
+    try:
+        return Summary.model_validate_json(path.read_bytes())
+    except OSError:
+        raise RecordError(
+            f"{run.root} holds no summary.json", hint=f"Collect it: python analysis/collect.py --run {run.run_id}"
+        ) from None
+    except ValidationError:
+        raise RecordError(
+            f"{path} is not a summary of this version", hint=f"Make it anew: python -m analysis report {run.run_id}"
+        ) from None
