@@ -58,6 +58,7 @@ from lab.drivers.protocol import Driver, ExitStatus, LaunchError, LaunchSpec, Ru
 
 NAMESPACE: Final = "AWS/Lambda"
 _LAST_REPORT_S: Final = 1.0
+_REST_S: Final = 0.001  # how long a report may wait for the next request to overlap with
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class ExecutionEnvironment:
         self._mark: int | None = None  # of the CPU ledger, while busy
         self._owed = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._freeze_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._unreported: tuple[Invocation, float] | None = None
         self._frozen = False
         self._power = asyncio.Lock()
         self._faults_before = 0
@@ -153,9 +155,9 @@ class ExecutionEnvironment:
         """Give it a request; the environment has to be new or idle. Returns at once."""
         self._current = invocation
         self._all_done.clear()
-        if self._freeze_timer is not None:
-            self._freeze_timer.cancel()
-            self._freeze_timer = None
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
         if self.is_ready:
             self._begin_invoke(invocation)
             self._dispatch(invocation)
@@ -165,8 +167,8 @@ class ExecutionEnvironment:
     async def end(self) -> None:
         """Shut it down: no process and no group is left."""
         self.ended = True
-        if self._freeze_timer is not None:
-            self._freeze_timer.cancel()
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
         invocation = self._current
         if invocation is not None and invocation.result is not None:
             # Answered, and on its way back for the next event: its report is not to be lost.
@@ -296,8 +298,9 @@ class ExecutionEnvironment:
         parked, self._parked = self._parked, None
         if parked is None:
             return
+        now_s = time.time()
         left_s = invocation.deadline - time.monotonic()
-        deadline_ms = round((time.time() + left_s) * 1000)
+        deadline_ms = int((now_s + left_s) * 1000)  # never later than the timeout
         context = f"Lambda-Runtime-Client-Context: {invocation.client_context}\r\n" if invocation.client_context else ""
         parked.event(
             f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
@@ -307,6 +310,7 @@ class ExecutionEnvironment:
             invocation.payload,
         )
         self._timer = self._loop.call_later(max(0.0, left_s), self._on_timeout, invocation)
+        self._report_pending()  # of the call before; while the function works there is time for it
         self._start_line(invocation)
 
     def _start_line(self, invocation: Invocation) -> None:
@@ -364,9 +368,12 @@ class ExecutionEnvironment:
         self._drain()
         self._current = None
         ended_at = time.monotonic()
+        self._forget_timer()
         faults = self._measure()
         await self._stop_process()
+        invocation.contended = self._not_busy() or invocation.contended
         self._report(invocation, ended_at, faults)
+        self._all_done.set()
         self._owner.became_idle(self)
 
     def _finish(self, invocation: Invocation) -> None:
@@ -374,17 +381,36 @@ class ExecutionEnvironment:
         ended_at = time.monotonic()
         self._drain()
         self._current = None
-        faults = self._measure()
-        self._report(invocation, ended_at, faults)
-        self._freeze_timer = self._loop.call_later(self._around.settings.freeze_after_ms / 1000, self._freeze_when_idle)
+        self._forget_timer()
+        invocation.contended = self._not_busy() or invocation.contended
+        self._unreported = (invocation, ended_at)
+        if invocation.wants_tail:
+            self._report_pending()
+        self._rest_timer = self._loop.call_later(_REST_S, self._rest)
+        self._all_done.set()
         self._owner.became_idle(self)
 
-    def _report(self, invocation: Invocation, ended_at: float, faults: int | None) -> None:
+    def _rest(self) -> None:
+        """Nothing came at once: write the report, then freeze."""
+        self._rest_timer = None
+        self._report_pending()
+        if self._current is None and not self.ended and self._running is not None:
+            delay_s = self._around.settings.freeze_after_ms / 1000 - _REST_S
+            self._rest_timer = self._loop.call_later(max(0.0, delay_s), self._freeze_when_idle)
+
+    def _report_pending(self) -> None:
+        """Write END and REPORT of the invocation that has ended, if that is still to be done."""
+        if self._unreported is not None:
+            (invocation, ended_at), self._unreported = self._unreported, None
+            self._report(invocation, ended_at, self._measure())
+
+    def _forget_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _report(self, invocation: Invocation, ended_at: float, faults: int | None) -> None:
         around, configuration = self._around, self.configuration
-        invocation.contended = self._not_busy() or invocation.contended
         now_s = time.time()
         duration_ms = (ended_at - invocation.started_at) * 1000
         if invocation.status == "timeout":
@@ -425,7 +451,6 @@ class ExecutionEnvironment:
             invocation,
         )
         self.served += 1
-        self._all_done.set()
         self._owner.finished(self, invocation)
         dimensions = {"FunctionName": configuration.name}
         put = around.metrics.put
@@ -481,7 +506,7 @@ class ExecutionEnvironment:
             invocation.settle(body)
         else:
             self._fail(invocation, "error", error.error_type, error.body or error_payload(error.error_type, ""))
-        reply.accepted()
+        self._loop.call_soon(reply.accepted)  # the caller's answer goes out first
         self._owner.answered(self, invocation)
 
     def on_response_too_large(self, request_id: str, reply: Reply) -> None:
@@ -501,7 +526,7 @@ class ExecutionEnvironment:
             return
         payload = body[:MAX_SYNCHRONOUS_PAYLOAD_BYTES] or error_payload("Unknown", "")
         self._fail(invocation, "error", error_type or "Runtime.Unknown", payload)
-        reply.accepted()
+        self._loop.call_soon(reply.accepted)
         self._owner.answered(self, invocation)
 
     def on_init_error(self, body: bytes, error_type: str, reply: Reply) -> None:
@@ -539,7 +564,7 @@ class ExecutionEnvironment:
         return contended
 
     def _freeze_when_idle(self) -> None:
-        self._freeze_timer = None
+        self._rest_timer = None
         if self._current is None and not self.ended and self._running is not None:
             self._spawn(self._freeze())
 
@@ -550,6 +575,7 @@ class ExecutionEnvironment:
                 await self._running.freeze()
 
     async def _stop_process(self) -> None:
+        self._report_pending()
         running, self._running = self._running, None
         self._parked = None
         self._frozen = False
@@ -576,6 +602,7 @@ class ExecutionEnvironment:
             self._write_application(messages)
 
     def _write_application(self, messages: Sequence[str]) -> None:
+        self._report_pending()  # what comes now was written after the call had ended
         if self._json and self._application_level > 0:
             least = self._application_level
             messages = [message for message in messages if application_level(message) >= least]

@@ -38,7 +38,7 @@ _SIGNAL_NAMES: Final = {
 class Invocation:
     """What is known of an invocation while it runs.
 
-    `answer` is what the caller waits for; it is set once, whether anybody still waits or not.
+    `answer` is what the caller waits for; it is set once, and a caller that goes away cancels it, no more.
     """
 
     request_id: str

@@ -159,13 +159,13 @@ class LambdaDataPlane:
                 return _throttled(request_id, "the queue of asynchronous events is full")
             return InvokeResult(status=202, payload=b"", request_id=request_id)
         answer = await self._begin(function, payload, request_id, trace_id, client_context, log_tail=log_tail)
-        return answer if isinstance(answer, InvokeResult) else await asyncio.shield(answer)
+        return answer if isinstance(answer, InvokeResult) else await answer
 
     async def _invoke_event(
         self, function: FunctionConfiguration, payload: bytes, request_id: str, trace_id: str | None
     ) -> InvokeResult:
         answer = await self._begin(function, payload, request_id, trace_id, None, log_tail=False)
-        return answer if isinstance(answer, InvokeResult) else await asyncio.shield(answer)
+        return answer if isinstance(answer, InvokeResult) else await answer
 
     async def _begin(
         self,

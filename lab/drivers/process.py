@@ -42,6 +42,7 @@ class ProcessDriver:
         self._given_state_directory = state_directory
         self._state_directory = Path()
         self._limits: Limits | None = None
+        self._in_force: LimitsInForce | None = None
         self._launcher: _LauncherClient | None = None
         self._launcher_starting = asyncio.Lock()
         self._running: dict[str, _ProcessEnvironment] = {}
@@ -52,7 +53,9 @@ class ProcessDriver:
 
     @property
     def limits(self) -> LimitsInForce:
-        return in_force("process", self._limits_found())
+        if self._in_force is None:
+            self._in_force = in_force("process", self._limits_found())
+        return self._in_force
 
     @property
     def notes(self) -> Sequence[str]:
@@ -238,12 +241,13 @@ class _ProcessEnvironment:
         self._exit = client.exit_of(spec.environment_id)
         self._killing: asyncio.Task[None] | None = None
         self._final: Usage | None = None
-        self._proc_files: tuple[int, int] | None = None
+        self._proc_files: tuple[int, ...] | None = None
         self._loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):  # it may have ended already, or there is no /proc
             self._proc_files = (
                 os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC),
                 os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC),
+                *(os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in group.join_files[:1]),
             )
         self._loop.add_reader(output, self.drain_output)
 
@@ -293,14 +297,15 @@ class _ProcessEnvironment:
         try:
             status = os.pread(self._proc_files[0], 4096, 0)
             stat = os.pread(self._proc_files[1], 1024, 0)
+            members = os.pread(self._proc_files[2], 65_536, 0).split() if len(self._proc_files) > 2 else []
         except OSError:  # it ends at this moment; the launcher will tell the rest
             return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
         peak_kb = _peak_kb(status)
         fields = stat[stat.rindex(b")") + 2 :].split()
-        for pid in self._group.pids():
-            if pid != self._process_id:
+        for pid in members if len(members) > 1 else ():
+            if int(pid) != self._process_id:
                 with contextlib.suppress(OSError):
-                    peak_kb += _peak_kb(Path(f"/proc/{pid}/status").read_bytes())
+                    peak_kb += _peak_kb(Path(f"/proc/{int(pid)}/status").read_bytes())
         # proc_pid_stat(5) counts from 1 and these fields from the third: majflt, cmajflt, utime, stime are 12 to 15
         return Usage(
             peak_memory_mb=peak_kb / 1024,
