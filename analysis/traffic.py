@@ -52,7 +52,8 @@ BUSINESS_HOURS: Final = (1, 1, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 18, 18, 20, 20,
 PING_MARGIN: Final = 0.8  # pings come at this share of the idle time, so that a late one still finds its environment
 MAX_ENVIRONMENTS: Final = 3000
 _EXACT_LEVELS: Final = 20
-_NEGLIGIBLE: Final = 1e-12
+_NEGLIGIBLE: Final = 1e-8
+_CERTAIN: Final = 100.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,6 @@ def first_passage_survival(level: int, rate_rps: float, service_s: float, time_s
 
     By the spectrum of the absorbed chain 0..level, made symmetric by its stationary weights.
     """
-    if rate_rps <= 0:
-        return 1.0
     leave = 1 / service_s
     levels = np.arange(level + 1)
     diagonal = -(rate_rps + levels * leave)
@@ -120,8 +119,9 @@ def _cold_by_level(rate_rps: float, service_s: float, idle_s: float) -> npt.NDAr
     with np.errstate(divide="ignore", over="ignore"):
         mean_s = pdtr(levels, load) / (rate_rps * probability)
     survival = np.exp(-idle_s / mean_s)
-    for level in range(min(_EXACT_LEVELS, last) + 1):
-        if probability[level] > _NEGLIGIBLE:
+    for level in range(1, min(_EXACT_LEVELS, last) + 1):
+        # Elsewhere the term is nothing, or the passage certain to be over: the exponential law does.
+        if probability[level] > _NEGLIGIBLE and idle_s < _CERTAIN * mean_s[level]:
             survival[level] = first_passage_survival(level, rate_rps, service_s, idle_s)
     return np.asarray(probability * survival, dtype=np.float64)
 

@@ -266,14 +266,15 @@ def make_rows(
     warm_samples: int = 40,
     load_rps: float = 10.0,
     load_s: float = 20.0,
+    started_at: float = STARTED_AT,
 ) -> list[dict[str, Any]]:
     """The invocations of a run over every variant of the configuration."""
     generator = Generator(configuration, run_id=run_id, seed=seed, source=source)
     variants = configuration.variants
     interval = configuration.experiments.cold.interval_minutes * 60.0
     for place, variant in enumerate(variants):
-        generator.cold(variant, STARTED_AT + place * interval / len(variants), cold_samples)
-    at = STARTED_AT + (cold_samples + 1) * interval
+        generator.cold(variant, started_at + place * interval / len(variants), cold_samples)
+    at = started_at + (cold_samples + 1) * interval
     for variant in variants:
         generator.warm(variant, at, warm_samples)
         at += 60
@@ -287,7 +288,7 @@ def manifest_of(configuration: Configuration, rows: Sequence[dict[str, Any]], *,
     source = rows[0]["source"]
     return Manifest(
         run_id=rows[0]["run_id"],
-        started_at=STARTED_AT - 5,
+        started_at=min(row["intended_at"] for row in rows) - 5,
         finished_at=max(row["intended_at"] for row in rows) + 60,
         stopped_because="the plan was done",
         endpoint=EndpointFacts(
@@ -467,7 +468,7 @@ def write_run(
             (directory / f"{number:06d}.jsonl.gz").write_bytes(gzip.compress(data, 1, mtime=0))
         cursor = {
             "log_group": configuration.names.log_group(variant),
-            "start_ms": round((STARTED_AT - 60) * 1000),
+            "start_ms": round((min(row["intended_at"] for row in rows) - 60) * 1000),
             "end_ms": round((max(row["intended_at"] for row in rows) + 600) * 1000),
             "pages": len(pages),
             "next_token": None,
