@@ -189,7 +189,7 @@ def _text_init_report(message: str) -> InitReport | None:
 
 
 # What a JSON line of interest holds somewhere; cheaper to look for than to parse every line.
-_MARKS: Final = ('"platform.', '"lab.conditions"', '"inference"', '"model"')
+_MARKS: Final = ("platform.", "lab.conditions", "inference", '"model"')
 
 
 def _parse_json(message: str) -> Line | None:
