@@ -128,7 +128,7 @@ class ExecutionEnvironment:
         self._output = OutputSplitter()
         self._last_timestamp_ms = 0
         self._running: RunningEnvironment | None = None
-        self._key = ""  # secret part of the Runtime API's path; a new one for each process
+        self._port = 0  # of the Runtime API; another one for each process
         self._parked: Reply | None = None  # the runtime waits in `next`
         self._initialized: asyncio.Future[InitFailure | None] | None = None
         self._current: Invocation | None = None
@@ -207,7 +207,7 @@ class ExecutionEnvironment:
             await self._finish_without_process(invocation)
 
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
-        if self._key == "":
+        if self._port == 0:
             # The first init of this environment has its own time limit and is not part of the invoke.
             burst = self._around.settings.init_burst_vcpu
             self._busy(burst)
@@ -246,8 +246,7 @@ class ExecutionEnvironment:
         """Start the process and wait for its first `next`; returns when it was started and why it failed, if it did."""
         configuration, around = self.configuration, self._around
         self._initialized = self._loop.create_future()
-        self._key = secrets.token_urlsafe(24)
-        path = around.runtime_api.register(self._key, self)
+        self._port = await around.runtime_api.open(self)
         self._write([self._log.init_start(time.time(), phase)])
         running = await around.driver.launch(
             LaunchSpec(
@@ -257,8 +256,7 @@ class ExecutionEnvironment:
                 command=tuple(configuration.command or self._image.command),
                 working_directory=configuration.working_directory,
                 variables=function_variables(configuration, self._image, self.log_stream),
-                runtime_api_port=around.runtime_api.port,
-                runtime_api_path=path,
+                runtime_api_port=self._port,
                 memory_mb=configuration.memory_mb,
                 init_vcpu=vcpu,
                 cpus=self._cpus,
@@ -579,10 +577,11 @@ class ExecutionEnvironment:
         running, self._running = self._running, None
         self._parked = None
         self._frozen = False
-        self._around.runtime_api.unregister(self._key)
+        port = self._port
         if running is not None:
             running.drain_output()
             await running.kill()
+        self._around.runtime_api.close(port)  # after the kill: a runtime that loses its API has much to say about it
         self._flush_output()
 
     def _on_output(self, data: bytes) -> None:

@@ -19,7 +19,7 @@ from lab.contracts import (
 )
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
 from lab.dataplane.environment import NAMESPACE, ExecutionEnvironment, Surroundings
-from lab.dataplane.host import available_memory_mb, host_cpus
+from lab.dataplane.host import available_memory_mb, host_cpus, raise_file_limit
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
@@ -87,8 +87,8 @@ class LambdaDataPlane:
 
     async def start(self) -> None:
         """Probe limits, open the Runtime API, begin to reclaim idle environments."""
+        raise_file_limit()
         await self._driver.start()
-        await self._runtime_api.start()
         self._reclaimer = asyncio.get_running_loop().create_task(self._reclaim_for_ever())
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class LambdaDataPlane:
         await asyncio.gather(*(environment.settle() for environment in environments))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._driver.close()
-        await self._runtime_api.close()
+        self._runtime_api.close_all()
 
     @property
     def limits(self) -> LimitsInForce:

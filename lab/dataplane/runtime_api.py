@@ -1,9 +1,10 @@
-"""The Lambda Runtime API over HTTP/1.1: one server for all environments, told apart by a secret path prefix.
+"""The Lambda Runtime API over HTTP/1.1, on a loopback port of its own for each environment, as the guest has on Lambda.
 
 Written on `asyncio.Protocol`, since it stands in the path of every invocation twice: a general HTTP server costs more
 than the invocation itself. It takes what the API needs: requests with Content-Length or chunked bodies, kept
 connections, pipelined requests one after another, `Expect: 100-continue`, and trailers of a response that fails while
-it is streamed.
+it is streamed. One port for all with a path prefix each would do for most calls, but awslambdaric cannot send an init
+error to such an address.
 Source: "Using the Lambda runtime API for custom runtimes" and its OpenAPI description, version 2018-06-01.
 """
 
@@ -108,50 +109,40 @@ class _MalformedError(Exception):
 
 
 class RuntimeApi:
-    """The server. `register` gives an environment its path prefix."""
+    """The servers, one for each environment."""
 
-    def __init__(self) -> None:
-        self._endpoints: dict[str, RuntimeEndpoint] = {}
-        self._connections: set[_Connection] = set()
-        self._server: asyncio.Server | None = None
-        self.port = 0
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
+        self._servers: dict[int, tuple[asyncio.Server, set[_Connection]]] = {}
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+    async def open(self, endpoint: RuntimeEndpoint) -> int:
+        """Serve an environment; returns the port."""
+        connections: set[_Connection] = set()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=2048)
-        self.port = self._server.sockets[0].getsockname()[1]
+        server = await loop.create_server(lambda: _Connection(endpoint, connections), self._host, 0)
+        port: int = server.sockets[0].getsockname()[1]
+        self._servers[port] = server, connections
+        return port
 
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            for connection in list(self._connections):
+    def close(self, port: int) -> None:
+        """Stop serving an environment and close its connections; a port that is not open is no error."""
+        if port in self._servers:
+            server, connections = self._servers.pop(port)
+            server.close()
+            for connection in list(connections):
                 connection.close()
-            await self._server.wait_closed()
 
-    def register(self, key: str, endpoint: RuntimeEndpoint) -> str:
-        """Serve `endpoint` under the path that is returned."""
-        self._endpoints[key] = endpoint
-        return f"/env/{key}"
-
-    def unregister(self, key: str) -> None:
-        """Forget an environment; what it sends from now on is refused."""
-        self._endpoints.pop(key, None)
-
-    def endpoint(self, key: str) -> RuntimeEndpoint | None:
-        return self._endpoints.get(key)
-
-    def opened(self, connection: _Connection) -> None:
-        self._connections.add(connection)
-
-    def lost(self, connection: _Connection) -> None:
-        self._connections.discard(connection)
+    def close_all(self) -> None:
+        for port in list(self._servers):
+            self.close(port)
 
 
 class _Connection(asyncio.Protocol):
     """One connection: reads a request, hands it on, waits for its answer, then takes the next."""
 
-    def __init__(self, server: RuntimeApi) -> None:
-        self._server = server
+    def __init__(self, endpoint: RuntimeEndpoint, connections: set[_Connection]) -> None:
+        self._endpoint = endpoint
+        self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._answering = False
@@ -162,13 +153,13 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a server's transport is always a Transport
-        self._server.opened(self)
+        self._connections.add(self)
         self._patience = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, self.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self.closed = True
-        self._server.lost(self)
+        self._connections.discard(self)
         self._forget_patience()
 
     def close(self) -> None:
@@ -237,41 +228,29 @@ class _Connection(asyncio.Protocol):
         return _Request(head.decode("latin-1"))
 
     def _dispatch(self, request: _Request, reply: Reply) -> None:
-        # "", "env", key, version, "runtime", ...
-        parts = request.path.split("/")
-        endpoint = self._server.endpoint(parts[2]) if len(parts) > 3 and parts[1] == "env" else None
-        if endpoint is None:
-            reply.refuse(403, "Forbidden", "This environment is not known, or it has been ended.", close=True)
-            return
-        call = "/".join(parts[3:])
-        if call == f"{API_VERSION}/runtime/invocation/next":
-            if request.method != "GET":
-                reply.refuse(405, "MethodNotAllowed", f"found {request.method}, expected GET")
-                return
-            endpoint.on_next(reply)
-            return
-        if request.method != "POST":
-            known = len(parts) == 8 and parts[5] == "invocation" and parts[7] in ("response", "error")
-            if known or call == f"{API_VERSION}/runtime/init/error":
-                reply.refuse(405, "MethodNotAllowed", f"found {request.method}, expected POST")
-            else:
-                reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
-            return
-        if call == f"{API_VERSION}/runtime/init/error":
-            endpoint.on_init_error(request.body(), request.error_type, reply)
-        elif len(parts) == 8 and parts[3] == API_VERSION and parts[4:6] == ["runtime", "invocation"]:
-            request_id, kind = parts[6], parts[7]
-            if kind == "response":
+        endpoint = self._endpoint
+        match request.path.split("/")[1:], request.method:
+            case [version, "runtime", "invocation", "next"], "GET" if version == API_VERSION:
+                endpoint.on_next(reply)
+            case [version, "runtime", "invocation", request_id, "response"], "POST" if version == API_VERSION:
                 if request.too_large:
                     endpoint.on_response_too_large(request_id, reply)
                 else:
                     endpoint.on_response(request_id, request.body(), request.stream_error(), reply)
-            elif kind == "error":
+            case [version, "runtime", "invocation", request_id, "error"], "POST" if version == API_VERSION:
                 endpoint.on_error(request_id, request.body(), request.error_type, reply)
-            else:
-                reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
-        else:
-            reply.refuse(404, "NotFound", f"no such call: {call[:200]}")
+            case [version, "runtime", "init", "error"], "POST" if version == API_VERSION:
+                endpoint.on_init_error(request.body(), request.error_type, reply)
+            case (
+                (
+                    ([_, "runtime", "invocation", "next"] | [_, "runtime", "init", "error"])
+                    | [_, "runtime", "invocation", _, "response" | "error"]
+                ),
+                method,
+            ) if request.path.startswith(f"/{API_VERSION}/"):
+                reply.refuse(405, "MethodNotAllowed", f"{method} is not a method of {request.path[:200]}")
+            case _:
+                reply.refuse(404, "NotFound", f"no such call: {request.path[:200]}")
 
 
 class _Request:

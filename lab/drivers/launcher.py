@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -34,6 +35,7 @@ MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 LAUNCH_FAILED: Final = 127
+OPEN_FILES: Final = 1024  # file descriptors of an environment, "gettingstarted-limits"
 _TMP: Final = "/tmp"  # noqa: S108 - the guest's /tmp is what this is about
 _CPUS_ONLINE: Final = "/sys/devices/system/cpu/online"
 
@@ -103,6 +105,8 @@ def _become(request: dict[str, Any], output: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
+    files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     launcher = os.getppid()
     for path in request["join_files"]:
         _write(path, "0")

@@ -185,7 +185,7 @@ class ProcessDriver:
         }
         variables = {"PATH": os.defpath, "LANG": "en_US.UTF-8", **host, **spec.variables}
         variables["LAMBDA_TASK_ROOT"] = str(root)
-        variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{spec.runtime_api_port}{spec.runtime_api_path}"
+        variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{spec.runtime_api_port}"
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(_FRAMES_DESCRIPTOR)
         return variables
 
@@ -325,7 +325,7 @@ class _ProcessEnvironment:
             with contextlib.suppress(OSError):
                 self._group.kill()
             if isinstance(self._group, ProcessGroup):
-                _kill_strays(self._spec.runtime_api_path)
+                _kill_strays(self._spec.environment_id)
             gone = self._exit.done() or self._client.gone
             if gone and self._group.remove():
                 break
@@ -354,9 +354,9 @@ def _peak_kb(status: bytes) -> int:
     return int(status[start + 6 : status.index(b"kB", start)])
 
 
-def _kill_strays(secret: str) -> None:
-    """Without cgroups: find processes that left the process group, by the environment variable that only they have."""
-    needle = secret.encode()
+def _kill_strays(environment_id: str) -> None:
+    """Without cgroups: find processes that left the process group, by the log stream that their variables name."""
+    needle = environment_id.encode()
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if needle in entry.read_bytes():

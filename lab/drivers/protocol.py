@@ -20,8 +20,7 @@ class LaunchSpec:
     """One execution environment to start.
 
     `variables` are Lambda's and the function's, complete but for `AWS_LAMBDA_RUNTIME_API`, which the driver adds: the
-    address under which the data plane's Runtime API is reached from inside (`runtime_api_port` on the host's loopback,
-    a bridge, ...), followed by `runtime_api_path` ("/env/<secret>"), so that one server tells environments apart.
+    address under which the environment reaches its Runtime API, which is `runtime_api_port` on the host's loopback.
     `on_output` takes what the function writes to stdout and stderr, as it comes, on the event loop's thread.
     """
 
@@ -32,7 +31,6 @@ class LaunchSpec:
     working_directory: str  # "" for the image's own
     variables: Mapping[str, str]
     runtime_api_port: int
-    runtime_api_path: str
     memory_mb: int
     init_vcpu: float  # CPU during the init phase
     cpus: Sequence[int]  # CPUs of the host it may run on; as many as Lambda shows, unless the host has fewer

@@ -55,7 +55,7 @@ async def test_start_output_end_report_and_conditions_stand_in_order(lab):
     assert lines[6] == f"END RequestId: {request_id}"
     assert lines[7].startswith(f"REPORT RequestId: {request_id}\t")
     assert json.loads(lines[8])["record"]["requestId"] == request_id
-    assert len(lines) == 9
+    assert len(lines) == 9, lines
     assert result.log_tail.decode() == "\n".join([*lines, ""])
 
 
