@@ -1,4 +1,4 @@
-"""The figures: from a summary and the invocations to charts, and from charts to SVG, PNG and CSV.
+"""The figures of a run: those of the paper under its numbers, and those it lacks; and how they become files.
 
 What is drawn is aggregated first, so a figure's size does not grow with the number of invocations. A value that could
 not be estimated is named below the title with its reason, never drawn as 0. Every figure carries the badge of its
@@ -9,460 +9,119 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import altair as alt
 import polars as pl
 import vl_convert
 
-from analysis.summary import Estimate, Summary
-from analysis.theme import (
-    CONFIG,
-    LIGHT,
-    MODEL_DASHES,
-    MODEL_SHAPES,
-    SERIES_DASHES,
-    SERIES_SHAPES,
-    Theme,
-    model_colour,
-    paint,
+from analysis.cells import Measured
+from analysis.charts import (
+    HEIGHT_PX,
+    HOVER,
+    LINE_SYMBOLS,
+    Column,
+    Figure,
+    Points,
+    Row,
+    Series,
+    Text,
+    colours,
+    curve_figure,
+    line_of,
+    make_figure,
+    memory_series,
+    model_series,
+    rows_data,
+    shapes,
+    spreads,
+    stacks,
+    tooltip,
+    value_axis,
 )
-from benchmark.matrix import DISPLAY_NAMES, MEMORY_MB_PER_VCPU, Variant
-from benchmark.records import Experiment, StartType
+from analysis.summary import Summary
+from analysis.theme import CONFIG, LIGHT, Theme, model_colour, paint
+from analysis.wording import (
+    STRATEGY_NAMES,
+    missing_reason,
+    model_name,
+    models_of,
+    number_text,
+    parse_variant,
+    percent_text,
+    rounded,
+    usd_text,
+    variant_name,
+)
+from benchmark.matrix import Variant
+from benchmark.records import Experiment
 
-Row = dict[str, Any]
-
-NO_NUMBER: Final = "\N{EN DASH}"
-WIDTH_PX: Final = 660
-HEIGHT_PX: Final = 320
+VEGA_LITE_VERSION: Final = "6.4"  # the one altair 6.3 writes for
 PNG_SCALE: Final = 2.0
-SUBTITLE_CHARACTERS: Final = 112
-MAX_NOTES_IN_PICTURE: Final = 3
 MAX_TIME_BINS: Final = 120
-LOG_SCALE_FROM_RATIO: Final = 12.0  # a linear axis would press the smaller values flat
-GATEWAY_TIMEOUT_MS: Final = 29_000
+WHISKERS_FROM_N: Final = 20  # below, p5 and p95 would be the extremes themselves
 
 # The paper's own order of its figures by model.
 WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
 COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
 LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table and the CSV behind a figure."""
-
-    key: str
-    label: str
-    numeric: bool = True
+ALL_EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart with the data behind it. `chart` is a Vega-Lite specification whose colours are tokens of the theme."""
+def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
+    """Every figure of a run, those of all models first within each section; pure.
 
-    id: str  # file name without suffix, for example `fig04_warm_inceptionv3`
-    label: str  # "Figure 4", or "" for one the paper does not have
-    title: str
-    caption: str
-    section: str  # part of the report it belongs to
-    experiments: tuple[str, ...]
-    models: tuple[str, ...]
-    chart: dict[str, Any]
-    rows: list[Row]
-    columns: tuple[Column, ...]
-    notes: tuple[str, ...] = ()
-    legend: tuple[str, ...] = ()
-    detail: str = ""
-    why_empty: str = ""  # set where there is nothing to draw: the picture says it
-
-    @property
-    def heading(self) -> str:
-        return f"{self.label}. {self.title}" if self.label else self.title
-
-    @property
-    def empty(self) -> bool:
-        return not self.rows
-
-
-@dataclass(frozen=True)
-class _Series:
-    """One entry of a legend: its name, colour token, dash and shape."""
-
-    name: str
-    colour: str
-    dash: Sequence[int]
-    shape: str
-
-
-@dataclass
-class _Points:
-    """Rows of a figure as they gather, and what could not be drawn."""
-
-    summary: Summary
-    rows: list[Row] = field(default_factory=list)
-    gaps: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (variant, reason) -> series
-
-    def add(
-        self,
-        variant: Variant,
-        where: tuple[Experiment, StartType],
-        series: str,
-        metric: str,
-        percentile: str = "p50",
-        *,
-        gaps: bool = True,
-    ) -> None:
-        """Add the estimate of one cell's metric, or (`gaps`) a note why there is none."""
-        cell = self.summary.cell(variant.key, *where)
-        distribution = cell.metrics.get(metric) if cell is not None else None
-        estimate: Estimate | None = getattr(distribution, percentile) if distribution is not None else None
-        if estimate is None or estimate.value is None:
-            if gaps:
-                self.gap(variant, series, missing_reason(self.summary, variant, where, estimate))
-        else:
-            unit = distribution.unit if distribution else "ms"
-            self.add_estimate(variant, series, estimate, unit=unit, experiment=where[0])
-
-    def gap(self, variant: Variant, series: str, reason: str) -> None:
-        self.gaps.setdefault((variant_name(variant), reason), []).append(series)
-
-    @property
-    def notes(self) -> list[str]:
-        """One sentence a function; the quantity is named only where the function's others are drawn."""
-        drawn = {(variant_name_of(row), row["series"]) for row in self.rows}
-        notes: dict[str, list[str]] = {}
-        for (name, reason), series in self.gaps.items():
-            others = any(key[0] == name and key[1] not in series for key in drawn)
-            notes.setdefault(name, []).append(f"{' and '.join(series)}: {reason}" if others else reason)
-        return [f"{name}, {'; '.join(reasons)}" for name, reasons in notes.items()]
-
-    def add_estimate(
-        self, variant: Variant, series: str, estimate: Estimate, *, unit: str, experiment: str = ""
-    ) -> None:
-        if estimate.low is None or estimate.high is None:
-            self.gap(variant, series, f"no interval, {estimate.reason or 'too few samples'}")
-        self.rows.append(
-            {
-                "experiment": experiment,
-                "model": variant.model,
-                "name": model_name(variant.model),
-                "memory_mb": variant.memory_mb,
-                "series": series,
-                "value": rounded(estimate.value),
-                "low": rounded(estimate.low),
-                "high": rounded(estimate.high),
-                "n": estimate.n,
-                "text": estimate_text(estimate, unit),
-            }
-        )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Names and numbers for people
-
-
-def parse_variant(key: str) -> Variant:
-    """A variant from its key, for example `resnet50-tensorflow-x86_64-1024`."""
-    model, engine, architecture, memory_mb = key.rsplit("-", 3)
-    return Variant(model=model, engine=engine, architecture=architecture, memory_mb=int(memory_mb))
-
-
-def model_name(model: str) -> str:
-    return DISPLAY_NAMES.get(model, model)
-
-
-def variant_name(variant: Variant) -> str:
-    return f"{model_name(variant.model)} {variant.memory_mb:,} MB"
-
-
-def rounded(value: float | None) -> float | None:
-    """Five significant digits: finer than any interval here, and half the bytes."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.5g}")
-
-
-def number_text(value: float | None, *, digits: int = 3) -> str:
-    """A number with `digits` significant digits and thousands separated; an en dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return NO_NUMBER
-    if value == 0:
-        return "0"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and decimals > digits else text
-
-
-def estimate_text(estimate: Estimate, unit: str) -> str:
-    """`57.3 ms (55.1 to 60.2)`, or the value and why it has no interval."""
-    value = f"${number_text(estimate.value)}" if unit == "USD" else f"{number_text(estimate.value)} {unit}"
-    if estimate.low is None or estimate.high is None:
-        return f"{value} (no interval: {estimate.reason or 'too few samples'})"
-    return f"{value} ({number_text(estimate.low)} to {number_text(estimate.high)})"
-
-
-def variant_name_of(row: Row) -> str:
-    return f"{row['name']} {row['memory_mb']:,} MB"
-
-
-def missing_reason(
-    summary: Summary, variant: Variant, where: tuple[Experiment, StartType], estimate: Estimate | None
-) -> str:
-    """Why there is no number, in a few words: what the experiment's calls came to, if none was ok."""
-    experiment, start_type = where
-    outcomes: Counter[str] = Counter()
-    for cell in summary.cells:
-        if cell.variant == variant.key and cell.experiment == experiment:
-            outcomes.update(cell.outcomes)
-    if outcomes and not outcomes["ok"]:
-        outcome, count = outcomes.most_common(1)[0]
-        return f"{count:,} of {outcomes.total():,} {experiment} calls {outcome.replace('_', ' ')}"
-    if estimate is not None and estimate.reason:
-        return estimate.reason
-    if not outcomes:
-        return "not measured"
-    return f"no {start_type} sample among {outcomes.total():,}"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Building blocks of charts
-
-
-def _wrapped(text: str, width: int = SUBTITLE_CHARACTERS) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return [line for line in lines if line]
-
-
-def _notes_line(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    rest = len(notes) - MAX_NOTES_IN_PICTURE
-    return (
-        "Not shown or without interval: "
-        + "; ".join(notes[:MAX_NOTES_IN_PICTURE])
-        + (f"; and {rest} more" if rest > 0 else "")
-    )
-
-
-def _titled(chart: Any, summary: Summary, heading: str, detail: str, notes: Sequence[str]) -> dict[str, Any]:
-    """The finished specification: size, title, badge and notes."""
-    subtitle = [line for text in (summary.origin.badge, detail, _notes_line(notes)) for line in _wrapped(text)]
-    title = alt.TitleParams(text=_wrapped(heading, 84), subtitle=subtitle)
-    spec: dict[str, Any] = chart.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title).to_dict()
-    spec.pop("config", None)  # the theme's is put in when it is drawn
-    for layer in spec.get("layer", [spec]):
-        # A mark without data is drawn once; altair's name for its absence would find no data set.
-        if layer.get("data") == {"name": "empty"}:
-            layer["data"] = {"values": [{}]}
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    spec["description"] = f"{heading}. {summary.origin.badge}."
-    return spec
-
-
-def _with_rows(spec: dict[str, Any], rows: list[Row]) -> dict[str, Any]:
-    return spec | {"datasets": {"rows": rows}}
-
-
-def _data() -> Any:
-    return alt.NamedData(name="rows")
-
-
-def _nice_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: decades with 2 and 5 between, decades alone where there are more than three."""
-    if not (low > 0 and high > 0):
-        return []
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1,) if last - first > 4 else (1, 3) if last - first > 2 else (1, 2, 5)
-    return [step * 10.0**power for power in range(first, last + 1) for step in steps]
-
-
-def _value_axis(rows: Sequence[Row], title: str, *, keys: Sequence[str] = ("value", "low", "high")) -> tuple[Any, Any]:
-    """Scale and axis that suit the values: linear from 0, or logarithmic where they span more than a decade."""
-    values = [row[key] for row in rows for key in keys if row.get(key) is not None]
-    positive = [value for value in values if value > 0]
-    if positive and len(positive) == len(values) and max(positive) / min(positive) > LOG_SCALE_FROM_RATIO:
-        axis = alt.Axis(title=f"{title}, logarithmic", values=_nice_ticks(min(positive), max(positive)), format=",~r")
-        return alt.Scale(type="log", nice=False, padding=12), axis
-    return alt.Scale(type="linear", zero=True, nice=True), alt.Axis(title=title, tickCount=6, format=",~r")
-
-
-def _memory_axis(memory_sizes_mb: Iterable[int]) -> dict[str, Any]:
-    """Scale and axis that put memory sizes where they are, each one labelled where there is room."""
-    sizes = sorted(set(memory_sizes_mb))
-    margin = max((sizes[-1] - sizes[0]) * 0.04, 64)
-    return {
-        "scale": alt.Scale(domain=[sizes[0] - margin, sizes[-1] + margin], nice=False, zero=False),
-        "axis": alt.Axis(title="Memory size, MB", values=sizes, format="d", labelOverlap="greedy", labelSeparation=3),
-    }
-
-
-def _one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Any]:
-    """A thin line at 1769 MB, where the CPU share reaches one vCPU, if the axis reaches beyond it."""
-    sizes = sorted(set(memory_sizes_mb))
-    if not sizes[0] < MEMORY_MB_PER_VCPU < sizes[-1]:
-        return []
-    x = alt.XDatum(MEMORY_MB_PER_VCPU, **_memory_axis(sizes))
-    label = {"color": "@quiet", "align": "left", "baseline": "top", "dx": 4, "fontSize": 10, "text": "1 vCPU"}
-    return [
-        alt.Chart().mark_rule(color="@grid", strokeWidth=1).encode(x=x),
-        alt.Chart().mark_text(**label).encode(x=x, y=alt.value(2)),
-    ]
-
-
-def _line_of(base: Any, one: _Series, **style: Any) -> Any:
-    """The line of one series. Dashes are set here rather than by a scale, which would draw them round the symbols of
-    the legend.
+    `invocations` has the columns of `benchmark.records.INVOCATION_COLUMNS`. A model that is not in the run has no
+    figure; an experiment that left nothing has figures that say so.
     """
-    mine = alt.FieldEqualPredicate(field="series", equal=one.name)
-    return base.mark_line(strokeDash=list(one.dash), **style).transform_filter(mine)
+    measured = Measured(invocations.filter(pl.col("variant").is_in(list(summary.variants))))
+    models = models_of(summary)
+    figures = [
+        api_latency_warm(summary),
+        inference_time(summary),
+        *(warm(summary, model) for model in models),
+        spread(summary, measured, "warm"),
+        latency_cold(summary),
+        spread(summary, measured, "cold"),
+        *(cold_against_warm(summary, model) for model in models),
+        *(cold_phases(summary, measured, model) for model in models),
+        request_rate(summary),
+        spread(summary, measured, "load"),
+        *(load(summary, model) for model in models),
+        *(load_over_time(summary, measured, model) for model in models),
+        cost_per_million(summary),
+        monthly_by_strategy(summary),
+        cost_against_latency(summary),
+        memory_used(summary),
+    ]
+    figures += [swapping(summary, model) for model in models if any(cell.model == model for cell in summary.swapping)]
+    if any(outcome != "ok" and count for outcome, count in summary.outcomes.items()):
+        figures.append(outcomes(summary))
+    return figures
 
 
-def _colours(series: Sequence[_Series]) -> Any:
-    names = [one.name for one in series]
-    return alt.Color("series:N", scale=alt.Scale(domain=names, range=[one.colour for one in series]))
+def _variants(summary: Summary, model: str | None = None) -> list[Variant]:
+    variants = [parse_variant(key) for key in summary.variants]
+    return [variant for variant in variants if model is None or variant.model == model]
 
 
-def _shapes(series: Sequence[_Series]) -> Any:
-    names = [one.name for one in series]
-    return alt.Shape("series:N", scale=alt.Scale(domain=names, range=[one.shape for one in series]))
-
-
-def _tooltip(*pairs: tuple[str, str]) -> list[Any]:
-    return [alt.Tooltip(field=key, type="nominal", title=label) for key, label in pairs]
-
-
-LINE_SYMBOLS: Final = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
-
-POINT_TOOLTIP: Final = (
-    ("name", "Model"),
-    ("memory_mb", "Memory, MB"),
-    ("series", "Quantity"),
-    ("text", "Value (95 % interval)"),
-    ("n", "n"),
-)
-
-
-def _curves(rows: Sequence[Row], series: Sequence[_Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Any:
-    """Lines over memory size with points and intervals."""
-    scale, axis = _value_axis(rows, axis_title)
-    x = alt.X("memory_mb:Q", **_memory_axis(memory_sizes_mb))
-    y = alt.Y("value:Q", scale=scale, axis=axis)
-    base = alt.Chart(_data()).encode(x=x, color=_colours(series))
-    interval = base.mark_rule().encode(y=alt.Y("low:Q", scale=scale, axis=axis), y2="high:Q")
-    cap_low = base.mark_tick(size=9, thickness=1.4, orient="horizontal").encode(
-        y=alt.Y("low:Q", scale=scale, axis=axis)
-    )
-    cap_high = base.mark_tick(size=9, thickness=1.4, orient="horizontal").encode(
-        y=alt.Y("high:Q", scale=scale, axis=axis)
-    )
-    lines = [_line_of(base, one).encode(y=y) for one in series]
-    point = base.mark_point(filled=True, opacity=1).encode(y=y, shape=_shapes(series), tooltip=_tooltip(*POINT_TOOLTIP))
-    return alt.layer(*_one_vcpu_rule(memory_sizes_mb), interval, cap_low, cap_high, *lines, point)
-
-
-def _nothing(text: str) -> Any:
-    """A picture that says why there is no figure."""
-    return alt.Chart().mark_text(text=text, color="@quiet", fontSize=14, align="left", x=0, y=24)
-
-
-ESTIMATE_COLUMNS: Final = (
-    Column("name", "Model", numeric=False),
-    Column("memory_mb", "Memory, MB"),
-    Column("series", "Quantity", numeric=False),
-    Column("value", "Median, ms"),
-    Column("low", "Low"),
-    Column("high", "High"),
-    Column("n", "n"),
-)
-
-
-@dataclass(frozen=True)
-class _Text:
-    """Words of a figure, apart from its data."""
-
-    id: str
-    label: str
-    title: str
-    caption: str
-    section: str
-    experiments: tuple[str, ...]
-    models: tuple[str, ...]
-    detail: str = ""
-
-
-def _figure(
-    text: _Text,
-    summary: Summary,
-    rows: list[Row],
-    draw: Callable[[], Any],
-    columns: tuple[Column, ...],
-    notes: Sequence[str] = (),
-    *,
-    legend: Sequence[str] = (),
-    legend_style: dict[str, Any] | None = None,
-    why_empty: str = "",
-    height_px: int = HEIGHT_PX,
-) -> Figure:
-    """Put words, data and chart together; without rows the picture says why."""
-    heading = f"{text.label}. {text.title}" if text.label else text.title
-    if rows:
-        spec = _titled(draw(), summary, heading, text.detail, notes)
-        spec["height"] = height_px
-        spec["config"] = {"legend": {"columns": _legend_columns(legend)} | (legend_style or {})}
-    else:
-        spec = _titled(_nothing(f"No data: {why_empty or 'nothing was measured'}."), summary, heading, "", notes)
-        spec["height"] = 48
-    return Figure(
-        id=text.id,
-        label=text.label,
-        title=text.title,
-        caption=text.caption,
-        section=text.section,
-        experiments=text.experiments,
-        models=text.models,
-        chart=_with_rows(spec, rows),
-        rows=rows,
-        columns=columns,
-        notes=tuple(notes),
-        legend=tuple(legend),
-        detail=text.detail,
-        why_empty="" if rows else why_empty or "nothing was measured",
-    )
-
-
-def _legend_columns(legend: Sequence[str]) -> int:
-    """As many entries side by side as the picture's width holds."""
-    if not legend:
-        return 1
-    return max(1, min(len(legend), WIDTH_PX // legend_entry_px(legend)))
-
-
-def legend_entry_px(legend: Sequence[str]) -> int:
-    """Width of the widest entry, by the mean advance of a 12 px sans serif."""
-    return 6 * max((len(name) for name in legend), default=0) + 48
-
-
-def _sample_range(rows: Iterable[Row]) -> str:
-    counts = sorted({row["n"] for row in rows if row.get("n") is not None})
-    if not counts:
-        return ""
-    return f"n = {counts[0]:,}" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,}"
+def _sizes(summary: Summary) -> list[int]:
+    return sorted({variant.memory_mb for variant in _variants(summary)})
 
 
 def _why_no(summary: Summary, experiment: str) -> str:
     if experiment not in summary.experiments:
         return f"the {experiment} experiment is not part of this run"
     return f"the {experiment} experiment left no sample to estimate from"
+
+
+def _numbered(numbers: dict[str, int], stem: str, model: str) -> tuple[str, str]:
+    """File name and label of a model's figure; a model the paper does not have gets no number."""
+    number = numbers.get(model)
+    return (f"fig{number:02d}_{stem}_{model}", f"Figure {number}") if number else (f"{stem}_{model}", "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -472,7 +131,9 @@ def _why_no(summary: Summary, experiment: str) -> str:
 def request_rate(summary: Summary) -> Figure:
     """Figure 1: the rate offered, and the rate answered, over the time of the load test."""
     rows = _load_rates(summary)
-    text = _Text(
+    models = models_of(summary)
+    offered, *answered = (Series("Offered", "@band"), *model_series(models))
+    text = Text(
         id="fig01_request_rate",
         label="Figure 1",
         title="Request rate of the load test, offered and answered",
@@ -483,24 +144,22 @@ def request_rate(summary: Summary) -> Figure:
         ),
         section="load",
         experiments=("load",),
-        models=_models(summary),
+        models=models,
         detail="Offered rate as the broad line; answered rate by function, coloured by model",
     )
 
-    offered, *answered = (_Series("Offered", "@band", [1, 0], ""), *_model_series(_models(summary)))
-
     def draw() -> Any:
-        base = alt.Chart(_data()).encode(
+        base = alt.Chart(rows_data()).encode(
             x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
             y=alt.Y("rps:Q", axis=alt.Axis(title="Requests a second"), scale=alt.Scale(zero=True, nice=True)),
             detail="variant:N",
-            color=_colours([offered, *answered]),
-            tooltip=_tooltip(("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")),
+            color=colours([offered, *answered]),
+            tooltip=tooltip(("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")),
         )
         # The offered rate is a broad road; the answered lines keep to it or leave it.
         return alt.layer(
-            _line_of(base, offered, strokeWidth=9, opacity=0.35, strokeCap="round"),
-            *(_line_of(base, one, strokeWidth=1.6) for one in answered),
+            line_of(base, offered, strokeWidth=9, opacity=0.35, strokeCap="round"),
+            *(line_of(base, one, strokeWidth=1.6) for one in answered),
         )
 
     columns = (
@@ -509,7 +168,7 @@ def request_rate(summary: Summary) -> Figure:
         Column("second", "Second"),
         Column("rps", "Requests/s"),
     )
-    return _figure(
+    return make_figure(
         text,
         summary,
         rows,
@@ -535,29 +194,25 @@ def _load_rates(summary: Summary) -> list[Row]:
         }
     )
     by_variant = frame.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
-    rows: list[Row] = []
     offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
-    for index, rate in offered.iter_rows():
-        rows.append(
-            {
-                "model": "",
-                "variant": "all functions, mean",
-                "memory_text": "",
-                "memory_mb": None,
-                "series": "Offered",
-                "second": index * width_s,
-                "rps": rounded(rate),
-            }
-        )
-    for key in summary.variants:
-        variant = parse_variant(key)
-        mine = by_variant.filter(pl.col("variant") == key).sort("bin")
+    rows: list[Row] = [
+        {
+            "model": "",
+            "memory_mb": None,
+            "variant": "mean of all functions",
+            "series": "Offered",
+            "second": place * width_s,
+            "rps": rounded(rate),
+        }
+        for place, rate in offered.iter_rows()
+    ]
+    for variant in _variants(summary):
+        mine = by_variant.filter(pl.col("variant") == variant.key).sort("bin")
         rows.extend(
             {
                 "model": variant.model,
-                "variant": variant_name(variant),
-                "memory_text": f"{variant.memory_mb:,} MB",
                 "memory_mb": variant.memory_mb,
+                "variant": variant_name(variant),
                 "series": model_name(variant.model),
                 "second": row["bin"] * width_s,
                 "rps": rounded(row["answered"]),
@@ -574,212 +229,711 @@ def _bin_width_s(summary: Summary) -> int:
 
 def warm(summary: Summary, model: str) -> Figure:
     """Figures 4 to 6: API latency and inference time against memory, warm."""
-    name = model_name(model)
-    points = _Points(summary)
-    series = (
-        _Series("API latency", model_colour(model, 0), [1, 0], "circle"),
-        _Series("Inference time", model_colour(model, 0), [5, 3], "square"),
-    )
+    points = Points(summary)
+    colour = model_colour(model, 0)
+    series = (Series("API latency", colour), Series("Inference time", colour, (5, 3), "square"))
     for variant in _variants(summary, model):
         points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
         points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
-    number = WARM_FIGURES.get(model)
-    text = _Text(
-        id=f"fig{number:02d}_warm_{model}" if number else f"warm_{model}",
-        label=f"Figure {number}" if number else "",
-        title=f"{name}, warm: time against memory",
+    file_name, label = _numbered(WARM_FIGURES, "warm", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)}, warm: time against memory",
         caption=(
             "API latency is the client's, from request to response over the REST endpoint. Inference time is the "
-            "forward pass alone, timed inside the function. The distance between the two is gateway, network, image "
-            "decoding and the platform."
+            "forward pass alone, timed inside the function. Between the two lie gateway, network, image decoding and "
+            "the platform."
         ),
         section="warm",
         experiments=("warm",),
         models=(model,),
-        detail=f"Median with 95 % interval, {_sample_range(points.rows)}" if points.rows else "",
+        detail=_detail("Median with 95 % interval", points),
     )
-    return _curve_figure(text, summary, points, series, "warm")
+    return curve_figure(text, points, series, "ms", _sizes(summary), _why_no(summary, "warm"))
+
+
+def _detail(what: str, points: Points) -> str:
+    return f"{what}, {points.sample_range}" if points.rows else ""
 
 
 def cold_against_warm(summary: Summary, model: str) -> Figure:
     """Figures 7 to 9: what a cold start takes beside a warm call, both by the platform's clock."""
-    name = model_name(model)
-    points = _Points(summary)
-    series = (
-        _Series("Cold start: init and duration", model_colour(model, 0), [1, 0], "diamond"),
-        _Series("Warm call: duration", "@reference", [5, 3], "circle"),
-    )
+    points = Points(summary)
+    cold = Series("Cold start: init and duration", model_colour(model, 0), (1, 0), "diamond")
+    reference = Series("Warm call: duration", "@reference", (5, 3), "circle")
     for variant in _variants(summary, model):
-        points.add(variant, ("cold", "cold"), series[0].name, "total_ms")
-        points.add(variant, ("warm", "warm"), series[1].name, "total_ms")
-    number = COLD_FIGURES.get(model)
-    text = _Text(
-        id=f"fig{number:02d}_cold_{model}" if number else f"cold_{model}",
-        label=f"Figure {number}" if number else "",
-        title=f"{name}: cold start against warm call",
+        points.add(variant, ("cold", "cold"), cold.name, "total_ms")
+        points.add(variant, ("warm", "warm"), reference.name, "total_ms")
+    if not any(row["series"] == cold.name for row in points.rows):
+        points.rows.clear()  # the reference alone is no figure of cold starts
+    file_name, label = _numbered(COLD_FIGURES, "cold", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)}: cold start against warm call",
         caption=(
             "Both are the platform's own times, so they compare: for a cold start init and duration together, for a "
-            "warm call duration alone. Scheduled cold starts have no client, hence no API latency."
+            "warm call its duration. Scheduled cold starts have no client, hence no API latency."
         ),
         section="cold",
         experiments=("cold", "warm"),
         models=(model,),
-        detail=f"Median with 95 % interval, {_sample_range(points.rows)}" if points.rows else "",
+        detail=_detail("Median with 95 % interval", points),
     )
-    return _curve_figure(text, summary, points, series, "cold")
+    return curve_figure(text, points, (cold, reference), "ms", _sizes(summary), _why_no(summary, "cold"))
 
 
 def load(summary: Summary, model: str) -> Figure:
     """Figures 10 to 12: latency and inference time under load, beside the warm latency."""
-    name = model_name(model)
-    points = _Points(summary)
+    points = Points(summary)
     colour = model_colour(model, 0)
     series = (
-        _Series("API latency under load, median", colour, [1, 0], "circle"),
-        _Series("API latency under load, p95", colour, [7, 3], "triangle-up"),
-        _Series("Inference time under load", colour, [2, 2], "square"),
-        _Series("API latency, warm", "@reference", [5, 3], "diamond"),
+        Series("API latency under load, median", colour),
+        Series("API latency under load, p95", colour, (7, 3), "triangle-up"),
+        Series("Inference time under load", colour, (2, 2), "square"),
+        Series("API latency, single warm calls", "@reference", (5, 3), "diamond"),
     )
     for variant in _variants(summary, model):
-        points.add(variant, ("load", "warm"), series[0].name, "latency_from_intended_ms")
-        points.add(variant, ("load", "warm"), series[1].name, "latency_from_intended_ms", "p95")
-        points.add(variant, ("load", "warm"), series[2].name, "inference_ms")
+        points.add(variant, ("load", "any"), series[0].name, "latency_from_intended_ms")
+        points.add(variant, ("load", "any"), series[1].name, "latency_from_intended_ms", "p95")
+        points.add(variant, ("load", "any"), series[2].name, "inference_ms")
         points.add(variant, ("warm", "warm"), series[3].name, "client_latency_ms", gaps=False)
-    number = LOAD_FIGURES.get(model)
-    text = _Text(
-        id=f"fig{number:02d}_load_{model}" if number else f"load_{model}",
-        label=f"Figure {number}" if number else "",
-        title=f"{name} under load: time against memory",
+    if not any(row["series"] != series[3].name for row in points.rows):
+        points.rows.clear()  # the reference alone is no figure of the load test
+    file_name, label = _numbered(LOAD_FIGURES, "load", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)} under load: time against memory",
         caption=(
             "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
-            "it. Warm calls of the load test alone; its cold starts are counted in the tables. The grey line is the "
-            "latency of single warm calls."
+            "it. Cold and warm starts together, as users of the load test met them. Grey: the latency of single warm "
+            "calls."
         ),
         section="load",
         experiments=("load",),
         models=(model,),
-        detail=f"With 95 % intervals, {_sample_range(points.rows)}" if points.rows else "",
+        detail=_detail("With 95 % intervals", points),
     )
-    if not any(row["series"] != series[3].name for row in points.rows):
-        points.rows.clear()  # the reference alone is no figure of the load test
-    return _curve_figure(text, summary, points, series, "load")
+    return curve_figure(text, points, series, "ms", _sizes(summary), _why_no(summary, "load"))
 
 
-def by_model(
-    summary: Summary,
-    *,
-    number: int,
-    stem: str,
-    title: str,
-    caption: str,
-    cell_of: tuple[Experiment, StartType],
-    metric: str,
+def api_latency_warm(summary: Summary) -> Figure:
+    """Figure 14."""
+    return _by_model(
+        summary,
+        number=14,
+        stem="api_latency_warm",
+        title="API latency of warm calls, all models",
+        caption="The client's time from request to response over the REST endpoint.",
+        where=("warm", "warm"),
+        metric="client_latency_ms",
+    )
+
+
+def latency_cold(summary: Summary) -> Figure:
+    """Figure 15."""
+    return _by_model(
+        summary,
+        number=15,
+        stem="latency_cold",
+        title="Latency of cold starts, all models",
+        caption="Init and duration together, by the platform's clock.",
+        where=("cold", "cold"),
+        metric="total_ms",
+    )
+
+
+def inference_time(summary: Summary) -> Figure:
+    """Figure 16."""
+    return _by_model(
+        summary,
+        number=16,
+        stem="inference_time",
+        title="Inference time, all models",
+        caption="The forward pass alone, timed inside the function, of warm calls.",
+        where=("warm", "warm"),
+        metric="inference_ms",
+    )
+
+
+def _by_model(
+    summary: Summary, *, number: int, stem: str, title: str, caption: str, where: tuple[Experiment, str], metric: str
 ) -> Figure:
-    """Figures 14 to 16: one quantity of all models against memory."""
-    points = _Points(summary)
-    models = _models(summary)
-    for key in summary.variants:
-        variant = parse_variant(key)
-        points.add(variant, cell_of, model_name(variant.model), metric)
-    text = _Text(
+    points = Points(summary)
+    for variant in _variants(summary):
+        points.add(variant, where, model_name(variant.model), metric)
+    models = models_of(summary)
+    text = Text(
         id=f"fig{number:02d}_{stem}",
         label=f"Figure {number}",
         title=title,
         caption=caption,
-        section=cell_of[0],
-        experiments=(cell_of[0],),
+        section=where[0],
+        experiments=(where[0],),
         models=models,
-        detail=f"Median with 95 % interval, {_sample_range(points.rows)}" if points.rows else "",
+        detail=_detail("Median with 95 % interval", points),
     )
-    return _curve_figure(text, summary, points, _model_series(models), cell_of[0])
+    return curve_figure(text, points, model_series(models), "ms", _sizes(summary), _why_no(summary, where[0]))
 
 
-def _curve_figure(text: _Text, summary: Summary, points: _Points, series: Sequence[_Series], experiment: str) -> Figure:
-    present = {row["series"] for row in points.rows}
-    shown = [one for one in series if one.name in present]
-    sizes = [parse_variant(key).memory_mb for key in summary.variants]
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures the paper does not have
 
-    def draw() -> Any:
-        return _curves(points.rows, shown, "ms", sizes)
+SPREADS: Final[dict[str, tuple[str, str, str]]] = {
+    # experiment: (start type, metric, title)
+    "warm": ("warm", "client_latency_ms", "Spread of API latency, warm"),
+    "cold": ("cold", "total_ms", "Spread of cold starts"),
+    "load": ("any", "latency_from_intended_ms", "Spread of latency under load"),
+}
 
-    return _figure(
+
+def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figure:
+    """How far samples lie apart: p5, p25, p50, p75 and p95 of each function."""
+    start_type, metric, title = SPREADS[experiment]
+    rows: list[Row] = []
+    notes = []
+    for variant in _variants(summary):
+        samples = measured.samples(variant.key, experiment, start_type, metric)
+        if not len(samples):
+            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, experiment, None)}")
+            continue
+        shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(samples) >= WHISKERS_FROM_N else (0.0, 0.25, 0.5, 0.75, 1.0)
+        series = pl.Series(samples)
+        values = [series.quantile(share, "linear") for share in shares]
+        rows.append(
+            {
+                "experiment": experiment,
+                "model": variant.model,
+                "name": model_name(variant.model),
+                "memory_mb": variant.memory_mb,
+                **dict(zip(("p5", "p25", "p50", "p75", "p95"), map(rounded, values), strict=True)),
+                "minimum": rounded(float(samples[0])),
+                "maximum": rounded(float(samples[-1])),
+                "n": len(samples),
+                "text": ", ".join(number_text(value) for value in values) + " ms",
+                "range": f"{number_text(float(samples[0]))} to {number_text(float(samples[-1]))} ms",
+            }
+        )
+    text = Text(
+        id=f"spread_{experiment}",
+        title=title,
+        caption=(
+            "Box from p25 to p75 with the median, whiskers from p5 to p95; with fewer than "
+            f"{WHISKERS_FROM_N} samples the whiskers reach from the smallest to the largest. Nothing is trimmed: the "
+            "extremes stand in the numbers."
+        ),
+        section=experiment,
+        experiments=(experiment,),
+        models=models_of(summary),
+        detail="Single samples, not the uncertainty of their median",
+    )
+    columns = (
+        Column("name", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        *(Column(key, key) for key in ("minimum", "p5", "p25", "p50", "p75", "p95", "maximum", "n")),
+    )
+    return make_figure(
         text,
         summary,
-        points.rows,
-        draw,
-        ESTIMATE_COLUMNS,
-        points.notes,
-        legend=[one.name for one in shown],
+        rows,
+        lambda: spreads(rows, models_of(summary), "ms"),
+        columns,
+        notes=notes,
+        legend=[model_name(model) for model in models_of(summary)],
         why_empty=_why_no(summary, experiment),
     )
 
 
-def _models(summary: Summary) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(parse_variant(key).model for key in summary.variants))
+PHASES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("Platform and runtime", "platform_ms", "@series5"),
+    ("Import of the engine", "import_ms", "@series1"),
+    ("Loading of the model", "load_ms", "@series2"),
+    ("First inference", "first_inference_ms", "@series3"),
+    ("Rest of the call", "rest_ms", "@series4"),
+)
 
 
-def _variants(summary: Summary, model: str) -> list[Variant]:
-    return [variant for key in summary.variants if (variant := parse_variant(key)).model == model]
-
-
-def _model_series(models: Sequence[str]) -> tuple[_Series, ...]:
-    return tuple(
-        _Series(
-            model_name(model),
-            model_colour(model, index),
-            MODEL_DASHES.get(model, SERIES_DASHES[index % 5]),
-            MODEL_SHAPES.get(model, SERIES_SHAPES[index % 5]),
-        )
-        for index, model in enumerate(models)
+def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
+    """Where a cold start's time goes: means of its phases, which add up to the mean of the whole."""
+    rows: list[Row] = []
+    notes = []
+    for variant in _variants(summary, model):
+        part = measured.parts.get((variant.key, "cold", "cold"))
+        phased = _phases(part.filter(pl.col("rule").is_null())) if part is not None else pl.DataFrame()
+        if phased.is_empty():
+            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, 'cold', None)}")
+            continue
+        for place, (name, key, _) in enumerate(PHASES):
+            value = phased[key].mean()
+            mean = float(value) if isinstance(value, float) else 0.0
+            rows.append(
+                {
+                    "experiment": "cold",
+                    "model": model,
+                    "name": model_name(model),
+                    "memory_mb": variant.memory_mb,
+                    "series": name,
+                    "place": place,
+                    "value": rounded(mean),
+                    "text": f"{number_text(mean)} ms",
+                    "n": phased.height,
+                }
+            )
+    series = [Series(name, colour) for name, _, colour in PHASES]
+    text = Text(
+        id=f"cold_phases_{model}",
+        title=f"{model_name(model)}: where a cold start's time goes",
+        caption=(
+            "Means, because means add up; medians and intervals are in the figures before. Import, loading and first "
+            "inference are timed by the function, the rest is what init and duration leave."
+        ),
+        section="cold",
+        experiments=("cold",),
+        models=(model,),
+        detail="Mean of each phase",
+    )
+    columns = (
+        Column("name", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        Column("series", "Phase", numeric=False),
+        Column("value", "Mean, ms"),
+        Column("n", "n"),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        lambda: stacks(series, "ms"),
+        columns,
+        notes=notes,
+        legend=[one.name for one in series],
+        why_empty="no cold start of this run timed its phases",
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# All of them
+def _phases(samples: pl.DataFrame) -> pl.DataFrame:
+    """Phases of cold starts in ms; those of before the handler are what init leaves after import and loading."""
+    timed = samples.filter(pl.col("import_ms").is_not_null() & pl.col("load_ms").is_not_null())
+    first = pl.col("first_inference_ms").fill_null(0.0)
+    in_init = pl.col("init_ms") >= pl.col("import_ms") + pl.col("load_ms")
+    started = pl.col("import_ms") + pl.col("load_ms")
+    # Where the function loads its model in the first call, or an init timeout left no init_ms, the phases lie in the
+    # duration instead.
+    platform = pl.when(in_init).then(pl.col("init_ms") - started).otherwise(pl.col("init_ms").fill_null(0.0))
+    rest = pl.col("duration_ms") - first - pl.when(in_init).then(0.0).otherwise(started)
+    return timed.select(
+        platform.clip(lower_bound=0.0).alias("platform_ms"),
+        "import_ms",
+        "load_ms",
+        first.alias("first_inference_ms"),
+        rest.clip(lower_bound=0.0).alias("rest_ms"),
+    )
 
 
-def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
-    """Every figure of a run in the order of the report; pure."""
-    del invocations
-    models = _models(summary)
-    figures = [request_rate(summary)]
-    figures += [warm(summary, model) for model in models]
-    figures.append(
-        by_model(
-            summary,
-            number=14,
-            stem="api_latency_warm",
-            title="API latency of warm calls, all models",
-            caption="The client's time from request to response over the REST endpoint, for warm calls.",
-            cell_of=("warm", "warm"),
-            metric="client_latency_ms",
-        )
+def memory_used(summary: Summary) -> Figure:
+    """How much of its memory a function takes, against what it has."""
+    points = Points(summary)
+    for variant in _variants(summary):
+        points.add(variant, ("warm", "warm"), model_name(variant.model), "max_memory_used_mb")
+    models = models_of(summary)
+    text = Text(
+        id="memory_used",
+        title="Memory used against memory size",
+        caption=(
+            "The platform's own Max Memory Used, which never falls within an environment. A function whose need lies "
+            "above its size is killed."
+        ),
+        section="decision",
+        experiments=("warm",),
+        models=models,
+        detail=_detail("Median with 95 % interval, warm calls", points),
     )
-    figures.append(
-        by_model(
-            summary,
-            number=16,
-            stem="inference_time",
-            title="Inference time, all models",
-            caption="The forward pass alone, timed inside the function, for warm calls.",
-            cell_of=("warm", "warm"),
-            metric="inference_ms",
-        )
+    return curve_figure(text, points, model_series(models), "MB", _sizes(summary), _why_no(summary, "warm"))
+
+
+def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
+    """Latency second by second of the load test, with what was offered and how it ended."""
+    width_s = _bin_width_s(summary)
+    rows: list[Row] = []
+    series = memory_series([variant.memory_mb for variant in _variants(summary, model)])
+    for variant in _variants(summary, model):
+        rows += _load_bins(summary, measured, variant, width_s)
+    text = Text(
+        id=f"load_over_time_{model}",
+        title=f"{model_name(model)}: latency over the time of the load test",
+        caption=(
+            "Latency of answered requests by the second they were due, counted from then; p95 where there are "
+            f"{WHISKERS_FROM_N} or more. The CSV also holds offered, "
+            "answered, throttled, dropped and cold requests of each second."
+        ),
+        section="load",
+        experiments=("load",),
+        models=(model,),
+        detail=f"Median of each {'second' if width_s == 1 else f'{width_s} s'}; faint: p95" if rows else "",
     )
-    figures += [cold_against_warm(summary, model) for model in models]
-    figures.append(
-        by_model(
-            summary,
-            number=15,
-            stem="latency_cold",
-            title="Latency of cold starts, all models",
-            caption="Init and duration together, by the platform's clock.",
-            cell_of=("cold", "cold"),
-            metric="total_ms",
+
+    answered = {row["series"] for row in rows if row["p50"] is not None}
+    series = tuple(one for one in series if one.name in answered)
+    if not series:
+        rows.clear()
+
+    def draw() -> Any:
+        axis = value_axis(rows, "ms", ("p50", "p95"))
+        base = alt.Chart(rows_data()).encode(
+            x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
+            color=colours(series),
+            tooltip=tooltip(
+                ("series", "Memory"),
+                ("second", "Second"),
+                ("p50", "Median, ms"),
+                ("p95", "p95, ms"),
+                ("n", "n"),
+                ("offered", "Offered"),
+                ("answered", "Answered"),
+                ("failed", "Not ok"),
+                ("cold", "Cold"),
+            ),
         )
+        median, tail = alt.Y("p50:Q", **axis), alt.Y("p95:Q", **axis)
+        return alt.layer(
+            *(line_of(base, one, strokeWidth=1.2, opacity=0.4).encode(y=tail) for one in series),
+            *(line_of(base, one).encode(y=median) for one in series),
+            # Something to hit with a pointer; lines alone are thin.
+            base.mark_point(filled=True, size=60, opacity=0).encode(y=median).properties(name=HOVER),
+        )
+
+    columns = (
+        Column("model", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        Column("second", "Second"),
+        *(Column(key, key) for key in ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "cold")),
+        Column("n", "n"),
+        Column("p50", "Median, ms"),
+        Column("p95", "p95, ms"),
     )
-    figures += [load(summary, model) for model in models]
-    return figures
+    return make_figure(
+        text,
+        summary,
+        rows,
+        draw,
+        columns,
+        legend=[one.name for one in series],
+        legend_style=LINE_SYMBOLS,
+        why_empty=_why_no(summary, "load"),
+    )
+
+
+LOAD_COUNTS: Final = ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "failed", "cold")
+
+
+def _load_bins(summary: Summary, measured: Measured, variant: Variant, width_s: int) -> list[Row]:
+    """Counts and latency of a variant's load test by time; latency is None where no request was answered."""
+    seconds = [second for second in summary.load_seconds if second.variant == variant.key]
+    part = measured.parts.get((variant.key, "load", "any"))
+    if not seconds or part is None:
+        return []
+    counts = (
+        pl.DataFrame(
+            [{"second": second.second} | {key: getattr(second, key) for key in LOAD_COUNTS} for second in seconds]
+        )
+        .group_by((pl.col("second") // width_s).cast(pl.Int64).alias("bin"))
+        .agg(pl.col(LOAD_COUNTS).sum())
+        .sort("bin")
+    )
+    start = part["intended_at"].min()
+    latency = pl.col("latency_from_intended_ms")
+    latencies = (
+        part.filter(pl.col("rule").is_null() & latency.is_not_null())
+        .group_by(((pl.col("intended_at") - start) // width_s).cast(pl.Int64).alias("bin"))
+        .agg(latency.median().alias("p50"), latency.quantile(0.95, "linear").alias("p95"), latency.len().alias("n"))
+        .with_columns(pl.when(pl.col("n") >= WHISKERS_FROM_N).then("p95"))
+    )
+    return [
+        {
+            "model": variant.model,
+            "memory_mb": variant.memory_mb,
+            "series": f"{variant.memory_mb} MB",
+            "second": row["bin"] * width_s,
+            **{key: row[key] for key in LOAD_COUNTS},
+            "n": row["n"] or 0,
+            "p50": rounded(row["p50"]),
+            "p95": rounded(row["p95"]),
+        }
+        for row in counts.join(latencies, on="bin", how="left").sort("bin").iter_rows(named=True)
+    ]
+
+
+def cost_per_million(summary: Summary) -> Figure:
+    """USD per million predictions against memory, cold and warm."""
+    points = Points(summary)
+    models = models_of(summary)
+    series = []
+    for index, model in enumerate(models):
+        series.append(Series(f"{model_name(model)}, warm", model_colour(model, index), (1, 0), "circle"))
+        series.append(Series(f"{model_name(model)}, cold", model_colour(model, index), (5, 3), "diamond"))
+    for cost in summary.costs:
+        variant = parse_variant(cost.variant)
+        name = f"{model_name(variant.model)}, {cost.start_type}"
+        experiment: Experiment = "cold" if cost.start_type == "cold" else "warm"
+        if cost.usd.value is None:
+            points.gap(variant, cost.start_type, missing_reason(summary, variant, experiment, cost.usd))
+        else:
+            points.add_estimate(variant, name, cost.usd, unit="USD", experiment=experiment)
+    text = Text(
+        id="cost_per_million",
+        title="Cost per million predictions against memory",
+        caption=(
+            "Compute with init as billed, request fee, gateway and logs. A million cold predictions is the price of "
+            f"every call being cold, not of a mixed month. Prices of {summary.prices.as_of}, {summary.prices.region}."
+        ),
+        section="cost",
+        experiments=(),
+        models=models,
+        detail=_detail("With 95 % interval of the mean billed time", points),
+    )
+    return curve_figure(text, points, series, "USD", _sizes(summary), "no call that succeeded, so none to price")
+
+
+STRATEGY_SERIES: Final = (
+    Series(STRATEGY_NAMES["on_demand"], "@series1"),
+    Series(STRATEGY_NAMES["provisioned_concurrency"], "@series2", (7, 3), "square"),
+    Series(STRATEGY_NAMES["warm_pings"], "@series3", (2, 2), "triangle-up"),
+)
+
+
+def monthly_by_strategy(summary: Summary) -> Figure:
+    """USD a month of the recommended model by the way of keeping environments warm."""
+    chosen = summary.recommendation.variant
+    models = models_of(summary)
+    model = parse_variant(chosen).model if chosen else models[0]
+    points = Points(summary)
+    for month in summary.monthly:
+        variant = parse_variant(month.variant)
+        if variant.model != model:
+            continue
+        name = STRATEGY_NAMES[month.strategy]
+        if month.usd is None:
+            points.gap(variant, name, month.reason or "no price")
+            continue
+        cold = percent_text(month.expected_cold_share)
+        points.rows.append(
+            {
+                "model": variant.model,
+                "name": model_name(variant.model),
+                "memory_mb": variant.memory_mb,
+                "series": name,
+                "value": rounded(month.usd),
+                "low": None,
+                "high": None,
+                "n": round(month.requests),
+                "text": f"{usd_text(month.usd)} for {month.requests:,.0f} requests, {cold} cold",
+            }
+        )
+    text = Text(
+        id="monthly_cost",
+        title=f"{model_name(model)}: cost of a month by strategy",
+        caption=(
+            "For the stated traffic, everything included. On demand some starts are cold; provisioned concurrency and "
+            "warm pings pay to avoid them. The other models stand in the table."
+        ),
+        section="cost",
+        experiments=(),
+        models=(model,),
+        detail="Computed from the mean billed times, hence without interval",
+    )
+    return curve_figure(text, points, STRATEGY_SERIES, "USD a month", _sizes(summary), "no call succeeded")
+
+
+def cost_against_latency(summary: Summary) -> Figure:
+    """The plane in which one chooses: cost and latency of every function, and which of them nothing beats."""
+    models = models_of(summary)
+    series = model_series(models)
+    rows: list[Row] = []
+    for point in summary.pareto:
+        variant = parse_variant(point.variant)
+        recommended = point.variant == summary.recommendation.variant
+        rows.append(
+            {
+                "model": variant.model,
+                "name": model_name(variant.model),
+                "memory_mb": variant.memory_mb,
+                "usd": rounded(point.usd_per_million),
+                "latency_ms": rounded(point.latency_ms),
+                "accuracy": point.top1_accuracy,
+                "front": "on the front" if point.on_front else "dominated",
+                "recommended": "recommended" if recommended else "",
+                "label": f"{variant.memory_mb}",
+                "text": f"{usd_text(point.usd_per_million)}, {number_text(point.latency_ms)} ms",
+            }
+        )
+    text = Text(
+        id="cost_against_latency",
+        title="Cost against latency: what there is to choose from",
+        caption=(
+            "Filled: no other function is better in cost, latency and accuracy together. Hollow: another is. The ring "
+            "marks the recommendation. Accuracy is quoted from its source, not measured."
+        ),
+        section="decision",
+        experiments=(),
+        models=models,
+        detail="Warm calls; labels are memory sizes in MB",
+    )
+
+    def draw() -> Any:
+        x = alt.X("usd:Q", **value_axis(rows, "USD per million predictions, warm", ("usd",)))
+        y = alt.Y("latency_ms:Q", **value_axis(rows, "Median latency, ms", ("latency_ms",)))
+        base = alt.Chart(rows_data()).encode(x=x, y=y)
+        hover = tooltip(
+            ("name", "Model"),
+            ("memory_mb", "Memory, MB"),
+            ("text", "Per million, median latency"),
+            ("accuracy", "Top-1 accuracy (quoted)"),
+            ("front", "Pareto front"),
+        )
+        mark = base.encode(color=colours(series, "name"), shape=shapes(series, "name"), tooltip=hover)
+        front = alt.FieldEqualPredicate(field="front", equal="on the front")
+        dominated = alt.FieldEqualPredicate(field="front", equal="dominated")
+        chosen = alt.FieldEqualPredicate(field="recommended", equal="recommended")
+        return alt.layer(
+            base.mark_point(size=420, color="@good", strokeWidth=2.5, opacity=1).transform_filter(chosen),
+            mark.mark_point(filled=False, size=80, opacity=1, fill="@paper").transform_filter(dominated),
+            mark.mark_point(filled=True, size=110, opacity=1).transform_filter(front),
+            base.mark_text(align="left", dx=9, dy=-7, fontSize=10, color="@quiet").encode(text="label:N"),
+        )
+
+    columns = (
+        Column("name", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        Column("usd", "USD per million"),
+        Column("latency_ms", "Median latency, ms"),
+        Column("accuracy", "Top-1 accuracy"),
+        Column("front", "Pareto front", numeric=False),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        draw,
+        columns,
+        legend=[one.name for one in series],
+        why_empty="no warm call succeeded",
+        height_px=HEIGHT_PX + 40,
+    )
+
+
+def swapping(summary: Summary, model: str) -> Figure:
+    """Claim C11: CPU share and memory varied apart from each other."""
+    points = Points(summary)
+    cells = [cell for cell in summary.swapping if cell.model == model]
+    shares = sorted({cell.vcpu for cell in cells})
+    series = tuple(
+        Series(f"{number_text(share)} vCPU", f"@series{index % 5 + 1}", memory.dash, memory.shape)
+        for index, (share, memory) in enumerate(zip(shares, memory_series([0] * len(shares)), strict=True))
+    )
+    sizes = sorted({cell.memory_mb for cell in cells})
+    for cell in cells:
+        variant = Variant(model=model, engine="", architecture="", memory_mb=cell.memory_mb)
+        name = f"{number_text(cell.vcpu)} vCPU"
+        if cell.inference_ms.value is None:
+            killed = f"{cell.killed:,} killed for their memory" if cell.killed else "no sample"
+            points.gap(variant, name, cell.inference_ms.reason or killed)
+        else:
+            points.add_estimate(variant, name, cell.inference_ms, unit="ms")
+    text = Text(
+        id=f"swapping_{model}",
+        title=f"{model_name(model)}: memory and CPU share varied apart",
+        caption=(
+            "If want of memory made inference slow, each line would fall to the right. If the CPU share does, the "
+            "lines are level and lie apart. Only the lab can vary the two apart; AWS ties them together."
+        ),
+        section="claims",
+        experiments=(),
+        models=(model,),
+        detail=_detail("Median inference time with 95 % interval", points),
+    )
+    return curve_figure(text, points, series, "ms", sizes, "no call succeeded")
+
+
+OUTCOME_GROUPS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("ok", "@ok", ("ok",)),
+    ("out of memory", "@series2", ("out_of_memory",)),
+    ("timed out", "@series4", ("timeout", "init_timeout", "gateway_timeout")),
+    ("throttled", "@series1", ("throttled",)),
+    ("dropped or missing", "@series5", ("dropped", "missing", "pending")),
+    ("error", "@bad", ("error", "connection")),
+)
+
+
+def outcomes(summary: Summary) -> Figure:
+    """How the calls of each function ended."""
+    rows: list[Row] = []
+    for variant in _variants(summary):
+        counts: Counter[str] = Counter()
+        for cell in summary.cells:
+            if cell.variant == variant.key and cell.start_type != "any":
+                counts.update(cell.outcomes)
+        total = counts.total()
+        for place, (name, _, members) in enumerate(OUTCOME_GROUPS):
+            count = sum(counts[member] for member in members)
+            if count:
+                rows.append(
+                    {
+                        "model": variant.model,
+                        "memory_mb": variant.memory_mb,
+                        "name": variant_name(variant),
+                        "series": name,
+                        "place": place,
+                        "value": rounded(count / total),
+                        "count": count,
+                        "text": f"{count:,} of {total:,} ({percent_text(count / total)})",
+                    }
+                )
+    present = {row["series"] for row in rows}
+    series = [Series(name, colour) for name, colour, _ in OUTCOME_GROUPS if name in present]
+    text = Text(
+        id="outcomes",
+        title="How the calls of each function ended",
+        caption="Calls of all experiments, warm-ups included. Only ok calls have a latency to estimate.",
+        section="quality",
+        experiments=(),
+        models=models_of(summary),
+    )
+
+    def draw() -> Any:
+        names = [variant_name(variant) for variant in _variants(summary)]
+        return (
+            alt.Chart(rows_data())
+            .mark_bar(stroke="@paper", strokeWidth=1)
+            .encode(
+                y=alt.Y(
+                    "name:N",
+                    sort=names,
+                    axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=150, grid=False),
+                ),
+                x=alt.X("value:Q", stack="zero", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(title=None, format="%")),
+                color=colours(series),
+                order=alt.Order("place:Q"),
+                tooltip=tooltip(("name", "Function"), ("series", "Outcome"), ("text", "Calls")),
+            )
+        )
+
+    columns = (
+        Column("name", "Function", numeric=False),
+        Column("series", "Outcome", numeric=False),
+        Column("count", "Calls"),
+        Column("value", "Share"),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        draw,
+        columns,
+        legend=[one.name for one in series],
+        height_px=max(80, 24 * len(summary.variants)),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -790,6 +944,8 @@ def svg(figure: Figure, theme: Theme = LIGHT) -> str:
     """The figure as an SVG document, drawn without a browser."""
     config = {**CONFIG, "legend": CONFIG["legend"] | figure.chart.get("config", {}).get("legend", {})}
     chart = paint({**figure.chart, "config": config}, theme)
+    if "layer" in chart:
+        chart["layer"] = [layer for layer in chart["layer"] if layer.get("name") != HOVER]
     drawn: str = vl_convert.vegalite_to_svg(chart, vl_version=VEGA_LITE_VERSION, allowed_base_urls=[])
     return drawn
 
@@ -806,13 +962,12 @@ def csv_text(figure: Figure) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.key for column in figure.columns])
     for row in figure.rows:
-        writer.writerow(["" if row.get(column.key) is None else row[column.key] for column in figure.columns])
+        writer.writerow([_csv_field(row.get(column.key)) for column in figure.columns])
     return file.getvalue()
 
 
-def chart_json(figure: Figure) -> str:
-    """The chart as JSON; a NaN or an infinity in it is an error of ours and raises ValueError."""
-    return json.dumps(figure.chart, allow_nan=False, sort_keys=True, separators=(",", ":"))
-
-
-VEGA_LITE_VERSION: Final = "6.4"  # altair 6 writes for it
+def _csv_field(value: Any) -> Any:
+    # A spreadsheet takes a text that begins like this for a formula.
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+        return f"'{value}"
+    return "" if value is None else value

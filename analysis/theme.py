@@ -32,6 +32,13 @@ LIGHT: Final[Theme] = {
     "@series3": "#00805d",
     "@series4": "#a8508a",
     "@series5": "#7b6900",
+    "@step1": "#a87400",
+    "@step2": "#c4571a",
+    "@step3": "#b5305a",
+    "@step4": "#84308c",
+    "@step5": "#47379b",
+    "@step6": "#171c4f",
+    "@ok": "#c5ccd3",
     "@good": "#00805d",
     "@bad": "#b3261e",
 }
@@ -54,6 +61,13 @@ DARK: Final[Theme] = {
     "@series3": "#3ccf9f",
     "@series4": "#e08bc0",
     "@series5": "#d9c545",
+    "@step1": "#8f7bf0",
+    "@step2": "#c379d8",
+    "@step3": "#ea7a8e",
+    "@step4": "#f2964a",
+    "@step5": "#f4c24f",
+    "@step6": "#f7f0a8",
+    "@ok": "#48525c",
     "@good": "#3ccf9f",
     "@bad": "#ff8a80",
 }
@@ -63,8 +77,8 @@ THEMES: Final[dict[str, Theme]] = {"light": LIGHT, "dark": DARK}
 # Second channel beside colour.
 MODEL_SHAPES: Final[dict[str, str]] = {"resnet50": "circle", "inceptionv3": "square", "mobilenet": "triangle-up"}
 MODEL_DASHES: Final[dict[str, list[int]]] = {"resnet50": [1, 0], "inceptionv3": [7, 3], "mobilenet": [2, 2]}
-SERIES_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross")
-SERIES_DASHES: Final[tuple[list[int], ...]] = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [4, 4])
+SERIES_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+SERIES_DASHES: Final[tuple[list[int], ...]] = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2, 2, 2, 2, 2])
 
 FONT: Final = "Liberation Sans, Helvetica Neue, Helvetica, Arial, sans-serif"
 

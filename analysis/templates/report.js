@@ -3,6 +3,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const figures = new Map(data.figures.map((figure) => [figure.id, figure]));
+  for (const figure of data.figures) {
+    figure.rows = figure.values.map((values) => Object.fromEntries(values.map((value, i) => [figure.keys[i], value])));
+  }
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const views = new Map();
 
@@ -68,6 +71,7 @@
         actions: false,
         renderer: "svg",
         ast: true,
+        logLevel: 1, // errors: a filter may leave a layer without rows
         tooltip: { theme: dark.matches ? "dark" : "light" },
       });
       views.set(figure.id, result);
@@ -213,6 +217,7 @@
       actions: false,
       renderer: "svg",
       ast: true,
+      logLevel: 1,
     });
     try {
       if (kind === "svg") return new Blob([await result.view.toSVG()], { type: "image/svg+xml" });

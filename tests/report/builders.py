@@ -74,7 +74,11 @@ def cell(variant: Variant, experiment: str, start_type: str, rows: Sequence[dict
         outcomes=dict(Counter(row["outcome"] for row in rows)),
         excluded={"warmup": sum(row["warmup"] for row in rows), "failed": len(rows) - len(samples)},
         weights=("random",),
-        metrics={metric: distribution(metric, values(metric)) for metric in s.METRICS},
+        metrics={
+            metric: distribution(metric, known)
+            for metric in s.METRICS
+            if (known := [value for value in values(metric) if value is not None])
+        },
     )
 
 
@@ -96,11 +100,12 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], *
     cells = []
     for variant in variants:
         for experiment in experiments:
-            for start_type in ("cold", "warm"):
+            for start_type in ("cold", "warm", "any") if experiment == "load" else ("cold", "warm"):
                 mine = [
                     row
                     for row in rows
-                    if (row["variant"], row["experiment"], row["start_type"]) == (variant.key, experiment, start_type)
+                    if (row["variant"], row["experiment"]) == (variant.key, experiment)
+                    and start_type in ("any", row["start_type"])
                 ]
                 if mine:
                     cells.append(cell(variant, experiment, start_type, mine))
@@ -109,7 +114,7 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], *
     for variant in variants:
         for start_type, experiment in (("cold", "cold"), ("warm", "warm")):
             one = by_key.get((variant.key, experiment, start_type))
-            billed = one.metrics["billed_ms"].mean if one and one.n else None
+            billed = one.metrics["billed_ms"].mean if one and "billed_ms" in one.metrics else None
             if billed is None:
                 costs.append(
                     s.CostPerMillion(
@@ -138,7 +143,7 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], *
                 )
             )
             if start_type == "warm":
-                latency = one.metrics["client_latency_ms"].p50.value or one.metrics["duration_ms"].p50.value or 1.0
+                latency = one.metrics.get("client_latency_ms", one.metrics["duration_ms"]).p50.value
                 pareto.append(
                     s.ParetoPoint(
                         variant=variant.key,
@@ -367,5 +372,3 @@ def make_run(**options: Any) -> tuple[Configuration, pl.DataFrame, s.Summary]:
     configuration = demo_configuration(**shape)
     rows = [row for row in make_rows(configuration, **options) if keep(row)]
     return configuration, frame(rows), make_summary(configuration, rows, **change)
-
-
