@@ -96,9 +96,6 @@ class LambdaControl:
         self._set_variables(variant, variables)
         return True
 
-    def has_nonce(self, variant: Variant) -> bool:
-        return NONCE_VARIABLE in self._variables(variant)
-
     def _variables(self, variant: Variant) -> dict[str, str]:
         found = self.configuration_of(variant)
         if found is None:

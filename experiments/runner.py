@@ -14,14 +14,14 @@ from benchmark.configuration import Configuration
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, RecordError, UserError
 from benchmark.manifest import new_manifest
 from benchmark.records import EndpointFacts, Experiment, Manifest
-from benchmark.store import RUN_ID, RunDirectory, create_run, find_run
+from benchmark.store import RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.cold_scheduled import run_scheduled
 from experiments.dry_run import planned_steps, print_plan
 from experiments.findings import has_problem, print_findings
 from experiments.first_calls import CalledImages, FirstCalls
 from experiments.function_logs import FunctionLogs
-from experiments.lambda_control import LambdaControl
+from experiments.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.load import run_load
 from experiments.plan import Step
 from experiments.preflight import check_everything
@@ -109,7 +109,9 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
                 f"run {request.run_name!r} is not there, and a new one needs a name like 20261124T101500Z-3fa9",
                 hint="Leave --run out to have one made, or name a run that `ls results/` shows.",
             )
-        run = create_run(request.results, run_id=request.run_name or None)
+        run = RunDirectory(request.results / (request.run_name or new_run_id()))
+        # A kill may have come between the directory and its manifest: then there is a directory to take over.
+        run.client_directory.mkdir(parents=True, exist_ok=bool(request.run_name))
         run.write_manifest(
             new_manifest(run.run_id, request.configuration, endpoint, request.experiments, prices_date=prices.date)
         )
@@ -177,6 +179,12 @@ def _run_protocols(
     session: Session, experiments: Sequence[Experiment], planned: Sequence[Step], prices: Prices
 ) -> None:
     session.check_spend()
+    for variant in session.configuration.variants:
+        # A forced update that a kill kept from being taken back.
+        if session.control.remove_nonce(variant):
+            session.progress.say(
+                f"{variant.display_name}: {NONCE_VARIABLE} was left by a broken-off run, and is removed"
+            )
     protocols = protocols_of(session.configuration, experiments)
     seconds = [
         total(

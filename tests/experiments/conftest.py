@@ -1,0 +1,160 @@
+"""A lab with the real stacks deployed to it, their functions being stubs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from benchmark.configuration import DEFAULT_PATH, Configuration, parse_configuration
+from benchmark.matrix import Variant
+from tests.lab_support import Lab, running_lab
+from tests.stubs.making import write_stub
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# 10 minutes of a schedule pass in 2.5 s, 7 idle minutes in 1.75 s.
+TIME_SCALE = 240
+
+
+@dataclass
+class Deployed:
+    """A lab, what is deployed to it, and how to run a command against it."""
+
+    lab: Lab
+    configuration_path: Path
+    profile: str = ""
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        inherited = {k: v for k, v in self.lab.environment.items() if not k.startswith("BENCHMARK_")}
+        return {**inherited, "BENCHMARK_TOML": str(self.configuration_path), **changes}
+
+    @property
+    def configuration(self) -> Configuration:
+        return parse_configuration(self.configuration_path.read_text(encoding="utf-8"), profile=self.profile)
+
+    def command(self, *words: str) -> list[str]:
+        profile = ["--profile", self.profile] if self.profile else []
+        return [sys.executable, "-m", "experiments", words[0], *profile, *words[1:]]
+
+    def variables_of(self, variant: Variant) -> dict[str, str]:
+        """The function's environment variables."""
+        function = self.configuration.names.function(variant)
+        found = self.lab.client("lambda").get_function_configuration(FunctionName=function)
+        return found.get("Environment", {}).get("Variables", {})
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run `python -m experiments` to its end, and check its exit code."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=REPOSITORY,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+
+def configuration_text(directory: Path) -> str:
+    """The repository's benchmark.toml, made small: two models, two sizes, stub functions, short experiments."""
+    text = DEFAULT_PATH.read_text(encoding="utf-8")
+    for pattern, line in {
+        r"^models = .*": 'models = ["resnet50", "mobilenet"]',
+        r"^memory_sizes_mb = \[512.*": "memory_sizes_mb = [256, 512]",
+        r"^directory = .*": f'directory = "{directory}"',
+        r"^timeout_s = .*": "timeout_s = 20",
+        r"^duration_minutes = 120": "duration_minutes = 20",
+        r"^forced_samples = .*": "forced_samples = 2",
+        r"^burst_sizes = .*": "burst_sizes = [1, 4]",
+        r"^burst_repeats = .*": "burst_repeats = 1",
+        r"^warmups = 3": "warmups = 1",
+        r"^samples = 100 ": "samples = 6 ",
+        r"^end_rps = 100.0": "end_rps = 10.0",
+        r"^duration_s = 300": "duration_s = 2",
+    }.items():
+        text, count = re.subn(pattern, line, text, count=1, flags=re.MULTILINE)
+        assert count == 1, pattern
+    return text.partition("[profile.")[0] + PROFILES
+
+
+PROFILES = """
+[profile.forced.experiments.cold]
+protocols = ["forced", "burst"]
+gateway_samples = 1
+
+[profile.kills.matrix]
+models = ["mobilenet"]
+memory_sizes_mb = [256]
+
+[profile.kills.experiments.load]
+end_rps = 20.0
+duration_s = 1
+
+[profile.kills.experiments.cold]
+protocols = ["forced"]
+forced_samples = 100
+
+[profile.kills.experiments.warm]
+samples = 400
+connections = ["kept", "new"]
+"""
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """Every stack of the app in one lab, for all tests of this folder."""
+    directory = tmp_path_factory.mktemp("experiments")
+    path = directory / "benchmark.toml"
+    path.write_text(configuration_text(write_stub(directory / "stub")), encoding="utf-8")
+    variables = {"BENCHMARK_TOML": str(path), "BENCHMARK_PROFILE": ""}
+    arguments = ("--time-scale", str(TIME_SCALE))
+    with running_lab(arguments=arguments, state=directory / "state", variables=variables) as lab:
+        deployed = Deployed(lab, path)
+        deploy(deployed, directory / "cdk.out")
+        yield deployed
+
+
+def deploy(deployed: Deployed, assembly: Path) -> None:
+    """What `cdk deploy --all` does, without Node: synthesise, build and push the images, create the stacks."""
+    environment = deployed.environment(CDK_OUTDIR=str(assembly), JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION="1")
+    subprocess.run([sys.executable, "app.py"], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    names = deployed.configuration.names
+    registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    ecr = deployed.lab.client("ecr")
+    for manifest in sorted(assembly.glob("*.assets.json")):
+        for image in json.loads(manifest.read_text(encoding="utf-8"))["dockerImages"].values():
+            (destination,) = image["destinations"].values()
+            repository = resolved(destination["repositoryName"])
+            if not ecr.describe_repositories()["repositories"]:
+                ecr.create_repository(repositoryName=repository)
+            uri = f"{registry}/{repository}:{destination['imageTag']}"
+            source = image["source"]
+            build_arguments = [f"--build-arg={k}={v}" for k, v in source["dockerBuildArgs"].items()]
+            docker = [sys.executable, "-m", "lab", "docker"]
+            for words in (
+                ["build", "--tag", uri, *build_arguments, str(assembly / source["directory"])],
+                ["push", uri],
+            ):
+                subprocess.run([*docker, *words], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
+    cloudformation = deployed.lab.client("cloudformation")
+    for role in ("Functions", "Endpoints", "Schedules", "Monitoring"):
+        stack = names.stack(role)
+        template = json.loads((assembly / f"{stack}.template.json").read_text(encoding="utf-8"))
+        # The bootstrap stack's version is the CDK command line's business.
+        template.pop("Rules", None)
+        template.pop("Parameters", None)
+        cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+
+
+def resolved(name: str) -> str:
+    return name.replace("${AWS::AccountId}", "123456789012").replace("${AWS::Region}", "us-east-1")
