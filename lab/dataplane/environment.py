@@ -315,6 +315,7 @@ class ExecutionEnvironment:
         self._write([self._log.start(time.time(), invocation.request_id)])
 
     def _fail(self, invocation: Invocation, status: Status, error_type: str, payload: bytes) -> None:
+        self._owner.answered(self, invocation)  # first: whoever calls again at once waits for this environment
         invocation.settle(payload, status=status, error_type=platform_error_type(error_type))
 
     def _time_out(self, invocation: Invocation) -> None:

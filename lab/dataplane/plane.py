@@ -42,6 +42,7 @@ NOT_MODELLED: Final = (
     "SnapStart",
 )
 _LATEST: Final = "$LATEST"
+_SETTLE_BESIDE_IDLE_MS: Final = 20.0
 _RECLAIM_EVERY_S: Final = 0.25
 _HOST_RESERVE_MB: Final = 512.0  # of the host's memory that no new environment may take
 
@@ -195,9 +196,11 @@ class LambdaDataPlane:
             wants_tail=log_tail,
             concurrency=pool.running,
         )
-        environment = pool.newest_idle()
-        if environment is None and pool.settling:
+        environment = None
+        if len(pool.waiting) < len(pool.settling):
             environment = await self._wait_for_settling(pool)
+        if environment is None:
+            environment = pool.newest_idle()
         if environment is None:
             started = self._new_environment(function, pool, request_id)
             if isinstance(started, InvokeResult):
@@ -223,20 +226,25 @@ class LambdaDataPlane:
         return "ConcurrentInvocationLimitExceeded" if self._load.running - running_reserved >= unreserved else None
 
     async def _wait_for_settling(self, pool: FunctionPool) -> ExecutionEnvironment | None:
-        """An environment has answered and is about to be idle: a request that comes just then waits for it."""
+        """An environment has answered and is about to be idle: a request that comes just then waits for it.
+
+        It is newer than any that is idle already, which would serve if this one took its time.
+        """
+        patience_ms = min(self._settings.settle_ms, _SETTLE_BESIDE_IDLE_MS) if pool.idle else self._settings.settle_ms
         waiter: asyncio.Future[ExecutionEnvironment] = asyncio.get_running_loop().create_future()
         pool.waiting.append(waiter)
         try:
-            done, _ = await asyncio.wait([waiter], timeout=self._settings.settle_ms / 1000)
+            done, _ = await asyncio.wait([waiter], timeout=patience_ms / 1000)
         except asyncio.CancelledError:
             if waiter.done():
                 pool.put_back(waiter.result())
-            waiter.cancel()
+            else:
+                pool.waiting.remove(waiter)
             pool.release()
             raise
         if done:
             return waiter.result()
-        waiter.cancel()
+        pool.waiting.remove(waiter)
         return None
 
     def _new_environment(

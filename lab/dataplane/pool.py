@@ -74,11 +74,9 @@ class FunctionPool:
         if not self.is_current(environment):
             self.end(environment)
             return
-        while self.waiting:
-            waiter = self.waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(environment)
-                return
+        if self.waiting:
+            self.waiting.popleft().set_result(environment)
+            return
         environment.idle_since = time.monotonic()
         self.idle.append(environment)
 

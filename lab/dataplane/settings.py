@@ -22,7 +22,7 @@ class DataPlaneSettings:
     burst_window_s: float = 10.0
     time_scale: float = 1.0
     freeze_after_ms: float = 5.0  # rest between the end of a call and freezing: back-to-back calls need no thaw
-    settle_ms: float = 100.0  # how long a request waits for an environment that has answered but is not idle yet
+    settle_ms: float = 2000.0  # how long a request waits for an environment that has answered but is not idle yet
     ephemeral_storage_mb: int = 512
     async_queue_capacity: int = 100_000  # events waiting, over all functions
     async_fates_kept: int = 10_000  # finished asynchronous invocations that can still be looked up
