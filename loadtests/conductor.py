@@ -28,9 +28,10 @@ from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
 from benchmark.store import RecordWriter, RunDirectory
 from loadtests.account import StageSummary, merge_rows, summarise
-from loadtests.messages import DONE, HALT, RECORDS, REPORT_KEY, SHARE, Done, Share
+from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
 from loadtests.plan import LoadPlan
+from loadtests.sender import REQUEST_TIMEOUT_S
 
 logger = logging.getLogger("loadtests")
 
@@ -41,6 +42,10 @@ LEAD_S: Final = 1.0
 # A share that is taken over starts this long after the loss is noticed.
 TAKE_OVER_S: Final = 0.5
 WATCH_EVERY_S: Final = 0.5
+# A worker that has connected listens to us a moment later; one of another program never does.
+READY_WITHIN_S: Final = 10.0
+# After its last arrival and the longest wait for an answer, a share that is not done will never be.
+OVERDUE_S: Final = REQUEST_TIMEOUT_S + 30.0
 
 
 @dataclass
@@ -76,10 +81,12 @@ class Conductor:
         self._shipped: dict[Path, RecordWriter] = {}
         self._greenlet: gevent.Greenlet | None = None
         self._run: RunDirectory | None = None
-        self._shares: dict[int, tuple[str, Share]] = {}
+        self._shares: dict[int, tuple[str, Share]] = {}  # by index: who sends it
+        self._ready: set[str] = set()
         self.reports: list[StageReport] = []
         self.failure: UserError | None = None
         self.finished = False
+        self._runner.register_message(READY, self._on_ready)
         self._runner.register_message(DONE, self._on_done)
         self._runner.register_message(RECORDS, self._on_records)
         environment.events.worker_report.add_listener(self._on_worker_report)
@@ -116,15 +123,16 @@ class Conductor:
         """Every stage so far, from the records on disk."""
         if self._run is None:
             return []
-        by_stage: dict[str, list[ClientRecord]] = {}
+        by_stage: dict[str, dict[str, ClientRecord]] = {}
         for record in self._run.client_records():
             if record.experiment == "load":
-                by_stage.setdefault(record.call_id.rpartition("-")[0], []).append(record)
+                # Two of one call there are where a worker thought lost sent it as well as its heir.
+                by_stage.setdefault(record.call_id.rpartition("-")[0], {}).setdefault(record.call_id, record)
         return [
             (
                 report,
                 summarise(
-                    by_stage.get(stage_key(report.variant, report.started_at), []),
+                    by_stage.get(stage_key(report.variant, report.started_at), {}).values(),
                     offered=report.offered,
                     started_at=report.started_at,
                     duration_s=report.duration_s,
@@ -136,10 +144,16 @@ class Conductor:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
+    def _on_ready(self, msg: Any, **_: Any) -> None:
+        self._ready.add(msg.node_id)
+
     def _on_done(self, msg: Any, **_: Any) -> None:
         done = Done(**msg.data)
-        self._done.setdefault(done.stage, {})[done.index] = done
-        self._news.set()
+        held = self._shares.get(done.index)
+        # A worker that was thought lost may come back with a share that another one has by now.
+        if held is not None and (held[1].stage, held[1].worker) == (done.stage, done.worker):
+            self._done.setdefault(done.stage, {})[done.index] = done
+            self._news.set()
 
     def _on_records(self, msg: Any, **_: Any) -> None:
         if self._run is None or msg.data["run_id"] != self._run.run_id:
@@ -152,7 +166,9 @@ class Conductor:
             self._shipped[path].append(ClientRecord.model_validate_json(line))
 
     def _on_worker_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
-        self._rows[client_id] = {int(stage): rows for stage, rows in data.get(REPORT_KEY, {}).items()}
+        if REPORT_KEY in data:
+            self._ready.add(client_id)
+            self._rows[client_id] = {int(stage): rows for stage, rows in data[REPORT_KEY].items()}
 
     def _on_worker_connect(self, client_id: str, **_: Any) -> None:
         if self._shares and client_id not in {member for member, _ in self._shares.values()}:
@@ -180,7 +196,7 @@ class Conductor:
     def _open(
         self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
     ) -> StageReport:
-        members = self._present()
+        members = self._members()
         if not members:
             raise CloudError("no worker is left", hint="Start workers, or run without --master.")
         self._stage += 1
@@ -267,12 +283,21 @@ class Conductor:
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
+    def _members(self) -> list[str]:
+        """Who takes part in the stage that starts now: all that are connected, once they are ready."""
+        deadline = time.monotonic() + READY_WITHIN_S
+        while time.monotonic() < deadline and set(self._connected()) - self._ready:
+            gevent.sleep(0.05)
+        return self._present()
+
     def _present(self) -> list[str]:
+        return sorted(set(self._connected()) & self._ready, key=self._number)
+
+    def _connected(self) -> list[str]:
         if not isinstance(self._runner, MasterRunner):
+            self._ready.add(LOCAL)
             return [LOCAL]
-        return sorted(
-            (client.id for client in self._runner.clients.all if client.state != STATE_MISSING), key=self._number
-        )
+        return [client.id for client in self._runner.clients.all if client.state != STATE_MISSING]
 
     def _number(self, member: str) -> int:
         return self._runner.get_worker_index(member) if isinstance(self._runner, MasterRunner) else 0
@@ -280,13 +305,16 @@ class Conductor:
     def _hand_over_shares_of_the_lost(self, report: StageReport, *, halted: bool) -> None:
         present = self._present()
         for index, (member, part) in list(self._shares.items()):
-            if member in present or index in self._done.get(report.stage, {}):
+            overdue = time.time() > part.started_at + report.duration_s + OVERDUE_S
+            if index in self._done.get(report.stage, {}) or (member in present and not overdue):
                 continue
             if part.worker not in report.lost_workers:
                 report.lost_workers.append(part.worker)
             if not present:
                 raise CloudError("the last worker left", hint="What was measured so far is kept.")
-            if halted:
+            # It may only be slow to answer: what it has not sent is another's from now on.
+            self._runner.send_message(HALT, {"stage": report.stage, "because": "its share was handed over"}, member)
+            if halted or overdue:
                 self._on_done_without_worker(part)
                 continue
             busy = [holder for holder, _ in self._shares.values()]

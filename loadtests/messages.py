@@ -9,6 +9,7 @@ from typing import Any, Final
 from benchmark.matrix import Variant
 from loadtests.arrivals import Segment, Shape, Spacing
 
+READY: Final = "load_ready"  # performer to conductor: it can be given shares
 SHARE: Final = "load_share"  # conductor to performer: Share
 HALT: Final = "load_halt"  # conductor to performer: stage, because
 DONE: Final = "load_done"  # performer to conductor: Done

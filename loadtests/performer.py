@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.pool
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
 from benchmark.records import ClientRecord
 from benchmark.store import RecordWriter, RunDirectory
 from loadtests.account import Account
 from loadtests.arrivals import share
 from loadtests.connections import ConnectionPool
-from loadtests.messages import DONE, HALT, RECORDS, REPORT_KEY, SHARE, Done, Share
+from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.sender import REQUEST_TIMEOUT_S, Sender, Stage
 
 logger = logging.getLogger("loadtests")
@@ -47,6 +48,10 @@ class Performer:
         environment.runner.register_message(SHARE, self._on_share)
         environment.runner.register_message(HALT, self._on_halt)
         environment.events.report_to_master.add_listener(self._on_report)
+        # Locust connects a worker before it lets us listen: a share sent in between would be lost. If nobody hears
+        # this, the next report says it too.
+        if isinstance(environment.runner, WorkerRunner):
+            environment.runner.send_message(READY, {})
 
     def rows(self) -> dict[int, list[dict[str, Any]]]:
         """Second by second, what this worker did in each stage."""

@@ -101,7 +101,7 @@ async def main():
             web.get("/_aws/execute-api/abc/v1/{model}/{memory}", infer),
         ]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

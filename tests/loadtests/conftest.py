@@ -1,0 +1,129 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from benchmark.configuration import DEFAULT_PATH
+from benchmark.store import RunDirectory
+
+TOP = DEFAULT_PATH.parent
+LOCUSTFILE = TOP / "loadtests" / "locustfile.py"
+
+
+class Endpoint:
+    """A running tests/loadtests/server.py."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def set(self, **settings):
+        """Change what it does; answers how many calls it has seen."""
+        request = urllib.request.Request(f"{self.url}/set", json.dumps(settings).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(scope="session")
+def server():
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("server.py")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield Endpoint(json.loads(process.stdout.readline())["url"])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def until(condition, *, seconds=90):
+    """Wait for a condition; generous, for the machine may be busy."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def endpoint(server):
+    """The server as every test finds it: quick, well, with nothing of another test under way."""
+    server.set(service_ms=20, status=200, stall_until=0, hang=0)
+    until(lambda: server.set()["under_way"] == 0)
+    return server
+
+
+class Load:
+    """One `locust -f loadtests/locustfile.py`, or a worker of one."""
+
+    def __init__(self, process, directory):
+        self.process = process
+        self.directory = directory
+
+    @property
+    def run(self):
+        (root,) = (self.directory / "results").iterdir()
+        return RunDirectory(root)
+
+    @property
+    def records(self):
+        return list(self.run.client_records())
+
+    @property
+    def stages(self):
+        return [json.loads(line) for line in (self.run.root / "load-stages.jsonl").read_text().splitlines()]
+
+    def wait(self, *, code=0, timeout=120):
+        """Standard output, once the process has left with this exit code."""
+        out, err = self.process.communicate(timeout=timeout)
+        assert self.process.returncode == code, f"exit code {self.process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        self.err = err
+        return out
+
+
+@pytest.fixture
+def start_load(tmp_path, endpoint):
+    """Start Locust against the endpoint; whatever still runs at the test's end is killed with its workers."""
+    started = []
+
+    def start(*arguments, headless=True, directory=tmp_path, url=endpoint.url):
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "BENCHMARK_", "LOCUST_"))}
+        environment |= {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "NO_PROXY": "*",
+        }
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)),
+                *(["--headless"] if headless else []),
+                *map(str, arguments),
+            ],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return Load(process, directory)
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        print(f"--- {process.args}\n{out}\n{err}")  # pytest shows it when the test failed

@@ -1,0 +1,281 @@
+"""`locust -f loadtests/locustfile.py` as users start it, against a server with a settable service time."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.store import create_run
+from loadtests.account import INTERRUPTED
+from loadtests.arrivals import Segment, Shape
+from tests.loadtests.conftest import until
+
+ONE_VARIANT = ("--model", "mobilenet", "--memory-mb", "1024")
+
+
+def constant(rps, seconds):
+    return ("--shape", "constant", "--end-rps", rps, "--duration-s", seconds)
+
+
+def numbers(records):
+    return sorted(int(record.call_id.rpartition("-")[2]) for record in records)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def get_json(url):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_each_arrival_is_sent_once_at_its_time_and_recorded(start_load, endpoint):
+    load = start_load(*ONE_VARIANT, "--end-rps", 40, "--duration-s", 3)
+    out = load.wait()
+    records = load.records
+    assert numbers(records) == list(range(60))
+    (stage,) = load.stages
+    expected = Shape("linear", (Segment(0, 40, 3),)).times_s()
+    for record, at_s in zip(sorted(records, key=lambda r: r.intended_at), expected, strict=True):
+        assert record.intended_at == pytest.approx(stage["started_at"] + at_s, abs=1e-5)
+        assert record.intended_at <= record.sent_at <= record.answered_at
+        assert record.latency_from_intended_ms >= record.client_latency_ms
+        assert record.outcome == "ok"
+        assert record.request_id == record.handler.request_id
+        assert record.gateway_request_id.startswith("gateway-")
+        assert record.variant == "mobilenet-tensorflow-x86_64-1024"
+    manifest = load.run.read_manifest()
+    assert manifest.experiments == ("load",)
+    assert manifest.finished_at is not None
+    assert manifest.stopped_because == ""
+    assert "offered 60" in out
+    assert "ok 60" in out
+
+
+def test_slow_answers_hold_no_arrival_back(start_load, endpoint):
+    """A closed loop would stop sending while it waits; here as many are under way as rate times service time."""
+    endpoint.set(service_ms=1500)
+    before = endpoint.set()["calls"]
+    load = start_load(*ONE_VARIANT, *constant(40, 2))
+    load.wait()
+    seen = endpoint.set()
+    assert seen["calls"] - before == 80
+    assert seen["most_under_way"] >= 40
+    assert all(record.client_latency_ms >= 1500 for record in load.records)
+
+
+def test_arrivals_beyond_max_in_flight_are_recorded_as_dropped(start_load, endpoint):
+    endpoint.set(service_ms=5000)
+    load = start_load(*ONE_VARIANT, *constant(20, 2), "--max-in-flight", 5)
+    out = load.wait()
+    outcomes = [record.outcome for record in load.records]
+    assert len(outcomes) == 40
+    assert outcomes.count("ok") == 5
+    assert outcomes.count("dropped") == 35
+    assert all(record.sent_at is None for record in load.records if record.outcome == "dropped")
+    assert "dropped 35" in out
+
+
+def test_variants_are_loaded_one_after_another(start_load):
+    load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 1))
+    load.wait()
+    first, second = load.stages
+    assert (first["variant"], second["variant"]) == (
+        "resnet50-tensorflow-x86_64-512",
+        "mobilenet-tensorflow-x86_64-512",
+    )
+    assert first["finished_at"] <= second["started_at"]
+    assert len(load.records) == 40
+
+
+def test_a_variant_that_cannot_run_is_given_up_and_the_next_one_loaded(start_load, endpoint):
+    endpoint.set(status=502)
+    load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(50, 20))
+    out = load.wait()
+    assert [stage["stopped_because"].startswith("20 failures in a row") for stage in load.stages] == [True, True]
+    assert 40 <= len(load.records) < 200
+    assert {record.outcome for record in load.records} == {"error"}
+    assert "ended early: 20 failures in a row" in out
+
+
+def test_throttles_are_an_outcome_and_end_nothing(start_load, endpoint):
+    endpoint.set(status=429)
+    load = start_load(*ONE_VARIANT, *constant(40, 1))
+    load.wait()
+    assert [record.outcome for record in load.records] == ["throttled"] * 40
+
+
+def test_ctrl_c_ends_it_cleanly_and_loses_no_record(start_load, endpoint):
+    endpoint.set(hang=1)
+    load = start_load(*ONE_VARIANT, *constant(20, 60))
+    until(lambda: endpoint.set()["under_way"] >= 10)
+    load.process.send_signal(signal.SIGINT)
+    out = load.wait(code=130)
+    records = load.records
+    assert len(records) >= 10
+    assert {record.error for record in records} == {INTERRUPTED}
+    assert all(record.sent_at is not None and record.answered_at is None for record in records)
+    assert load.run.read_manifest().stopped_because == "interrupted"
+    assert "ended early: interrupted" in out
+
+
+def test_a_run_is_joined_and_its_manifest_left_alone(start_load, tmp_path):
+    first = start_load(*ONE_VARIANT, *constant(20, 1))
+    first.wait()
+    manifest = first.run.manifest_path.read_bytes()
+    start_load(*ONE_VARIANT, *constant(20, 1), "--run", first.run.run_id).wait()
+    assert len(numbers(first.records)) == 40
+    assert len({record.call_id for record in first.records}) == 40
+    assert first.run.manifest_path.read_bytes() == manifest
+    create_run(tmp_path / "results", run_id="20990101T000000Z-0000")
+    late = start_load(*ONE_VARIANT, "--run", "20990101T000000Z-0000")
+    late.wait(code=1)
+    assert "run '20990101T000000Z-0000' is not in" in late.err
+
+
+@pytest.mark.slow
+def test_four_workers_share_the_arrivals_and_hold_the_shape_together(start_load):
+    load = start_load(*ONE_VARIANT, "--end-rps", 80, "--duration-s", 3, "--processes", 4)
+    out = load.wait()
+    assert numbers(load.records) == list(range(120))
+    files = sorted(load.run.client_directory.iterdir())
+    assert [file.name for file in files] == [f"load-{index}.jsonl" for index in range(4)]
+    for file in files:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert len({int(line["call_id"].rpartition("-")[2]) % 4 for line in lines}) == 1
+    assert "offered 120" in out
+    assert "4 worker(s)" in out
+
+
+@pytest.mark.slow
+def test_the_share_of_a_worker_that_is_killed_goes_to_another(start_load, endpoint):
+    load = start_load(*ONE_VARIANT, *constant(30, 12), "--processes", 3)
+    until(lambda: endpoint.set()["under_way"] and len(list(load.run.client_directory.iterdir())) == 3)
+    psutil.Process(load.process.pid).children()[-1].kill()
+    out = load.wait()
+    (stage,) = load.stages
+    assert len(stage["lost_workers"]) == 1
+    found = numbers(load.records)
+    assert len(found) == len(set(found))
+    by_share = {index: [n for n in found if n % 3 == index] for index in range(3)}
+    complete = [index for index, share in by_share.items() if len(share) == 120]
+    assert len(complete) == 2
+    (taken_over,) = set(by_share) - set(complete)
+    assert by_share[taken_over][-1] >= 355  # sent to its end by its heir
+    assert f"{360 - len(found)} arrivals have no record" in out
+    assert "left: worker" in load.err
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_directory_joins_late_takes_its_part_and_ships_its_records(start_load, endpoint, tmp_path):
+    port = free_port()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    load = start_load(
+        *("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 5)),
+        *("--master", "--master-bind-port", port, "--expect-workers", 1),
+    )
+    first = start_load("--worker", "--master-port", port)
+    until(lambda: endpoint.set()["under_way"])
+    late = start_load("--worker", "--master-port", port, directory=elsewhere)
+    load.wait()
+    first.wait()
+    late.wait()
+    alone, together = load.stages
+    assert (alone["workers"], together["workers"]) == (1, 2)
+    assert "joined: it stands by" in load.err
+    for stage in load.stages:
+        records = [record for record in load.records if record.variant == stage["variant"]]
+        assert numbers(records) == list(range(100))
+    # What came over the wire is what the worker has on its own disk.
+    (shipped,) = [path for path in load.run.client_directory.iterdir() if path.name == "load-1.jsonl"]
+    assert shipped.read_text() == (elsewhere / "results" / load.run.run_id / "client" / "load-1.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_master_that_is_killed(start_load, endpoint):
+    endpoint.set(hang=1)
+    load = start_load(*ONE_VARIANT, *constant(20, 60), "--processes", 2)
+    until(lambda: endpoint.set()["under_way"] >= 4)
+    workers = psutil.Process(load.process.pid).children()
+    assert len(workers) == 2
+    load.process.kill()
+    load.process.wait()
+    psutil.wait_procs(workers, timeout=60)
+    assert not any(worker.is_running() for worker in workers)
+    assert load.records
+
+
+@pytest.mark.slow
+def test_the_web_page_shows_the_numbers_that_are_recorded(start_load, endpoint):
+    port = free_port()
+    load = start_load("--web-port", port, *ONE_VARIANT, headless=False)
+    page = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return urllib.request.urlopen(f"{page}/load-seconds", timeout=10).status == 200
+        except OSError:
+            return False
+
+    until(answers)
+    listening = {c.laddr.ip for c in psutil.Process(load.process.pid).net_connections() if c.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    form = {"shape": "constant", "end_rps": "30", "duration_s": "2", "user_count": "1", "spawn_rate": "1"}
+    started = urllib.request.urlopen(f"{page}/swarm", urllib.parse.urlencode(form).encode(), timeout=30)
+    assert json.load(started)["success"]
+    until(lambda: get_json(f"{page}/stats/requests")["state"] == "stopped")
+    (shown,) = get_json(f"{page}/load-seconds.json")
+    statistics = get_json(f"{page}/stats/requests")["stats"]
+    load.process.send_signal(signal.SIGINT)
+    load.wait()
+    records = load.records
+    assert len(records) == 60
+    assert sum(second["offered"] for second in shown["seconds"]) == 60
+    assert sum(second["sent"] for second in shown["seconds"]) == 60
+    assert sum(second["answered"] for second in shown["seconds"]) == 60
+    (row,) = [row for row in statistics if row["name"] != "Aggregated"]
+    assert row["num_requests"] == 60
+    latencies = sorted(record.latency_from_intended_ms for record in records)
+    assert row["max_response_time"] == pytest.approx(latencies[-1], abs=1)
+    assert row["median_response_time"] == pytest.approx(latencies[29], abs=1.5)
+
+
+def test_without_a_lab_it_says_so_and_leaves(start_load):
+    load = start_load(url=f"http://127.0.0.1:{free_port()}")
+    load.wait(code=1)
+    assert "Is the lab up?" in load.err
+    assert not (load.directory / "results").exists()
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", 2)])
+def test_a_wrong_option_is_named_and_nothing_is_written(start_load, processes):
+    load = start_load("--model", "alexnet", *processes)
+    load.wait(code=1)
+    assert "--model is 'alexnet'" in load.err
+    assert not (load.directory / "results").exists()
+
+
+def test_an_endpoint_that_goes_away_ends_the_load_with_an_error_and_what_was_measured_kept(start_load):
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("server.py")], stdout=subprocess.PIPE, text=True
+    )
+    url = json.loads(process.stdout.readline())["url"]
+    load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(50, 60), url=url)
+    until(lambda: (load.directory / "results").exists() and len(load.records) > 10)
+    process.kill()
+    process.wait()
+    load.wait(code=1)
+    assert "the endpoint does not answer" in load.err
+    assert {record.outcome for record in load.records} == {"ok", "connection"}
+    assert len(load.stages) == 1

@@ -1,0 +1,44 @@
+import pytest
+
+from benchmark.configuration import read_configuration
+from benchmark.errors import ConfigurationError
+from loadtests.plan import make_plan
+
+
+@pytest.fixture
+def configuration():
+    return read_configuration(profile="")
+
+
+def test_without_options_every_variant_is_loaded_as_configured(configuration):
+    plan = make_plan(configuration, {})
+    assert plan.variants == configuration.variants
+    assert plan.table == configuration.experiments.load
+    assert plan.offered == 15_000
+
+
+def test_options_select_variants_and_change_the_shape(configuration):
+    plan = make_plan(
+        configuration,
+        {"model": "mobilenet, resnet50", "memory_mb": "1024", "shape": "constant", "end_rps": "5", "duration_s": "4"},
+    )
+    assert [v.route for v in plan.variants] == ["/resnet50/1024", "/mobilenet/1024"]
+    assert plan.offered == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"model": "alexnet"}, "--model is 'alexnet'.*resnet50"),
+        ({"memory_mb": "777"}, "--memory-mb is '777'.*512"),
+        ({"shape": "sine"}, "--shape is 'sine'"),
+        ({"end_rps": "-1"}, "--end-rps is '-1'"),
+        ({"duration_s": "soon"}, "--duration-s is 'soon'"),
+        ({"max_in_flight": "0"}, "--max-in-flight"),
+        ({"spacing": "odd"}, "--spacing is 'odd'.*even, poisson"),
+        ({"end_rps": "0.001", "duration_s": "1"}, "offers 0.00 requests"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
+    with pytest.raises(ConfigurationError, match=named):
+        make_plan(configuration, options)
