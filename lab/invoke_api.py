@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
@@ -16,6 +18,8 @@ from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOA
 INVOKE_PATH: Final = "/2015-03-31/functions/{name}/invocations"
 INVOKE_ASYNC_PATH: Final = "/2014-11-13/functions/{name}/invoke-async"
 FATE_PATH: Final = "/_lab/invocations/{request_id}"
+_DISCARD_BYTES: Final = 64 * 1024 * 1024
+_DISCARD_S: Final = 10.0
 _TYPES: Final = get_args(InvocationType)
 
 
@@ -61,7 +65,7 @@ class _InvokeApi:
                 return _error(400, "InvalidRequestContentException", str(error))
         payload = await _read_body(request)
         if payload is None:
-            return _too_large()
+            return await _too_large(request)
         if payload:
             problem = _json_problem(payload)
             if problem:
@@ -83,7 +87,7 @@ class _InvokeApi:
         """The deprecated InvokeAsync."""
         payload = await _read_body(request)
         if payload is None:
-            return _too_large()
+            return await _too_large(request)
         problem = _json_problem(payload) if payload else ""
         if problem:
             return _error(400, "InvalidRequestContentException", f"Could not parse request body into json: {problem}")
@@ -168,10 +172,18 @@ def _one_of(values: tuple[str, ...]) -> str:
     return f"expected one of {', '.join(values)}"
 
 
-def _too_large() -> web.Response:
+async def _too_large(request: web.Request) -> web.Response:
+    """413. Up to a bound the rest of the body is read and thrown away, so that the sender gets to read the answer."""
+    discarded = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_S):
+            async for part in request.content.iter_any():
+                discarded += len(part)
+                if discarded > _DISCARD_BYTES:
+                    break
     message = f"Request must be smaller than {MAX_SYNCHRONOUS_PAYLOAD_BYTES} bytes for the InvokeFunction operation"
     response = _error(413, "RequestTooLargeException", message)
-    response.force_close()  # the rest of the body is not read
+    response.force_close()
     return response
 
 
