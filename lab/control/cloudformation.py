@@ -6,9 +6,12 @@ leaves outputs out, does not delete in order, and has no roll-back. This engine 
 
 # moto has no types of its own to check a subclass against.
 # mypy: allow-subclassing-any
+# Its models show parts of their state under private names only.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import sys
@@ -20,12 +23,21 @@ from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap
+from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, EmptyResult
 
 from lab.control.backend import MotoUrls
 from lab.control.order import creation_order
 
 _REVIEW: Final = "REVIEW_IN_PROGRESS"
 _NOT_THERE: Final = ("NotFound", "NoSuch", "Unknown")
+
+
+class ChangeSetNotFoundError(ServiceException):
+    """What AWS answers for a change set that is not there."""
+
+    code = "ChangeSetNotFound"
 
 
 class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
@@ -54,11 +66,27 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         ids: tuple[str, str] = super().create_change_set(stack_name, *args, **kwargs)
         return ids
 
+    def describe_change_set(self, change_set_name: str, stack_name: str | None = None) -> ChangeSet:
+        """The change set of this ARN, or of this name in that stack. Raises ChangeSetNotFoundError.
+
+        moto 5.2.5 looks by the name alone, and the CDK gives every stack's change set the same one.
+        """
+        for change_set_id, change_set in self.change_sets.items():
+            stacks = {None, change_set.stack_name, change_set.stack_id}
+            if change_set_id == change_set_name or (
+                change_set.change_set_name == change_set_name and stack_name in stacks
+            ):
+                return change_set
+        raise ChangeSetNotFoundError(f"ChangeSet [{change_set_name}] does not exist")
+
+    def delete_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
+        """Forget a change set; one that is not there is no failure, as on AWS."""
+        with contextlib.suppress(ChangeSetNotFoundError):
+            del self.change_sets[self.describe_change_set(change_set_name, stack_name).change_set_id]
+
     def execute_change_set(self, change_set_name: str, stack_name: str | None = None) -> None:
         """Apply a change set; a failure rolls back and shows in the stack's status and events, as on AWS."""
-        del stack_name
-        change_set: ChangeSet | None = self.describe_change_set(change_set_name)
-        assert change_set is not None  # it raises ValidationError
+        change_set = self.describe_change_set(change_set_name, stack_name)
         if change_set.execution_status != "AVAILABLE":
             raise ValidationError(
                 change_set_name,
@@ -125,14 +153,15 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
 
     def _delete(self, stack: Stack) -> None:
         _stack_event(stack, "DELETE_IN_PROGRESS", "User Initiated")
+        exports = [export.name for export in stack.exports]
         try:
-            _remove(stack, list(stack.resource_map._resource_json_map))  # noqa: SLF001 - moto shows it nowhere else
+            _remove_all(stack)
         except Exception as error:  # noqa: BLE001 - whatever a resource raises is the reason AWS would show
             stack.status = "DELETE_FAILED"
             _stack_event(stack, "DELETE_FAILED", _reason(error))
             return
-        for export in stack.exports:
-            self.exports.pop(export.name, None)
+        for name in exports:
+            self.exports.pop(name, None)
         stack.status = "DELETE_COMPLETE"
         _stack_event(stack, "DELETE_COMPLETE")
         self.stacks.pop(stack.stack_id, None)
@@ -159,7 +188,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         _stack_event(stack, f"{state}_IN_PROGRESS", reason)
         try:
             if create:
-                _remove(stack, list(stack.resource_map._resource_json_map))  # noqa: SLF001 - as above
+                _remove_all(stack)
             else:
                 self._bring_to(stack, *before)
         except Exception as error:  # noqa: BLE001 - as above
@@ -173,11 +202,11 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         """Create, update and remove until the stack is what the template says."""
         wanted: dict[str, Any] = Stack.parse_template(template)
         resources: ResourceMap = stack.resource_map
-        former: dict[str, Any] = resources._resource_json_map  # noqa: SLF001 - moto shows it nowhere else
+        former: dict[str, Any] = resources._resource_json_map
         stack.template, stack.template_dict, stack.parameters = template, wanted, parameters
         stack.description = wanted.get("Description")
-        resources._template = wanted  # noqa: SLF001 - as above
-        resources._resource_json_map = {**former, **wanted["Resources"]}  # noqa: SLF001 - as above
+        resources._template = wanted
+        resources._resource_json_map = {**former, **wanted["Resources"]}
         resources.input_parameters = parameters
         resources.load()
         for logical_id in creation_order(wanted["Resources"]):
@@ -185,7 +214,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
                 _create_or_update(stack, logical_id, wanted["Resources"][logical_id], former.get(logical_id))
         gone = [i for i in former if i not in wanted["Resources"] or not _is_wanted(resources, wanted["Resources"][i])]
         _remove(stack, gone, former)
-        resources._resource_json_map = wanted["Resources"]  # noqa: SLF001 - as above
+        resources._resource_json_map = wanted["Resources"]
         for export in stack.exports:
             self.exports.pop(export.name, None)
         stack.output_map = OutputMap(resources, wanted, stack.stack_id)
@@ -200,7 +229,7 @@ def _is_wanted(resources: ResourceMap, resource: Mapping[str, Any]) -> bool:
 
 def _create_or_update(stack: Stack, logical_id: str, wanted: dict[str, Any], former: dict[str, Any] | None) -> None:
     resources: ResourceMap = stack.resource_map
-    parsed: dict[str, Any] = resources._parsed_resources  # noqa: SLF001 - as above
+    parsed: dict[str, Any] = resources._parsed_resources
     if former is not None and former["Type"] != wanted["Type"] and logical_id in parsed:
         _remove(stack, [logical_id], {logical_id: former})
     exists = logical_id in parsed
@@ -229,22 +258,31 @@ def _update(resources: ResourceMap, logical_id: str, wanted: dict[str, Any]) -> 
         logical_id,
         wanted,
         resources,
-        account_id=resources._account_id,  # noqa: SLF001 - as above
-        region_name=resources._region_name,  # noqa: SLF001 - as above
+        account_id=resources._account_id,
+        region_name=resources._region_name,
     )
     if changed is not None:
         return changed
     # A type that moto cannot update: replaced, which is what AWS does where it cannot either.
-    former = resources._parsed_resources.pop(logical_id)  # noqa: SLF001 - as above
-    resources._delete_resource(former, wanted)  # noqa: SLF001 - as above
+    former = resources._parsed_resources.pop(logical_id)
+    resources._delete_resource(former, wanted)
     return resources[logical_id]
+
+
+def _remove_all(stack: Stack) -> None:
+    """Delete every resource, and leave nothing that a look at the stack would create again: moto's map is lazy."""
+    resources: ResourceMap = stack.resource_map
+    _remove(stack, list(resources._resource_json_map))
+    resources._template = stack.template_dict = {}
+    resources._resource_json_map = {}
+    stack.output_map = OutputMap(resources, {}, stack.stack_id)
 
 
 def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | None = None) -> None:
     """Delete resources, those that others depend on last; DeletionPolicy Retain is honoured."""
     resources: ResourceMap = stack.resource_map
-    templates = resources._resource_json_map if templates is None else templates  # noqa: SLF001 - as above
-    parsed: dict[str, Any] = resources._parsed_resources  # noqa: SLF001 - as above
+    templates = resources._resource_json_map if templates is None else templates
+    parsed: dict[str, Any] = resources._parsed_resources
     chosen = set(logical_ids)
     for logical_id in reversed(list(creation_order(templates))):
         resource = parsed.get(logical_id)
@@ -258,7 +296,7 @@ def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | No
             _resource_event(stack, logical_id, physical_id, template["Type"], "DELETE_SKIPPED")
             continue
         try:
-            resources._delete_resource(resource, template)  # noqa: SLF001 - as above
+            resources._delete_resource(resource, template)
         except Exception as error:
             # Somebody deleted it by hand: AWS takes that for done.
             if not type(error).__name__.startswith(_NOT_THERE) and not any(
@@ -283,7 +321,7 @@ def _known_properties(stack: Stack) -> dict[str, Any]:
 
 
 def _stack_event(stack: Stack, status: str, reason: str | None = None) -> None:
-    stack._add_stack_event(status, resource_status_reason=reason)  # noqa: SLF001 - moto's own way
+    stack._add_stack_event(status, resource_status_reason=reason)
 
 
 def _resource_event(
@@ -328,8 +366,25 @@ def _parse_change_set_template(self: ChangeSet) -> None:
     self.template_dict = parse_template(self.template)
 
 
+def _describe_change_set(self: CloudFormationResponse) -> ActionResult:
+    """`CloudFormationResponse.describe_change_set`: moto 5.2.5 drops the name of the stack."""
+    params = self._get_params()
+    return ActionResult(
+        self.cloudformation_backend.describe_change_set(params["ChangeSetName"], params.get("StackName"))
+    )
+
+
+def _delete_change_set(self: CloudFormationResponse) -> ActionResult:
+    """`CloudFormationResponse.delete_change_set`, for the same reason."""
+    params = self._get_params()
+    self.cloudformation_backend.delete_change_set(params["ChangeSetName"], params.get("StackName"))
+    return EmptyResult()
+
+
 def install() -> None:
     """Put the engine into moto."""
     models.cloudformation_backends.backend = LabCloudFormationBackend
     Stack.parse_template = staticmethod(parse_template)
-    ChangeSet._parse_template = _parse_change_set_template  # noqa: SLF001 - the one place where it is parsed
+    CloudFormationResponse.describe_change_set = _describe_change_set
+    CloudFormationResponse.delete_change_set = _delete_change_set
+    ChangeSet._parse_template = _parse_change_set_template

@@ -2,6 +2,8 @@
 
 # moto has no types of its own to check a subclass against.
 # mypy: allow-subclassing-any
+# Its models show parts of their state under private names only.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
@@ -185,7 +187,7 @@ class MotoFunctionCatalogue:
         name, region = parts[-1], self._region
         if len(parts) == 7:
             region = parts[3]
-        functions = lambda_backends[self._account_id][region]._lambdas._functions  # noqa: SLF001 - moto's look-ups parse and copy
+        functions = lambda_backends[self._account_id][region]._lambdas._functions
         known = functions.get(name)
         if known is None or known.get("latest") is None:
             self._cache.pop(name_or_arn, None)
@@ -229,7 +231,7 @@ def account_settings(account_id: str, region: str, account_concurrency: int) -> 
 
     https://docs.aws.amazon.com/lambda/latest/api/API_GetAccountSettings.html
     """
-    functions = [entry["latest"] for entry in list(lambda_backends[account_id][region]._lambdas._functions.values())]  # noqa: SLF001 - as above
+    functions = [entry["latest"] for entry in list(lambda_backends[account_id][region]._lambdas._functions.values())]
     reserved = sum(int(f.reserved_concurrency or 0) for f in functions if f is not None)
     return {
         "AccountLimit": {

@@ -200,7 +200,7 @@ class ApiResourceResource(Resource, CloudFormationModel):
 
 
 class MethodResource(Resource, CloudFormationModel):
-    """AWS::ApiGateway::Method: moto 5.2.5 wants a URI (mocks have none), drops responses and time-out, has no update."""
+    """AWS::ApiGateway::Method: moto 5.2.5 wants a URI (mocks have none), drops responses and time-out, no update."""
 
     kind = "AWS::ApiGateway::Method"
     replaced_by = ("RestApiId", "ResourceId", "HttpMethod")
