@@ -93,7 +93,9 @@ def handler(event, context):
     query = event.get("queryStringParameters") or {}
 
     def setting(name):
-        for value in (query.get(name), event.get(name), os.environ.get("STUB_" + name.upper())):
+        # A proxy event has fields of the same names, `headers` for one, that are no settings.
+        own = None if through_api else event.get(name)
+        for value in (query.get(name), own, os.environ.get("STUB_" + name.upper())):
             if value not in (None, ""):
                 return value
         return None
