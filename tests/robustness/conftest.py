@@ -1,0 +1,30 @@
+import pytest
+
+from tests.lab_support import running_lab
+from tests.robustness.support import deploy, new_name
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """One store of images for the labs of this folder."""
+    variables = {"LAB_IMAGES": str(tmp_path_factory.mktemp("images"))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_IMAGES", variables["LAB_IMAGES"])  # for the stand-in for docker, which tests start themselves
+        yield variables
+
+
+class Shared(tuple):
+    """(lab, name of its function, id of its REST API); short where hypothesis prints it."""
+
+    __slots__ = ()
+
+    def __repr__(self):
+        return f"Shared(port={self[0].port})"
+
+
+@pytest.fixture(scope="session")
+def shared(images, tmp_path_factory):
+    """A lab for tests that leave it as they found it."""
+    with running_lab(state=tmp_path_factory.mktemp("state"), variables=images) as lab:
+        name = new_name()
+        yield Shared((lab, name, deploy(lab, name)))
