@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,25 +57,20 @@ class Classifier:
         ]
 
 
-def threads_for(memory_mb: int, cpus: int) -> int:
-    """Threads within one operation: as many as whole vCPUs the function owns a part of, at least 1, at most `cpus`.
+def set_threads() -> None:
+    """Size TensorFlow's thread pools; only before its first operation.
 
-    The guest shows 2 CPUs whatever its share, and TensorFlow would start 2 threads by that. Below 1769 MB (1 vCPU) a
-    second thread computes nothing sooner: it spends the quota of the same CPU period, and waiting costs quota too.
+    Within an operation: one thread for each CPU the guest shows, though the function may own a fraction of one. The
+    share is a quota per 20 ms, and two threads spend the same quota in half the time: a forward pass that fits into it
+    ends sooner, a longer one no later, and init runs with more CPU than the share. docs/adr/0011 has the figures;
+    INFERENCE_THREADS sets another number. Across operations one: the graphs are nearly chains.
     """
-    if memory_mb <= 0:
-        return cpus
-    return max(1, min(cpus, math.ceil(memory_mb / 1769)))
-
-
-def set_threads(memory_mb: int) -> int:
-    """Size TensorFlow's thread pools; only before its first operation. INFERENCE_THREADS overrides the rule."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = int(os.environ.get("INFERENCE_THREADS") or threads_for(memory_mb, cpus))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    # One request at a time and a graph that is nearly a chain: there is next to nothing to run side by side.
+    threads = os.environ.get("INFERENCE_THREADS", "")
+    if threads:
+        if not threads.isdecimal() or int(threads) < 1:
+            raise ModelError(f"INFERENCE_THREADS is {threads!r}; expected a whole number from 1, or unset")
+        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    return threads
 
 
 def load(directory: Path) -> Classifier:

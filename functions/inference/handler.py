@@ -49,7 +49,7 @@ with timed("import_ms"):
 
 with timed("load_ms"):
     root = Path(os.environ.get("LAMBDA_TASK_ROOT") or Path(__file__).parent)
-    classifier.set_threads(memory_mb)
+    classifier.set_threads()
     model = classifier.load(root / "model")
     packed = pictures.find_pictures(root / "images")
 

@@ -1,8 +1,9 @@
 """`python -m lab docker ...`: answers what the CDK command line asks of docker (CDK_DOCKER).
 
-build, tag, push, inspect, images, login, and rmi, image prune, version for people. With LAB_ENGINE=docker or podman
-the real engine builds, and this records what was pushed; without, `lab.images.builder` builds. Nothing leaves the
-machine: a push makes an image known to the labs of this checkout, and to the lab's ECR when AWS_ENDPOINT_URL names one.
+build, tag, push, inspect, images, login, and rmi, image prune, version for people. Where the lab that AWS_ENDPOINT_URL
+names runs containers, or LAB_ENGINE names one, the real engine builds and tags, and this records what was pushed;
+otherwise `lab.images.builder` builds. Nothing leaves the machine: a push makes an image known to the labs of this
+checkout and to the ECR of that lab.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, Final, NoReturn
 from benchmark.cloud import Cloud, cloud_errors, endpoint_url
 from benchmark.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
-from lab.images.engine import ENGINE_VARIABLE, Engine
+from lab.images.engine import ENGINE_VARIABLE, Engine, find_engine
 from lab.images.store import DirectoryImageStore, ImageError, ImageRecord
 
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -30,10 +31,16 @@ def main(argv: Sequence[str]) -> int:
     """Run one docker command; returns its exit code. Raises UserError."""
     parsed = _parser().parse_args(list(argv))
     store = DirectoryImageStore()
-    chosen = os.environ.get(ENGINE_VARIABLE, "")
-    engine = Engine(chosen) if chosen else None
+    engine = Engine(find_engine()[0]) if parsed.run in _BUILDING and _wants_engine() else None
     code: int = parsed.run(parsed, store, engine)
     return code
+
+
+def _wants_engine() -> bool:
+    """Whether images are for containers: LAB_ENGINE says so, or the lab's own driver does."""
+    if os.environ.get(ENGINE_VARIABLE):
+        return True
+    return bool(endpoint_url()) and Cloud().endpoint_facts().limits.driver == "container"
 
 
 def _build(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
@@ -65,16 +72,16 @@ def _key_value(word: str) -> tuple[str, str]:
 
 
 def _tag(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
-    record = _found(store, parsed.source)
+    record = _found(store, parsed.source, engine)
     if engine is not None:
         engine.tag(record.id, _with_tag(parsed.target))
     store.name(_with_tag(parsed.target), replace(record, pushed=False))
     return EXIT_OK
 
 
-def _push(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
+def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
     reference = _with_tag(parsed.reference)
-    record = _found(store, reference)
+    record = _found(store, reference, engine)
     store.name(reference, replace(record, pushed=True))
     if endpoint_url():
         _register(reference, record)
@@ -104,10 +111,10 @@ def _register(reference: str, record: ImageRecord) -> None:
         ) from None
 
 
-def _inspect(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
+def _inspect(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
     described = []
     for reference in parsed.reference:
-        record = store.find(_with_tag(reference))
+        record = _usable(store, reference, engine)
         if record is None:
             print("[]")
             print(f"Error: No such object: {reference}", file=sys.stderr)
@@ -179,8 +186,8 @@ def _version(_: argparse.Namespace, __: DirectoryImageStore, engine: Engine | No
     return EXIT_OK
 
 
-def _found(store: DirectoryImageStore, reference: str) -> ImageRecord:
-    record = store.find(_with_tag(reference))
+def _found(store: DirectoryImageStore, reference: str, engine: Engine | None) -> ImageRecord:
+    record = _usable(store, reference, engine)
     if record is None:
         raise ImageError(
             f"no image {reference}", hint="Build it first; `python -m lab docker images` lists what there is."
@@ -188,8 +195,22 @@ def _found(store: DirectoryImageStore, reference: str) -> ImageRecord:
     return record
 
 
+def _usable(store: DirectoryImageStore, reference: str, engine: Engine | None) -> ImageRecord | None:
+    """What the name refers to, if it is still there and of the kind wanted now; the CDK builds it otherwise."""
+    record = store.find(_with_tag(reference))
+    if record is None or record.engine != (engine.program if engine else ""):
+        return None
+    if engine is not None:
+        return record if engine.has(record.id) else None
+    return record if store.read_content(record.id) else None
+
+
 def _with_tag(reference: str) -> str:
     return reference if ":" in reference.rpartition("/")[2] or "@" in reference else f"{reference}:latest"
+
+
+# Commands for which it matters who builds.
+_BUILDING: Final = (_build, _tag, _push, _inspect, _version)
 
 
 class _Parser(argparse.ArgumentParser):

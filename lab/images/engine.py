@@ -51,6 +51,10 @@ class Engine:
     def tag(self, source: str, target: str) -> None:
         self._output([self.program, "tag", source, target], "tag")
 
+    def has(self, reference: str) -> bool:
+        words = [self.program, "image", "inspect", reference]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
     def describe(self, reference: str) -> ImageRecord:
         """Raises EngineError where there is no such image."""
         found: dict[str, Any] = json.loads(self._output([self.program, "image", "inspect", reference], "inspect"))[0]
@@ -99,3 +103,20 @@ def find_engine(wanted: str = "") -> tuple[str, str]:
             return program, version
         reasons.append(f"{program}: {(done.stderr.strip() or 'does not answer').splitlines()[-1]}")
     raise EngineError(f"no container engine runs ({'; '.join(reasons)})", hint=_HOW)
+
+
+def engine_socket(program: str) -> str:
+    """Path of the socket on which the engine answers its API. Raises EngineError where that is no local socket."""
+    address = os.environ.get("DOCKER_HOST" if program == "docker" else "CONTAINER_HOST", "")
+    if not address and program == "podman":
+        words = ["podman", "info", "--format", "{{.Host.RemoteSocket.Path}}"]
+        address = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    path = (address or "/var/run/docker.sock").removeprefix("unix://")
+    if "://" in path:
+        raise EngineError(f"{program} is at {address}; the lab needs one on this machine", hint="Unset DOCKER_HOST.")
+    if not Path(path).is_socket():
+        raise EngineError(
+            f"{program} has no socket at {path}",
+            hint="Start the engine; for Podman: systemctl --user start podman.socket",
+        )
+    return path

@@ -131,7 +131,8 @@ class DirectoryImageStore:
 
     def _image(self, reference: str, record: ImageRecord) -> Image | None:
         if record.engine:
-            return Image(reference=reference, root=None, command=record.command, environment=record.environment)
+            # By its id: a URI with a digest is one that only a registry could resolve.
+            return Image(reference=record.id, root=None, command=record.command, environment=record.environment)
         root = self.content(record.id) / "root"
         if not root.is_dir():
             return None

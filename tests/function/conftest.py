@@ -1,0 +1,69 @@
+"""The function as it is deployed: its image's directory, built once by the lab's builder and kept between runs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.images import DirectoryImageStore
+from lab.images.builder import BuildRequest, build
+from tests.function.runtime_api import Environment
+
+FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "inference"
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Path]:
+    """The directory of a model's image with random weights; the store is the checkout's, so that others share it."""
+    store = DirectoryImageStore()
+
+    def of(model: str) -> Path:
+        arguments = {"MODEL": model, "ENGINE": "tensorflow", "WEIGHTS": "random"}
+        record = build(BuildRequest(FUNCTION, FUNCTION / "Dockerfile", arguments), store)
+        return store.content(record.id) / "root"
+
+    return of
+
+
+@pytest.fixture
+def copied(built: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A MobileNet image of one's own, to spoil."""
+    return Path(shutil.copytree(built("mobilenet"), tmp_path / "root"))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Environment]]:
+    """Start environments that are gone after the test."""
+    running: list[Environment] = []
+
+    def starting(root: Path, **options: object) -> Environment:
+        # The log goes beside a link to the image, as the image's own folder is shared and never written.
+        link = tmp_path / f"environment-{len(running)}" / "task"
+        link.parent.mkdir()
+        link.symlink_to(root)
+        environment = Environment(link, **options)  # type: ignore[arg-type]
+        running.append(environment)
+        return environment
+
+    yield starting
+    for environment in running:
+        environment.close()
+
+
+@pytest.fixture(scope="module")
+def mobilenet(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """One environment for the requests that do no harm."""
+    link = tmp_path_factory.mktemp("mobilenet") / "task"
+    link.symlink_to(built("mobilenet"))
+    environment = Environment(link)
+    yield environment
+    environment.close()
+
+
+def function_python() -> list[str]:
+    """This interpreter; TensorFlow stays out of the tests' own process, whose children are started by fork."""
+    return [sys.executable]
