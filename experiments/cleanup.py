@@ -147,9 +147,11 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
     control = LambdaControl(cloud, configuration)
     deployed = [v for v in configuration.variants if control.configuration_of(v) is not None]
     used = {control.image_of(variant) for variant in deployed}
+    if candidates := CalledImages(results, cloud.endpoint_facts()).uris() - used:
+        used |= candidates & _images_of_all_functions(cloud)
     findings = []
-    for uri in sorted(used | CalledImages(results, cloud.endpoint_facts()).uris()):
-        subject = f"image {uri.rpartition('/')[2]}"
+    for uri in sorted(used | candidates):
+        subject = f"image {uri.rpartition(':')[2][:12]}"
         size_mb = _image_size_mb(cloud, uri)
         if size_mb is None:
             continue
@@ -163,6 +165,14 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
             advice = "`python -m experiments cleanup --images` deletes it; so does `cdk gc`."
             findings.append(Finding("problem", subject, f"{text}; no function uses it", advice))
     return findings
+
+
+def _images_of_all_functions(cloud: Cloud) -> set[str]:
+    """Images that any function of the account and region runs: another deployment may share ours."""
+    client = cloud.client("lambda")
+    names = [item["FunctionName"] for item in _pages(cloud, "lambda", "list_functions", "Functions")]
+    with cloud_errors():
+        return {client.get_function(FunctionName=name).get("Code", {}).get("ImageUri", "") for name in names}
 
 
 def _image_size_mb(cloud: Cloud, uri: str) -> float | None:

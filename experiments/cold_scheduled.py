@@ -25,6 +25,7 @@ from experiments.session import Session, Stop
 WINDOWS_FILE: Final = "schedule-windows.json"
 LEAD_S: Final = 30.0  # between asking for a schedule and its first fire
 PRECISION_S: Final = 60.0  # AWS fires within a minute of the time asked for
+SHORTEST_PRECISION_S: Final = 1.0
 STEP_S: Final = 0.5
 ASK_LOGS_EVERY_S: Final = 15.0
 SAME_MOMENT_S: Final = 1.0  # the API keeps dates to the second
@@ -32,21 +33,21 @@ SAME_MOMENT_S: Final = 1.0  # the API keeps dates to the second
 
 @dataclass(frozen=True)
 class Asked:
-    """A window as it was asked for, and when it was broken off (a moment before its start: it never came to be)."""
+    """A window as it was asked for; once it is closed, its count is that of the fires that came to be."""
 
     window: Window
     first_after_deploy: bool  # whether the window's first fire is the first call of the deployed image
-    stopped_at: float | None = None
+    closed: bool = False
 
     def due(self, now: float) -> list[tuple[PlannedCall, float]]:
-        """Fires that were due by now and not broken off."""
-        until = now if self.stopped_at is None else min(now, self.stopped_at)
-        return [(call, at) for call, at in self.window.fires() if at <= until]
+        return [(call, at) for call, at in self.window.fires() if self.closed or at <= now]
 
     @property
-    def end_of_fires(self) -> float:
-        last = self.window.start_at + (self.window.count - 1) * self.window.interval_s
-        return last if self.stopped_at is None else min(last, self.stopped_at)
+    def last_fire_at(self) -> float:
+        return self.window.start_at + (self.window.count - 1) * self.window.interval_s
+
+    def close(self, count: int) -> Asked:
+        return replace(self, window=replace(self.window, count=count), closed=True)
 
 
 class WindowFile:
@@ -65,7 +66,7 @@ class WindowFile:
                     self._variants[item["variant"]], item["start_at"], item["interval_s"], item["first"], item["count"]
                 ),
                 item["first_after_deploy"],
-                item["stopped_at"],
+                item["closed"],
             )
             for item in json.loads(self._path.read_text(encoding="utf-8"))
             if item["variant"] in self._variants
@@ -80,7 +81,7 @@ class WindowFile:
                 "first": one.window.first,
                 "count": one.window.count,
                 "first_after_deploy": one.first_after_deploy,
-                "stopped_at": one.stopped_at,
+                "closed": one.closed,
             }
             for one in asked
         ]
@@ -101,7 +102,7 @@ def run_scheduled(session: Session) -> None:
         with undisturbed():
             stopped_at = session.now()
             problems = session.scheduler.disable_all(variants)
-            file.write([_break_off(one, stopped_at) for one in asked])
+            file.write([_close(session, one, stopped_at) for one in asked])
     if problems:
         raise CloudError(
             f"{len(problems)} schedules could not be switched off: {problems[0]}",
@@ -113,19 +114,35 @@ def _settle(session: Session, asked: list[Asked]) -> list[Asked]:
     """Find out which windows of a killed attempt came to be: they are in the file, were they switched on as well?"""
     settled = []
     for one in asked:
-        if one.stopped_at is None:
+        if not one.closed:
             state = session.scheduler.state(one.window.variant)
             same = state.start_at is not None and abs(state.start_at - one.window.start_at) <= SAME_MOMENT_S
             if not (state.enabled and same):
-                one = replace(one, stopped_at=one.window.start_at - SAME_MOMENT_S)  # noqa: PLW2901
+                one = one.close(0)  # noqa: PLW2901
         settled.append(one)
     return settled
 
 
-def _break_off(one: Asked, now: float) -> Asked:
-    """Close a window that was still open when the schedules went off."""
-    over = one.stopped_at is not None or now >= one.window.end_at
-    return one if over else replace(one, stopped_at=now)
+def _close(session: Session, one: Asked, now: float) -> Asked:
+    """Count the fires of a window when its schedule goes off.
+
+    One that was due a moment ago may have been on its way or not. It counts if its record was written, and is asked
+    for again otherwise: a call too many is a row without a record, a call too few would be a hole.
+    """
+    if one.closed:
+        return one
+    return one.close(len(_certain(session, one, now)))
+
+
+def _certain(session: Session, one: Asked, now: float) -> list[tuple[PlannedCall, float]]:
+    """Fires that have surely happened: long enough ago, or written down."""
+    sure = now - precision_s(session.time_scale)
+    return [(call, at) for call, at in one.due(now) if at <= sure or session.is_done(call.call_id)]
+
+
+def precision_s(time_scale: float) -> float:
+    """How long after its time a fire may come: a minute on AWS, less in a lab that shortens time."""
+    return max(SHORTEST_PRECISION_S, PRECISION_S / time_scale)
 
 
 def _ask_for_missing(session: Session, file: WindowFile, asked: list[Asked]) -> list[Asked]:
@@ -148,52 +165,62 @@ def _ask_for_missing(session: Session, file: WindowFile, asked: list[Asked]) -> 
 
 def _remaining(asked: Sequence[Asked], variant: Variant, wanted: int) -> tuple[int, int]:
     """Number of the next fire to ask for, and how many are missing; fires of an open window count as coming."""
-    had = sum(len(one.due(float("inf"))) for one in asked if one.window.variant == variant)
+    had = sum(one.window.count for one in asked if one.window.variant == variant)
     return had, max(0, wanted - had)
 
 
 def _watch(session: Session, asked: Sequence[Asked]) -> None:
-    """Write fires down as they are due, until the logs show that all were answered or time is up."""
-    patience_s = session.configuration.function.timeout_s + PRECISION_S / session.time_scale + 30.0
+    """Write fires down when they have surely happened, until the logs show that all were answered or time is up."""
+    patience_s = session.configuration.function.timeout_s + precision_s(session.time_scale) + 30.0
     began = session.now()
-    end = max((one.end_of_fires for one in asked), default=began)
+    end = max((one.last_fire_at for one in asked if one.window.count), default=began)
+    wanted = sum(one.window.count for one in asked)
     answered: dict[str, int] = dict.fromkeys((one.window.variant.key for one in asked), 0)
     next_look = began
     session.progress.phase("cold, scheduled", max(1.0, end - began), then_s=session.then_s)
     while True:
         now = session.now()
-        fires = 0
-        for one in asked:
-            for number, (call, expected_at) in enumerate(one.due(now)):
-                fires += 1
-                if not session.is_done(call.call_id):
-                    _write_down(session, call, expected_at, first=one.first_after_deploy and number == 0)
         if now >= next_look:
             next_look = now + (ASK_LOGS_EVERY_S if session.time_scale == 1 else ASK_LOGS_EVERY_S / 5)
-            _look(session, asked, answered, fires)
-            if now >= end and sum(answered.values()) >= fires:
-                break
+            _look(session, asked, answered)
+        _write_down(session, asked, answered, now)
+        if sum(answered.values()) >= wanted:
+            break
         if now >= end + patience_s:
             _say_incomplete(session, asked, answered)
             break
-        session.progress.at(min(now, end) - began, f"{sum(answered.values())} of {fires} fires answered")
+        session.progress.at(min(now, end) - began, f"{sum(answered.values())} of {wanted} fires answered")
         time.sleep(STEP_S)
     session.progress.end_phase()
 
 
-def _write_down(session: Session, call: PlannedCall, expected_at: float, *, first: bool) -> None:
-    record = fire_record(call, expected_at, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
-    session.first_calls.called(call.variant)
-    session.add(record)
+def _write_down(session: Session, asked: Sequence[Asked], answered: dict[str, int], now: float) -> None:
+    """Keep a record of each fire that has surely happened, or that the logs show."""
+    seen = dict(answered)
+    for one in asked:
+        certain = {call.call_id for call, _ in _certain(session, one, now)}
+        for number, (call, expected_at) in enumerate(one.due(now)):
+            in_logs = seen[call.variant.key] > 0
+            seen[call.variant.key] -= 1
+            if session.is_done(call.call_id) or not (in_logs or call.call_id in certain):
+                continue
+            session.first_calls.called(call.variant)
+            session.add(
+                fire_record(
+                    call,
+                    expected_at,
+                    run_id=session.run.run_id,
+                    time_scale=session.time_scale,
+                    first=one.first_after_deploy and number == 0,
+                )
+            )
 
 
-def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int], fires: int) -> None:
+def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int]) -> None:
     """Count reports in the logs of variants that owe some, and correct the spend by what they were billed."""
-    if sum(answered.values()) >= fires:
-        return
     now = session.now()
     for key, seen in answered.items():
-        mine = [one for one in asked if one.window.variant.key == key]
+        mine = [one for one in asked if one.window.variant.key == key and one.window.count]
         due = sum(len(one.due(now)) for one in mine)
         if seen < due:
             variant = mine[0].window.variant

@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmark.configuration import Configuration
 from benchmark.records import Experiment
 from experiments.plan import Step, steps
-from experiments.spend import Estimate, Prices, estimate, total
+from experiments.spend import Estimate, Prices, estimate, total, usd
 from loadtests.arrivals import shape_of
 
 
@@ -52,5 +52,5 @@ def _remarks(configuration: Configuration, prices: Prices) -> str:
 Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
 At most: every call runs into the function's timeout of {configuration.function.timeout_s} s.
 Prices of {prices.date}: compute, requests and REST API, without a free tier; a lab charges nothing.
-Limit: {configuration.experiments.max_usd:.2f} USD (--max-usd). A plan expected to cost more is refused, and a run stops
+Limit: {usd(configuration.experiments.max_usd)} (--max-usd). A plan expected to cost more is refused, and a run stops
 once its billed time has cost that."""

@@ -55,7 +55,7 @@ def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except UserError as error:
-        return [Finding("problem", "AWS", error.message, error.hint or "See the message.")]
+        return [Finding("problem", "asking AWS", error.message, error.hint or "See the message.")]
 
 
 def _ask_endpoint(cloud: Cloud) -> tuple[EndpointFacts | None, list[Finding]]:
@@ -134,6 +134,8 @@ def _check_functions(control: LambdaControl, configuration: Configuration) -> li
         deployed = [variant for variant in variants if found[variant] is not None]
         images = dict(zip(deployed, pool.map(control.image_of, deployed), strict=True))
         reserved = dict(zip(deployed, pool.map(control.reserved_concurrency, deployed), strict=True))
+    if not deployed:
+        return [Finding("problem", "functions", f"none of {len(variants)} is deployed", DEPLOY)]
     findings = [
         finding
         for variant in variants

@@ -28,7 +28,7 @@ from experiments.preflight import check_everything
 from experiments.progress import Progress
 from experiments.scheduler import Scheduler
 from experiments.session import RunLock, Session, SpendLimitError
-from experiments.spend import Prices, SpendMeter, estimate, read_prices, total
+from experiments.spend import Prices, SpendMeter, estimate, read_prices, total, usd
 from experiments.warm import run_warm
 
 
@@ -95,7 +95,7 @@ def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, pr
     limit = configuration.experiments.max_usd
     if whole.expected_usd > limit:
         raise UserError(
-            f"the plan is expected to cost {whole.expected_usd:.2f} USD, and the limit is {limit:.2f} USD",
+            f"the plan is expected to cost {usd(whole.expected_usd)}, and the limit is {usd(limit)}",
             hint="Raise it with --max-usd, or measure less (--models, --memory-mb); --dry-run shows the plan.",
         )
 
@@ -227,4 +227,4 @@ def _say_what_came_of_it(run: RunDirectory, session: Session) -> None:
     for experiment, counted in outcomes.items():
         text = ", ".join(f"{count} {outcome}" for outcome, count in counted.most_common())
         print(f"{experiment}: {counted.total()} calls ({text})", file=sys.stderr)
-    print(f"cost by billed time: about {session.meter.spent_usd:.4f} USD at AWS's prices", file=sys.stderr)
+    print(f"cost by billed time: about {usd(session.meter.spent_usd)} at AWS's prices", file=sys.stderr)

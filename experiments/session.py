@@ -24,7 +24,7 @@ from experiments.lambda_control import LambdaControl
 from experiments.plan import gave_up
 from experiments.progress import Progress
 from experiments.scheduler import Scheduler
-from experiments.spend import SpendMeter
+from experiments.spend import SpendMeter, usd
 
 STOPS_FILE: Final = "stops.jsonl"
 LOCK_FILE: Final = ".lock"
@@ -152,7 +152,7 @@ class Session:
     def check_spend(self) -> None:
         if self.meter.reached:
             raise SpendLimitError(
-                f"the run has cost about {self.meter.spent_usd:.2f} USD, its limit is {self.meter.limit_usd:.2f}",
+                f"the run has cost about {usd(self.meter.spent_usd)}, its limit is {usd(self.meter.limit_usd)}",
                 hint="Resume it with a higher --max-usd.",
             )
 

@@ -81,6 +81,11 @@ def read_prices(configuration: Configuration, path: Path = PRICES_PATH) -> Price
     )
 
 
+def usd(amount: float) -> str:
+    """An amount for people: cents where there are some, two digits that count where there are none."""
+    return f"{amount:.2f} USD" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} USD"
+
+
 def expected_billed_ms(variant: Variant, *, cold: bool) -> float:
     """What one call is expected to be billed, from the CPU time it needs and the share it gets."""
     share = min(variant.vcpu_share, USEFUL_VCPU)

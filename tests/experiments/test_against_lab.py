@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark.configuration import read_configuration
+from benchmark.errors import UserError
 from benchmark.records import ClientRecord
 from benchmark.store import RunDirectory
+from experiments.__main__ import main
+from experiments.dry_run import planned_steps
+from experiments.interruption import SIGNALS
 from experiments.lambda_control import NONCE_VARIABLE
-from experiments.plan import Series, forced_calls
+from experiments.plan import GIVE_UP_AFTER, Series, forced_calls
+from experiments.scheduler import KEPT_FIELDS
+from experiments.session import read_stops
+from experiments.spend import estimate, read_prices, total
+from tests.experiments.conftest import Deployed, deploy
+from tests.lab_support import free_port
+from tests.stubs.making import write_stub
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -90,3 +102,337 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
     assert set(known) <= reports.keys()
     assert len(reports) - len(records) <= KILLS
     assert NONCE_VARIABLE not in deployed.variables_of(variant)
+
+
+# --- cold ------------------------------------------------------------------------------------------------------------
+
+
+def logged_calls(deployed, variant, since_ms):
+    """Request ids that the platform reported, with how often."""
+    pages = (
+        deployed.lab.client("logs")
+        .get_paginator("filter_log_events")
+        .paginate(logGroupName=deployed.configuration.names.log_group(variant), startTime=since_ms)
+    )
+    return Counter(
+        json.loads(event["message"])["record"]["requestId"]
+        for page in pages
+        for event in page["events"]
+        if '"platform.report"' in event["message"]
+    )
+
+
+def schedules(deployed):
+    client = deployed.lab.client("scheduler")
+    names = deployed.configuration.names
+    return [
+        client.get_schedule(GroupName=names.schedule_group, Name=names.schedule(variant))
+        for variant in deployed.configuration.variants
+    ]
+
+
+def deployed_schedule_fields(schedule):
+    """What CloudFormation set, and an experiment must leave as it is."""
+    return {name: schedule[name] for name in KEPT_FIELDS if name in schedule}
+
+
+def fires_wanted(configuration):
+    return configuration.experiments.cold.scheduled_samples
+
+
+def test_schedules_fire_as_often_as_asked_are_written_down_and_off_again(deployed, tmp_path):
+    before = [deployed_schedule_fields(schedule) for schedule in schedules(deployed)]
+    since_ms = int(time.time() * 1000)
+    done = deployed.run("cold", "--results", str(tmp_path))
+    records = records_of(tmp_path, done.stdout.splitlines()[-1])
+    wanted = fires_wanted(deployed.configuration)
+    for variant in deployed.configuration.variants:
+        mine = [record for record in records if record.variant == variant.key]
+        assert [record.outcome for record in mine] == ["pending"] * wanted
+        assert {(r.trigger, r.protocol, r.request_id, r.time_scale) for r in mine} == {
+            ("schedule", "scheduled", None, 240.0)
+        }
+        assert len(logged_calls(deployed, variant, since_ms)) == wanted
+    after = schedules(deployed)
+    assert {schedule["State"] for schedule in after} == {"DISABLED"}
+    assert [deployed_schedule_fields(schedule) for schedule in after] == before
+
+
+def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(deployed, tmp_path):
+    since_ms = int(time.time() * 1000)
+    run = RunDirectory(tmp_path / "20261124T000000Z-0001")
+    with subprocess.Popen(
+        deployed.command("cold", "--results", str(tmp_path), "--run", run.run_id),
+        cwd=REPOSITORY,
+        env=deployed.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"--resume {run.run_id}" in said
+    assert "Traceback" not in said
+    assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}
+    assert run.read_manifest().stopped_because == "interrupted"
+
+    deployed.run("cold", "--results", str(tmp_path), "--resume", run.run_id)
+    assert run.read_manifest().stopped_because == ""
+    ids = [record.call_id for record in run.client_records()]
+    wanted = fires_wanted(deployed.configuration)
+    assert len(ids) == len(set(ids)) == wanted * len(deployed.configuration.variants)
+    for variant in deployed.configuration.variants:
+        # A fire that fell into the moment of the interruption may have happened without a record; none is missing.
+        assert wanted <= len(logged_calls(deployed, variant, since_ms)) <= wanted + 1
+
+
+def test_fires_that_happened_while_the_run_was_dead_are_found_and_not_asked_for_again(deployed, tmp_path):
+    since_ms = int(time.time() * 1000)
+    run = RunDirectory(tmp_path / "20261124T000000Z-0002")
+    with subprocess.Popen(
+        deployed.command("cold", "--results", str(tmp_path), "--run", run.run_id),
+        cwd=REPOSITORY,
+        env=deployed.environment(),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        process.kill()
+    wanted = fires_wanted(deployed.configuration)
+    variants = deployed.configuration.variants
+    wait_for(lambda: all(len(logged_calls(deployed, v, since_ms)) == wanted for v in variants))
+    assert len(list(run.client_records())) < wanted * len(variants)
+    done = deployed.run("cold", "--results", str(tmp_path), "--resume", run.run_id)
+    assert "is on, and calls its function" not in done.stderr  # its end date has passed
+    ids = [record.call_id for record in run.client_records()]
+    assert len(ids) == len(set(ids)) == wanted * len(variants)
+    assert all(len(logged_calls(deployed, variant, since_ms)) == wanted for variant in variants)
+
+
+def wait_for(condition, patience_s=120):
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_forced_cold_starts_are_cold_by_evidence_and_leave_the_functions_as_they_were(deployed, tmp_path):
+    forced = replace(deployed, profile="forced")
+    variants = forced.configuration.variants
+    before = {variant: forced.variables_of(variant) for variant in variants}
+    done = forced.run("cold", "--results", str(tmp_path))
+    run_id = done.stdout.splitlines()[-1]
+    records = records_of(tmp_path, run_id)
+    cold = forced.configuration.experiments.cold
+    by_protocol = Counter(record.protocol for record in records)
+    assert by_protocol == {
+        "forced": len(variants) * cold.forced_samples,
+        "burst": len(variants) * sum(cold.burst_sizes) * cold.burst_repeats,
+        "gateway": len(variants) * cold.gateway_samples,
+    }
+    direct = [record for record in records if record.trigger == "invoke"]
+    assert all(record.handler is not None for record in direct)
+    # No update failed to make a new environment; one that did would show here, and be kept.
+    assert {(r.handler.cold, r.handler.call_number) for r in direct if r.protocol == "forced"} == {(True, 1)}
+    groups = {}
+    for record in direct:
+        if record.group:
+            groups.setdefault(record.group, []).append(record)
+    for members in groups.values():
+        environments = Counter(record.handler.environment_id for record in members)
+        first_calls = sum(record.handler.call_number == 1 for record in members)
+        assert first_calls == len(environments)
+    assert {variant: forced.variables_of(variant) for variant in variants} == before
+
+
+# --- what cannot be, and what must not be ----------------------------------------------------------------------------
+
+
+def test_a_variant_that_cannot_run_is_a_result_and_the_others_go_on(deployed, tmp_path):
+    broken, *others = deployed.configuration.variants
+    function = deployed.configuration.names.function(broken)
+    client = deployed.lab.client("lambda")
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": {"STUB_EXIT": "3"}})
+    try:
+        done = deployed.run("warm", "--results", str(tmp_path))
+    finally:
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": {}})
+    run_id = done.stdout.splitlines()[-1]
+    outcomes = {}
+    for record in records_of(tmp_path, run_id):
+        outcomes.setdefault(record.variant, Counter())[record.outcome] += 1
+    assert outcomes[broken.key].keys() == {"error"}
+    assert outcomes[broken.key].total() <= GIVE_UP_AFTER + 1  # a warm-up a series, then no more
+    assert all(outcomes[variant.key].keys() == {"ok"} for variant in others)
+    stops = read_stops(RunDirectory(tmp_path / run_id))
+    assert {(s.variant, s.connection) for s in stops if s.reason == "cannot_run"} == {
+        (broken.key, "kept"),
+        (broken.key, "new"),
+    }
+
+
+def test_a_plan_over_the_limit_is_refused_before_its_first_call(here, tmp_path, capsys):
+    words = ["warm", "--results", str(tmp_path), "--max-usd", "0.0000001"]
+    with pytest.raises(UserError, match=r"expected to cost .* the limit is 1e-07 USD"):
+        main(words)
+    assert main([*words, "--dry-run"]) == 2
+    assert "at most USD" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_stops_when_its_billed_time_has_cost_the_limit_and_keeps_what_it_measured(deployed, tmp_path):
+    # The limit is what the plan is expected to cost, and calls are made slower than expected.
+    variant, *_ = deployed.configuration.variants
+    prices = read_prices(deployed.configuration)
+    planned = [
+        estimate(step, deployed.configuration, prices)
+        for step in planned_steps(deployed.configuration, ["warm"], time_scale=240)
+        if step.variant == variant
+    ]
+    limit = str(1.01 * total(planned).expected_usd)
+    narrow = ["--models", variant.model, "--memory-mb", str(variant.memory_mb)]
+    function = deployed.configuration.names.function(variant)
+    client = deployed.lab.client("lambda")
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": {"STUB_SLEEP_MS": "1500"}})
+    try:
+        stopped = deployed.run("warm", "--results", str(tmp_path), *narrow, "--max-usd", limit, code=2)
+        run_id = stopped.stdout.splitlines()[-1]
+        assert "the run has cost about" in stopped.stderr
+        measured = len(records_of(tmp_path, run_id))
+        assert 0 < measured < 14
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": {}})
+        deployed.run("warm", "--results", str(tmp_path), "--resume", run_id, "--max-usd", "1")
+    finally:
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": {}})
+    ids = [record.call_id for record in records_of(tmp_path, run_id)]
+    assert len(ids) == len(set(ids)) > measured
+
+
+def test_two_processes_never_measure_one_run(deployed, tmp_path):
+    run = RunDirectory(tmp_path / "20261124T000000Z-0003")
+    words = ("cold", "--results", str(tmp_path), "--run", run.run_id)
+    with subprocess.Popen(
+        deployed.command(*words), cwd=REPOSITORY, env=deployed.environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        second = deployed.run(*words, code=1)
+        assert "is being measured by another process" in second.stderr
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+
+
+def test_a_run_keeps_the_plan_it_began_with(deployed, here, tmp_path):
+    run_id = deployed.run("warm", "--results", str(tmp_path)).stdout.splitlines()[-1]
+    for words in (["--until-ci", "3%"], ["--models", "mobilenet"]):
+        with pytest.raises(UserError, match="keeps the plan it began with"):
+            main(["warm", "--results", str(tmp_path), "--resume", run_id, *words])
+    with pytest.raises(UserError, match="has profile ''"):
+        main(["warm", "--results", str(tmp_path), "--resume", run_id, "--profile", "forced"])
+    # An experiment may be added, and finds what is there.
+    deployed.run("warm", "--results", str(tmp_path), "--run", run_id)
+    assert len(records_of(tmp_path, run_id)) == len({r.call_id for r in records_of(tmp_path, run_id)})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["warm", "--models", "vgg"], "--models vgg: not in the matrix; allowed: resnet50, mobilenet"),
+        (["warm", "--memory-mb", "100"], "--memory-mb 100: not in the matrix; allowed: 256, 512"),
+        (["warm", "--resume", "latest"], "no run in"),
+        (["warm", "--resume", "20261124T000000Z-beef"], "is not in"),
+        (["warm", "--run", "mine"], "a new one needs a name like"),
+        (["warm", "--profile", "fast"], "profile 'fast' is not there"),
+        (["warm", "--until-ci", "200"], "until_ci_percent is 200"),
+        (["warm", "--max-usd", "-1"], "max_usd is -1"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named_with_what_to_do(here, tmp_path, words, said):
+    with pytest.raises(UserError) as refused:
+        main([*words, "--results", str(tmp_path)])
+    assert said in str(refused.value)
+    assert refused.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def here(deployed, monkeypatch):
+    """This very process pointed at the lab, for commands that are refused before they measure."""
+    for name, value in deployed.environment().items():
+        monkeypatch.setenv(name, value)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield deployed
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_without_a_lab_a_deployment_or_credentials_the_checks_fail_with_what_to_do(deployed, tmp_path):
+    def checked(environment, said):
+        done = subprocess.run(
+            deployed.command("warm", "--results", str(tmp_path)),
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(tmp_path.iterdir())
+
+    checked(deployed.environment(AWS_ENDPOINT_URL=f"http://localhost:{free_port()}"), "python -m lab serve")
+    aws = {k: v for k, v in deployed.environment().items() if not k.startswith("AWS_") and k != "HOME"}
+    nothing = aws | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    checked(nothing, "no AWS region is set")
+    checked(nothing | {"AWS_DEFAULT_REGION": "us-east-1"}, "no AWS credentials were found")
+    elsewhere = tmp_path.parent / "elsewhere.toml"
+    text = deployed.configuration_path.read_text(encoding="utf-8")
+    elsewhere.write_text(text.replace('"inference-lab"', '"elsewhere"'), encoding="utf-8")
+    checked(deployed.environment(BENCHMARK_TOML=str(elsewhere)), "stack ElsewhereFunctions: not deployed")
+
+
+def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed, tmp_path):
+    names, (variant, *_) = deployed.configuration.names, deployed.configuration.variants
+    scheduler, functions = deployed.lab.client("scheduler"), deployed.lab.client("lambda")
+    found = scheduler.get_schedule(GroupName=names.schedule_group, Name=names.schedule(variant))
+    scheduler.update_schedule(**deployed_schedule_fields(found) | {"State": "ENABLED"}, StartDate=time.time() + 3600)
+    functions.update_function_configuration(
+        FunctionName=names.function(variant), Environment={"Variables": {NONCE_VARIABLE: "x", "STUB_INIT_MS": "1"}}
+    )
+    try:
+        assert "is on, and calls its function" in deployed.run("preflight").stdout
+        done = deployed.run("cleanup", "--results", str(tmp_path))
+        assert "was on, and is off now" in done.stdout
+        assert f"{NONCE_VARIABLE} was left, and is removed now" in done.stdout
+        assert "log groups: 4 with" in done.stdout
+        assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}
+        assert deployed.variables_of(variant) == {"STUB_INIT_MS": "1"}
+    finally:
+        functions.update_function_configuration(FunctionName=names.function(variant), Environment={"Variables": {}})
+
+
+def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_deletes_them(deployed, tmp_path):
+    text = deployed.configuration_path.read_text(encoding="utf-8")
+    stub = write_stub(tmp_path / "stub", init_ms=1)
+    text = text.replace('"inference-lab"', '"gone-lab"').replace(
+        str(deployed.configuration.function.directory), str(stub)
+    )
+    text = text.replace('models = ["resnet50", "mobilenet"]', 'models = ["mobilenet"]')
+    text = text.replace("memory_sizes_mb = [256, 512]", "memory_sizes_mb = [256]")
+    path = tmp_path / "benchmark.toml"
+    path.write_text(text, encoding="utf-8")
+    gone = Deployed(deployed.lab, path)
+    deploy(gone, tmp_path / "cdk.out")
+    results = ("--results", str(tmp_path / "results"))
+    gone.run("warm", *results)
+    assert "cdk destroy" in gone.run("cleanup", *results).stdout
+    cloudformation = gone.lab.client("cloudformation")
+    for role in ("Monitoring", "Schedules", "Endpoints", "Functions"):
+        cloudformation.delete_stack(StackName=gone.configuration.names.stack(role))
+    left = gone.run("cleanup", *results, code=2).stdout
+    assert [line for line in left.splitlines() if line.startswith("PROBLEM")] == [
+        line for line in left.splitlines() if line.startswith("PROBLEM  image")
+    ]
+    assert "is deleted now" in gone.run("cleanup", "--images", *results).stdout
+    assert "nothing of one is left" in gone.run("cleanup", *results).stdout
