@@ -102,8 +102,8 @@ class BatchedDatabase(Generic[Item]):
 
     def flush(self) -> None:
         """Wait until everything put so far is committed."""
-        if self._queue or self._wake.is_set():
-            self.run(lambda _connection: None)
+        # Not only when the queue holds something: the thread may be about to commit what it took from it.
+        self.run(lambda _connection: None)
 
     def reader(self) -> sqlite3.Connection:
         """A connection of the calling thread, after everything put so far is committed."""

@@ -161,6 +161,8 @@ def _environ(request: web.Request, body: bytes) -> dict[str, Any]:
         key = name.upper().replace("-", "_")
         if key == "CONTENT_TYPE":
             environ["CONTENT_TYPE"] = value
+        elif key == "CONTENT_ENCODING" and value.lower() in {"gzip", "deflate"}:
+            continue  # aiohttp has undone it
         elif key not in {"CONTENT_LENGTH", "TRANSFER_ENCODING"}:
             key = f"HTTP_{key}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value

@@ -1,0 +1,146 @@
+"""CloudWatch Logs by boto3 against a lab."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import botocore.exceptions
+import pytest
+
+from tests.lab_support import Lab
+
+
+@pytest.fixture
+def group(module_lab: Lab) -> str:
+    name = f"/test/{uuid.uuid4()}"
+    module_lab.client("logs").create_log_group(logGroupName=name)
+    return name
+
+
+def put(lab: Lab, group: str, stream: str, messages: list[str], *, at_ms: int | None = None) -> int:
+    """Put events a millisecond apart into a new stream; returns the time of the first."""
+    at_ms = at_ms or int(time.time() * 1000) - 60_000
+    logs = lab.client("logs")
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    logs.put_log_events(
+        logGroupName=group,
+        logStreamName=stream,
+        logEvents=[{"timestamp": at_ms + index, "message": text} for index, text in enumerate(messages)],
+    )
+    return at_ms
+
+
+def test_twelve_thousand_events_come_in_pages_and_all_of_them(module_lab: Lab, group: str) -> None:
+    messages = [f"message {number}" for number in range(12_000)]
+    put(module_lab, group, "a", messages[:6000])
+    put(module_lab, group, "b", messages[6000:])
+    pages = list(module_lab.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group))
+    assert [len(page["events"]) for page in pages] == [10_000, 2_000]
+    events = [event for page in pages for event in page["events"]]
+    assert sorted(event["message"] for event in events) == sorted(messages)
+    assert [event["timestamp"] for event in events] == sorted(event["timestamp"] for event in events)
+    assert len({event["eventId"] for event in events}) == 12_000
+
+
+def test_filters_take_streams_times_terms_and_json(module_lab: Lab, group: str) -> None:
+    report = json.dumps({"type": "platform.report", "record": {"requestId": "r1"}})
+    start_ms = put(module_lab, group, "2026/a", ["START", report, "a phrase of words"])
+    put(module_lab, group, "2026/b", ["START", "other"])
+    logs = module_lab.client("logs")
+
+    def found(**options: object) -> list[str]:
+        return [event["message"] for event in logs.filter_log_events(logGroupName=group, **options)["events"]]
+
+    assert found(filterPattern='{ $.type = "platform.report" }') == [report]
+    assert found(filterPattern='"phrase of"') == ["a phrase of words"]
+    assert found(filterPattern="START", logStreamNames=["2026/b"]) == ["START"]
+    assert found(logStreamNames=["2026/a"], startTime=start_ms + 1, endTime=start_ms + 1) == [report]
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="Invalid filter pattern"):
+        found(filterPattern="{ $.type = }")
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="nextToken"):
+        found(nextToken="made-up")
+
+
+def test_a_stream_is_followed_by_its_forward_token(module_lab: Lab, group: str) -> None:
+    put(module_lab, group, "s", [str(number) for number in range(25)])
+    logs = module_lab.client("logs")
+    where = {"logGroupName": group, "logStreamName": "s", "limit": 10}
+    answer = logs.get_log_events(**where, startFromHead=True)
+    seen = [event["message"] for event in answer["events"]]
+    token = answer["nextForwardToken"]
+    while True:
+        answer = logs.get_log_events(**where, nextToken=token)
+        seen.extend(event["message"] for event in answer["events"])
+        if answer["nextForwardToken"] == token:
+            break
+        token = answer["nextForwardToken"]
+    assert seen == [str(number) for number in range(25)]
+    latest = logs.get_log_events(**where)
+    assert [event["message"] for event in latest["events"]] == [str(number) for number in range(15, 25)]
+    earlier = logs.get_log_events(**where, nextToken=latest["nextBackwardToken"])
+    assert [event["message"] for event in earlier["events"]] == [str(number) for number in range(5, 15)]
+
+
+def test_streams_are_described_by_name_and_by_their_last_event(module_lab: Lab, group: str) -> None:
+    for index, name in enumerate("cab"):
+        put(module_lab, group, name, ["x"], at_ms=int(time.time() * 1000) - 1000 * (index + 1))
+    logs = module_lab.client("logs")
+    by_time = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True)["logStreams"]
+    assert [stream["logStreamName"] for stream in by_time] == ["c", "a", "b"]
+    assert by_time[0]["lastEventTimestamp"] > by_time[1]["lastEventTimestamp"]
+    paged = logs.get_paginator("describe_log_streams").paginate(logGroupName=group, PaginationConfig={"PageSize": 2})
+    assert [stream["logStreamName"] for page in paged for stream in page["logStreams"]] == ["a", "b", "c"]
+
+
+def test_the_groups_settings_are_kept(module_lab: Lab, group: str) -> None:
+    logs = module_lab.client("logs")
+    logs.put_retention_policy(logGroupName=group, retentionInDays=7)
+    (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert found["retentionInDays"] == 7
+    with pytest.raises(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=group)
+
+
+def test_deleting_a_group_deletes_its_events(module_lab: Lab, group: str) -> None:
+    put(module_lab, group, "s", ["x"])
+    logs = module_lab.client("logs")
+    logs.delete_log_group(logGroupName=group)
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.filter_log_events(logGroupName=group)
+    logs.create_log_group(logGroupName=group)
+    assert logs.filter_log_events(logGroupName=group)["events"] == []
+
+
+@pytest.mark.parametrize("stream", ["missing"])
+def test_what_is_not_there_is_named(module_lab: Lab, group: str, stream: str) -> None:
+    logs = module_lab.client("logs")
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.get_log_events(logGroupName=group, logStreamName=stream)
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.put_log_events(
+            logGroupName=group, logStreamName=stream, logEvents=[{"timestamp": int(time.time() * 1000), "message": "x"}]
+        )
+
+
+def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(module_lab: Lab, group: str) -> None:
+    logs = module_lab.client("logs")
+    logs.create_log_stream(logGroupName=group, logStreamName="s")
+    now_ms = int(time.time() * 1000)
+    where = {"logGroupName": group, "logStreamName": "s"}
+    with pytest.raises(logs.exceptions.InvalidParameterException, match="chronological"):
+        logs.put_log_events(
+            **where, logEvents=[{"timestamp": now_ms, "message": "a"}, {"timestamp": now_ms - 1, "message": "b"}]
+        )
+    answer = logs.put_log_events(
+        **where,
+        logEvents=[{"timestamp": now_ms - 15 * 86_400_000, "message": "old"}, {"timestamp": now_ms, "message": "new"}],
+    )
+    assert answer["rejectedLogEventsInfo"] == {"tooOldLogEventEndIndex": 1}
+    assert [event["message"] for event in logs.get_log_events(**where)["events"]] == ["new"]
+
+
+def test_insights_is_refused_instead_of_answered_wrongly(module_lab: Lab, group: str) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="not modelled"):
+        module_lab.client("logs").start_query(logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
