@@ -53,5 +53,5 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 
 node_modules/.ready: package-lock.json package.json $(VENV)/.ready
 	@echo "Installing the CDK command line" >&2
-	@npm ci --no-fund --no-audit --loglevel=error
+	@npm ci --no-fund --no-audit --no-update-notifier --loglevel=error
 	@touch $@

@@ -105,7 +105,11 @@ def estimate_cell(
 
 
 def _filterable(key: str) -> dict[str, str]:
-    variant = parse_variant(key)
+    """Attributes by which the page filters rows; a row about something else than a variant (the gateway) has none."""
+    try:
+        variant = parse_variant(key)
+    except ValueError:
+        return {}
     return {"model": variant.model, "memory": str(variant.memory_mb)}
 
 

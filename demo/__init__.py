@@ -1,0 +1,1 @@
+"""The whole job on this machine, as `make demo` runs it."""
