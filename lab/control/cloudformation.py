@@ -381,6 +381,19 @@ def _delete_change_set(self: CloudFormationResponse) -> ActionResult:
     return EmptyResult()
 
 
+def _stack_parameters(self: Stack) -> dict[str, Any]:
+    """`Stack.stack_parameters`: for a parameter kept in Systems Manager its name there, as AWS shows it.
+
+    moto 5.2.5 gives the value found under the name. With UsePreviousValue, which the CDK sends for its bootstrap version
+    at every update, that value is then looked up as if it were a name.
+    """
+    shown = dict(self.resource_map.resolved_parameters)
+    for name, slot in self.template_dict.get("Parameters", {}).items():
+        if slot["Type"].startswith("AWS::SSM::Parameter::"):
+            shown[name] = self.parameters.get(name, slot.get("Default"))
+    return shown
+
+
 def install() -> None:
     """Put the engine into moto."""
     models.cloudformation_backends.backend = LabCloudFormationBackend
@@ -388,3 +401,4 @@ def install() -> None:
     CloudFormationResponse.describe_change_set = _describe_change_set
     CloudFormationResponse.delete_change_set = _delete_change_set
     ChangeSet._parse_template = _parse_change_set_template
+    Stack.stack_parameters = property(_stack_parameters)
