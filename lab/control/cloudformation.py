@@ -382,10 +382,10 @@ def _delete_change_set(self: CloudFormationResponse) -> ActionResult:
 
 
 def _stack_parameters(self: Stack) -> dict[str, Any]:
-    """`Stack.stack_parameters`: for a parameter kept in Systems Manager its name there, as AWS shows it.
+    """`Stack.stack_parameters`: for a parameter kept in Systems Manager its name there, as it was given.
 
-    moto 5.2.5 gives the value found under the name. With UsePreviousValue, which the CDK sends for its bootstrap version
-    at every update, that value is then looked up as if it were a name.
+    moto 5.2.5 gives the value found under the name. With UsePreviousValue, which the CDK sends for its bootstrap
+    version at every update, that value is then looked up as if it were a name.
     """
     shown = dict(self.resource_map.resolved_parameters)
     for name, slot in self.template_dict.get("Parameters", {}).items():
