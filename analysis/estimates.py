@@ -22,6 +22,7 @@ PERCENTILES: Final[dict[str, float]] = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "
 RESAMPLES: Final = 4000
 # Below this a bootstrap of medians covers less than it says (simulated in tests/analysis).
 SMALLEST_BOOTSTRAP_N: Final = 6
+MANY_DISTINCT: Final = 4000  # a mean of so many samples is normal to all purposes
 
 
 def clean(values: Any) -> Samples:
@@ -99,8 +100,7 @@ def bootstrap_means(values: Samples, random: np.random.Generator, resamples: int
     n = int(counts.sum())
     if len(distinct) == 1:
         return np.full(resamples, distinct[0])
-    if len(distinct) > 4000:
-        # With so many samples the mean of a resample is normal to all purposes.
+    if len(distinct) > MANY_DISTINCT:
         return random.normal(values.mean(), values.std() / np.sqrt(n), resamples)
     return np.asarray(random.multinomial(n, counts / n, resamples) @ distinct / n, dtype=np.float64)
 
@@ -171,16 +171,38 @@ def share(hits: int, n: int, *, level: float = CONFIDENCE) -> Estimate:
     return Estimate(value=hits / n, low=low, high=high, level=level, n=n)
 
 
-def mean(values: Samples, random: np.random.Generator) -> Estimate:
-    """A mean with a bootstrap interval: the one to use for money, which adds up. Approximate where tails are heavy."""
+def mean(values: Samples, random: np.random.Generator, resamples: int = 1000) -> Estimate:
+    """A mean with a bootstrap-t interval: the one to use for money, which adds up.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, section 12.5. It keeps its level for skewed data, and falls
+    short of it where single samples carry much of the sum: no interval of a mean is free of distribution. The measured
+    coverage stands in docs/statistics.md.
+    """
     n = len(values)
     if n == 0:
         return Estimate(value=None, n=0, reason="no samples")
     value = float(values.mean())
     if n < SMALLEST_BOOTSTRAP_N:
         return Estimate(value=value, n=n, reason=f"needs n >= {SMALLEST_BOOTSTRAP_N}")
-    low, high = np.quantile(bootstrap_means(values, random), (0.025, 0.975))
-    return Estimate(value=value, low=float(low), high=float(high), n=n)
+    deviation = float(values.std())
+    if deviation == 0:
+        return Estimate(value=value, low=value, high=value, n=n)
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) > MANY_DISTINCT:
+        half = 1.959964 * deviation / np.sqrt(n)
+        return Estimate(value=value, low=float(value - half), high=float(value + half), n=n)
+    # Centred, so that the variance does not vanish in the difference of two large numbers.
+    centred = distinct - value
+    drawn = random.multinomial(n, counts / n, resamples) / n
+    means = drawn @ centred
+    spreads = np.sqrt(np.maximum(drawn @ centred**2 - means**2, 0.0))
+    told = spreads > 1e-9 * deviation  # a resample of one value alone says nothing of its spread
+    if not told.any():
+        return Estimate(value=value, n=n, reason="too few distinct values")
+    low, high = np.quantile(means[told] / spreads[told], (0.025, 0.975))
+    return Estimate(
+        value=value, low=value - float(high) * deviation, high=max(value, value - float(low) * deviation), n=n
+    )
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> list[bool]:
