@@ -19,11 +19,13 @@ from benchmark.cloud import LAB_STATUS_PATH
 from benchmark.errors import UserError
 from benchmark.records import EndpointFacts
 from lab import gateway, invoke_api
+from lab.contracts import Invoker
 from lab.control.plane import ControlPlane
 from lab.dataplane.host import available_memory_mb, host_cpus
 from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.process import ProcessDriver
+from lab.fast_invoke import InvokeServer
 from lab.host_guard import host_guard
 from lab.images import DirectoryImageStore
 from lab.logs.store import LogStore
@@ -55,12 +57,13 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _running(settings, port) as application:
+    async with _running(settings, port) as (application, invoker):
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
+            server = InvokeServer(runner.server, invoker, port)
             for listener in sockets:
-                await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+                await asyncio.get_running_loop().create_server(server, sock=listener, backlog=_BACKLOG)
             print(f"ready {lab_url(port)}", flush=True)
             await stop.wait()
             _say("stopping")
@@ -69,7 +72,7 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: LabSettings, port: int) -> AsyncIterator[web.Application]:
+async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.Application, Invoker]]:
     """Every part started, in the order of need, and ended in the reverse order."""
     async with contextlib.AsyncExitStack() as stack:
         logs = LogStore(settings.state_directory, retention_invocations=settings.log_retention_invocations)
@@ -118,7 +121,7 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[web.Applic
         gateway.add_routes(application, gateway.Gateway(gateway.MotoApis(settings.account_id), data_plane, metrics))
         invoke_api.add_routes(application, data_plane, data_plane.fate)
         control.add_routes(application)
-        yield application
+        yield application, data_plane
 
 
 def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> EndpointFacts:
