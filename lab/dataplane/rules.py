@@ -60,7 +60,8 @@ def new_request_id() -> str:
 
 def new_trace_id(now_s: float) -> str:
     """A trace header as Lambda makes one where the caller sent none; not sampled."""
-    return f"Root=1-{int(now_s):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+    digits = secrets.token_hex(20)
+    return f"Root=1-{int(now_s):08x}-{digits[:24]};Parent={digits[24:]};Sampled=0"
 
 
 def log_stream_name(environment_id: str, now_s: float) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import socket
 import uuid
 
 import aiohttp
@@ -11,7 +12,7 @@ import botocore.config
 import pytest
 from aiohttp import web
 
-from lab.invoke_api import add_routes
+from lab.invoke_api import InvokeFront, add_routes
 
 ECHO = """
     def handler(event, context):
@@ -187,3 +188,117 @@ async def test_an_empty_body_is_an_empty_object(served):
     async with served:
         status, _, body = await served.post(b"")
     assert (status, json.loads(body)["event"]) == (200, {})
+
+
+class Fronted(Served):
+    """The same lab with the front before its application, as the lab's server has it."""
+
+    async def __aenter__(self):
+        await self.lab.__aenter__()
+        app = web.Application()
+        add_routes(app, self.lab.plane, self.lab.plane.fate)
+        self.runner = web.AppRunner(app)
+        await self.runner.setup()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.front = InvokeFront(self.lab.plane, self.runner.server, self.port)
+        self.server = await asyncio.get_running_loop().create_server(self.front, sock=listener)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.session = aiohttp.ClientSession()
+        return self
+
+    async def __aexit__(self, *arguments):
+        self.server.close()
+        self.front.close()
+        await super().__aexit__(*arguments)
+
+
+@pytest.fixture
+def fronted(lab):
+    lab.function(ECHO)
+    return Fronted(lab)
+
+
+async def test_the_front_answers_as_the_application_does(fronted):
+    def comparable(answer):
+        status, headers, body = answer
+        kept = {name.lower() for name in headers} - {"date", "server", "content-length", "x-amzn-requestid"}
+        return status, {name: headers[name] for name in headers if name.lower() in kept}, body
+
+    requests = [
+        {"body": b'{"a": 1}'},
+        {"body": b""},
+        {"body": b"{no json"},
+        {"body": b'"raise"'},
+        {"body": b"1", "name": "nobody"},
+        {"body": b"1", "name": "function:$LATEST"},
+        {"body": b"1", "X_Amz_Invocation_Type": "DryRun"},
+        {"body": b"1", "X_Amz_Invocation_Type": "Event"},
+        {"body": b"1", "X_Amz_Invocation_Type": "Later"},
+        {"body": b"1", "X_Amz_Client_Context": base64.b64encode(b'{"custom": {"x": "y"}}').decode()},
+        {"body": b'{"size": 300000}'},
+    ]
+    async with fronted:
+        for request in requests:
+            plain = await fronted.post(**request)
+            # A query is not plain: the application answers.
+            headers = {name.replace("_", "-"): value for name, value in request.items() if name not in ("body", "name")}
+            url = f"{fronted.url}/2015-03-31/functions/{request.get('name', 'function')}/invocations?x=1"
+            async with fronted.session.post(url, data=request["body"], headers=headers) as response:
+                by_application = response.status, dict(response.headers), await response.read()
+            if b"requestId" in plain[2]:  # the payload of a function error names its own request
+                plain = plain[0], plain[1], b""
+                by_application = by_application[0], by_application[1], b""
+            assert comparable(plain) == comparable(by_application), request
+
+
+async def test_the_front_hands_everything_else_on_and_pipelined_requests_are_answered_in_order(fronted):
+    def invoke(body, host=None):
+        host = host or f"localhost:{fronted.port}"
+        head = f"POST /2015-03-31/functions/function/invocations HTTP/1.1\r\nHost: {host}\r\n"
+        return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+    async with fronted:
+        fate = f"GET /_lab/invocations/nothing HTTP/1.1\r\nHost: localhost:{fronted.port}\r\nConnection: close\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", fronted.port)
+        writer.write(invoke('"one"') + invoke('"two"') + invoke('"three"', "127.0.0.1:1") + fate.encode())
+        text = (await reader.read()).decode()
+        writer.close()
+        answers = [answer for answer in text.split("HTTP/1.1 ") if answer]
+        assert [answer[:3] for answer in answers] == ["200", "200", "200", "404"]
+        assert [name for answer in answers for name in ("one", "two", "three") if f'"{name}"' in answer] == [
+            "one",
+            "two",
+            "three",
+        ]
+
+
+async def test_the_front_takes_a_request_that_comes_in_parts_and_one_that_never_ends(fronted):
+    async with fronted:
+        _, never = await asyncio.open_connection("127.0.0.1", fronted.port)
+        never.write(b"POST /2015-03-31/functions/function/invocations HTTP/1.1\r\nHost: localhost\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", fronted.port)
+        request = (
+            f"POST /2015-03-31/functions/function/invocations HTTP/1.1\r\nHost: localhost:{fronted.port}\r\n"
+            "Content-Length: 7\r\nConnection: close\r\n\r\n"
+        ).encode() + b'"parts"'
+        for start in range(0, len(request), 20):
+            writer.write(request[start : start + 20])
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        assert b'"parts"' in await reader.read()
+        writer.close()
+        never.close()
+
+
+async def test_boto3_works_through_the_front(fronted):
+    async with fronted:
+        client = fronted.client()
+        for number in range(5):
+            answer = await asyncio.to_thread(
+                client.invoke, FunctionName="function", Payload=str(number).encode(), LogType="Tail"
+            )
+            assert json.loads(answer["Payload"].read())["event"] == number
+            assert f"seen {number}" in base64.b64decode(answer["LogResult"]).decode()
+        with pytest.raises(client.exceptions.RequestTooLargeException):
+            await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b'"' + b"x" * (6 << 20) + b'"')
