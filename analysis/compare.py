@@ -1,0 +1,297 @@
+"""Compare two runs: what got slower, faster, or failed more, and how surely. Only `load_side` reads files.
+
+Rules:
+
+1. Runs that differ in where or how they were measured are refused, and the field is named (`refuse_unlike`).
+2. For each variant, experiment and metric that both runs have, equality of the two samples is tested (Mann and
+   Whitney), and for each variant and experiment that failures are equally frequent (Fisher's exact test).
+3. Holm's step-down holds the probability of any false alarm among all these tests at 5 %.
+4. A rejected test counts as a change only if the medians differ by more than the threshold (3 % by default): with many
+   samples a difference too small to matter is significant too. Failures have no threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from scipy.stats import fisher_exact, mannwhitneyu
+
+from analysis.cells import Measured
+from analysis.estimates import Samples, compare_medians, holm, quantile, share
+from analysis.pipeline import read_summary
+from analysis.run_files import read_rows
+from analysis.summary import METRICS, Estimate, Summary
+from analysis.text_tables import markdown_table
+from benchmark.errors import RecordError
+from benchmark.store import RunDirectory
+
+DEFAULT_THRESHOLD: Final = 0.03
+SMALLEST_N: Final = 5  # below this a rank test cannot reject
+COMPARED: Final[tuple[tuple[str, str, str], ...]] = (
+    ("cold", "cold", "total_ms"),
+    ("warm", "warm", "client_latency_ms"),
+    ("warm", "warm", "inference_ms"),
+    ("load", "any", "latency_from_intended_ms"),
+)
+EXPERIMENTS: Final = ("cold", "warm", "load")
+
+Change = Literal["slower", "faster", "no change", "fails more", "fails less", "too few samples"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two runs."""
+
+    summary: Summary
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one variant in both runs; `b` is the newer one, differences are b - a."""
+
+    variant: str
+    experiment: str
+    metric: str  # a key of METRICS, or "failures"
+    a: float | None
+    b: float | None
+    difference: Estimate
+    ratio: Estimate
+    cliffs_delta: float | None
+    p_value: float | None
+    change: Change
+
+
+def load_side(run: RunDirectory) -> Side:
+    """Summary and samples of a collected run. Raises RecordError."""
+    return Side(read_summary(run), Measured(read_rows(run)))
+
+
+def refuse_unlike(a: Summary, b: Summary) -> None:
+    """Raise RecordError naming the first field in which two runs cannot be compared."""
+    for name, of_a, of_b in (
+        ("schema_version", a.schema_version, b.schema_version),
+        ("source", a.origin.source, b.origin.source),
+        ("region", a.origin.region, b.origin.region),
+        ("host", a.origin.host, b.origin.host),
+        ("host_cpus", a.origin.host_cpus, b.origin.host_cpus),
+        ("limits", a.origin.limits.model_dump(), b.origin.limits.model_dump()),
+        ("time_scale", a.origin.time_scale, b.origin.time_scale),
+        ("architecture", _of_cells(a, "architecture"), _of_cells(b, "architecture")),
+        ("engine", _of_cells(a, "engine"), _of_cells(b, "engine")),
+        ("weights", _weights(a), _weights(b)),
+    ):
+        if of_a != of_b:
+            raise RecordError(
+                f"runs {a.run_id} and {b.run_id} cannot be compared: {name} is {of_a} in one and {of_b} in the other",
+                hint="Compare runs that were measured at the same place, in the same way.",
+            )
+    if not set(a.variants) & set(b.variants):
+        raise RecordError(
+            f"runs {a.run_id} and {b.run_id} cannot be compared: they have no variant in common",
+            hint="A variant is model, engine, architecture and memory size.",
+        )
+
+
+def _of_cells(summary: Summary, name: str) -> list[str]:
+    return sorted({str(getattr(cell, name)) for cell in summary.cells})
+
+
+def _weights(summary: Summary) -> list[str]:
+    return sorted({weight for cell in summary.cells for weight in cell.weights})
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Samples of one metric in both runs, or counts of failures (`failed`, `total`) in place of them."""
+
+    variant: str
+    experiment: str
+    metric: str
+    a: Samples
+    b: Samples
+
+
+@dataclass(frozen=True)
+class FailurePair:
+    variant: str
+    experiment: str
+    a: tuple[int, int]  # failed, all
+    b: tuple[int, int]
+
+
+def compare(a: Side, b: Side, *, threshold: float = DEFAULT_THRESHOLD, seed: int = 0) -> list[Comparison]:
+    """Every comparison of two runs, in the order of the matrix. Raises RecordError where they are unlike."""
+    refuse_unlike(a.summary, b.summary)
+    common = [variant for variant in a.summary.variants if variant in set(b.summary.variants)]
+    pairs = []
+    failures = []
+    for variant in common:
+        for experiment, start_type, metric in COMPARED:
+            samples = [side.measured.samples(variant, experiment, start_type, metric) for side in (a, b)]
+            if len(samples[0]) and len(samples[1]):
+                pairs.append(Pair(variant, experiment, metric, samples[0], samples[1]))
+        for experiment in EXPERIMENTS:
+            counted = [_failures(side.measured, variant, experiment) for side in (a, b)]
+            if counted[0][1] and counted[1][1]:
+                failures.append(FailurePair(variant, experiment, counted[0], counted[1]))
+    return judge(pairs, failures, threshold=threshold, random=np.random.default_rng(seed))
+
+
+def _failures(measured: Measured, variant: str, experiment: str) -> tuple[int, int]:
+    failed = total = 0
+    for (key, kind, start_type), part in measured.parts.items():
+        if key == variant and kind == experiment and start_type != "any":
+            # What the load generator had no room to send says nothing of the function.
+            offered = part.filter(part["outcome"] != "dropped")
+            total += offered.height
+            failed += int((offered["outcome"] != "ok").sum())
+    return failed, total
+
+
+def judge(
+    pairs: Sequence[Pair], failures: Sequence[FailurePair], *, threshold: float, random: np.random.Generator
+) -> list[Comparison]:
+    """Test all pairs as one family and say what changed."""
+    testable = [min(len(pair.a), len(pair.b)) >= SMALLEST_N for pair in pairs]
+    p_values = [p_of_samples(pair.a, pair.b) if ok else None for pair, ok in zip(pairs, testable, strict=True)]
+    p_failures = [p_of_failures(pair.a, pair.b) for pair in failures]
+    rejected = holm([p for p in p_values if p is not None] + p_failures)
+    decisions = iter(rejected)
+    found = []
+    for pair, p_value in zip(pairs, p_values, strict=True):
+        told = compare_medians(pair.b, pair.a, random)
+        change: Change = "too few samples"
+        if p_value is not None:
+            change = _change(next(decisions), pair, threshold)
+        found.append(
+            Comparison(
+                variant=pair.variant,
+                experiment=pair.experiment,
+                metric=pair.metric,
+                a=quantile(pair.a, 0.5),
+                b=quantile(pair.b, 0.5),
+                difference=told.difference,
+                ratio=told.ratio,
+                cliffs_delta=told.cliffs_delta,
+                p_value=p_value,
+                change=change,
+            )
+        )
+    for failing, p_value in zip(failures, p_failures, strict=True):
+        share_a, share_b = share(*failing.a), share(*failing.b)
+        difference = Estimate(value=(share_b.value or 0) - (share_a.value or 0), n=min(failing.a[1], failing.b[1]))
+        more: Change = "fails more" if (difference.value or 0) > 0 else "fails less"
+        found.append(
+            Comparison(
+                variant=failing.variant,
+                experiment=failing.experiment,
+                metric="failures",
+                a=share_a.value,
+                b=share_b.value,
+                difference=difference,
+                ratio=Estimate(value=None, n=difference.n, reason="shares are compared by their difference"),
+                cliffs_delta=None,
+                p_value=p_value,
+                change=more if next(decisions) else "no change",
+            )
+        )
+    return found
+
+
+def p_of_samples(a: Samples, b: Samples) -> float:
+    """Two-sided p-value of Mann and Whitney's test: exact for small samples without ties, else normal with ties."""
+    if a[0] == a[-1] == b[0] == b[-1]:
+        return 1.0
+    return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)
+
+
+def p_of_failures(a: tuple[int, int], b: tuple[int, int]) -> float:
+    """Two-sided p-value of Fisher's exact test for counts of (failed, all)."""
+    table = [[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]
+    return float(fisher_exact(table).pvalue)
+
+
+def _change(rejected: bool, pair: Pair, threshold: float) -> Change:
+    if not rejected:
+        return "no change"
+    median_a, median_b = quantile(pair.a, 0.5), quantile(pair.b, 0.5)
+    if median_b > median_a * (1 + threshold):
+        return "slower"
+    if median_b * (1 + threshold) < median_a:
+        return "faster"
+    return "no change"
+
+
+def has_regression(comparisons: Sequence[Comparison]) -> bool:
+    return any(comparison.change in ("slower", "fails more") for comparison in comparisons)
+
+
+def markdown(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshold: float) -> str:
+    """The comparison as Markdown for a pull request."""
+    changed = [c for c in comparisons if c.change not in ("no change", "too few samples")]
+    regressions = [c for c in changed if c.change in ("slower", "fails more")]
+    if regressions:
+        verdict = f"**Regression**: {len(regressions)} of {len(comparisons)} comparisons got worse."
+    elif changed:
+        verdict = f"**No regression**; {len(changed)} of {len(comparisons)} comparisons got better."
+    else:
+        verdict = f"**No change** in {len(comparisons)} comparisons."
+    head = (
+        "Variant",
+        "Experiment",
+        "Metric",
+        "Before",
+        "After",
+        "Difference",
+        "95 % interval",
+        "Cliff's delta",
+        "n",
+        "",
+    )
+    right = (3, 4, 5, 7, 8)
+    parts = [
+        "### Benchmark comparison",
+        verdict,
+        f"{b.origin.badge}. Before: {_run(a)}, after: {_run(b)}.",
+    ]
+    if changed:
+        parts.append(markdown_table(head, [_line(c) for c in changed], right=right))
+    rest = [c for c in comparisons if c not in changed]
+    if rest:
+        table = markdown_table(head, [_line(c) for c in rest], right=right)
+        parts.append(f"<details><summary>{len(rest)} comparisons without change</summary>\n\n{table}\n\n</details>")
+    parts.append(
+        "Medians; any false alarm among all comparisons has a probability of at most 5 % (Holm), and a change below "
+        f"{100 * threshold:g} % of the median counts as none."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _run(summary: Summary) -> str:
+    return f"`{summary.run_id}` ({summary.commit[:12] or 'no commit'})"
+
+
+def _line(c: Comparison) -> tuple[str, ...]:
+    if c.metric == "failures":
+        numbers = [f"{100 * (value or 0):.1f} %" for value in (c.a, c.b, c.difference.value)]
+        return (c.variant, c.experiment, "failed", *numbers, "", "", str(c.difference.n), c.change)
+    label, unit = METRICS[c.metric]
+    low, high = c.ratio.low, c.ratio.high
+    interval = c.ratio.reason if low is None or high is None else f"{100 * (low - 1):+.1f} to {100 * (high - 1):+.1f} %"
+    relative = "" if c.ratio.value is None else f"{100 * (c.ratio.value - 1):+.1f} %"
+    return (
+        c.variant,
+        c.experiment,
+        label,
+        f"{c.a or 0:.1f} {unit}",
+        f"{c.b or 0:.1f} {unit}",
+        relative,
+        interval,
+        "" if c.cliffs_delta is None else f"{c.cliffs_delta:+.2f}",
+        str(c.difference.n),
+        c.change,
+    )
