@@ -21,7 +21,7 @@ T = TypeVar("T")
 SECONDS_PER_MINUTE: Final = 60.0
 # After this many calls in a row that another try would not mend, a variant counts as unable to run.
 GIVE_UP_AFTER: Final = 3
-UNRECOVERABLE: Final = frozenset({"out_of_memory", "init_timeout", "timeout", "gateway_timeout", "error"})
+UNRECOVERABLE: Final = frozenset({"out_of_memory", "init_timeout", "timeout", "error"})
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,10 @@ def _steps_of(
         yield Step("load", load.shape, variant, 1, max(0, arrivals - 1), through_gateway=True, fixed_s=duration_s)
 
 
-def gave_up(outcomes: Sequence[str]) -> bool:
-    """Whether a variant's latest outcomes say that it cannot run here."""
-    return len(outcomes) >= GIVE_UP_AFTER and all(outcome in UNRECOVERABLE for outcome in outcomes[-GIVE_UP_AFTER:])
+def gave_up(experiment: Experiment, outcomes: Sequence[str]) -> bool:
+    """Whether a variant's latest outcomes say that it cannot run here.
+
+    A 504 says that of warm calls, which find their environment started. Of a cold start it is a sample like any other.
+    """
+    hopeless = UNRECOVERABLE | {"gateway_timeout"} if experiment == "warm" else UNRECOVERABLE
+    return len(outcomes) >= GIVE_UP_AFTER and all(outcome in hopeless for outcome in outcomes[-GIVE_UP_AFTER:])

@@ -166,7 +166,7 @@ class Session:
 
     def cannot_run(self, experiment: Experiment, variant: Variant) -> bool:
         """Whether this experiment's latest calls show that the variant cannot run here."""
-        return gave_up(self._outcomes[experiment, variant.key])
+        return gave_up(experiment, self._outcomes[experiment, variant.key])
 
     def latest_outcome(self, experiment: Experiment, variant: Variant) -> str:
         outcomes = self._outcomes[experiment, variant.key]

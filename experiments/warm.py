@@ -8,6 +8,7 @@ labelled by its evidence; it counts neither towards the samples nor towards the 
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -180,7 +181,22 @@ def _send(session: Session, call: PlannedCall, connections: _Connections) -> Cli
     session.first_calls.called(call.variant)
     record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
     session.add(record)
+    if record.outcome == "gateway_timeout":
+        _wait_for_function(session, record)
     return record
+
+
+def _wait_for_function(session: Session, record: ClientRecord) -> None:
+    """Let a function that the gateway gave up on come to its end: it leaves a started environment for the next call.
+
+    Called again at once, Lambda would start another environment, which would be as late.
+    """
+    variant = next(one for one in session.configuration.variants if one.key == record.variant)
+    began = record.sent_at or record.intended_at
+    while session.now() < began + session.configuration.function.timeout_s:
+        time.sleep(ASK_LOGS_EVERY_S)
+        if session.logs.billed_since(variant, began):
+            return
 
 
 def _judge(session: Session, one: Progression, *, say: bool) -> None:

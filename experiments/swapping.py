@@ -1,0 +1,179 @@
+"""CPU share and memory varied apart from each other, in the lab: is it want of memory that slows a small function?
+
+On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
+LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to
+one function of each model, whose memory size and variable are changed for each cell and put back at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from botocore.exceptions import WaiterError
+
+from benchmark.cloud import Cloud, cloud_errors
+from benchmark.configuration import Configuration
+from benchmark.errors import CloudError, UserError
+from benchmark.matrix import MEMORY_MB_PER_VCPU, Variant
+from benchmark.records import ClientRecord, EndpointFacts
+from benchmark.store import RecordWriter, RunDirectory
+from experiments.lambda_control import UPDATE_WAIT, LambdaControl
+from experiments.plan import UNRECOVERABLE, PlannedCall
+from experiments.progress import Progress
+from experiments.recording import invoke_record
+
+PROTOCOL: Final = "swapping"
+VCPU_VARIABLE: Final = "LAB_VCPU"
+MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
+# The shares that Lambda gives the smallest and the largest of these sizes.
+VCPU_SHARES: Final = (round(512 / MEMORY_MB_PER_VCPU, 3), round(3008 / MEMORY_MB_PER_VCPU, 3))
+MODELS: Final = 2
+WARMUPS: Final = 2
+SAMPLES: Final = 30
+GIVE_UP_AFTER: Final = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid; `function` names the deployed variant that is changed to it."""
+
+    function: Variant
+    memory_mb: int
+    vcpu: float
+
+    @property
+    def group(self) -> str:
+        """How records name the cell; the analysis reads it back."""
+        return f"memory_mb={self.memory_mb} vcpu={self.vcpu}"
+
+    def call(self, number: int) -> PlannedCall:
+        """One call; numbers below 0 are warm-ups."""
+        return PlannedCall(
+            f"{PROTOCOL}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{number:+04d}",
+            "warm",
+            PROTOCOL,
+            "invoke",
+            self.function,
+            warmup=number < 0,
+            group=self.group,
+        )
+
+
+def grid(configuration: Configuration) -> list[Cell]:
+    """Every cell: the two models that differ most in size first, shares, memory sizes."""
+    by_model: dict[str, Variant] = {}
+    for variant in configuration.variants:
+        by_model.setdefault(variant.model, variant)
+    order = [model for model in ("mobilenet", "resnet50", "inceptionv3") if model in by_model][:MODELS]
+    return [
+        Cell(by_model[model], memory_mb, vcpu)
+        for model in order
+        for vcpu in VCPU_SHARES
+        for memory_mb in MEMORY_SIZES_MB
+    ]
+
+
+class Changed:
+    """A function whose memory size and share are changed, and put back when the block ends."""
+
+    def __init__(self, cloud: Cloud, configuration: Configuration, variant: Variant) -> None:
+        self._client = cloud.client("lambda")
+        self._name = configuration.names.function(variant)
+        self._variant = variant
+
+    def set(self, memory_mb: int, vcpu: float | None) -> None:
+        """Change both and wait until they hold; no share means the one that belongs to the memory size."""
+        with cloud_errors():
+            found = self._client.get_function_configuration(FunctionName=self._name)
+            variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
+            wanted = {name: value for name, value in variables.items() if name != VCPU_VARIABLE}
+            if vcpu is not None:
+                wanted[VCPU_VARIABLE] = str(vcpu)
+            if (found["MemorySize"], variables) == (memory_mb, wanted):
+                return
+            try:
+                self._client.update_function_configuration(
+                    FunctionName=self._name, MemorySize=memory_mb, Environment={"Variables": wanted}
+                )
+                self._client.get_waiter("function_updated_v2").wait(FunctionName=self._name, WaiterConfig=UPDATE_WAIT)
+            except WaiterError as error:
+                raise CloudError(f"the update of {self._name} did not end well: {error}") from None
+
+    def put_back(self) -> None:
+        self.set(self._variant.memory_mb, None)
+
+    def __enter__(self) -> Changed:
+        self.put_back()  # what a kill may have left changed
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.put_back()
+
+
+def run_swapping(
+    run: RunDirectory,
+    cloud: Cloud,
+    configuration: Configuration,
+    endpoint: EndpointFacts,
+    progress: Progress,
+    *,
+    samples: int = SAMPLES,
+) -> None:
+    """Measure the grid; a resumed run leaves out the calls it has. Raises UserError."""
+    if endpoint.source != "lab":
+        raise UserError(
+            "the swapping experiment needs the lab: on AWS memory and CPU share cannot be told apart",
+            hint='Start one with `python -m lab serve`, and point here with eval "$(python -m lab env)".',
+        )
+    if "none" in (endpoint.limits.cpu, endpoint.limits.memory):
+        raise UserError(
+            "this lab cannot limit CPU and memory, and the experiment is about nothing else",
+            hint="`python -m lab doctor` says how to get limits.",
+        )
+    control = LambdaControl(cloud, configuration)
+    cells = grid(configuration)
+    done = {record.call_id: record for record in run.client_records()}
+    progress.phase("CPU share and memory apart", len(cells) * (WARMUPS + samples), then_s=0.0)
+    with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
+        for function in dict.fromkeys(cell.function for cell in cells):
+            with Changed(cloud, configuration, function) as changed:
+                for cell in (cell for cell in cells if cell.function == function):
+                    todo = [cell.call(number) for number in range(-WARMUPS, samples)]
+                    if all(call.call_id in done for call in todo):
+                        progress.advance(len(todo), cell.group)
+                        continue
+                    changed.set(cell.memory_mb, cell.vcpu)
+                    for record in _call(control, run, todo, done, endpoint):
+                        writer.append(record)
+                        progress.advance(1, f"{cell.function.model} {cell.group}")
+    progress.end_phase()
+
+
+def _call(
+    control: LambdaControl,
+    run: RunDirectory,
+    todo: Sequence[PlannedCall],
+    done: dict[str, ClientRecord],
+    endpoint: EndpointFacts,
+) -> Iterator[ClientRecord]:
+    """One call after another; a cell that cannot run is a result and is not hammered."""
+    failed = 0
+    for call in todo:
+        if call.call_id in done:
+            continue
+        if failed >= GIVE_UP_AFTER:
+            return
+        record = invoke_record(
+            call,
+            control.invoke(call.variant),
+            run_id=run.run_id,
+            time_scale=endpoint.time_scale,
+            first=False,
+        )
+        failed = failed + 1 if record.outcome in UNRECOVERABLE else 0
+        if record.outcome == "throttled":
+            time.sleep(1.0)
+        yield record
