@@ -25,6 +25,7 @@ from experiments.session import Session, Stop
 CLIENT_PATIENCE_S: Final = 60.0
 # First calls of all variants may start side by side: they are warm-ups, and nobody reads their latency as a sample.
 PARALLEL_WARMUPS: Final = 2
+ASK_LOGS_EVERY_S: Final = 2.0
 
 
 @dataclass
