@@ -25,6 +25,7 @@ PURPOSES: Final = {
     "cold": "cold starts: scheduled, forced, in bursts, as [experiments.cold] says",
     "warm": "sequential calls of the REST endpoint",
     "load": "an open-model load test of each variant, driven by loadtests/locustfile.py",
+    "swapping": "CPU share and memory varied apart from each other, in the lab alone",
     "preflight": "check everything that a run needs, and measure nothing",
     "cleanup": "switch off what a broken-off run left on, and say what still costs money",
 }
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from experiments.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
 
         return clean_up(read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images)
+    if chosen.command == "swapping":
+        return _swapping(chosen)
     if chosen.command == "preflight":
         return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen))
     wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
@@ -85,6 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verbose=chosen.verbose,
     )
     return show_plan(request) if chosen.dry_run else measure(request)
+
+
+def _swapping(chosen: argparse.Namespace) -> int:
+    from experiments.swapping import measure_swapping  # noqa: PLC0415 - no other command needs it
+
+    request = Request(
+        experiments=("warm",),
+        configuration=_configuration(chosen),
+        results=chosen.results,
+        run_name=chosen.resume or chosen.run or "",
+        verbose=chosen.verbose,
+    )
+    return measure_swapping(request, dry_run=chosen.dry_run)
 
 
 def _preflight(configuration: Configuration) -> int:

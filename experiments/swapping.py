@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Self
 
 from botocore.exceptions import WaiterError
 
 from benchmark.cloud import Cloud, cloud_errors
 from benchmark.configuration import Configuration
-from benchmark.errors import CloudError, UserError
+from benchmark.errors import EXIT_OK, CloudError, UserError
 from benchmark.matrix import MEMORY_MB_PER_VCPU, Variant
 from benchmark.records import ClientRecord, EndpointFacts
 from benchmark.store import RecordWriter, RunDirectory
@@ -24,6 +24,9 @@ from experiments.lambda_control import UPDATE_WAIT, LambdaControl
 from experiments.plan import UNRECOVERABLE, PlannedCall
 from experiments.progress import Progress
 from experiments.recording import invoke_record
+from experiments.runner import Request, open_run
+from experiments.session import RunLock
+from experiments.spend import read_prices
 
 PROTOCOL: Final = "swapping"
 VCPU_VARIABLE: Final = "LAB_VCPU"
@@ -105,11 +108,11 @@ class Changed:
     def put_back(self) -> None:
         self.set(self._variant.memory_mb, None)
 
-    def __enter__(self) -> Changed:
+    def __enter__(self) -> Self:
         self.put_back()  # what a kill may have left changed
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.put_back()
 
 
@@ -177,3 +180,30 @@ def _call(
         if record.outcome == "throttled":
             time.sleep(1.0)
         yield record
+
+
+def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
+    """The command: make or go on with a run, measure the grid, print the run's id."""
+    cells = grid(request.configuration)
+    if dry_run:
+        print(f"{len(cells)} cells, {len(cells) * (WARMUPS + SAMPLES)} calls; in the lab they cost nothing")
+        for cell in cells:
+            print(f"  {cell.function.model}: {cell.memory_mb} MB, {cell.vcpu} vCPU")
+        return EXIT_OK
+    cloud = Cloud()
+    endpoint = cloud.endpoint_facts()
+    run = open_run(request, endpoint, read_prices(request.configuration))
+    stopped_because = "interrupted"
+    with RunLock(run), Progress(verbose=request.verbose) as progress:
+        try:
+            run_swapping(run, cloud, request.configuration, endpoint, progress)
+            stopped_because = ""
+        except UserError as error:
+            stopped_because = error.message
+            raise
+        finally:
+            run.write_manifest(
+                run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": stopped_because})
+            )
+    print(run.run_id)
+    return EXIT_OK

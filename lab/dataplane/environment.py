@@ -48,7 +48,7 @@ from lab.dataplane.rules import (
     CpuLedger,
     billed_duration_ms,
     log_stream_name,
-    vcpu_share,
+    owed_vcpu,
     visible_cpus,
 )
 from lab.dataplane.runtime_api import Reply, RuntimeApi, StreamError
@@ -113,7 +113,7 @@ class ExecutionEnvironment:
         self._owner = owner
         self._image = image
         self._loop = asyncio.get_running_loop()
-        self._vcpu = vcpu_share(configuration.memory_mb)
+        self._vcpu = owed_vcpu(configuration.memory_mb, configuration.environment)
         wanted = visible_cpus(configuration.memory_mb)
         self._cpus = around.ledger.place(min(wanted, len(around.ledger.cpus)))
         self._log = PlatformLog(

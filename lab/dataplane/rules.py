@@ -9,8 +9,10 @@ import math
 import secrets
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
+SHARE_VARIABLE: Final = "LAB_VCPU"  # the lab's own: a CPU share apart from the memory size
 MB_PER_VCPU: Final = 1769  # "configuration-memory": one vCPU at 1,769 MB, in proportion to memory
 CFS_PERIOD_US: Final = 20_000  # measured on Lambda by third parties; AWS does not document it
 # vCPUs that the guest shows by memory size; 2 and 6 are AWS's own, the steps between were measured by third parties.
@@ -39,6 +41,18 @@ def visible_cpus(memory_mb: int) -> int:
 def vcpu_share(memory_mb: int) -> float:
     """CPU share of an environment while it serves a request, in vCPU."""
     return min(memory_mb / MB_PER_VCPU, float(visible_cpus(memory_mb)))
+
+
+def owed_vcpu(memory_mb: int, environment: Mapping[str, str]) -> float:
+    """CPU share of an environment, or what its variable LAB_VCPU asks for, at most the CPUs that the guest shows.
+
+    The lab can hold memory and vary the share, or hold the share and vary memory; AWS ignores the variable.
+    """
+    try:
+        asked = float(environment.get(SHARE_VARIABLE, ""))
+    except ValueError:
+        return vcpu_share(memory_mb)
+    return min(asked, float(visible_cpus(memory_mb))) if asked > 0 else vcpu_share(memory_mb)
 
 
 def cfs_quota_us(vcpu: float, period_us: int = CFS_PERIOD_US) -> int:
