@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from benchmark.cloud import Cloud, cloud_errors, endpoint_url
 from benchmark.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
 from lab.images.engine import ENGINE_VARIABLE, Engine, find_engine
@@ -40,7 +39,11 @@ def _wants_engine() -> bool:
     """Whether images are for containers: LAB_ENGINE says so, or the lab's own driver does."""
     if os.environ.get(ENGINE_VARIABLE):
         return True
-    return bool(endpoint_url()) and Cloud().endpoint_facts().limits.driver == "container"
+    if not os.environ.get("AWS_ENDPOINT_URL"):
+        return False
+    from benchmark.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
+
+    return Cloud().endpoint_facts().limits.driver == "container"
 
 
 def _build(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
@@ -83,7 +86,7 @@ def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine
     reference = _with_tag(parsed.reference)
     record = _found(store, reference, engine)
     store.name(reference, replace(record, pushed=True))
-    if endpoint_url():
+    if os.environ.get("AWS_ENDPOINT_URL"):
         _register(reference, record)
     print(f"{reference.rpartition(':')[2]}: digest: {record.id} size: 0")
     return EXIT_OK
@@ -91,6 +94,8 @@ def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine
 
 def _register(reference: str, record: ImageRecord) -> None:
     """Tell the lab's ECR: `describe-images` lists the image, and a function is known to run another one than before."""
+    from benchmark.cloud import Cloud, cloud_errors  # noqa: PLC0415 - as above
+
     registry_and_name, _, tag = reference.rpartition(":")
     _, _, repository = registry_and_name.partition("/")
     manifest = {
