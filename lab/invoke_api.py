@@ -1,8 +1,8 @@
 """Lambda's Invoke API over HTTP. Source: "API_Invoke" of the Lambda API reference.
 
 `add_routes` serves it as routes of an aiohttp application. `InvokeFront` stands before such an application's server and
-answers plain invokes itself, on the same connections: an invoke then costs a third of the lab's CPU, and whatever is
-not plain (another path, a query, a body in parts) goes on to the application untouched.
+answers plain invokes itself, on the same connections, for about a third less of the lab's CPU a call; whatever is not
+plain (another path, a query, a body in parts) goes on to the application untouched.
 """
 
 from __future__ import annotations

@@ -71,11 +71,9 @@ def _write(path: str, value: str) -> None:
 
 
 def _own_mounts() -> None:
-    """A mount namespace of this process's own; without root, in a user namespace that keeps the user's id."""
+    """A mount namespace of this process's own; without the right to it, in a user namespace that keeps the user id."""
     user, group = os.geteuid(), os.getegid()
-    if user == 0:
-        _check(_libc.unshare(CLONE_NEWNS), "unshare")
-    else:
+    if _libc.unshare(CLONE_NEWNS) != 0:
         _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare")
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{user} {user} 1")
@@ -122,7 +120,8 @@ def _become(request: dict[str, Any], output: int) -> None:
             with contextlib.suppress(OSError):  # not every kernel shows the file
                 _mount(request["cpus_file"], _CPUS_ONLINE, None, MS_BIND)
         _private_tmp(request["tmp_mb"], request["keep"])
-        _read_only(request["directory"])
+        with contextlib.suppress(OSError):  # a user namespace may not remount what the host has mounted with more flags
+            _read_only(request["directory"])
     os.chdir(request["working_directory"])
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

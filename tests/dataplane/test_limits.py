@@ -1,8 +1,11 @@
 """The mechanisms of limits: on the real kernel where it has them, on a directory that looks like one where not."""
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -202,3 +205,33 @@ def test_a_process_group_without_a_leader_takes_no_signal():
     group.kill()
     assert group.remove()
     assert issubclass(UserError, Exception)
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv to drop a right"
+)
+def test_without_the_right_to_mount_a_user_namespace_gives_a_tmp_or_a_note_says_why_not(tmp_path):
+    program = textwrap.dedent("""
+        import asyncio, pathlib, sys
+        sys.path.insert(0, {repository!r})
+        from tests.dataplane.harness import Lab
+        async def main():
+            lab = Lab(pathlib.Path({directory!r}))
+            source = "import os\\ndef handler(event, context): return [os.getuid(), 'mark' in os.listdir('/tmp')]"
+            lab.function(source)
+            async with lab:
+                print(await lab.answer(), list(lab.driver.notes))
+        asyncio.run(main())
+    """).format(repository=str(Path(__file__).parents[2]), directory=str(tmp_path))
+    mark = Path("/tmp/mark")
+    mark.touch()
+    try:
+        process = subprocess.run(
+            ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    finally:
+        mark.unlink()
+    assert process.stdout.startswith("[0, False] []") or "temporary directory is not its own" in process.stdout
