@@ -56,7 +56,7 @@ def until(condition, *, seconds=90):
 @pytest.fixture
 def endpoint(server):
     """The server as every test finds it: quick, well, with nothing of another test under way."""
-    server.set(service_ms=20, status=200, stall_until=0, hang=0)
+    server.set(service_ms=20, status=200, stall_s=0, hang=0)
     until(lambda: server.set()["under_way"] == 0)
     return server
 

@@ -1,7 +1,8 @@
 """An endpoint with a settable service time, and as much of a lab around it as `find_deployment` asks for.
 
 Run as a program it prints its address and serves until it is killed: `server.py [service_ms]`.
-`POST /set` changes it while it runs: `{"service_ms": 200, "status": 200, "stall_until": <Unix time>}`.
+`POST /set` changes it while it runs, for example `{"service_ms": 200, "status": 429}`. `stall_after_s` and `stall_s`:
+answer nothing for a while, counted from the first call after the change. `hang`: answer nothing at all.
 """
 
 import asyncio
@@ -27,9 +28,10 @@ FACTS = {
     "time_scale": 1.0,
 }
 
-settings = {"service_ms": 0.0, "status": 200, "stall_until": 0.0, "hang": 0}
+settings = {"service_ms": 0.0, "status": 200, "stall_after_s": 0.0, "stall_s": 0.0, "hang": 0}
 numbers = itertools.count(1)
 seen = {"calls": 0, "under_way": 0, "most_under_way": 0}
+clock = {"first_call": None}
 
 
 async def aws(request):
@@ -44,8 +46,18 @@ async def status(request):
 
 
 async def change(request):
-    settings.update(await request.json())
+    changes = await request.json()
+    settings.update(changes)
+    if changes:
+        clock["first_call"] = None
     return web.json_response(seen)
+
+
+def rest_of_the_stall_s():
+    now = time.perf_counter()
+    clock["first_call"] = clock["first_call"] or now
+    into_it = now - clock["first_call"] - settings["stall_after_s"]
+    return settings["stall_s"] - into_it if 0 <= into_it < settings["stall_s"] else 0.0
 
 
 async def infer(request):
@@ -54,7 +66,7 @@ async def infer(request):
     seen["under_way"] += 1
     seen["most_under_way"] = max(seen["most_under_way"], seen["under_way"])
     try:
-        await asyncio.sleep(max(settings["service_ms"] / 1000, settings["stall_until"] - time.time()))
+        await asyncio.sleep(settings["service_ms"] / 1000 + rest_of_the_stall_s())
         if settings["hang"]:
             await asyncio.sleep(3600)
     finally:

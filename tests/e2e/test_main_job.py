@@ -1,0 +1,140 @@
+"""The main job, end to end: real CDK command line, lab, load test, collection, destruction."""
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmark.records import INVOCATION_COLUMNS
+from tests.e2e.conftest import Deployment
+
+# Ten real commands, each a second or two of start-up on an idle machine and far more on a busy one.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+STUB = Path(__file__).parent.parent / "stubs" / "stub"
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=120) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def function_names(lab):
+    return {f["FunctionName"] for f in lab.client("lambda").list_functions()["Functions"]}
+
+
+def log_group_names(lab):
+    return {g["logGroupName"] for g in lab.client("logs").describe_log_groups()["logGroups"]}
+
+
+def routes(lab, api_id):
+    resources = lab.client("apigateway").get_resources(restApiId=api_id, limit=500)["items"]
+    return {item["path"] for item in resources if "resourceMethods" in item}
+
+
+def what_is_left(lab, prefix):
+    """Everything below the prefix that AWS would go on keeping, by kind."""
+    scheduler, iam, ecr = lab.client("scheduler"), lab.client("iam"), lab.client("ecr")
+    stacks = lab.client("cloudformation").describe_stacks()["Stacks"]
+    found = {
+        "stacks": [s["StackName"] for s in stacks if s["StackName"] != "CDKToolkit"],
+        "functions": function_names(lab),
+        "log groups": log_group_names(lab),
+        "APIs": lab.client("apigateway").get_rest_apis()["items"],
+        "API keys": lab.client("apigateway").get_api_keys()["items"],
+        "keys": lab.client("kms").list_keys()["Keys"],
+        "schedules": scheduler.list_schedules()["Schedules"],
+        "schedule groups": [
+            g["Name"] for g in scheduler.list_schedule_groups()["ScheduleGroups"] if g["Name"] != "default"
+        ],
+        "dashboards": lab.client("cloudwatch").list_dashboards()["DashboardEntries"],
+        "roles": [r["RoleName"] for r in iam.list_roles()["Roles"] if not r["RoleName"].startswith("cdk-")],
+        "images": [
+            image
+            for repository in ecr.describe_repositories()["repositories"]
+            for image in ecr.list_images(repositoryName=repository["repositoryName"])["imageIds"]
+        ],
+    }
+    return {kind: things for kind, things in found.items() if things}
+
+
+def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
+    lab = bootstrapped
+    matrix = {"models": '["mobilenet"]', "memory_sizes_mb": "[512, 1024]", "directory": f'"{STUB}"'}
+    project = Deployment(lab, tmp_path, matrix)
+    project.deploy()
+
+    status, answer = get(f"{project.api_url}/mobilenet/512")
+    assert status == 200
+    assert (answer["event"], answer["model"], answer["memory_mb"]) == ("inference", "mobilenet", 512)
+    for unknown in ("alexnet/512", "mobilenet/777", "mobilenet"):
+        status, answer = get(f"{project.api_url}/{unknown}")
+        assert status == 404
+        assert answer["allowed"] == {"model": ["mobilenet"], "memory_mb": [512, 1024]}
+
+    # Other memory sizes: the old function goes while its route is there, which exports between stacks would forbid.
+    project.configure(matrix | {"memory_sizes_mb": "[512, 2048]"})
+    project.deploy()
+    names = project.configuration.names
+    assert function_names(lab) == {names.function(v) for v in project.configuration.variants}
+    assert log_group_names(lab) == {names.log_group(v) for v in project.configuration.variants}
+    api_id = project.api_url.split("/")[-2]
+    assert routes(lab, api_id) == {v.route for v in project.configuration.variants}
+    assert get(f"{project.api_url}/mobilenet/2048")[0] == 200
+
+    results = tmp_path / "results"
+    out = project.python(
+        *("-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--results", results),
+        *("--shape", "constant", "--end-rps", 10, "--duration-s", 2),
+    )
+    assert out.count("offered 20 (10.00/s)") == len(project.configuration.variants)
+    project.python("analysis/collect.py", "--results", results, "--strict")
+    (run,) = results.iterdir()
+    rows = pl.read_parquet(run / "data" / "invocations.parquet")
+    assert rows.columns == list(INVOCATION_COLUMNS)
+    sent = rows.filter(pl.col("call_id").is_not_null())
+    assert dict(sent["variant"].value_counts().iter_rows()) == {v.key: 20 for v in project.configuration.variants}
+    assert sent["outcome"].unique().to_list() == ["ok"]
+    # Joined: what the client saw and what the platform logged stand in one row, for every call.
+    for column in ("client_latency_ms", "duration_ms", "billed_ms", "max_memory_used_mb", "inference_ms"):
+        assert sent[column].null_count() == 0, column
+    assert sent["request_id"].n_unique() == sent.height
+    assert sent["start_evidence"].unique().to_list() == ["call_number"]
+    assert (run / "report.html").stat().st_size > 0
+
+    project.destroy()
+    project.python("-m", "experiments", "cleanup", "--images")
+    assert what_is_left(lab, names.prefix) == {}
+
+
+def test_the_real_mobilenet_answers_through_the_gateway(bootstrapped, tmp_path):
+    project = Deployment(
+        bootstrapped,
+        tmp_path,
+        {
+            "models": '["mobilenet"]',
+            "memory_sizes_mb": "[2048]",
+            "weights": '"random"',
+            "name_prefix": '"real"',
+        },
+    )
+    project.deploy()
+    status, first = get(f"{project.api_url}/mobilenet/2048")
+    assert status == 200
+    assert first["cold"]
+    assert len(first["top5"]) == 5
+    assert first["weights"] == "random"
+    assert first["phases"]["import_ms"] > 0
+    status, second = get(f"{project.api_url}/mobilenet/2048?image={first['image']}")
+    assert (status, second["cold"], second["call_number"]) == (200, False, 2)
+    assert second["environment_id"] == first["environment_id"]
+    assert second["top5"] == first["top5"]
+    status, refused = get(f"{project.api_url}/mobilenet/2048?image=nothing.jpg")
+    assert status == 400
+    assert first["image"] in refused["allowed"]
+    project.destroy()
