@@ -22,8 +22,8 @@ from aiohttp import web
 from lab.contracts import InvocationType, Invoker, InvokeResult
 from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOAD_BYTES, new_request_id
 
-INVOKE_PATH: Final = "/2015-03-31/functions/{name}/invocations"
-INVOKE_ASYNC_PATH: Final = "/2014-11-13/functions/{name}/invoke-async"
+INVOKE_PATH: Final = "/2015-03-31/functions/{name:[^/]+}/invocations"  # any name reaches Lambda's own refusal
+INVOKE_ASYNC_PATH: Final = "/2014-11-13/functions/{name:[^/]+}/invoke-async"
 FATE_PATH: Final = "/_lab/invocations/{request_id}"
 _DISCARD_BYTES: Final = 64 * 1024 * 1024
 _DISCARD_S: Final = 10.0

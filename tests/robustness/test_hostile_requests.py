@@ -80,11 +80,10 @@ def test_a_thousand_half_requests_hold_nobody_up(shared):
             half = stack.enter_context(socket.create_connection(("127.0.0.1", lab.port), timeout=60))
             half.sendall(halves[number % len(halves)])
         wait_until(lambda: open_files(lab) >= 1000, "a thousand open connections")
-        most = open_files(lab)
         assert works(lab, name)
         assert status_of(request(lab, "GET", f"/_aws/execute-api/{api}/v1/x")) == 200
         assert lab.status()["source"] == "lab"
-    wait_until(lambda: open_files(lab) <= most - 990, "the end of the connections")
+    wait_until(lambda: open_files(lab) < 500, "the end of the connections")
     assert works(lab, name)
 
 
@@ -175,7 +174,7 @@ def test_the_gateway_answers_any_request(shared, method, path, query, headers, b
 @FUZZ
 @given(
     name=st.one_of(
-        st.text(st.characters(exclude_characters="{}"), min_size=1, max_size=20),
+        st.text(min_size=1, max_size=20),
         st.just("arn:aws:lambda:us-east-1:123456789012:function:x"),
     ),
     suffix=st.sampled_from(["/invocations", "/invocations?Qualifier=7", "/invocations?Qualifier=%00"]),
