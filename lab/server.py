@@ -24,10 +24,14 @@ from lab.control.plane import ControlPlane
 from lab.dataplane.host import available_memory_mb, host_cpus
 from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
+from lab.drivers.container import ContainerDriver
 from lab.drivers.process import ProcessDriver
+from lab.drivers.protocol import Driver
 from lab.fast_invoke import InvokeServer
 from lab.host_guard import host_guard
 from lab.images import DirectoryImageStore
+from lab.images.engine import engine_socket, find_engine
+from lab.limits.probe import find_limits
 from lab.logs.store import LogStore
 from lab.metrics.store import MetricStore, default_retained_samples
 from lab.schedules import MotoSchedules, ScheduleRunner
@@ -60,14 +64,17 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
     async with _running(settings, port) as (application, invoker):
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
+        assert runner.server is not None  # after setup it is there
+        connections = InvokeServer(runner.server, invoker, port)
+        loop = asyncio.get_running_loop()
+        listening = [await loop.create_server(connections, sock=listener, backlog=_BACKLOG) for listener in sockets]
         try:
-            server = InvokeServer(runner.server, invoker, port)
-            for listener in sockets:
-                await asyncio.get_running_loop().create_server(server, sock=listener, backlog=_BACKLOG)
             print(f"ready {lab_url(port)}", flush=True)
             await stop.wait()
             _say("stopping")
         finally:
+            for server in listening:
+                server.close()
             await runner.cleanup()
 
 
@@ -95,7 +102,7 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
             images=DirectoryImageStore(),
             logs=logs,
             metrics=metrics,
-            driver=ProcessDriver(state_directory=settings.state_directory),
+            driver=_choose_driver(settings),
             settings=DataPlaneSettings(
                 idle_s=settings.idle_s,
                 init_burst_vcpu=settings.init_burst_vcpu,
@@ -122,6 +129,26 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
         invoke_api.add_routes(application, data_plane, data_plane.fate)
         control.add_routes(application)
         yield application, data_plane
+
+
+def _choose_driver(settings: LabSettings) -> Driver:
+    """The driver asked for; "auto" takes processes, but containers where limits are to be had by an engine alone."""
+    if settings.driver == "container" or (settings.driver == "auto" and _only_an_engine_limits()):
+        return ContainerDriver(state_directory=settings.state_directory)
+    return ProcessDriver(state_directory=settings.state_directory)
+
+
+def _only_an_engine_limits() -> bool:
+    limits = find_limits()
+    if limits.cpu != "none" or limits.memory != "none":
+        return False
+    try:
+        program, _ = find_engine()
+        engine_socket(program)
+    except UserError:
+        return False
+    _say(f"this user may set no limits on processes: environments run as {program} containers (--driver process: not)")
+    return True
 
 
 def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> EndpointFacts:
