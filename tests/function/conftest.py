@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
 
@@ -16,21 +19,33 @@ from tests.function.runtime_api import Environment
 FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "inference"
 
 
-@pytest.fixture(scope="session")
-def built() -> Callable[[str], Path]:
-    """The directory of a model's image with random weights; the store is the checkout's, so that others share it."""
-    store = DirectoryImageStore()
+class Built(Protocol):
+    def __call__(self, model: str, weights: str = "imagenet_or_random") -> Path:
+        """The directory of a model's image."""
+        ...
 
-    def of(model: str) -> Path:
-        arguments = {"MODEL": model, "ENGINE": "tensorflow", "WEIGHTS": "random"}
-        record = build(BuildRequest(FUNCTION, FUNCTION / "Dockerfile", arguments), store)
+
+@pytest.fixture(scope="session")
+def built() -> Built:
+    """Images as the CDK app asks for them, in the checkout's own store: what one test builds serves the others too."""
+    store = DirectoryImageStore()
+    platform = "linux/arm64" if os.uname().machine in {"arm64", "aarch64"} else "linux/amd64"
+
+    def of(model: str, weights: str = "imagenet_or_random") -> Path:
+        arguments = {"MODEL": model, "ENGINE": "tensorflow", "WEIGHTS": weights}
+        record = build(BuildRequest(FUNCTION, FUNCTION / "Dockerfile", arguments, platform), store)
         return store.content(record.id) / "root"
 
     return of
 
 
+def metadata_of(root: Path) -> dict[str, Any]:
+    """What the build step says about the model of this image."""
+    return json.loads((root / "model" / "metadata.json").read_text())
+
+
 @pytest.fixture
-def copied(built: Callable[[str], Path], tmp_path: Path) -> Path:
+def copied(built: Built, tmp_path: Path) -> Path:
     """A MobileNet image of one's own, to spoil."""
     return Path(shutil.copytree(built("mobilenet"), tmp_path / "root"))
 
@@ -55,7 +70,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Environment]]:
 
 
 @pytest.fixture(scope="module")
-def mobilenet(built: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+def mobilenet(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """One environment for the requests that do no harm."""
     link = tmp_path_factory.mktemp("mobilenet") / "task"
     link.symlink_to(built("mobilenet"))

@@ -49,6 +49,7 @@ class Environment:
             stderr=subprocess.STDOUT,
             env={
                 "PATH": os.environ["PATH"],
+                "PYTHONDONTWRITEBYTECODE": "1",  # the folder is shared
                 "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_address[1]}",
                 "AWS_LAMBDA_FUNCTION_NAME": "inference-lab-test",
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",

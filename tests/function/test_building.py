@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.function.conftest import FUNCTION, function_python
+from tests.function.conftest import FUNCTION, Built, function_python, metadata_of
 
 # Multiply-adds in millions, size in MB and parameters as published. Sizes: https://keras.io/api/applications/.
 # Multiply-adds: MobileNet https://arxiv.org/abs/1704.04861 (569), ResNet-50 https://arxiv.org/abs/1512.03385 (3.8e9),
@@ -34,23 +33,25 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("model", sorted(PUBLISHED))
-def test_metadata_agrees_with_the_published_figures(model: str, built: Callable[[str], Path]) -> None:
-    metadata = json.loads((built(model) / "model" / "metadata.json").read_text())
+def test_metadata_agrees_with_the_published_figures(model: str, built: Built) -> None:
+    metadata = metadata_of(built(model))
     millions, size_mb, parameters = PUBLISHED[model]
     assert metadata["multiply_adds"] / 1e6 == pytest.approx(millions, rel=0.01)
     assert metadata["size_mb"] == pytest.approx(size_mb, rel=0.06)
     assert metadata["parameters"] == parameters
     assert metadata["classes"] == 1000
-    assert (metadata["model"], metadata["weights"], metadata["labels"]) == (model, "random", None)
+    assert (metadata["model"], metadata["engine"]) == (model, "tensorflow")
+    assert metadata["weights"] in {"imagenet", "random"}
+    assert (metadata["labels"] is None) or (len(metadata["labels"]) == 1000 and metadata["weights"] == "imagenet")
     assert len(metadata["weights_sha256"]) == 64
     files = [path for path in (built(model) / "model" / "saved_model").rglob("*") if path.is_file()]
     assert metadata["size_bytes"] == sum(path.stat().st_size for path in files)
 
 
 def test_random_weights_are_the_same_in_every_build_and_unreachable_weights_fall_back_to_them(
-    built: Callable[[str], Path], tmp_path: Path
+    built: Built, tmp_path: Path
 ) -> None:
-    expected = json.loads((built("mobilenet") / "model" / "metadata.json").read_text())
+    expected = metadata_of(built("mobilenet", "random"))
     # Nothing listens there, so Keras's download is refused on any machine.
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
     output = tmp_path / "model"
@@ -103,9 +104,7 @@ def test_preprocessing_is_that_of_keras_applications() -> None:
     assert result["sizes"] == {"resnet50": 224, "inceptionv3": 299, "mobilenet": 224}
 
 
-def test_a_users_own_pictures_are_packed_instead_of_generated_ones(
-    built: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_a_users_own_pictures_are_packed_instead_of_generated_ones(built: Built, tmp_path: Path) -> None:
     (tmp_path / "cat.JPG").write_bytes((built("mobilenet") / "images" / "generated-0.jpg").read_bytes())
     (tmp_path / "README.md").write_text("no picture")
     done = run("make_images.py", str(tmp_path))
@@ -122,7 +121,7 @@ def test_a_users_corrupt_picture_fails_the_build_and_is_named(tmp_path: Path) ->
 
 
 def test_generated_pictures_are_the_same_in_every_build_and_differ_from_each_other(
-    built: Callable[[str], Path], tmp_path: Path
+    built: Built, tmp_path: Path
 ) -> None:
     assert run("make_images.py", str(tmp_path)).returncode == 0
     made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.records import HandlerFacts
+from tests.function.conftest import Built, metadata_of
 from tests.function.runtime_api import Environment
 
 SCHEDULED_EVENT = {
@@ -39,7 +40,7 @@ def facts_of(answer: dict[str, object]) -> HandlerFacts:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mobilenet", "resnet50", "inceptionv3"])
 def test_each_model_answers_api_direct_and_scheduled_calls(
-    model: str, built: Callable[[str], Path], start: Callable[..., Environment]
+    model: str, built: Built, start: Callable[..., Environment]
 ) -> None:
     environment = start(built(model), memory_mb=2048)
     answers = [
@@ -54,7 +55,8 @@ def test_each_model_answers_api_direct_and_scheduled_calls(
     facts = [facts_of(body) for body in bodies]
 
     first, second, third = facts
-    assert (first.model, first.engine, first.weights, first.memory_mb) == (model, "tensorflow", "random", 2048)
+    weights = metadata_of(built(model))["weights"]
+    assert (first.model, first.engine, first.weights, first.memory_mb) == (model, "tensorflow", weights, 2048)
     assert [fact.call_number for fact in facts] == [1, 2, 3]
     assert [fact.cold for fact in facts] == [True, False, False]
     assert len({fact.environment_id for fact in facts}) == 1
@@ -134,9 +136,7 @@ def test_any_other_event_classifies_a_picture_at_random(event: object, mobilenet
     assert facts_of(answer.payload).image.startswith("generated-")
 
 
-def test_a_refused_call_does_not_pass_for_the_first_inference(
-    built: Callable[[str], Path], start: Callable[..., Environment]
-) -> None:
+def test_a_refused_call_does_not_pass_for_the_first_inference(built: Built, start: Callable[..., Environment]) -> None:
     environment = start(built("mobilenet"))
     environment.invoke({"image": "none.jpg"})
     facts = facts_of(environment.invoke({}).payload)
@@ -195,9 +195,7 @@ def test_a_model_of_another_engine_is_refused_at_init(copied: Path, start: Calla
     assert "tensorflow" in error["errorMessage"]
 
 
-def test_a_wrong_number_of_threads_is_refused_at_init(
-    built: Callable[[str], Path], start: Callable[..., Environment]
-) -> None:
+def test_a_wrong_number_of_threads_is_refused_at_init(built: Built, start: Callable[..., Environment]) -> None:
     error = start(built("mobilenet"), variables={"INFERENCE_THREADS": "two"}).wait_for_init()
     assert error is not None
     assert "INFERENCE_THREADS" in error["errorMessage"]
