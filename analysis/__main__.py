@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.errors import EXIT_OK, run_command
+from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +23,37 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
     report.add_argument("--no-report", action="store_true", help="data and summary only")
+    compare = commands.add_parser(
+        "compare",
+        help="differences of two runs, as Markdown; exit code 0: no regression, 2: a regression, 1: an error",
+    )
+    compare.add_argument("before", help="the older run's name or directory")
+    compare.add_argument("after", help="the newer run's name or directory (`latest` too)")
+    compare.add_argument(
+        "--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)"
+    )
+    compare.add_argument(
+        "--threshold", type=_percent, default=0.03, metavar="PERCENT", help="changes below this count as none (3%%)"
+    )
+    metrics = commands.add_parser("openmetrics", help="print a run's summary as OpenMetrics text")
+    metrics.add_argument("run", nargs="?", default="latest", help="a run's name or directory (default: latest)")
+    metrics.add_argument(
+        "--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)"
+    )
+    tuning = commands.add_parser(
+        "power-tuning", help="aws-lambda-power-tuning: write its input, or set its result beside a run"
+    )
+    tuning.add_argument("model", help="a model of benchmark.toml")
+    tuning.add_argument("--input-for", metavar="ARN", help="print the state machine's input for this function")
+    tuning.add_argument("--samples", type=int, default=50, help="invocations for each memory size (default: 50)")
+    tuning.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
+    tuning.add_argument("--run", default="latest", help="the run to set it beside (default: latest)")
+    tuning.add_argument("--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)")
     return parser
+
+
+def _percent(text: str) -> float:
+    return float(text.rstrip("%")) / 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +63,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return collect_main(words[1:])
     chosen = build_parser().parse_args(words)
-    return _report(chosen)
+    command = {"report": _report, "compare": _compare, "openmetrics": _openmetrics, "power-tuning": _power_tuning}
+    return command[chosen.command](chosen)
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from analysis.compare import compare, has_regression, load_side, markdown  # noqa: PLC0415
+    from benchmark.store import find_run  # noqa: PLC0415
+
+    before, after = (load_side(find_run(name, chosen.results)) for name in (chosen.before, chosen.after))
+    comparisons = compare(before, after, threshold=chosen.threshold)
+    print(markdown(before.summary, after.summary, comparisons, chosen.threshold), end="")
+    return EXIT_CHECK_FAILED if has_regression(comparisons) else EXIT_OK
+
+
+def _openmetrics(chosen: argparse.Namespace) -> int:
+    from analysis.interchange import open_metrics  # noqa: PLC0415
+    from analysis.pipeline import read_summary  # noqa: PLC0415
+    from benchmark.store import find_run  # noqa: PLC0415
+
+    print(open_metrics(read_summary(find_run(chosen.run, chosen.results))), end="")
+    return EXIT_OK
+
+
+def _power_tuning(chosen: argparse.Namespace) -> int:
+    from analysis import interchange  # noqa: PLC0415
+    from analysis.pipeline import read_summary  # noqa: PLC0415
+    from benchmark.configuration import read_configuration  # noqa: PLC0415
+    from benchmark.store import find_run  # noqa: PLC0415
+
+    if chosen.input_for:
+        sizes = read_configuration().matrix.memory_sizes_mb
+        print(json.dumps(interchange.power_tuning_input(chosen.input_for, sizes, samples=chosen.samples), indent=2))
+        return EXIT_OK
+    if chosen.result is None:
+        raise UserError("nothing to do", hint="Name --input-for ARN to write the input, or --result FILE to read one.")
+    try:
+        text = chosen.result.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{chosen.result} cannot be read: {error}") from None
+    theirs = interchange.read_power_tuning(text)
+    summary = read_summary(find_run(chosen.run, chosen.results))
+    print(interchange.power_tuning_markdown(interchange.beside_power_tuning(summary, chosen.model, theirs)))
+    return EXIT_OK
 
 
 def _report(chosen: argparse.Namespace) -> int:

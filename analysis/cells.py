@@ -27,6 +27,8 @@ from benchmark.matrix import Variant
 # Outcomes that never reach a function, and so have no log line.
 NOT_IN_LOGS: Final = ("dropped", "throttled", "connection")
 
+SWAPPING: Final = "swapping"  # the protocol of `python -m experiments swapping`
+
 _KEYS: Final = ("variant", "experiment", "start_type")
 
 
@@ -56,7 +58,8 @@ class Measured:
     """The samples of a run by cell, as the estimates, the claims and the recommendation take them."""
 
     def __init__(self, rows: pl.DataFrame) -> None:
-        self.rows = with_rules(rows)
+        # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
+        self.rows = with_rules(rows.filter(pl.col("protocol").ne_missing(SWAPPING)))
         self.parts: dict[tuple[str, str, str], pl.DataFrame] = {}
         known = self.rows.filter(pl.col("experiment").is_not_null())
         for key, part in known.partition_by(_KEYS, as_dict=True, maintain_order=True).items():

@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from analysis.cells import Measured
+from analysis.cells import SWAPPING, Measured
 from analysis.estimates import (
     SMALLEST_BOOTSTRAP_N,
     Samples,
     bootstrap_means,
     bootstrap_medians,
+    clean,
     compare_medians,
     quantile,
     share,
@@ -137,6 +138,33 @@ class _Rule:
     statement: str
     rule: str
     gather: Callable[[Context], tuple[Evidence, str]]
+
+
+def read_swapping(rows: pl.DataFrame) -> SwappingEvidence | None:
+    """The evidence on C11 from rows of the swapping experiment; None where there are none.
+
+    Their group names the cell: `memory_mb=512 vcpu=0.289`.
+    """
+    found = rows.filter((pl.col("protocol") == SWAPPING) & ~pl.col("warmup")).with_columns(
+        pl.col("group").str.extract(r"memory_mb=(\d+)").cast(pl.Int64).alias("cell_mb"),
+        pl.col("group").str.extract(r"vcpu=([0-9.]+)").cast(pl.Float64).alias("cell_vcpu"),
+    )
+    found = found.filter(pl.col("cell_mb").is_not_null() & pl.col("cell_vcpu").is_not_null())
+    if not found.height:
+        return None
+    cells: dict[tuple[str, int, float], Samples] = {}
+    faults: dict[tuple[str, int, float], float] = {}
+    killed: dict[tuple[str, int, float], int] = {}
+    for key, part in found.group_by("model", "cell_mb", "cell_vcpu", maintain_order=True):
+        cell = (str(key[0]), int(str(key[1])), float(str(key[2])))
+        answered = part.filter((pl.col("outcome") == "ok") & (pl.col("start_type") != "cold"))
+        if answered.height:
+            cells[cell] = clean(answered["inference_ms"].to_numpy())
+        counted = answered["major_page_faults"].drop_nulls()
+        if counted.len():
+            faults[cell] = float(counted.to_numpy().mean())
+        killed[cell] = int((part["outcome"] == "out_of_memory").sum())
+    return SwappingEvidence(cells=cells, faults=faults, killed=killed)
 
 
 def judge(context: Context) -> tuple[Claim, ...]:

@@ -156,17 +156,12 @@ def judge(
     pairs: Sequence[Pair], failures: Sequence[FailurePair], *, threshold: float, random: np.random.Generator
 ) -> list[Comparison]:
     """Test all pairs as one family and say what changed."""
-    testable = [min(len(pair.a), len(pair.b)) >= SMALLEST_N for pair in pairs]
-    p_values = [p_of_samples(pair.a, pair.b) if ok else None for pair, ok in zip(pairs, testable, strict=True)]
+    p_values = [p_of_samples(pair.a, pair.b) for pair in pairs]
     p_failures = [p_of_failures(pair.a, pair.b) for pair in failures]
-    rejected = holm([p for p in p_values if p is not None] + p_failures)
-    decisions = iter(rejected)
+    changes = decide(pairs, p_values, failures, p_failures, threshold=threshold)
     found = []
-    for pair, p_value in zip(pairs, p_values, strict=True):
+    for pair, p_value, change in zip(pairs, p_values, changes[: len(pairs)], strict=True):
         told = compare_medians(pair.b, pair.a, random)
-        change: Change = "too few samples"
-        if p_value is not None:
-            change = _change(next(decisions), pair, threshold)
         found.append(
             Comparison(
                 variant=pair.variant,
@@ -181,10 +176,9 @@ def judge(
                 change=change,
             )
         )
-    for failing, p_value in zip(failures, p_failures, strict=True):
+    for failing, p_value, change in zip(failures, p_failures, changes[len(pairs) :], strict=True):
         share_a, share_b = share(*failing.a), share(*failing.b)
         difference = Estimate(value=(share_b.value or 0) - (share_a.value or 0), n=min(failing.a[1], failing.b[1]))
-        more: Change = "fails more" if (difference.value or 0) > 0 else "fails less"
         found.append(
             Comparison(
                 variant=failing.variant,
@@ -196,14 +190,39 @@ def judge(
                 ratio=Estimate(value=None, n=difference.n, reason="shares are compared by their difference"),
                 cliffs_delta=None,
                 p_value=p_value,
-                change=more if next(decisions) else "no change",
+                change=change,
             )
         )
     return found
 
 
-def p_of_samples(a: Samples, b: Samples) -> float:
-    """Two-sided p-value of Mann and Whitney's test: exact for small samples without ties, else normal with ties."""
+def decide(
+    pairs: Sequence[Pair],
+    p_values: Sequence[float | None],
+    failures: Sequence[FailurePair],
+    p_failures: Sequence[float],
+    *,
+    threshold: float,
+) -> list[Change]:
+    """What changed, pairs first and failures after them, with all p-values as one family."""
+    decisions = iter(holm([p for p in p_values if p is not None] + list(p_failures)))
+    found: list[Change] = [
+        "too few samples" if p_value is None else _change(next(decisions), pair, threshold)
+        for pair, p_value in zip(pairs, p_values, strict=True)
+    ]
+    for failing in failures:
+        more = failing.b[0] * failing.a[1] > failing.a[0] * failing.b[1]
+        found.append("no change" if not next(decisions) else "fails more" if more else "fails less")
+    return found
+
+
+def p_of_samples(a: Samples, b: Samples) -> float | None:
+    """Two-sided p-value of Mann and Whitney's test: exact for small samples without ties, else normal with ties.
+
+    None where a rank test could not reject whatever the samples.
+    """
+    if min(len(a), len(b)) < SMALLEST_N:
+        return None
     if a[0] == a[-1] == b[0] == b[-1]:
         return 1.0
     return float(mannwhitneyu(a, b, alternative="two-sided").pvalue)

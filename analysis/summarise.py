@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
-from analysis.claims import Context, SwappingEvidence, judge
+from analysis.claims import Context, judge, read_swapping
 from analysis.estimates import Samples, compare_medians, mean, percentile, quantile
 from analysis.models import DeployedModel, accuracies, table1
 from analysis.pricing import CallCost, Prices, call_cost, gb_seconds
@@ -54,7 +54,6 @@ class Extras:
     image_gb: Mapping[str, float] = field(default_factory=dict)  # by model
     metric_checks: Sequence[MetricCheck] = ()
     warnings: Sequence[DataWarning] = ()
-    swapping: SwappingEvidence | None = None
 
 
 def summarise(
@@ -101,7 +100,7 @@ def summarise(
             load_end_rps=configuration.experiments.load.end_rps,
             lab=origin.source == "lab",
             random=random,
-            swapping=extras.swapping,
+            swapping=read_swapping(rows),
         )
     )
     late_after_ms = configuration.experiments.load.late_after_ms
@@ -401,7 +400,8 @@ def make_knees(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Kne
 
 
 def _load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
-    load = rows.filter((pl.col("experiment") == "load") & pl.col("intended_at").is_not_null())
+    # Warm-up calls come before the shape: they are no part of what it offered.
+    load = rows.filter((pl.col("experiment") == "load") & pl.col("intended_at").is_not_null() & ~pl.col("warmup"))
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
     return load.with_columns(

@@ -1,0 +1,203 @@
+"""To and from other tools: aws-lambda-power-tuning, and OpenMetrics for anything that scrapes. No I/O.
+
+Power tuning: https://github.com/alexcasalboni/aws-lambda-power-tuning, README. Its averages leave out the fastest and
+the slowest fifth of the calls and the request fee, so its figures are shown beside ours and never mixed with them.
+OpenMetrics: https://prometheus.io/docs/specs/om/open_metrics_spec/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from analysis.summary import METRICS, Estimate, Summary
+from analysis.text_tables import markdown_table
+from benchmark.errors import RecordError
+
+SMALLEST_NUM: Final = 5  # the state machine takes no fewer invocations
+
+
+class PowerStat(BaseModel):
+    """Averages at one memory size, as `stats` of the result holds them where `includeOutputResults` was set."""
+
+    model_config = ConfigDict(frozen=True)
+    value: int  # MB
+    average_duration_ms: float = Field(alias="averageDuration")
+    average_price_usd: float = Field(alias="averagePrice")
+
+
+class PowerTuning(BaseModel):
+    """What the state machine answered."""
+
+    model_config = ConfigDict(frozen=True)
+    power: int
+    cost: float
+    duration: float
+    stats: tuple[PowerStat, ...] = ()
+
+
+@dataclass(frozen=True)
+class PowerComparison:
+    """A memory size in both tools."""
+
+    memory_mb: int
+    their_duration_ms: float | None
+    their_usd: float | None
+    our_duration: Estimate | None
+    our_compute_usd: float | None
+
+
+def read_power_tuning(text: str) -> PowerTuning:
+    """Parse the state machine's output, with or without its wrapping `results`. Raises RecordError."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise RecordError(f"the power tuning result is no JSON: {error}") from None
+    results = document.get("results", document) if isinstance(document, dict) else document
+    try:
+        return PowerTuning.model_validate(results)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"]) or "results"
+        raise RecordError(
+            f"the power tuning result has no usable `{where}`: {detail['msg']}",
+            hint='Give the output of its state machine: {"results": {"power": ..., "cost": ..., "duration": ...}}.',
+        ) from None
+
+
+def power_tuning_input(
+    function_arn: str, memory_sizes_mb: Sequence[int], *, samples: int, payload: Any = None
+) -> dict[str, Any]:
+    """The state machine's input for the same question; asks it to trim nothing and to give all averages."""
+    return {
+        "lambdaARN": function_arn,
+        "powerValues": sorted(memory_sizes_mb),
+        "num": max(SMALLEST_NUM, samples),
+        "payload": {} if payload is None else payload,
+        "parallelInvocation": False,
+        "strategy": "cost",
+        "discardTopBottom": 0,
+        "includeOutputResults": True,
+    }
+
+
+def beside_power_tuning(summary: Summary, model: str, theirs: PowerTuning) -> list[PowerComparison]:
+    """Their averages beside our warm median and compute cost, for every memory size that either has."""
+    stats = {stat.value: stat for stat in theirs.stats}
+    if theirs.power not in stats:
+        stats[theirs.power] = PowerStat(value=theirs.power, averageDuration=theirs.duration, averagePrice=theirs.cost)
+    warm = [cell for cell in summary.cells if (cell.experiment, cell.start_type) == ("warm", "warm")]
+    ours = {cell.memory_mb: cell for cell in warm if cell.model == model}
+    found = []
+    for memory_mb in sorted(set(stats) | set(ours)):
+        stat, cell = stats.get(memory_mb), ours.get(memory_mb)
+        cost = summary.cost(cell.variant, "warm") if cell else None
+        found.append(
+            PowerComparison(
+                memory_mb=memory_mb,
+                their_duration_ms=stat.average_duration_ms if stat else None,
+                their_usd=stat.average_price_usd if stat else None,
+                our_duration=cell.metrics["duration_ms"].p50 if cell and "duration_ms" in cell.metrics else None,
+                our_compute_usd=cost.parts["compute"] / 1e6 if cost and "compute" in cost.parts else None,
+            )
+        )
+    return found
+
+
+def power_tuning_markdown(comparisons: Sequence[PowerComparison]) -> str:
+    """Both tools side by side as Markdown."""
+    lines = []
+    for c in comparisons:
+        ours = c.our_duration.value if c.our_duration else None
+        lines.append(
+            (
+                str(c.memory_mb),
+                _text(c.their_duration_ms, ".1f"),
+                _text(ours, ".1f"),
+                _text(None if c.their_usd is None else c.their_usd * 1e6, ".3f"),
+                _text(None if c.our_compute_usd is None else c.our_compute_usd * 1e6, ".3f"),
+            )
+        )
+    head = (
+        "Memory MB",
+        "Average ms (power tuning)",
+        "Median ms (here)",
+        "USD per million (power tuning)",
+        "USD per million, compute (here)",
+    )
+    return markdown_table(head, lines, right=(0, 1, 2, 3, 4)) + (
+        "\n\nPower tuning averages what is left after trimming (a fifth at either end by default) and leaves the "
+        "request "
+        "fee out; medians and means here trim nothing."
+    )
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def open_metrics(summary: Summary) -> str:
+    """The summary as OpenMetrics text: quantiles, counts, costs, coverage and verdicts, each with its origin."""
+    common = {"run_id": summary.run_id, "source": summary.origin.source}
+    lines: list[str] = []
+
+    def family(name: str, kind: str, text: str, unit: str = "") -> None:
+        lines.append(f"# TYPE {name} {kind}")
+        if unit:
+            lines.append(f"# UNIT {name} {unit}")
+        lines.append(f"# HELP {name} {text}")
+
+    def sample(name: str, labels: dict[str, str], value: float | None) -> None:
+        if value is not None:
+            inside = ",".join(f'{key}="{_escape(text)}"' for key, text in (common | labels).items())
+            lines.append(f"{name}{{{inside}}} {value!r}")
+
+    for metric, (label, unit) in METRICS.items():
+        scale = {"ms": 1e-3, "MB": 1e6}.get(unit, 1.0)
+        word = {"ms": "seconds", "MB": "bytes"}.get(unit, "")
+        name = "inference_lab_" + re.sub(r"_(ms|mb)$", "", metric) + (f"_{word}" if word else "")
+        holding = [cell for cell in summary.cells if metric in cell.metrics]
+        if not holding:
+            continue
+        family(name, "gauge", f"{label}: percentiles of the samples that count.", word)
+        for cell in holding:
+            for quantile in ("p50", "p90", "p95", "p99"):
+                estimate: Estimate = getattr(cell.metrics[metric], quantile)
+                labels = _labels(cell.variant, cell.experiment, cell.start_type) | {
+                    "quantile": f"{int(quantile[1:]) / 100:g}"
+                }
+                for bound, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high)):
+                    sample(name, labels | {"bound": bound}, None if value is None else value * scale)
+    family("inference_lab_invocations", "gauge", "Invocations by outcome.")
+    for cell in summary.cells:
+        if cell.start_type != "any":
+            for outcome, count in cell.outcomes.items():
+                labels = _labels(cell.variant, cell.experiment, cell.start_type)
+                sample("inference_lab_invocations", labels | {"outcome": outcome}, count)
+    family("inference_lab_usd_per_million", "gauge", "Cost of a million predictions in US dollars.")
+    for cost in summary.costs:
+        labels = {"variant": cost.variant, "start_type": cost.start_type}
+        sample("inference_lab_usd_per_million", labels, cost.usd.value)
+    family("inference_lab_coverage_ratio", "gauge", "Invocations found in the logs of those expected there.", "ratio")
+    for coverage in summary.coverage:
+        labels = {"variant": coverage.variant, "experiment": coverage.experiment}
+        sample("inference_lab_coverage_ratio", labels, coverage.share)
+    family("inference_lab_claim", "stateset", "Verdicts on the paper's claims.")
+    for claim in summary.claims:
+        for verdict in ("supported", "refuted", "undetermined"):
+            labels = {"claim": claim.id, "inference_lab_claim": verdict}
+            sample("inference_lab_claim", labels, int(claim.verdict == verdict))
+    return "\n".join([*lines, "# EOF"]) + "\n"
+
+
+def _labels(variant: str, experiment: str, start_type: str) -> dict[str, str]:
+    return {"variant": variant, "experiment": experiment, "start_type": start_type}
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,193 @@
+"""Two runs of the same code are the same; a slower one is found; unlike ones are refused by the field."""
+
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import mannwhitneyu
+
+from analysis import __main__ as command
+from analysis.cells import Measured
+from analysis.compare import (
+    DEFAULT_THRESHOLD,
+    FailurePair,
+    Pair,
+    Side,
+    compare,
+    decide,
+    has_regression,
+    judge,
+    markdown,
+    p_of_failures,
+    p_of_samples,
+    refuse_unlike,
+)
+from analysis.run_files import write_rows
+from benchmark.configuration import read_configuration
+from benchmark.errors import RecordError
+from benchmark.store import RunDirectory, write_atomically
+from tests.analysis import synthetic
+
+
+def skewed(random, n, factor=1.0):
+    return np.sort(factor * (20 + random.lognormal(1, 0.6, n)))
+
+
+ROUNDS = 1000
+
+
+@pytest.fixture(scope="module")
+def same_code():
+    """Pairs of runs of the same code: nine variants with four metrics each, their failures, and all p-values."""
+    random = np.random.default_rng(7)
+    rounds = [([], []) for _ in range(ROUNDS)]
+    for number in range(9):
+        for n in (6, 20, 20, 60):
+            a, b = (np.sort(20 + random.lognormal(1, 0.6, (ROUNDS, n)), axis=1) for _ in "ab")
+            p_values = mannwhitneyu(a, b, axis=1).pvalue
+            assert p_of_samples(a[0], b[0]) == pytest.approx(p_values[0])
+            for place in range(ROUNDS):
+                pair = Pair(f"v{number}", "warm", "client_latency_ms", a[place], b[place])
+                rounds[place][0].append((pair, float(p_values[place])))
+    for pairs, failures in rounds:
+        for a, b in random.binomial(60, 0.02, (9, 2)).tolist():
+            failures.append((FailurePair("v", "warm", (a, 60), (b, 60)), fisher((a, 60), (b, 60))))
+        assert len(pairs) == 36
+    return rounds
+
+
+fisher = lru_cache(p_of_failures)
+
+
+@pytest.mark.parametrize(("threshold", "at_most"), [(DEFAULT_THRESHOLD, 0.05), (0.0, 0.06)])
+def test_two_runs_of_the_same_code_are_called_different_in_at_most_5_percent_of_cases(same_code, threshold, at_most):
+    """Without a threshold the rate is 5 % by construction, so that a sample of it may show a little more."""
+    different = 0
+    for pairs, failures in same_code:
+        changes = decide(
+            [pair for pair, _ in pairs],
+            [p for _, p in pairs],
+            [pair for pair, _ in failures],
+            [p for _, p in failures],
+            threshold=threshold,
+        )
+        different += any(change not in ("no change", "too few samples") for change in changes)
+    assert different / ROUNDS <= at_most
+
+
+def test_a_slower_variant_is_found_among_many_that_are_not():
+    random = np.random.default_rng(3)
+    pairs = [
+        Pair(f"v{number}", "warm", "inference_ms", skewed(random, 60), skewed(random, 60, 1.2 if number == 4 else 1.0))
+        for number in range(18)
+    ]
+    found = judge(pairs, [], threshold=DEFAULT_THRESHOLD, random=random)
+    assert [c.variant for c in found if c.change == "slower"] == ["v4"]
+    slower = found[4]
+    assert slower.ratio.low > 1
+    assert slower.ratio.low < 1.2 < slower.ratio.high
+    assert slower.cliffs_delta > 0.3
+    assert has_regression(found)
+    back = judge([Pair(p.variant, p.experiment, p.metric, p.b, p.a) for p in pairs], [], threshold=0.03, random=random)
+    assert [c.variant for c in back if c.change == "faster"] == ["v4"]
+    assert not has_regression(back)
+
+
+def test_a_difference_too_small_to_matter_is_none_however_significant():
+    random = np.random.default_rng(3)
+    a, b = skewed(random, 20_000), skewed(random, 20_000, 1.01)
+    assert p_of_samples(a, b) < 1e-6
+    (found,) = judge([Pair("v", "warm", "inference_ms", a, b)], [], threshold=0.03, random=random)
+    assert found.change == "no change"
+    (found,) = judge([Pair("v", "warm", "inference_ms", a, b)], [], threshold=0.001, random=random)
+    assert found.change == "slower"
+
+
+def test_more_failures_are_a_regression():
+    random = np.random.default_rng(3)
+    (found,) = judge([], [FailurePair("v", "load", (0, 200), (20, 200))], threshold=0.03, random=random)
+    assert found.change == "fails more"
+    assert has_regression([found])
+    (found,) = judge([], [FailurePair("v", "load", (20, 200), (0, 200))], threshold=0.03, random=random)
+    assert found.change == "fails less"
+
+
+def test_too_few_samples_never_change_anything():
+    random = np.random.default_rng(3)
+    pair = Pair("v", "cold", "total_ms", np.array([1.0, 2.0]), np.array([900.0, 901.0]))
+    (found,) = judge([pair], [], threshold=0.03, random=random)
+    assert found.change == "too few samples"
+    assert not has_regression([found])
+
+
+@pytest.fixture(scope="module")
+def sides():
+    configuration = read_configuration(profile="demo")
+    found = []
+    for seed in (1, 2):
+        rows = synthetic.make_rows(configuration, run_id=f"2026112{seed}T101500Z-0001", seed=seed, load_s=5)
+        found.append(Side(synthetic.summary_of(configuration, rows), Measured(synthetic.frame(rows))))
+    return found
+
+
+def test_two_synthetic_runs_compare_to_no_change_as_markdown(sides):
+    a, b = sides
+    comparisons = compare(a, b)
+    assert not has_regression(comparisons)
+    text = markdown(a.summary, b.summary, comparisons, DEFAULT_THRESHOLD)
+    assert text.startswith("### Benchmark comparison\n\n**No change**")
+    assert a.summary.run_id in text
+    assert b.summary.origin.badge in text
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("source", {"origin": {"source": "aws"}}),
+        ("region", {"origin": {"region": "us-east-1"}}),
+        ("host", {"origin": {"host": "another"}}),
+        ("limits", {"origin": {"limits": None}}),
+        ("time_scale", {"origin": {"time_scale": 13.0}}),
+        ("architecture", {"cells": {"architecture": "arm64"}}),
+        ("engine", {"cells": {"engine": "onnxruntime"}}),
+        ("weights", {"cells": {"weights": ("imagenet",)}}),
+    ],
+)
+def test_unlike_runs_are_refused_by_the_field(sides, field, change):
+    a = sides[0].summary
+    if "origin" in change:
+        update = dict(change["origin"])
+        if field == "limits":
+            update["limits"] = a.origin.limits.model_copy(update={"cpu": "none"})
+        b = a.model_copy(update={"origin": a.origin.model_copy(update=update)})
+    else:
+        b = a.model_copy(update={"cells": tuple(cell.model_copy(update=change["cells"]) for cell in a.cells)})
+    with pytest.raises(RecordError, match=f"cannot be compared: {field} is"):
+        refuse_unlike(a, b)
+
+
+def test_runs_without_a_common_variant_are_refused(sides):
+    a = sides[0].summary
+    with pytest.raises(RecordError, match="no variant in common"):
+        refuse_unlike(a, a.model_copy(update={"variants": ("other",)}))
+
+
+def test_the_command_answers_with_exit_codes_for_a_pipeline(tmp_path, sides, capsys):
+    configuration = read_configuration(profile="demo")
+    for side, name in zip(sides, ("20261121T101500Z-0001", "20261122T101500Z-0001"), strict=True):
+        run = RunDirectory(tmp_path / name)
+        rows = synthetic.make_rows(configuration, run_id=name, seed=int(name[7]), load_s=5)
+        run.root.mkdir()
+        run.write_manifest(synthetic.manifest_of(configuration, rows))
+        frame = synthetic.frame(rows)
+        if name.startswith("20261122"):
+            frame = frame.with_columns(pl.col("client_latency_ms", "inference_ms") * 1.5)
+        write_rows(run, [frame])
+        write_atomically(run.root / "summary.json", side.summary.model_dump_json())
+    names = ["20261121T101500Z-0001", "20261122T101500Z-0001"]
+    assert command.main(["compare", *names, "--results", str(tmp_path)]) == 2
+    assert "**Regression**" in capsys.readouterr().out
+    assert command.main(["compare", *reversed(names), "--results", str(tmp_path)]) == 0
+    with pytest.raises(RecordError, match="is not in"):
+        command.main(["compare", "nothing", names[0], "--results", str(tmp_path)])
