@@ -68,7 +68,25 @@ WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
 COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
 LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
 
-ALL_EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
+# Of the invocations, what figures are made from; the identifiers are most of their bytes.
+MEASURED_COLUMNS: Final = (
+    "variant",
+    "experiment",
+    "protocol",
+    "start_type",
+    "outcome",
+    "warmup",
+    "first_after_deploy",
+    "host_contended",
+    "intended_at",
+    "client_latency_ms",
+    "latency_from_intended_ms",
+    "duration_ms",
+    "init_ms",
+    "import_ms",
+    "load_ms",
+    "first_inference_ms",
+)
 
 
 def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
@@ -77,7 +95,8 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     `invocations` has the columns of `benchmark.records.INVOCATION_COLUMNS`. A model that is not in the run has no
     figure; an experiment that left nothing has figures that say so.
     """
-    measured = Measured(invocations.filter(pl.col("variant").is_in(list(summary.variants))))
+    known = pl.col("variant").is_in(list(summary.variants))
+    measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
     models = models_of(summary)
     figures = [
         api_latency_warm(summary),

@@ -251,7 +251,7 @@ def outcomes_table(summary: Summary) -> Table:
     labels = [outcome.replace("_", " ") for outcome in outcomes]
     left_out = [f"left out: {rule.replace('_', ' ')}" for rule in rules]
     return Table(
-        id="outcomes",
+        id="outcome-counts",
         caption="Outcomes, and what was left out of the estimates by which rule",
         columns=_columns("Function", "Experiment", "Start", "Estimated from", *labels, *left_out, text=(0, 1, 2)),
         rows=tuple(rows),
@@ -544,7 +544,7 @@ def choice_table(summary: Summary) -> Table:
             "Top-1 accuracy",
             "Pareto front",
             "Best with probability",
-            "",
+            "Remark",
             text=(0, 4, 6),
         ),
         rows=tuple(rows),

@@ -167,9 +167,9 @@ def _alerts(summary: Summary) -> list[dict[str, str]]:
         what = " and ".join(name for name in ("cpu", "memory") if getattr(origin.limits, name) == "none")
         message = f"No {what} limit was in force: memory sizes hardly differ here."
         alerts.append({"severity": "serious", "word": "No limits", "message": message})
-    contended = sum(cell.host_contended for cell in summary.cells) + summary.excluded.get("host_contended", 0)
+    contended = _contended(summary)
     if contended:
-        message = f"{contended:,} samples were taken while the host had less CPU than it owed."
+        message = f"The host owed more CPU than it had during {contended}."
         alerts.append({"severity": "warning", "word": "Host contended", "message": message})
     weights = sorted({weight for cell in summary.cells for weight in cell.weights})
     if "random" in weights:
@@ -187,6 +187,18 @@ def _alerts(summary: Summary) -> list[dict[str, str]]:
             {"severity": severity, "word": "Warnings", "message": message, "href": "#warnings", "link": "Read them."}
         )
     return alerts
+
+
+def _contended(summary: Summary) -> str:
+    """How many samples of which experiment: `20 cold (20 left out) and 1,007 load samples`."""
+    parts = []
+    for experiment in summary.experiments:
+        cells = [cell for cell in summary.cells if cell.experiment == experiment and cell.start_type != "any"]
+        kept = sum(cell.host_contended for cell in cells)
+        left_out = sum(cell.excluded.get("host_contended", 0) for cell in cells)
+        if kept or left_out:
+            parts.append(f"{kept + left_out:,} {experiment}" + (f" ({left_out:,} left out)" if left_out else ""))
+    return f"{' and '.join(parts)} samples" if parts else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

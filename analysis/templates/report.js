@@ -86,6 +86,8 @@
   let round = 0;
   async function drawAll() {
     const mine = ++round;
+    delete document.documentElement.dataset.figures;
+    document.documentElement.dataset.scheme = dark.matches ? "dark" : "light";
     for (const figure of data.figures) {
       if (mine !== round) return;
       await draw(figure);
@@ -130,7 +132,6 @@
     const functions = document.querySelectorAll("#overview tbody tr");
     const shown = [...functions].filter((row) => !row.hidden).length;
     status.textContent = `${shown} of ${functions.length} functions, ${shownFigures} of ${all} figures`;
-    delete document.documentElement.dataset.figures;
     return drawAll();
   }
 

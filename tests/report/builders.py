@@ -92,7 +92,7 @@ def demo_configuration(*, models: Sequence[str] = (), memory_sizes_mb: Sequence[
     return configuration.model_copy(update={"matrix": configuration.matrix.model_copy(update=change)})
 
 
-def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], **change: Any) -> s.Summary:
+def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /, **change: Any) -> s.Summary:
     """A summary of these rows; `change` replaces whole fields of it."""
     variants = configuration.variants
     experiments = tuple(dict.fromkeys(row["experiment"] for row in rows))
@@ -143,7 +143,8 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], *
                 )
             )
             if start_type == "warm":
-                latency = one.metrics.get("client_latency_ms", one.metrics["duration_ms"]).p50.value
+                known = one.metrics.get("client_latency_ms") or one.metrics.get("duration_ms")
+                latency = known.p50.value if known else 1.0
                 pareto.append(
                     s.ParetoPoint(
                         variant=variant.key,
@@ -369,6 +370,9 @@ def make_run(**options: Any) -> tuple[Configuration, pl.DataFrame, s.Summary]:
     shape = {key: options.pop(key) for key in ("models", "memory_sizes_mb") if key in options}
     change = options.pop("change", {})
     keep = options.pop("keep", lambda _row: True)
+    forced = options.pop("forced", None)
     configuration = demo_configuration(**shape)
     rows = [row for row in make_rows(configuration, **options) if keep(row)]
+    if forced is not None:
+        rows = rows[:forced]
     return configuration, frame(rows), make_summary(configuration, rows, **change)
