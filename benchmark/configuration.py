@@ -114,6 +114,7 @@ class WarmTable(_Table):
 
 
 class LoadTable(_Table):
+    warmups: int = Field(ge=0, le=100)
     shape: Literal["linear", "steps", "constant"]
     start_rps: NotNegative
     end_rps: Positive

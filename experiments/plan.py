@@ -231,7 +231,8 @@ def _steps_of(
     else:
         load = tables.load
         duration_s = sum(seconds for _, seconds in load.steps) if load.shape == "steps" else load.duration_s
-        yield Step("load", load.shape, variant, 1, max(0, arrivals - 1), through_gateway=True, fixed_s=duration_s)
+        calls = load.warmups + arrivals
+        yield Step("load", load.shape, variant, 1, max(0, calls - 1), through_gateway=True, fixed_s=duration_s)
 
 
 def gave_up(experiment: Experiment, outcomes: Sequence[str]) -> bool:

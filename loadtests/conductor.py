@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import gevent
 import gevent.event
@@ -28,14 +29,16 @@ from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
 from benchmark.store import RecordWriter, RunDirectory
 from loadtests.account import StageSummary, merge_rows, summarise
+from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
 from loadtests.plan import LoadPlan
-from loadtests.sender import REQUEST_TIMEOUT_S
+from loadtests.sender import REQUEST_TIMEOUT_S, Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
 STAGES_FILE: Final = "load-stages.jsonl"
+WARMUPS_FILE: Final = "load-warmups.jsonl"
 LOCAL: Final = "local"  # the only worker of a single process
 # Time for a message to reach every worker, and for each to open its spare connections.
 LEAD_S: Final = 1.0
@@ -180,6 +183,7 @@ class Conductor:
         try:
             self._await_runner()
             for variant in plan.variants:
+                self._warm_up(plan, deployment, run, variant, time_scale)
                 report = self._open(plan, deployment, run, variant, time_scale)
                 self._play(report)
         except UserError as error:
@@ -187,6 +191,31 @@ class Conductor:
         finally:
             self._shares.clear()
         self.finished = True
+
+    def _warm_up(
+        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
+    ) -> None:
+        """Call a variant before its load, one call after another; a failure of these is recorded and ends nothing."""
+        if not plan.table.warmups:
+            return
+        parts = urlsplit(deployment.url(variant))
+        pool = ConnectionPool(f"{parts.scheme}://{parts.netloc}", spare=1, timeout_s=REQUEST_TIMEOUT_S)
+        with RecordWriter(run.client_directory / WARMUPS_FILE, fsync=fsync_off_the_loop) as writer:
+            try:
+                for number in range(plan.table.warmups):
+                    stage = Stage(
+                        run_id=run.run_id,
+                        variant=variant,
+                        protocol=plan.shape.name,
+                        path=parts.path,
+                        started_at=round(time.time(), 3),
+                        max_in_flight=1,
+                        time_scale=time_scale,
+                        warmup=True,
+                    )
+                    Sender(stage, pool, lambda record, _: writer.append(record)).run([(number, 0.0)])
+            finally:
+                pool.close()
 
     def _await_runner(self) -> None:
         """Wait until Locust has started its workers: it clears its statistics when it does."""

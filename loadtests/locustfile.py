@@ -173,6 +173,7 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     parser.add_argument(
         "--memory-mb", default="", help="Memory sizes to load, with commas between them; all by default"
     )
+    parser.add_argument("--warmups", default="", help="Labelled calls of each variant before its load")
     parser.add_argument("--shape", default="", help="linear, steps or constant")
     parser.add_argument("--start-rps", default="", help="Rate at the start of a linear shape, in requests/s")
     parser.add_argument("--end-rps", default="", help="Rate at the end of a linear shape, or of a constant one")

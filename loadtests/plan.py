@@ -14,7 +14,7 @@ from benchmark.matrix import Variant
 from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
 # Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.
-OVERRIDES: Final = ("shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
+OVERRIDES: Final = ("warmups", "shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,12 @@ class Stage:
     started_at: float  # seconds since the epoch; arrival times count from here
     max_in_flight: int
     time_scale: float
+    warmup: bool = False  # calls before the shape, labelled
 
     def call_id(self, number: int) -> str:
         """Unique in the run: a variant may be loaded twice, though not at the same millisecond."""
-        return f"load-{self.variant.key}-{self.started_at * 1000:.0f}-{number}"
+        kind = "load-warmup" if self.warmup else "load"
+        return f"{kind}-{self.variant.key}-{self.started_at * 1000:.0f}-{number}"
 
 
 @dataclass
@@ -179,6 +181,7 @@ class Sender:
             engine=stage.variant.engine,
             architecture=stage.variant.architecture,
             memory_mb=stage.variant.memory_mb,
+            warmup=stage.warmup,
             connection="none" if call.sent_at is None else "kept" if call.connect_ms is None else "new",
             intended_at=call.intended_at,
             sent_at=call.sent_at,

@@ -115,7 +115,7 @@ def test_the_plan_of_the_demo_counts_every_call_that_it_will_make():
     variants = len(configuration.variants)
     assert calls["cold"] == variants * cold.duration_minutes // cold.interval_minutes
     assert calls["warm"] == variants * len(warm.connections) * (warm.warmups + warm.samples)
-    assert calls["load"] == variants * 24
+    assert calls["load"] == variants * (configuration.experiments.load.warmups + 24)
     assert len(all_series(configuration)) == variants * len(warm.connections)
     scheduled_s = sum(step.fixed_s for step in planned if step.protocol == "scheduled")
     assert scheduled_s == pytest.approx(cold.duration_minutes * 60 / 13.0)

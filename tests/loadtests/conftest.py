@@ -95,7 +95,7 @@ def start_load(tmp_path, endpoint):
     """Start Locust against the endpoint; whatever still runs at the test's end is killed with its workers."""
     started = []
 
-    def start(*arguments, headless=True, directory=tmp_path, url=endpoint.url):
+    def start(*arguments, headless=True, warmups=0, directory=tmp_path, url=endpoint.url):
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "BENCHMARK_", "LOCUST_"))}
         environment |= {
             "AWS_ENDPOINT_URL": url,
@@ -108,6 +108,7 @@ def start_load(tmp_path, endpoint):
             [
                 *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)),
                 *(["--headless"] if headless else []),
+                *("--warmups", str(warmups)),
                 *map(str, arguments),
             ],
             cwd=directory,

@@ -86,6 +86,19 @@ def test_arrivals_beyond_max_in_flight_are_recorded_as_dropped(start_load, endpo
     assert "dropped 35" in out
 
 
+def test_each_variant_is_called_before_its_load_and_these_calls_are_labelled(start_load, endpoint):
+    load = start_load(*ONE_VARIANT, *constant(20, 1), warmups=2)
+    out = load.wait()
+    warmups = [record for record in load.records if record.warmup]
+    assert len(load.records) == 22
+    assert len(warmups) == 2
+    (stage,) = load.stages
+    assert all(record.answered_at < stage["started_at"] for record in warmups)
+    assert warmups[0].answered_at <= warmups[1].sent_at
+    assert "offered 20" in out
+    assert "ok 20" in out
+
+
 def test_variants_are_loaded_one_after_another(start_load):
     load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 1))
     load.wait()
