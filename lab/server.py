@@ -27,7 +27,6 @@ from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import ContainerDriver
 from lab.drivers.process import ProcessDriver
 from lab.drivers.protocol import Driver
-from lab.fast_invoke import InvokeServer
 from lab.host_guard import host_guard
 from lab.images import DirectoryImageStore
 from lab.images.engine import engine_socket, find_engine
@@ -65,9 +64,9 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         assert runner.server is not None  # after setup it is there
-        connections = InvokeServer(runner.server, invoker, port)
+        front = invoke_api.InvokeFront(invoker, runner.server, port)
         loop = asyncio.get_running_loop()
-        listening = [await loop.create_server(connections, sock=listener, backlog=_BACKLOG) for listener in sockets]
+        listening = [await loop.create_server(front, sock=listener, backlog=_BACKLOG) for listener in sockets]
         try:
             print(f"ready {lab_url(port)}", flush=True)
             await stop.wait()
@@ -75,6 +74,7 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
         finally:
             for server in listening:
                 server.close()
+            front.close()
             await runner.cleanup()
 
 

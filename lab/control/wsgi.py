@@ -8,8 +8,9 @@ import json
 import sys
 import traceback
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -25,11 +26,27 @@ _NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
 
 
+_NOTHING: Final[Mapping[str, Callable[[], None]]] = MappingProxyType({})
+
+
+def _nothing() -> None:
+    pass
+
+
 class MotoApplication:
     """Answers AWS API requests with moto."""
 
-    def __init__(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
-        self._application = DomainDispatcherApplication(create_backend_app)
+    def __init__(
+        self, *, max_body_bytes: int = MAX_BODY_BYTES, before_first_request: Mapping[str, Callable[[], None]] = _NOTHING
+    ) -> None:
+        """`before_first_request` names what to run once before a service of moto's answers for the first time."""
+
+        def create(service: Any) -> Any:
+            # moto holds a lock here, so nothing runs twice.
+            before_first_request.get(service, _nothing)()
+            return create_backend_app(service)
+
+        self._application = DomainDispatcherApplication(create)
         self._max_body_bytes = max_body_bytes
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
 
