@@ -454,7 +454,10 @@ class ExecutionEnvironment:
         dimensions = {"FunctionName": configuration.name}
         put = around.metrics.put
         put(NAMESPACE, "Invocations", dimensions, 1.0, "Count", now_s)
-        put(NAMESPACE, "Errors", dimensions, 0.0 if invocation.status == "success" else 1.0, "Count", now_s)
+        failed = invocation.status != "success" or (
+            invocation.result is not None and invocation.result.function_error is not None
+        )
+        put(NAMESPACE, "Errors", dimensions, 1.0 if failed else 0.0, "Count", now_s)
         put(NAMESPACE, "Duration", dimensions, duration_ms, "Milliseconds", now_s)
         put(NAMESPACE, "ConcurrentExecutions", dimensions, float(invocation.concurrency), "Count", now_s)
         invocation.deliver()
@@ -524,7 +527,8 @@ class ExecutionEnvironment:
         if invocation is None:
             return
         payload = body[:MAX_SYNCHRONOUS_PAYLOAD_BYTES] or error_payload("Unknown", "")
-        self._fail(invocation, "error", error_type or "Runtime.Unknown", payload)
+        del error_type  # in the payload, too; the platform reports such an invocation as a success
+        invocation.settle(payload, failed=True)
         self._loop.call_soon(reply.accepted)
         self._owner.answered(self, invocation)
 

@@ -54,13 +54,15 @@ class Invocation:
     released: bool = False  # no longer counted as concurrent
     concurrency: int = 1
     produced_bytes: int = 0
-    status: Status = "success"
+    status: Status = "success"  # the platform's: an error that the runtime itself reports is a success of the platform
     error_type: str | None = None
     result: InvokeResult | None = None
     lines: list[str] = field(default_factory=list)  # of the log, where the caller asked for its tail
 
-    def settle(self, payload: bytes, *, status: Status = "success", error_type: str | None = None) -> None:
-        """Fix the outcome; the first one counts."""
+    def settle(
+        self, payload: bytes, *, status: Status = "success", error_type: str | None = None, failed: bool | None = None
+    ) -> None:
+        """Fix the outcome; the first one counts. `failed`: it is a function error, whatever the platform's status."""
         if self.result is not None:
             return
         self.status = status
@@ -70,7 +72,7 @@ class Invocation:
             status=200,
             payload=payload,
             request_id=self.request_id,
-            function_error=None if status == "success" else "Unhandled",
+            function_error="Unhandled" if failed or status != "success" else None,
         )
         if not self.wants_tail:
             self.deliver()

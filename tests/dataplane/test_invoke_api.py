@@ -104,7 +104,7 @@ async def test_boto3_gets_function_errors_and_raises_its_own_exceptions(served):
         with pytest.raises(client.exceptions.TooManyRequestsException) as throttled:
             await asyncio.to_thread(client.invoke, FunctionName="function")
         assert throttled.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
-        with pytest.raises(client.exceptions.RequestTooLargeException):
+        with pytest.raises(client.exceptions.ClientError, match="RequestTooLargeException"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b'"' + b"x" * (6 << 20) + b'"')
 
 
@@ -300,5 +300,5 @@ async def test_boto3_works_through_the_front(fronted):
             )
             assert json.loads(answer["Payload"].read())["event"] == number
             assert f"seen {number}" in base64.b64decode(answer["LogResult"]).decode()
-        with pytest.raises(client.exceptions.RequestTooLargeException):
+        with pytest.raises(client.exceptions.ClientError, match="RequestTooLargeException"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b'"' + b"x" * (6 << 20) + b'"')
