@@ -162,7 +162,8 @@ class LambdaDataPlane:
         synchronous = invocation_type == "RequestResponse"
         limit = MAX_SYNCHRONOUS_PAYLOAD_BYTES if synchronous else MAX_ASYNCHRONOUS_PAYLOAD_BYTES
         if len(payload) > limit:
-            message = f"{len(payload)} byte payload is too large for the {invocation_type} invocation type (limit {limit} bytes)"
+            kind = f"the {invocation_type} invocation type (limit {limit} bytes)"
+            message = f"{len(payload)} byte payload is too large for {kind}"
             return _refused(413, "RequestTooLargeException", message, request_id)
         if invocation_type == "DryRun":
             return InvokeResult(status=204, payload=b"", request_id=request_id)
