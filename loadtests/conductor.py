@@ -200,6 +200,7 @@ class Conductor:
             return
         parts = urlsplit(deployment.url(variant))
         pool = ConnectionPool(f"{parts.scheme}://{parts.netloc}", spare=1, timeout_s=REQUEST_TIMEOUT_S)
+        sender: Sender | None = None
         with RecordWriter(run.client_directory / WARMUPS_FILE, fsync=fsync_off_the_loop) as writer:
             try:
                 for number in range(plan.table.warmups):
@@ -213,8 +214,12 @@ class Conductor:
                         time_scale=time_scale,
                         warmup=True,
                     )
-                    Sender(stage, pool, lambda record, _: writer.append(record)).run([(number, 0.0)])
+                    sender = Sender(stage, pool, lambda record, _: writer.append(record))
+                    sender.run([(number, 0.0)])
             finally:
+                # Abandoned in the middle of a call, its record is still due.
+                if sender is not None:
+                    sender.interrupt()
                 pool.close()
 
     def _await_runner(self) -> None:

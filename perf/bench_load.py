@@ -90,7 +90,7 @@ def ours(server: Endpoint, *, duration_s: float) -> list[ClientRecord]:
         command = [
             *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--results", directory),
             *("--model", VARIANT[0], "--memory-mb", VARIANT[1], "--shape", "constant"),
-            *("--end-rps", str(RATE_RPS), "--duration-s", str(duration_s)),
+            *("--end-rps", str(RATE_RPS), "--duration-s", str(duration_s), "--warmups", "0"),
         ]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BENCHMARK_"))},

@@ -99,6 +99,16 @@ def test_each_variant_is_called_before_its_load_and_these_calls_are_labelled(sta
     assert "ok 20" in out
 
 
+def test_ctrl_c_in_a_warm_up_leaves_its_record_and_no_traceback(start_load, endpoint):
+    endpoint.set(hang=1)
+    load = start_load(*ONE_VARIANT, *constant(20, 1), warmups=3)
+    until(lambda: endpoint.set()["under_way"])
+    load.process.send_signal(signal.SIGINT)
+    load.wait(code=130)
+    (record,) = load.records
+    assert (record.warmup, record.error) == (True, INTERRUPTED)
+
+
 def test_variants_are_loaded_one_after_another(start_load):
     load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 1))
     load.wait()
