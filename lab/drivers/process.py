@@ -21,6 +21,7 @@ from lab.dataplane.host import host_cpus
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.limits import Group, Limits, find_limits, in_force
+from lab.limits.files import ROOT_PREFIX, owner_is_gone
 from lab.limits.none import ProcessGroup
 from lab.limits.probe import Mechanism
 
@@ -75,7 +76,8 @@ class ProcessDriver:
         """Probe limits and mounts, start the launcher, remove what a killed lab left."""
         self._limits = find_limits(self._mechanism)
         if self._given_state_directory is None:
-            self._state_directory = Path(tempfile.mkdtemp(prefix="inference-lab-"))
+            _clear_scratch(Path(tempfile.gettempdir()))
+            self._state_directory = Path(tempfile.mkdtemp(prefix=f"{ROOT_PREFIX}{os.getpid()}-"))
         else:
             self._state_directory = self._given_state_directory
             self._state_directory.mkdir(parents=True, exist_ok=True)
@@ -110,6 +112,8 @@ class ProcessDriver:
             scratch = self._state_directory / f"tmp-{spec.environment_id}"
             scratch.mkdir(mode=0o700)
             variables["TMPDIR"] = str(scratch)
+            # Where the image's directory can be written to, the first start would compile for all later ones.
+            variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
             clean_up.append(str(scratch))
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -201,6 +205,13 @@ class ProcessDriver:
 
     def forget(self, environment_id: str) -> None:
         self._running.pop(environment_id, None)
+
+
+def _clear_scratch(parent: Path) -> None:
+    """Remove the scratch directories of labs that were killed."""
+    for directory in parent.glob(f"{ROOT_PREFIX}*-*"):
+        if owner_is_gone(directory.name.rpartition("-")[0]):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _inside(root: Path, working_directory: str) -> Path:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -19,6 +20,10 @@ REPOSITORY = Path(__file__).parents[2]
 def cgroups_of(pid):
     """Groups that the lab of this process id has made, in every hierarchy."""
     return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/inference-lab-{pid}")]
+
+
+def scratch_of(pid):
+    return list(Path(tempfile.gettempdir()).glob(f"inference-lab-{pid}-*"))
 
 
 def alive(pid):
@@ -333,6 +338,7 @@ async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path):
     await lab.wait()
     await until(lambda: not any(alive(pid) for pid in pids), "the end of every environment")
     await until(lambda: not cgroups_of(lab.pid), "the end of every group")
+    await until(lambda: not scratch_of(lab.pid), "the end of its scratch directory")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -348,5 +354,6 @@ async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_t
     lab.function("def handler(event, context): pass")
     async with lab:
         await until(lambda: not cgroups_of(killed.pid), "the end of the old groups")
+        assert scratch_of(killed.pid) == []
     if lab.driver.limits.freezer != "signal":
         await until(lambda: not any(alive(pid) for pid in pids), "the end of every environment")
