@@ -279,7 +279,6 @@ async def _launches(root: Path, count: int) -> list[float]:
                 working_directory="",
                 variables={},
                 runtime_api_port=9,
-                runtime_api_path="/env/bench",
                 memory_mb=MEMORY_MB,
                 init_vcpu=2.0,
                 cpus=tuple(host_cpus())[:2],
