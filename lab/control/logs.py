@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,6 +18,7 @@ from moto.logs.exceptions import (
     ResourceNotFoundException,
 )
 from moto.logs.models import LogGroup, LogsBackend, logs_backends
+from moto.logs.responses import LogsResponse
 
 from lab.contracts import LogEvent
 from lab.control.backend import MotoUrls
@@ -212,7 +214,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
 
     def filter_log_events(
         self,
-        log_group_name: str,
+        log_group_name: str | None,
         log_stream_names: Sequence[str],
         start_time: int | None,
         end_time: int | None,
@@ -220,17 +222,23 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         next_token: str | None,
         filter_pattern: str | None,
         interleaved: bool,
+        *,
+        log_group_id: str | None = None,
+        log_stream_name_prefix: str | None = None,
     ) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
         """A page of a group's events by time. moto 5.2.5 lets JSON patterns match everything."""
         del interleaved  # always so since 2019
-        self._require(log_group_name)
+        name = self._named(log_group_name, log_group_id)
+        if log_stream_names and log_stream_name_prefix:
+            raise InvalidParameterException(msg="Give logStreamNames or logStreamNamePrefix, not both.")
         _check_limit(limit, MAX_EVENTS_A_PAGE)
         try:
             matches = compile_pattern(filter_pattern)
         except FilterPatternError as error:
             raise InvalidParameterException(msg=f"Invalid filter pattern: {error.message}") from None
         events, more = self.store.filter_events(
-            log_group_name,
+            name,
+            stream_prefix=log_stream_name_prefix or "",
             streams=tuple(log_stream_names or ()),
             start_ms=_integer(start_time, "startTime", 0),
             end_ms=None if end_time is None else _integer(end_time, "endTime"),
@@ -330,7 +338,25 @@ def _decode_position(token: str, kinds: str) -> tuple[str, Position]:
     return kind, Position(timestamp_ms, seq)
 
 
+def _filter_log_events(self: LogsResponse) -> str:
+    """`LogsResponse.filter_log_events`: moto 5.2.5 passes over logGroupIdentifier and logStreamNamePrefix."""
+    names = ("startTime", "endTime", "limit", "nextToken", "filterPattern", "interleaved")
+    events, more, searched = self.logs_backend.filter_log_events(
+        self._get_param("logGroupName"),
+        self._get_param("logStreamNames", []),
+        **{_snake_case(name): self._get_param(name) for name in names},
+        log_group_id=self._get_param("logGroupIdentifier"),
+        log_stream_name_prefix=self._get_param("logStreamNamePrefix"),
+    )
+    return json.dumps({"events": events, "nextToken": more, "searchedLogStreams": searched})
+
+
+def _snake_case(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
 def install(store: LogStore) -> None:
-    """Put the backend into moto."""
+    """Put the backend and the one answer into moto."""
     LabLogsBackend.store = store
     logs_backends.backend = LabLogsBackend
+    LogsResponse.filter_log_events = _filter_log_events

@@ -44,7 +44,7 @@ class ControlPlane:
 
 
 def _install_cloudformation() -> None:
-    """Load and extend CloudFormation when it is first asked for: its EC2 takes half the time that a lab needs to start."""
+    """Load and extend CloudFormation when it is first asked for: it loads EC2, half of what a lab has to load."""
     from lab.control import cloudformation, resources  # noqa: PLC0415 - that is the point
 
     cloudformation.install()

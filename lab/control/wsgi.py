@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import sys
 import traceback
 import uuid
@@ -22,6 +23,8 @@ MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 _THREADS: Final = 8
 # moto's own console and its stand-in for EC2's metadata: neither is an AWS API, and the first can erase everything.
 _NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
+# Services whose requests carry no sign of JSON where they have no body.
+_REST_JSON: Final = frozenset({"lambda", "scheduler", "apigateway"})
 # Set by aiohttp itself, or of one connection only.
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
 
@@ -65,7 +68,7 @@ class MotoApplication:
         try:
             return await loop.run_in_executor(self._pool, self._call, _environ(request, body))
         except Exception as error:  # noqa: BLE001 - moto raises anything at a request that it did not foresee
-            traceback.print_exc(file=sys.stderr)
+            print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
             return aws_error(request, 500, "InternalFailure", f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
@@ -121,7 +124,7 @@ def aws_error(request: web.Request, status: int, code: str, message: str, *, clo
     if close:
         headers["Connection"] = "close"
     content_type = request.headers.get("Content-Type", "")
-    if "json" in content_type or "X-Amz-Target" in request.headers or request.path[:5] in {"/2014", "/2015", "/sche"}:
+    if "json" in content_type or "X-Amz-Target" in request.headers or _service(request) in _REST_JSON:
         text = json.dumps({"__type": code, "message": message, "Message": message})
         kind = content_type if content_type.startswith("application/x-amz-json") else "application/json"
         return web.Response(status=status, body=text.encode(), headers={**headers, "Content-Type": kind})
@@ -131,6 +134,22 @@ def aws_error(request: web.Request, status: int, code: str, message: str, *, clo
         f"<Message>{_xml(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     )
     return web.Response(status=status, text=text, content_type="text/xml", headers=headers)
+
+
+def _described(request: web.Request) -> str:
+    action = request.headers.get("X-Amz-Target") or request.path
+    return f"{request.method} {_service(request)} {action[:200]!r}"
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+
+
+def _service(request: web.Request) -> str:
+    """The service that a request is signed for, "" where it is not signed."""
+    found = re.search(r"Credential=[^/]*/\d+/[^/]*/([^/]*)/aws4_request", request.headers.get("Authorization", ""))
+    return found[1] if found else ""
 
 
 def _xml(text: str) -> str:

@@ -56,6 +56,10 @@ def test_filters_take_streams_times_terms_and_json(module_lab: Lab, group: str) 
     assert found(filterPattern='{ $.type = "platform.report" }') == [report]
     assert found(filterPattern='"phrase of"') == ["a phrase of words"]
     assert found(filterPattern="START", logStreamNames=["2026/b"]) == ["START"]
+    assert found(filterPattern="START", logStreamNamePrefix="2026/b") == ["START"]
+    assert len(found(logStreamNamePrefix="2026/")) == 5
+    arn = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["arn"]
+    assert len(logs.filter_log_events(logGroupIdentifier=arn.removesuffix(":*"))["events"]) == 5
     assert found(logStreamNames=["2026/a"], startTime=start_ms + 1, endTime=start_ms + 1) == [report]
     with pytest.raises(logs.exceptions.InvalidParameterException, match="Invalid filter pattern"):
         found(filterPattern="{ $.type = }")
