@@ -19,7 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def cgroups_of(pid):
     """Groups that the lab of this process id has made, in every hierarchy."""
-    return [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/inference-lab-{pid}")]
+    wanted = f"inference-lab-{pid}"
+    return [f"{path}/{wanted}" for path, names, _ in os.walk("/sys/fs/cgroup") if wanted in names]
 
 
 def scratch_of(pid):
