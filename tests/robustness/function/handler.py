@@ -75,11 +75,19 @@ def malformed_runtime_calls(event):
     return statuses
 
 
+def print_event(event):
+    print(json.dumps(event))
+    return "printed"
+
+
 def echo(event):
     return event
 
 
-ACTIONS = {action.__name__: action for action in (sleep, fork, print_much, fill_tmp, malformed_runtime_calls, echo)}
+ACTIONS = {
+    action.__name__: action
+    for action in (sleep, fork, print_much, fill_tmp, malformed_runtime_calls, print_event, echo)
+}
 
 
 def handler(event, context):

@@ -1,0 +1,94 @@
+"""REST API, data plane and control plane together: metrics, and what a throttled or failing function looks like."""
+
+import datetime as dt
+import http.client
+import json
+import time
+
+import pytest
+
+from tests.lab_support import running_lab
+from tests.robustness.support import deploy, new_name, wait_until
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    images = {"LAB_IMAGES": str(tmp_path_factory.mktemp("images"))}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_lab(state=tmp_path_factory.mktemp("state"), variables=images) as lab,
+    ):
+        patch.setenv("LAB_IMAGES", images["LAB_IMAGES"])
+        name = new_name()
+        yield lab, name, deploy(lab, name)
+
+
+def get(lab, path, host=None):
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    connection.request("GET", path, headers={"Host": host or f"localhost:{lab.port}"})
+    response = connection.getresponse()
+    answer = response.status, dict(response.getheaders()), response.read()
+    connection.close()
+    return answer
+
+
+def test_both_addresses_lead_to_the_function(served):
+    lab, _, api = served
+    by_path = get(lab, f"/_aws/execute-api/{api}/v1/a/b?x=1")
+    by_host = get(lab, "/v1/a/b?x=1", host=f"{api}.execute-api.localhost:{lab.port}")
+    for status, headers, body in (by_path, by_host):
+        assert status == 200
+        assert json.loads(body)["pathParameters"] == {"proxy": "a/b"}
+        assert headers["x-amzn-RequestId"]
+
+
+def test_the_gateways_metrics_are_in_cloudwatch(served):
+    lab, _, api = served
+    get(lab, f"/_aws/execute-api/{api}/v1/ok")
+    get(lab, f"/_aws/execute-api/{api}/v1/x?do=nothing-of-the-kind")
+    now = dt.datetime.now(dt.UTC)
+
+    def figure(name, stat):
+        answer = lab.client("cloudwatch").get_metric_data(
+            StartTime=now - dt.timedelta(hours=1),
+            EndTime=now + dt.timedelta(hours=1),
+            MetricDataQueries=[
+                {
+                    "Id": "q",
+                    "MetricStat": {
+                        "Metric": {
+                            "Namespace": "AWS/ApiGateway",
+                            "MetricName": name,
+                            "Dimensions": [
+                                {"Name": "ApiName", "Value": "robustness"},
+                                {"Name": "Stage", "Value": "v1"},
+                            ],
+                        },
+                        "Period": 3600,
+                        "Stat": stat,
+                    },
+                }
+            ],
+        )
+        return sum(answer["MetricDataResults"][0]["Values"])
+
+    wait_until(lambda: figure("5XXError", "Sum") >= 1, "the failed request's metric")
+    assert figure("Count", "Sum") >= 2
+    assert 0 < figure("IntegrationLatency", "p50") <= figure("Latency", "p99")
+
+
+def test_a_function_that_fails_is_a_502_and_one_that_is_throttled_a_500(served):
+    lab, name, api = served
+    assert get(lab, f"/_aws/execute-api/{api}/v1/x?do=nothing-of-the-kind")[0] == 502
+    client = lab.client("lambda")
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+    try:
+        status, headers, body = get(lab, f"/_aws/execute-api/{api}/v1/x")
+    finally:
+        client.delete_function_concurrency(FunctionName=name)
+    assert (status, json.loads(body)) == (500, {"message": "Internal server error"})
+    assert headers["x-amzn-ErrorType"] == "InternalServerErrorException"
+    # The concurrency that was put away is back at once.
+    deadline = time.monotonic() + 30
+    while get(lab, f"/_aws/execute-api/{api}/v1/x")[0] != 200:
+        assert time.monotonic() < deadline
