@@ -131,7 +131,12 @@ async def test_a_request_over_the_limit_never_reaches_the_function(lab):
     assert not lab.logs.events
 
 
-async def test_cpu_time_is_a_share_of_wall_time(lab):
+@pytest.mark.parametrize(
+    "share",
+    [{"memory_mb": 442}, {"memory_mb": 3008, "environment": {"LAB_VCPU": "0.25"}}],
+    ids=["by memory", "asked for"],
+)
+async def test_cpu_time_is_a_share_of_wall_time(lab, share):
     lab.function(
         """
         import time
@@ -141,7 +146,7 @@ async def test_cpu_time_is_a_share_of_wall_time(lab):
                 pass
             return time.monotonic() - start
         """,
-        memory_mb=442,  # a quarter of a vCPU
+        **share,  # a quarter of a vCPU either way
     )
     async with lab:
         if lab.plane.limits.cpu == "none":

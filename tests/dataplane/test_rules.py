@@ -15,6 +15,7 @@ from lab.dataplane.rules import (
     log_stream_name,
     new_request_id,
     new_trace_id,
+    owed_vcpu,
     retry_delay_s,
     throttle_delay_s,
     vcpu_share,
@@ -35,6 +36,23 @@ def test_the_cpu_share_is_in_proportion_to_memory_and_within_what_the_guest_show
     assert vcpu_share(memory_mb) == pytest.approx(memory_mb / 1769)
     assert vcpu_share(memory_mb) <= visible_cpus(memory_mb)
     assert 1000 <= cfs_quota_us(vcpu_share(memory_mb)) <= 6 * 20_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "share"),
+    [
+        ("0.25", 0.25),
+        ("9", 2.0),
+        ("inf", 2.0),
+        ("0", 512 / 1769),
+        ("-1", 512 / 1769),
+        ("nan", 512 / 1769),
+        ("much", 512 / 1769),
+    ],
+)
+def test_a_function_may_ask_the_lab_for_a_share_apart_from_its_memory(asked, share):
+    assert owed_vcpu(512, {"LAB_VCPU": asked}) == pytest.approx(share)
+    assert owed_vcpu(512, {}) == vcpu_share(512)
 
 
 def test_a_vcpu_is_1769_megabytes_and_a_period_twenty_milliseconds():
