@@ -349,7 +349,7 @@ def one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Any]:
     x = alt.XDatum(MEMORY_MB_PER_VCPU, **memory_axis(sizes))
     label = {"color": "@quiet", "align": "center", "baseline": "bottom", "fontSize": 10, "text": "1 vCPU"}
     return [
-        alt.Chart().mark_rule(color="@grid", strokeWidth=1).encode(x=x),
+        alt.Chart().mark_rule(color="@grid", strokeWidth=1, aria=False).encode(x=x),
         alt.Chart().mark_text(**label).encode(x=x, y=alt.value(-5)),
     ]
 

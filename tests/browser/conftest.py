@@ -43,9 +43,9 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory):
-    """A run of two models at two sizes, one of them too small for one of the models."""
+    """A run of two models at three sizes, one of them too small for one of the models."""
     _, invocations, summary = make_run(
-        models=["mobilenet", "resnet50"], memory_sizes_mb=[512, 1769], load_s=8.0, warm_samples=20
+        models=["mobilenet", "resnet50"], memory_sizes_mb=[512, 1769, 3008], load_s=8.0, warm_samples=20
     )
     run = RunDirectory(tmp_path_factory.mktemp("results") / summary.run_id)
     return write_report(run, invocations, summary), summary
