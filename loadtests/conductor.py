@@ -10,6 +10,7 @@ what it left without a record is counted, and said.
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import time
@@ -28,7 +29,7 @@ from benchmark.errors import CloudError, UserError
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
 from benchmark.store import RecordWriter, RunDirectory
-from loadtests.account import StageSummary, merge_rows, summarise
+from loadtests.account import Account, Second, StageSummary, merge_rows, summarise
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
@@ -38,6 +39,7 @@ from loadtests.sender import REQUEST_TIMEOUT_S, Sender, Stage
 logger = logging.getLogger("loadtests")
 
 STAGES_FILE: Final = "load-stages.jsonl"
+SECONDS_FILE: Final = "load-seconds.csv"
 WARMUPS_FILE: Final = "load-warmups.jsonl"
 LOCAL: Final = "local"  # the only worker of a single process
 # Time for a message to reach every worker, and for each to open its spare connections.
@@ -122,28 +124,41 @@ class Conductor:
         by_worker = {LOCAL: self._performer.rows()} if self._performer else self._rows
         return merge_rows(rows[stage] for rows in by_worker.values() if stage in rows)
 
-    def summaries(self) -> list[tuple[StageReport, StageSummary]]:
-        """Every stage so far, from the records on disk."""
+    def sum_up(self) -> list[tuple[StageReport, StageSummary]]:
+        """Summarise every stage from the records on disk, and write them second by second into `load-seconds.csv`."""
         if self._run is None:
             return []
-        by_stage: dict[str, dict[str, ClientRecord]] = {}
-        for record in self._run.client_records():
-            if record.experiment == "load":
-                # Two of one call there are where a worker thought lost sent it as well as its heir.
-                by_stage.setdefault(record.call_id.rpartition("-")[0], {}).setdefault(record.call_id, record)
-        return [
-            (
-                report,
-                summarise(
-                    by_stage.get(stage_key(report.variant, report.started_at), {}).values(),
+        by_stage = self._records_by_stage(self._run)
+        found = []
+        with (self._run.root / SECONDS_FILE).open("a", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, ["variant", "started_at", *asdict(Second(0))])
+            if file.tell() == 0:
+                table.writeheader()
+            for report in self.reports:
+                records = by_stage.get(stage_key(report.variant, report.started_at), {}).values()
+                account = Account(started_at=report.started_at, late_after_ms=report.late_after_ms)
+                for record in records:
+                    account.add(record)
+                for row in account.rows():
+                    table.writerow({"variant": report.variant, "started_at": report.started_at, **row})
+                summary = summarise(
+                    records,
                     offered=report.offered,
                     started_at=report.started_at,
                     duration_s=report.duration_s,
                     late_after_ms=report.late_after_ms,
-                ),
-            )
-            for report in self.reports
-        ]
+                )
+                found.append((report, summary))
+        return found
+
+    @staticmethod
+    def _records_by_stage(run: RunDirectory) -> dict[str, dict[str, ClientRecord]]:
+        by_stage: dict[str, dict[str, ClientRecord]] = {}
+        for record in run.client_records():
+            if record.experiment == "load":
+                # Two of one call there are where a worker thought lost sent it as well as its heir.
+                by_stage.setdefault(record.call_id.rpartition("-")[0], {}).setdefault(record.call_id, record)
+        return by_stage
 
     # --- messages ----------------------------------------------------------------------------------------------------
 

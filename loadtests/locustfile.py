@@ -27,19 +27,20 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from benchmark.cloud import Cloud, Deployment, find_deployment
 from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
+from benchmark.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
 from benchmark.manifest import new_manifest
 from benchmark.records import EndpointFacts
 from benchmark.store import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
 from loadtests.orphans import end_forks_with_this_process
-from loadtests.page import add_page
+from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, make_plan
 from loadtests.summary import summary_text
 
 # Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
 locust.stats.bucket_response_time = round
+logger = logging.getLogger("loadtests")
 LOOPBACK: Final = "127.0.0.1"
 logging.getLogger("botocore").setLevel(logging.WARNING)
 
@@ -80,10 +81,24 @@ def find_target(options: Mapping[str, Any]) -> Target:
     """Read the configuration and find what is deployed. Raises UserError."""
     configuration = read_configuration(profile=options["benchmark_profile"] or None)
     plan = make_plan(configuration, options)
-    if options["run"]:
-        find_run(options["run"], Path(options["results"]))
+    joined = find_run(options["run"], Path(options["results"])) if options["run"] else None
     cloud = Cloud()
-    return Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
+    target = Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
+    if joined is not None:
+        check_same_place(joined, target.endpoint)
+    return target
+
+
+def check_same_place(run: RunDirectory, here: EndpointFacts) -> None:
+    """Refuse to add to a run that was measured elsewhere. Raises RecordError."""
+    there = run.read_manifest().endpoint
+    for name in ("source", "account_id", "region", "host"):
+        found, expected = getattr(here, name), getattr(there, name)
+        if found != expected:
+            raise RecordError(
+                f"run {run.run_id} was measured at {name} {expected!r}, and this is {name} {found!r}",
+                hint="Leave --run away to start a run of its own.",
+            )
 
 
 class LoadTest:
@@ -99,10 +114,12 @@ class LoadTest:
         )
         self._run: RunDirectory | None = None
         self._users = 1
+        self._refused = False
 
     @property
     def is_over(self) -> bool:
-        return self._run is not None and self.conductor is not None and self.conductor.finished
+        """The plan is done, or what the page asked for could not be begun."""
+        return self._refused or (self._run is not None and self.conductor is not None and self.conductor.finished)
 
     @property
     def users(self) -> int:
@@ -115,8 +132,16 @@ class LoadTest:
         """Conduct the plan; the options are read again, for the web page may have changed them. Raises UserError."""
         if self.conductor is None:
             return
-        target = find_target(vars(self._environment.parsed_options))
-        self._run = self._open_run(target)
+        try:
+            target = find_target(vars(self._environment.parsed_options))
+            self._run = self._open_run(target)
+        except (UserError, OSError) as error:
+            if self._environment.web_ui is None:
+                raise
+            # Whoever typed it into the page is still there to type something else.
+            logger.error("%s", error)  # noqa: TRY400 - a message for the user, not a traceback
+            self._refused = True
+            return
         print(f"run {self._run.run_id}: records in {self._run.client_directory}", file=sys.stderr)
         self.conductor.start(target.plan, target.deployment, self._run, time_scale=target.endpoint.time_scale)
 
@@ -127,6 +152,7 @@ class LoadTest:
             failed, complete = self.conductor.failure is not None, self.conductor.finished
             # Failed calls are results of a load test, not failures of the tool.
             self._environment.process_exit_code = EXIT_ERROR if failed else EXIT_OK if complete else EXIT_INTERRUPTED
+        self._refused = False
         if self._performer is not None:
             self._performer.finish()
 
@@ -139,7 +165,7 @@ class LoadTest:
         conductor.close()
         failure = conductor.failure
         self._close_run(run, str(failure) if failure else "" if conductor.finished else "interrupted")
-        print(summary_text(run.run_id, conductor.summaries()))
+        print(summary_text(run.run_id, conductor.sum_up()))
         if failure is not None:
             print(f"locust: {failure}", file=sys.stderr)
 
@@ -194,6 +220,7 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     _or_exit(lambda: find_target(vars(environment.parsed_options)))
     if web_ui is not None:
         add_page(web_ui, test.conductor)
+        logger.info("Offered against sent, second by second: %s below the address that follows", PAGE_PATH)
 
 
 def start(**_: Any) -> None:
@@ -223,7 +250,7 @@ def sum_up_and_leave(**_: Any) -> None:
 def _or_exit(action: Callable[[], object]) -> None:
     try:
         action()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
 

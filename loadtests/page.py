@@ -9,6 +9,7 @@ from flask import Response, jsonify
 
 from loadtests.conductor import Conductor
 
+PAGE_PATH: Final = "/load-seconds"
 COLUMNS: Final = ("second", "offered", "sent", "answered", "dropped", "late", "not_ok")
 PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Offered load</title>
 <style>body{font:14px system-ui;margin:2em}td,th{text-align:right;padding:.1em .8em}
@@ -47,5 +48,5 @@ def add_page(web_ui: Any, conductor: Conductor) -> None:
             [{"report": asdict(report), "seconds": conductor.seconds(report.stage)} for report in conductor.reports]
         )
 
-    web_ui.app.add_url_rule("/load-seconds", "load_seconds_page", web_ui.auth_required_if_enabled(page))
-    web_ui.app.add_url_rule("/load-seconds.json", "load_seconds_data", web_ui.auth_required_if_enabled(data))
+    web_ui.app.add_url_rule(PAGE_PATH, "load_seconds_page", web_ui.auth_required_if_enabled(page))
+    web_ui.app.add_url_rule(f"{PAGE_PATH}.json", "load_seconds_data", web_ui.auth_required_if_enabled(data))

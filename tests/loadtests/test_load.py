@@ -1,5 +1,6 @@
 """`locust -f loadtests/locustfile.py` as users start it, against a server with a settable service time."""
 
+import csv
 import json
 import signal
 import socket
@@ -60,6 +61,11 @@ def test_each_arrival_is_sent_once_at_its_time_and_recorded(start_load, endpoint
     assert manifest.stopped_because == ""
     assert "offered 60" in out
     assert "ok 60" in out
+    with (load.run.root / "load-seconds.csv").open() as file:
+        seconds = list(csv.DictReader(file))
+    # 0 to 40 requests/s in 3 s: the integral over each second, a mark each whole arrival.
+    assert [int(second["offered"]) for second in seconds][:3] == [7, 20, 33]
+    assert sum(int(second["answered"]) for second in seconds) == 60
 
 
 def test_slow_answers_hold_no_arrival_back(start_load, endpoint):
@@ -152,18 +158,30 @@ def test_ctrl_c_ends_it_cleanly_and_loses_no_record(start_load, endpoint):
     assert "ended early: interrupted" in out
 
 
-def test_a_run_is_joined_and_its_manifest_left_alone(start_load, tmp_path):
+def test_a_run_is_joined_and_its_manifest_left_alone(start_load):
     first = start_load(*ONE_VARIANT, *constant(20, 1))
     first.wait()
-    manifest = first.run.manifest_path.read_bytes()
-    start_load(*ONE_VARIANT, *constant(20, 1), "--run", first.run.run_id).wait()
-    assert len(numbers(first.records)) == 40
-    assert len({record.call_id for record in first.records}) == 40
-    assert first.run.manifest_path.read_bytes() == manifest
-    create_run(tmp_path / "results", run_id="20990101T000000Z-0000")
-    late = start_load(*ONE_VARIANT, "--run", "20990101T000000Z-0000")
-    late.wait(code=1)
-    assert "run '20990101T000000Z-0000' is not in" in late.err
+    run = first.run
+    manifest = run.manifest_path.read_bytes()
+    start_load(*ONE_VARIANT, *constant(20, 1), "--run", run.run_id).wait()
+    records = list(run.client_records())
+    assert len(records) == len({record.call_id for record in records}) == 40
+    assert run.manifest_path.read_bytes() == manifest
+
+
+def test_a_run_that_is_missing_or_was_measured_elsewhere_is_not_joined(start_load, tmp_path):
+    first = start_load(*ONE_VARIANT, *constant(20, 1))
+    first.wait()
+    there = first.run.read_manifest()
+    other = create_run(tmp_path / "results", run_id="20980101T000000Z-0000")
+    other.write_manifest(there.model_copy(update={"endpoint": there.endpoint.model_copy(update={"host": "another"})}))
+    elsewhere = start_load(*ONE_VARIANT, "--run", other.run_id)
+    elsewhere.wait(code=1)
+    assert "was measured at host 'another'" in elsewhere.err
+    missing = start_load(*ONE_VARIANT, "--run", "20990101T000000Z-0000")
+    missing.wait(code=1)
+    assert "run '20990101T000000Z-0000' is not in" in missing.err
+    assert not list(other.client_directory.iterdir())
 
 
 @pytest.mark.slow
@@ -255,13 +273,20 @@ def test_the_web_page_shows_the_numbers_that_are_recorded(start_load, endpoint):
     listening = {c.laddr.ip for c in psutil.Process(load.process.pid).net_connections() if c.status == "LISTEN"}
     assert listening == {"127.0.0.1"}
     form = {"shape": "constant", "end_rps": "30", "duration_s": "2", "user_count": "1", "spawn_rate": "1"}
+    # What cannot be begun is refused, and the page goes on.
+    mistyped = urllib.parse.urlencode(form | {"model": "alexnet"}).encode()
+    urllib.request.urlopen(f"{page}/swarm", mistyped, timeout=30).close()
+    until(lambda: get_json(f"{page}/stats/requests")["state"] == "stopped")
+    form["model"] = "mobilenet"
     started = urllib.request.urlopen(f"{page}/swarm", urllib.parse.urlencode(form).encode(), timeout=30)
     assert json.load(started)["success"]
+    until(lambda: any(stage["report"]["finished_at"] for stage in get_json(f"{page}/load-seconds.json")))
     until(lambda: get_json(f"{page}/stats/requests")["state"] == "stopped")
     (shown,) = get_json(f"{page}/load-seconds.json")
     statistics = get_json(f"{page}/stats/requests")["stats"]
     load.process.send_signal(signal.SIGINT)
     load.wait()
+    assert "--model is 'alexnet'" in load.err
     records = load.records
     assert len(records) == 60
     assert sum(second["offered"] for second in shown["seconds"]) == 60
