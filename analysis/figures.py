@@ -856,8 +856,8 @@ def swapping(summary: Summary, model: str) -> Figure:
         variant = Variant(model=model, engine="", architecture="", memory_mb=cell.memory_mb)
         name = f"{number_text(cell.vcpu)} vCPU"
         if cell.inference_ms.value is None:
-            killed = f"{cell.killed:,} killed for their memory" if cell.killed else "no sample"
-            points.gap(variant, name, cell.inference_ms.reason or killed)
+            killed = f"{cell.killed:,} calls killed for their memory" if cell.killed else ""
+            points.gap(variant, name, killed or cell.inference_ms.reason or "no sample")
         else:
             points.add_estimate(variant, name, cell.inference_ms, unit="ms")
     text = Text(

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
-from analysis.claims import Context, judge, read_swapping
+from analysis.claims import Context, SwappingEvidence, judge, read_swapping
 from analysis.estimates import Samples, compare_medians, mean, percentile, quantile
 from analysis.models import DeployedModel, accuracies, table1
 from analysis.pricing import CallCost, Prices, call_cost, gb_seconds
@@ -32,6 +32,7 @@ from analysis.summary import (
     ParetoPoint,
     Strategy,
     Summary,
+    SwappingCell,
 )
 from analysis.traffic import CallProfile, Traffic, break_even, monthly_cost
 from benchmark.configuration import Configuration
@@ -91,6 +92,7 @@ def summarise(
         for profile in profiles.values()
         for strategy in STRATEGIES
     )
+    grid = read_swapping(rows)
     claims = judge(
         Context(
             measured=measured,
@@ -100,7 +102,7 @@ def summarise(
             load_end_rps=configuration.experiments.load.end_rps,
             lab=origin.source == "lab",
             random=random,
-            swapping=read_swapping(rows),
+            swapping=grid,
         )
     )
     late_after_ms = configuration.experiments.load.late_after_ms
@@ -153,6 +155,7 @@ def summarise(
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),
         metric_checks=tuple(extras.metric_checks),
+        swapping=make_swapping(grid),
         warnings=make_warnings(rows, measured, manifest, variants, coverages, weights, extras, configuration),
         methods=METHODS,
     )
@@ -174,6 +177,24 @@ def make_origin(endpoint: EndpointFacts) -> Origin:
         limits=endpoint.limits,
         time_scale=endpoint.time_scale,
         not_modelled=endpoint.not_modelled,
+    )
+
+
+def make_swapping(grid: SwappingEvidence | None) -> tuple[SwappingCell, ...]:
+    """The grid of CPU share against memory by model, memory and share; cells that only killed have no median."""
+    if grid is None:
+        return ()
+    nothing = np.empty(0)
+    return tuple(
+        SwappingCell(
+            model=key[0],
+            memory_mb=key[1],
+            vcpu=key[2],
+            inference_ms=percentile(grid.cells.get(key, nothing), 0.5),
+            major_page_faults=grid.faults.get(key),
+            killed=grid.killed.get(key, 0),
+        )
+        for key in sorted(grid.killed)
     )
 
 

@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.figures import build_figures, csv_text, svg
+from analysis.pricing import read_prices
+from analysis.summarise import summarise
 from analysis.theme import DARK, LIGHT, MODEL_DASHES, MODEL_SHAPES, paint
 from analysis.wording import rounded
 from benchmark.matrix import DISPLAY_NAMES, MODELS
-from tests.analysis.synthetic import frame
+from tests.analysis.synthetic import frame, make_rows, manifest_of
 from tests.report.builders import demo_configuration, make_run, make_summary
 
 PAPER_FIGURES = {
@@ -136,6 +138,35 @@ def test_the_phases_of_a_cold_start_add_up_to_its_mean(whole):
         assert len([row for row in rows if row["memory_mb"] == memory_mb]) == 5
         cell = summary.cell(f"mobilenet-tensorflow-x86_64-{memory_mb}", "cold", "cold")
         assert whole_ms == pytest.approx(cell.metrics["total_ms"].mean, rel=0.05)
+
+
+def test_memory_and_cpu_share_varied_apart_make_a_figure_of_their_own():
+    configuration = demo_configuration(models=["mobilenet"], memory_sizes_mb=[1024])
+    rows = make_rows(configuration, load_s=2.0, warm_samples=3, cold_samples=1)
+    template = next(row for row in rows if row["experiment"] == "warm" and row["start_type"] == "warm")
+    grid = [
+        template
+        | {
+            "protocol": "swapping",
+            "group": f"memory_mb={memory_mb} vcpu={vcpu}",
+            "warmup": False,
+            "inference_ms": 10 / vcpu + number / 10,
+            "outcome": "out_of_memory" if memory_mb == 256 else "ok",
+        }
+        for memory_mb in (256, 512, 1024)
+        for vcpu in (0.289, 1.0)
+        for number in range(8)
+    ]
+    everything = frame([*rows, *grid])
+    summary = summarise(everything, manifest_of(configuration, rows), configuration, read_prices(configuration.prices))
+    figure = next(one for one in build_figures(summary, everything) if one.id == "swapping_mobilenet")
+    assert figure.section == "claims"
+    assert figure.legend == ("0.289 vCPU", "1.00 vCPU")
+    assert {(row["memory_mb"], row["series"], row["n"]) for row in figure.rows} == {
+        (memory_mb, series, 8) for memory_mb in (512, 1024) for series in figure.legend
+    }
+    assert figure.notes == ("MobileNet 256 MB, 8 calls killed for their memory",)
+    svg(figure)
 
 
 def test_every_picture_carries_its_origin_and_no_other(whole):
