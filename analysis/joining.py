@@ -33,7 +33,10 @@ CLOCK_TOLERANCE_S: Final = 2.0
 OUT_OF_MEMORY_SHARE: Final = 0.97
 
 _PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")
-_FACTS: Final = tuple(name for name in FACT_COLUMNS if name in ROW_SCHEMA and name not in CLIENT_SCHEMA)
+_CONSTANT: Final = frozenset({"model", "engine", "architecture", "memory_mb"})
+_FACTS: Final = tuple(
+    name for name in FACT_COLUMNS if name in ROW_SCHEMA and name not in CLIENT_SCHEMA and name not in _CONSTANT
+)
 
 
 def join_variant(

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -14,19 +21,21 @@ from analysis.joining import join_variant
 from analysis.models import DeployedModel
 from analysis.platform_logs import LogParser
 from analysis.pricing import LOG_EVENT_OVERHEAD_BYTES, read_prices
-from analysis.run_files import raw_group, read_clients, read_metrics, read_rows, write_rows
+from analysis.run_files import RawGroup, raw_group, read_clients, read_metrics, read_rows, write_rows
 from analysis.summarise import Extras, summarise
 from analysis.summary import Summary
 from analysis.text_tables import summary_markdown
 from benchmark.configuration import Configuration
 from benchmark.errors import RecordError
-from benchmark.matrix import Variant
 from benchmark.records import Manifest
 from benchmark.store import RunDirectory, write_atomically
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
 _LAB_LINE: Final = '"lab.conditions"'
+# Two processes take a second to start; below this the parsing takes less.
+WORTH_PROCESSES_BYTES: Final = 20_000_000
+MAX_PROCESSES: Final = 4
 
 
 @dataclass
@@ -64,27 +73,73 @@ def _parts(
     no_clients = clients.clear()
     without_records = clients.height == 0
     del clients
-    for variant in configuration.variants:
-        logged = _logged(run, configuration, variant, gathered)
-        mine = by_variant.pop(variant.key, no_clients)
-        if logged.height or mine.height:
-            rows = join_variant(variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records)
-            yield rows
+    directories = [str(raw_group(run, configuration.names.function(v)).directory) for v in configuration.variants]
+    with _parsers(directories) as parsed:
+        for variant, group in zip(configuration.variants, parsed, strict=True):
+            mine = by_variant.pop(variant.key, no_clients)
+            logged = group.frame()
+            if logged.height:
+                gathered.log_bytes[variant.key] = group.size_bytes / logged.height
+            if group.model:
+                gathered.deployed[variant.model] = _deployed(group.model)
+            if logged.height or mine.height:
+                yield join_variant(
+                    variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records
+                )
 
 
-def _logged(run: RunDirectory, configuration: Configuration, variant: Variant, gathered: Gathered) -> pl.DataFrame:
+@dataclass(frozen=True)
+class ParsedGroup:
+    """One log group, parsed; the rows cross from process to process as Arrow IPC."""
+
+    rows_ipc: bytes
+    size_bytes: int  # what AWS bills as ingested
+    model: dict[str, Any]
+
+    def frame(self) -> pl.DataFrame:
+        return pl.read_ipc(self.rows_ipc)
+
+
+def parse_group(directory: str) -> ParsedGroup:
+    """Parse every page of a log group; runs in a process of its own where there is much to parse."""
     parser = LogParser()
     size = 0
-    for page in raw_group(run, configuration.names.function(variant)).pages():
+    for page in RawGroup(Path(directory)).pages():
         parser.feed(page["logStreamName"].to_list(), page["timestamp"].to_list(), page["message"].to_list())
         billed = page.filter(~pl.col("message").str.contains(_LAB_LINE, literal=True))
         size += int(billed["message"].str.len_bytes().sum()) + LOG_EVENT_OVERHEAD_BYTES * billed.height
-    logged = parser.frame()
-    if logged.height:
-        gathered.log_bytes[variant.key] = size / logged.height
-    if parser.model:
-        gathered.deployed[variant.model] = _deployed(parser.model)
-    return logged
+    buffer = io.BytesIO()
+    parser.frame().write_ipc(buffer)
+    return ParsedGroup(buffer.getvalue(), size, parser.model)
+
+
+@contextmanager
+def _parsers(directories: Sequence[str]) -> Iterator[Iterator[ParsedGroup]]:
+    """Parse log groups in order, on several CPUs where their size is worth the processes."""
+    size = sum(path.stat().st_size for directory in directories for path in Path(directory).glob("*.gz"))
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if size < WORTH_PROCESSES_BYTES or cpus == 1:
+        yield map(parse_group, directories)
+        return
+    # Started anew, not forked: polars has threads, which a fork would leave in an undefined state.
+    with ProcessPoolExecutor(min(cpus, MAX_PROCESSES), mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[ParsedGroup]] = deque()
+        left = iter(directories)
+
+        def groups() -> Iterator[ParsedGroup]:
+            # No further ahead than there are processes, so that memory does not grow with the number of groups.
+            for directory in left:
+                waiting.append(pool.submit(parse_group, directory))
+                if len(waiting) > min(cpus, MAX_PROCESSES):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+        try:
+            yield groups()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _deployed(record: Mapping[str, Any]) -> DeployedModel:

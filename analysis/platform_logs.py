@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -189,11 +189,11 @@ def _text_init_report(message: str) -> InitReport | None:
 
 
 # What a JSON line of interest holds somewhere; cheaper to look for than to parse every line.
-_MARKS: Final = ("platform.", "lab.conditions", "inference", '"model"')
+_MARK: Final = re.compile(r'platform\.|lab\.conditions|inference|"model"')
 
 
 def _parse_json(message: str) -> Line | None:
-    if not any(mark in message for mark in _MARKS):
+    if not _MARK.search(message):
         return None
     try:
         event = json.loads(message)
@@ -377,34 +377,30 @@ class LogParser:
         self._init_started: dict[str, float] = {}
         self._running: dict[str, int] = {}
         self.model: dict[str, Any] = {}
-        self._columns: dict[str, list[list[Any]]] = {
-            "start": [[] for _ in _START_COLUMNS],
-            "report": [[] for _ in _REPORT_COLUMNS],
-            "facts": [[] for _ in range(len(FACT_COLUMNS) + 1)],
-            "conditions": [[] for _ in _CONDITION_COLUMNS],
-            "failure": [[], []],
-        }
+        self._starts: list[list[Any]] = []
+        self._reports: list[tuple[Any, ...]] = []
+        self._facts: list[tuple[Any, ...]] = []
+        self._conditions: list[tuple[Any, ...]] = []
+        self._failures: list[tuple[Any, ...]] = []
 
     def feed(self, streams: Iterable[str], timestamps_ms: Iterable[int], messages: Iterable[str]) -> None:
         """Take the events of one page."""
-        columns = self._columns
-        reports, facts, conditions = columns["report"], columns["facts"], columns["conditions"]
         for stream, timestamp_ms, message in zip(streams, timestamps_ms, messages, strict=True):
             for line in parse_event(message):
                 if type(line) is Facts:
-                    _append(facts, (line.request_id, *_fact_values(line.record)))
+                    self._facts.append((line.request_id, *_fact_values(line.record)))
                 elif type(line) is Report:
-                    _append(reports, (*line, timestamp_ms / 1000, stream))
+                    self._reports.append((*line, timestamp_ms / 1000, stream))
                 elif type(line) is Start:
                     self._start(line, stream, timestamp_ms / 1000)
                 elif type(line) is Conditions:
-                    _append(conditions, line)
+                    self._conditions.append(line)
                 elif type(line) is InitReport:
                     self._init_report(line, stream)
                 elif type(line) is InitStart:
                     self._init_started[stream] = line.at if line.at is not None else timestamp_ms / 1000
                 elif type(line) is Failure:
-                    _append(columns["failure"], line)
+                    self._failures.append(line)
                 elif type(line) is ModelFacts:
                     self.model = line.record
 
@@ -417,11 +413,10 @@ class LogParser:
             gap_ms = (at - started) * 1000
         first = stream not in self._seen
         self._seen.add(stream)
-        starts = self._columns["start"]
-        self._running[stream] = len(starts[0])
+        self._running[stream] = len(self._starts)
         failed_ms = init.init_ms if init is not None and init.status != "success" else None
         status, error = (init.status, init.error_type) if init is not None else (None, None)
-        _append(starts, (line.request_id, stream, at, first, failed_ms, status, error, gap_ms))
+        self._starts.append([line.request_id, stream, at, first, failed_ms, status, error, gap_ms])
 
     def _init_report(self, line: InitReport, stream: str) -> None:
         if line.phase != "invoke":
@@ -431,25 +426,20 @@ class LogParser:
             return
         place = self._running.get(stream)
         if place is not None and line.status != "success":
-            starts = self._columns["start"]
-            starts[5][place] = starts[5][place] or line.status
-            starts[6][place] = starts[6][place] or line.error_type
+            start = self._starts[place]
+            start[5] = start[5] or line.status
+            start[6] = start[6] or line.error_type
 
     def frame(self) -> pl.DataFrame:
         """One row per request id with `LOGGED_COLUMNS`; what no line told of is null.
 
         A request that was retried by the platform keeps its last report and its first start.
         """
-        columns = self._columns
-        starts = pl.DataFrame(columns["start"], schema=_START_COLUMNS, orient="col", strict=False)
-        reports = pl.DataFrame(columns["report"], schema=_REPORT_COLUMNS, orient="col", strict=False)
-        facts = pl.DataFrame(
-            columns["facts"], schema={"request_id": pl.String} | FACT_COLUMNS, orient="col", strict=False
-        )
-        conditions = pl.DataFrame(columns["conditions"], schema=_CONDITION_COLUMNS, orient="col", strict=False)
-        failures = pl.DataFrame(
-            columns["failure"], schema={"request_id": pl.String, "failure": pl.String}, orient="col"
-        )
+        starts = _frame(self._starts, _START_COLUMNS)
+        reports = _frame(self._reports, _REPORT_COLUMNS)
+        facts = _frame(self._facts, {"request_id": pl.String} | FACT_COLUMNS)
+        conditions = _frame(self._conditions, _CONDITION_COLUMNS)
+        failures = _frame(self._failures, {"request_id": pl.String, "failure": pl.String})
         frame = starts.unique("request_id", keep="first", maintain_order=True).join(
             reports.unique("request_id", keep="last"), on="request_id", how="full", coalesce=True
         )
@@ -463,9 +453,14 @@ class LogParser:
         return frame.select(*LOGGED_COLUMNS).sort("logged_at", nulls_last=True)
 
 
-def _append(columns: list[list[Any]], values: Iterable[Any]) -> None:
-    for column, value in zip(columns, values, strict=True):
-        column.append(value)
+def _frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+    columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
+    return pl.DataFrame(
+        {
+            name: pl.Series(name, column, dtype=kind, strict=False)
+            for (name, kind), column in zip(schema.items(), columns, strict=True)
+        }
+    )
 
 
 def _fact_values(record: Mapping[str, Any]) -> list[Any]:
