@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,24 +84,31 @@ class Lab:
 def running_lab(state: Path, root: Path, *arguments: str) -> Iterator[Lab]:
     """Start a lab on a free port, deploy the function, stop it afterwards."""
     command = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(state), *arguments]
+    images = {"LAB_IMAGES": str(root.parent / "images")}  # not among those of the labs that people use
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, **images},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
     try:
         ready = process.stdout.readline() if process.stdout else ""
         if not ready.startswith("ready "):
             raise RuntimeError(f"the lab did not start: {ready!r}")
         lab = Lab(int(ready.rsplit(":", 1)[1]), process)
-        deploy(lab, root)
+        deploy(lab, root, images)
         yield lab
     finally:
         process.terminate()
         process.wait(60)
 
 
-def deploy(lab: Lab, root: Path) -> None:
+def deploy(lab: Lab, root: Path, images: Mapping[str, str]) -> None:
     """Build the image with the lab's own stand-in for docker and create the function."""
-    variables = {**os.environ, **client_environment(lab.url)}
+    variables = {**os.environ, **client_environment(lab.url), **images}
     ecr = lab.client("ecr")
     repository = ecr.create_repository(repositoryName="bench")["repository"]["repositoryUri"]
     for arguments in (["build", "--tag", f"{repository}:1", str(root)], ["push", f"{repository}:1"]):

@@ -4,6 +4,7 @@ import signal
 import threading
 
 import botocore.exceptions
+import pytest
 
 from tests.lab_support import free_port, start_lab
 from tests.robustness.support import (
@@ -15,6 +16,8 @@ from tests.robustness.support import (
     processes_of_function,
     wait_until,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def in_the_background(lab, name, event):
