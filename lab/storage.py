@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import threading
@@ -19,6 +20,7 @@ Result = TypeVar("Result")
 BATCH_INTERVAL_S: Final = 0.05  # what a kill of the lab can lose at most, together with the time of one commit
 _RETRY_S: Final = 1.0
 _WAIT_S: Final = 30.0
+_ELSEWHERE: Final = "Move the file away, or name another --state."
 
 
 class StorageError(UserError):
@@ -61,10 +63,14 @@ class BatchedDatabase(Generic[Item]):
         path: Path,
         *,
         schema: str,
+        version: int,
         write: Callable[[sqlite3.Connection, Sequence[Item]], None],
         interval_s: float = BATCH_INTERVAL_S,
     ) -> None:
-        """`write` stores a batch inside a transaction that this class begins and commits."""
+        """Open or make the file; a change of `schema` raises `version`. Raises StorageError.
+
+        `write` stores a batch inside a transaction that this class begins and commits.
+        """
         self._path = path
         self._write = write
         self._interval_s = interval_s
@@ -76,12 +82,12 @@ class BatchedDatabase(Generic[Item]):
         self._readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         try:
+            _check_version(path, version)
             self._connection = _connect(path)
             self._connection.executescript(schema)
+            self._connection.execute(f"PRAGMA user_version = {version:d}")
         except sqlite3.Error as error:
-            raise StorageError(
-                f"{path} cannot be opened: {error}", hint="Move it away, or name another --state."
-            ) from None
+            raise StorageError(f"{path} cannot be opened: {error}", hint=_ELSEWHERE) from None
         self._thread = threading.Thread(target=self._loop, name=f"writer of {path.name}", daemon=True)
         self._thread.start()
 
@@ -180,6 +186,14 @@ class BatchedDatabase(Generic[Item]):
         if items:
             self._write(connection, items)
         connection.execute("COMMIT")
+
+
+def _check_version(path: Path, version: int) -> None:
+    # By a connection of its own: the pragmas of the others would already write.
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found not in {0, version}:
+        raise StorageError(f"{path} is of version {found}; this lab reads version {version}", hint=_ELSEWHERE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -22,6 +22,7 @@ EVENT_OVERHEAD_BYTES: Final = 26
 # AWS, too, may answer an empty page with a token where much was searched and little found.
 MAX_SCANNED_A_PAGE: Final = 200_000
 
+_SCHEMA_VERSION: Final = 1
 _FILE: Final = "logs.sqlite"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS log_groups (
@@ -97,7 +98,9 @@ class LogStore:
         self._clock = clock
         self._stream_ids: dict[tuple[str, str], tuple[int, int]] = {}
         self._unmarked = 0
-        self._database: BatchedDatabase[_Put] = BatchedDatabase(directory / _FILE, schema=_SCHEMA, write=self._write)
+        self._database: BatchedDatabase[_Put] = BatchedDatabase(
+            directory / _FILE, schema=_SCHEMA, version=_SCHEMA_VERSION, write=self._write
+        )
 
     def put(self, log_group: str, log_stream: str, events: Sequence[LogEvent]) -> None:
         """Add events to a stream, which is made where it is not there. Never waits for the disk."""

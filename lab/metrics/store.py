@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from lab.storage import BATCH_INTERVAL_S, BatchedDatabase
 
+_SCHEMA_VERSION: Final = 1
 _FILE: Final = "metrics.sqlite"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS series (
@@ -77,11 +78,12 @@ class MetricStore:
         self._retained_samples = retained_samples
         self._lock = threading.Lock()
         self._pending: dict[tuple[SeriesKey, str], array[float]] = {}
+        self._known: dict[tuple[object, ...], array[float]] = {}  # the same arrays, by what `put` was called with
         self._wake = threading.Event()
         self._closing = False
         self._stored: int | None = None
         self._database: BatchedDatabase[_Chunk] = BatchedDatabase(
-            directory / _FILE, schema=_SCHEMA, write=self._write, interval_s=0.0
+            directory / _FILE, schema=_SCHEMA, version=_SCHEMA_VERSION, write=self._write, interval_s=0.0
         )
         self._thread = threading.Thread(target=self._hand_over, name="metrics", daemon=True)
         self._thread.start()
@@ -90,8 +92,15 @@ class MetricStore:
         self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, unit: str, timestamp_s: float
     ) -> None:
         """Add one value. Never waits for the disk."""
-        key = SeriesKey(namespace, name, dimensions_key(dimensions))
-        self._append(key, unit, (timestamp_s, value, value, value, 1.0))
+        # In the order given: sorting and hashing a key of its own for every value would be most of the cost.
+        asked = (namespace, name, unit, *dimensions.items())
+        with self._lock:
+            values = self._known.get(asked)
+            if values is None:
+                values = self._known[asked] = self._values(SeriesKey(namespace, name, dimensions_key(dimensions)), unit)
+            values.extend((timestamp_s, value, value, value, 1.0))
+        if not self._wake.is_set():
+            self._wake.set()
 
     def put_statistics(self, key: SeriesKey, statistics: Statistics, unit: str, timestamp_s: float) -> None:
         """Add a statistic set, or a value that was seen `count` times."""
@@ -141,12 +150,16 @@ class MetricStore:
 
     def _append(self, key: SeriesKey, unit: str, sample: tuple[float, float, float, float, float]) -> None:
         with self._lock:
-            values = self._pending.get((key, unit))
-            if values is None:
-                values = self._pending[key, unit] = array("d")
-            values.extend(sample)
+            self._values(key, unit).extend(sample)
         if not self._wake.is_set():
             self._wake.set()
+
+    def _values(self, key: SeriesKey, unit: str) -> array[float]:
+        """What a series has received since the last batch; the caller holds the lock."""
+        values = self._pending.get((key, unit))
+        if values is None:
+            values = self._pending[key, unit] = array("d")
+        return values
 
     def _hand_over(self) -> None:
         while not self._closing:
@@ -160,6 +173,7 @@ class MetricStore:
         # The lock is held until the database has the chunks: a flush after this one misses none.
         with self._lock:
             pending, self._pending = self._pending, {}
+            self._known.clear()
             for (key, unit), values in pending.items():
                 for packed in _spans(values):
                     self._database.put(_Chunk(key, unit, packed))

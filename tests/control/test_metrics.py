@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,23 @@ def test_values_survive_a_restart_and_the_oldest_are_forgotten(tmp_path: Path) -
     store.close()
     assert 1000 <= len(kept) < 3000
     assert kept[-1, 1] == 8999
+
+
+def test_many_writers_lose_no_value_while_it_is_read(tmp_path: Path) -> None:
+    store = MetricStore(tmp_path, retained_samples=1_000_000)
+
+    def write(number: int) -> None:
+        for index in range(500):
+            store.put("N", "m", {"A": "a", "B": "b"} if index % 2 else {"B": "b", "A": "a"}, 1.0, "None", float(number))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        store.series()
+    key = SeriesKey("N", "m", (("A", "a"), ("B", "b")))
+    assert len(store.samples(key, 0, 100)) == 16 * 500
+    store.close()
 
 
 @pytest.fixture

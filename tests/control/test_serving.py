@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -95,6 +97,23 @@ def test_a_state_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "state directory" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("damage", ["no database", "another version"])
+def test_a_damaged_store_is_said_and_left_alone(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "logs.sqlite"
+    if damage == "no database":
+        file.write_bytes(b"this is no database" * 100)
+    else:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+    before = file.read_bytes()
+    ended = run_lab("serve", "--port", str(free_port()), "--state", str(tmp_path))
+    assert ended.returncode == 1
+    assert str(file) in ended.stderr
+    assert "--state" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert file.read_bytes()[:19] == before[:19]
 
 
 @pytest.mark.parametrize(
