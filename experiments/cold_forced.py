@@ -110,10 +110,13 @@ def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burs
         if not session.is_done(call.call_id):
             _keep(session, call, answer, first=first)
 
-    sent = [pool.submit(call_with_the_others, call) for call in burst.calls]
-    session.first_calls.called(burst.variant)
-    for one in sent:
-        one.result()
+    try:
+        sent = [pool.submit(call_with_the_others, call) for call in burst.calls]
+        session.first_calls.called(burst.variant)
+        for one in sent:
+            one.result()
+    finally:
+        together.abort()  # an interruption before all were there would leave the others waiting for ever
 
 
 def _say_who_cannot_run(session: Session, protocol: str) -> None:

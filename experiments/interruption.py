@@ -11,9 +11,13 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def raise_on_signals() -> None:
-    """Make SIGTERM and SIGHUP end a command as Ctrl-C does, so that what was switched on is switched off."""
+    """Make SIGTERM and SIGHUP end a command as Ctrl-C does, so that what was switched on is switched off.
+
+    A signal that is ignored stays so: `nohup` asks for that.
+    """
     for number in SIGNALS:
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(*_: object) -> None:

@@ -15,6 +15,7 @@ from benchmark.cloud import Cloud, cloud_errors
 from benchmark.configuration import Configuration
 from benchmark.errors import CloudError
 from benchmark.matrix import Variant
+from experiments.interruption import undisturbed
 
 NONCE_VARIABLE: Final = "BENCHMARK_NONCE"
 # An invoke may wait for an init that is stopped after 10 s before the function's own timeout starts to count.
@@ -185,11 +186,12 @@ class Nonces:
 
     def __exit__(self, *_: object) -> None:
         problems = []
-        for variant in self._touched.values():
-            try:
-                self._control.remove_nonce(variant)
-            except CloudError as error:
-                problems.append(error.message)
+        with undisturbed():
+            for variant in self._touched.values():
+                try:
+                    self._control.remove_nonce(variant)
+                except CloudError as error:
+                    problems.append(error.message)
         if problems:
             raise CloudError(
                 f"{len(problems)} functions keep the variable {NONCE_VARIABLE}: {problems[0]}",

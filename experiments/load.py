@@ -168,6 +168,8 @@ def _say_what_was_broken_off(session: Session, stages: Sequence[dict[str, Any]],
     begun: dict[str, tuple[str, int]] = {}
     for path in sorted(session.run.client_directory.glob("load*.jsonl")):
         for record in read_client_records(path):
+            if record.warmup:
+                continue  # no part of a stage
             name = record.call_id.rpartition("-")[0]
             begun[name] = (record.variant, begun.get(name, ("", 0))[1] + 1)
     for name, (variant, calls) in begun.items():

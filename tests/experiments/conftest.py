@@ -121,6 +121,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         deployed = Deployed(lab, path)
         deploy(deployed, directory / "cdk.out")
         yield deployed
+    (directory / "lab.log").write_text("".join(lab.log), encoding="utf-8")
 
 
 def deploy(deployed: Deployed, assembly: Path) -> None:

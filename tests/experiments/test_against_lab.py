@@ -21,11 +21,14 @@ from experiments.__main__ import main
 from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
 from experiments.lambda_control import NONCE_VARIABLE
+from experiments.load import read_stages
 from experiments.plan import GIVE_UP_AFTER, Series, forced_calls
 from experiments.scheduler import KEPT_FIELDS
 from experiments.session import read_stops
 from experiments.spend import estimate, read_prices, total
+from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
+from tests.experiments.relay import Relay
 from tests.lab_support import free_port
 from tests.stubs.making import write_stub
 
@@ -168,7 +171,7 @@ def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()), process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -196,7 +199,7 @@ def test_fires_that_happened_while_the_run_was_dead_are_found_and_not_asked_for_
         env=deployed.environment(),
         stderr=subprocess.DEVNULL,
     ) as process:
-        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()), process)
         process.kill()
     wanted = fires_wanted(deployed.configuration)
     variants = deployed.configuration.variants
@@ -209,9 +212,10 @@ def test_fires_that_happened_while_the_run_was_dead_are_found_and_not_asked_for_
     assert all(len(logged_calls(deployed, variant, since_ms)) == wanted for variant in variants)
 
 
-def wait_for(condition, patience_s=120):
+def wait_for(condition, process=None, patience_s=120):
     deadline = time.monotonic() + patience_s
     while not condition():
+        assert process is None or process.poll() is None, f"it ended before: {process.stderr and process.stderr.read()}"
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
 
@@ -249,7 +253,7 @@ def test_forced_cold_starts_are_cold_by_evidence_and_leave_the_functions_as_they
 
 
 def test_a_variant_that_cannot_run_is_a_result_and_the_others_go_on(deployed, tmp_path):
-    broken, *others = deployed.configuration.variants
+    broken, *_ = deployed.configuration.variants
     function = deployed.configuration.names.function(broken)
     client = deployed.lab.client("lambda")
     client.update_function_configuration(FunctionName=function, Environment={"Variables": {"STUB_EXIT": "3"}})
@@ -263,7 +267,9 @@ def test_a_variant_that_cannot_run_is_a_result_and_the_others_go_on(deployed, tm
         outcomes.setdefault(record.variant, Counter())[record.outcome] += 1
     assert outcomes[broken.key].keys() == {"error"}
     assert outcomes[broken.key].total() <= GIVE_UP_AFTER + 1  # a warm-up a series, then no more
-    assert all(outcomes[variant.key].keys() == {"ok"} for variant in others)
+    assert {key: outcome for key, outcome in outcomes.items() if outcome.keys() != {"ok"}}.keys() == {broken.key}, (
+        outcomes
+    )
     stops = read_stops(RunDirectory(tmp_path / run_id))
     assert {(s.variant, s.connection) for s in stops if s.reason == "cannot_run"} == {
         (broken.key, "kept"),
@@ -314,7 +320,7 @@ def test_two_processes_never_measure_one_run(deployed, tmp_path):
     with subprocess.Popen(
         deployed.command(*words), cwd=REPOSITORY, env=deployed.environment(), stderr=subprocess.DEVNULL
     ) as process:
-        wait_for(lambda: run.client_directory.exists() and list(run.client_records()))
+        wait_for(lambda: run.client_directory.exists() and list(run.client_records()), process)
         second = deployed.run(*words, code=1)
         assert "is being measured by another process" in second.stderr
         process.send_signal(signal.SIGINT)
@@ -425,7 +431,13 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
     gone = Deployed(deployed.lab, path)
     deploy(gone, tmp_path / "cdk.out")
     results = ("--results", str(tmp_path / "results"))
-    gone.run("warm", *results)
+    # The very first call of a newly deployed image is labelled, and no later one.
+    labels = [
+        [record.first_after_deploy for record in records_of(tmp_path / "results", done.stdout.splitlines()[-1])]
+        for done in (gone.run("warm", *results), gone.run("warm", *results))
+    ]
+    assert labels[0] == [True] + [False] * (len(labels[0]) - 1)
+    assert not any(labels[1])
     assert "cdk destroy" in gone.run("cleanup", *results).stdout
     cloudformation = gone.lab.client("cloudformation")
     for role in ("Monitoring", "Schedules", "Endpoints", "Functions"):
@@ -436,3 +448,84 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
     ]
     assert "is deleted now" in gone.run("cleanup", "--images", *results).stdout
     assert "nothing of one is left" in gone.run("cleanup", *results).stdout
+
+
+# --- load, and the whole ---------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
+    run = RunDirectory(tmp_path / "20261124T000000Z-0004")
+    variants = deployed.configuration.variants
+    with subprocess.Popen(
+        deployed.command("load", "--results", str(tmp_path), "--run", run.run_id),
+        cwd=REPOSITORY,
+        env=deployed.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # In the middle of the second stage.
+        wait_for(lambda: run.root.exists() and len(read_stages(run)) == 1 and len(load_calls(run)) == 2)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if run.run_id in command_line(pid)]
+
+    done = deployed.run("load", "--results", str(tmp_path), "--resume", run.run_id)
+    assert done.stdout.splitlines()[-1] == run.run_id
+    whole = Counter(stage["variant"] for stage in read_stages(run) if stage["stopped_because"] != "interrupted")
+    assert whole == {variant.key: 1 for variant in variants}
+    (broken_off,) = [stop for stop in read_stops(run) if stop.reason == "broken_off"]
+    assert broken_off.variant == variants[1].key
+    offered = round(shape_of(deployed.configuration.experiments.load).expected_arrivals)
+    counted = load_calls(run)
+    assert counted.pop(broken_off.connection) < offered
+    assert list(counted.values()) == [offered] * len(variants)
+
+
+def load_calls(run):
+    """Calls of each stage, by what their ids begin with."""
+    arrivals = (r for r in run.client_records() if r.experiment == "load" and not r.warmup)
+    return Counter(record.call_id.rpartition("-")[0] for record in arrivals)
+
+
+def command_line(process):
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_samples_go_on_until_the_median_is_known_as_well_as_asked_and_the_reason_is_kept(deployed, tmp_path):
+    variant, *_ = deployed.configuration.variants
+    narrow = ["--models", variant.model, "--memory-mb", str(variant.memory_mb)]
+    done = deployed.run("warm", "--results", str(tmp_path), *narrow, "--until-ci", "25%")
+    run_id = done.stdout.splitlines()[-1]
+    stops = [stop for stop in read_stops(RunDirectory(tmp_path / run_id)) if stop.experiment == "warm"]
+    assert {stop.connection for stop in stops} == {"kept", "new"}
+    for stop in stops:
+        assert stop.reason in ("ci_reached", "max_samples")
+        assert stop.reason != "ci_reached" or stop.half_width_percent <= 25
+    manifest = RunDirectory(tmp_path / run_id).read_manifest()
+    assert manifest.configuration["experiments"]["warm"]["until_ci_percent"] == 25
+
+
+def test_a_lab_that_goes_away_ends_the_run_with_what_to_do_and_a_new_one_is_not_taken_for_it(deployed, tmp_path):
+    run = RunDirectory(tmp_path / "20261124T000000Z-0005")
+    port = free_port()
+    relay = Relay(port, deployed.lab.port)
+    environment = deployed.environment(AWS_ENDPOINT_URL=f"http://localhost:{port}")
+    words = deployed.command("warm", "--results", str(tmp_path), "--run", run.run_id)
+    with (
+        relay,
+        subprocess.Popen(words, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        wait_for(lambda: run.client_directory.exists() and len(list(run.client_records())) > 9, process)
+        relay.cut()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "calls in a row found no connection" in said
+    assert f"--resume {run.run_id}" in said
+    assert "Traceback" not in said
+    lost = [record for record in run.client_records() if record.outcome == "connection"]
+    assert len(lost) == 3
