@@ -172,7 +172,8 @@ def test_containers_of_a_killed_lab_are_removed_by_the_next_one_and_others_are_l
 
     async def scenario() -> None:
         mine, other = tmp_path / "mine", tmp_path / "other"
-        await launched(mine)  # and forgotten, as a kill -9 forgets
+        killed = await launched(mine)
+        await killed._connected().close()  # and forgotten, as a kill -9 forgets
         survivor = await launched(other)
         assert len(containers(engine, mine)) == 1
         successor = ContainerDriver(state_directory=mine)
