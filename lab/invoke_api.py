@@ -21,6 +21,7 @@ from aiohttp import web
 
 from lab.contracts import InvocationType, Invoker, InvokeResult
 from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOAD_BYTES, new_request_id
+from lab.request_body import read_body
 
 INVOKE_PATH: Final = "/2015-03-31/functions/{name:[^/]+}/invocations"  # any name reaches Lambda's own refusal
 INVOKE_ASYNC_PATH: Final = "/2014-11-13/functions/{name:[^/]+}/invoke-async"
@@ -92,7 +93,7 @@ class _InvokeApi:
         self._fate = fate
 
     async def invoke(self, request: web.Request) -> web.Response:
-        payload = await _read_body(request)
+        payload = await read_body(request, MAX_SYNCHRONOUS_PAYLOAD_BYTES)
         if payload is None:
             return await _too_large(request)
         name, qualifier = request.match_info["name"], request.query.get("Qualifier")
@@ -100,7 +101,7 @@ class _InvokeApi:
 
     async def invoke_async(self, request: web.Request) -> web.Response:
         """The deprecated InvokeAsync."""
-        payload = await _read_body(request)
+        payload = await read_body(request, MAX_SYNCHRONOUS_PAYLOAD_BYTES)
         if payload is None:
             return await _too_large(request)
         headers = {"x-amz-invocation-type": "Event"}
@@ -322,23 +323,6 @@ _REASONS: Final = {
     429: "Too Many Requests",
     503: "Service Unavailable",
 }
-
-
-async def _read_body(request: web.Request) -> bytes | None:
-    """The body, or None if it is over the limit; what is too much is never kept."""
-    declared = request.content_length
-    if declared is not None and declared > MAX_SYNCHRONOUS_PAYLOAD_BYTES:
-        return None
-    if not request.body_exists:
-        return b""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > MAX_SYNCHRONOUS_PAYLOAD_BYTES:
-            return None
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _client_context(header: str) -> str:

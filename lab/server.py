@@ -38,6 +38,7 @@ from lab.settings import LabSettings, lab_url
 from lab.state import StateDirectory
 
 _SHUTDOWN_S: Final = 5.0
+_KEEP_ALIVE_S: Final = 75.0
 _BACKLOG: Final = 1024
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
 _CONCURRENCY_BOUNDS: Final = (10, 1000)
@@ -61,7 +62,10 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _running(settings, port) as (application, invoker):
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        # aiohttp's default keeps half a request's head for an hour.
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_KEEP_ALIVE_S
+        )
         await runner.setup()
         assert runner.server is not None  # after setup it is there
         front = invoke_api.InvokeFront(invoker, runner.server, port)

@@ -18,6 +18,8 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from lab.request_body import read_body
+
 # An asset of a CDK app is rarely larger, and images do not come this way.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 _THREADS: Final = 8
@@ -101,20 +103,6 @@ class MotoApplication:
             if name.lower() not in _HOP_BY_HOP:
                 response.headers.add(name, value)
         return response
-
-
-async def read_body(request: web.Request, limit: int) -> bytes | None:
-    """The body, or None where it is over `limit` bytes; a longer one is not read to its end."""
-    if request.content_length is not None and request.content_length > limit:
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_chunked(256 * 1024):
-        size += len(chunk)
-        if size > limit:
-            return None
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def aws_error(request: web.Request, status: int, code: str, message: str, *, close: bool = False) -> web.Response:

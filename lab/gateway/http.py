@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import web
 from multidict import CIMultiDict
 
 from lab.gateway.api import MAX_PAYLOAD_BYTES
 from lab.gateway.proxy_event import Request
 from lab.gateway.service import Gateway
+from lab.request_body import read_body
 
-_BODY_PATIENCE_S: Final = 60.0  # for a client that announces a body and does not send it
 PATH_PREFIX: Final = "/_aws/execute-api/"
 _HOST: Final = re.compile(r"(?P<api>[a-z0-9]+)\.execute-api\.(?:[a-z0-9-]+\.)?localhost(?::\d+)?", re.IGNORECASE)
 
@@ -49,18 +48,7 @@ def target_of(host: str, raw_path: str) -> Target | None:
 async def serve(gateway: Gateway, request: web.BaseRequest, target: Target) -> web.Response:
     """Answer one aiohttp request with the gateway."""
     received_at, received_epoch_s = time.monotonic(), time.time()
-    try:
-        body: bytes | None = b""
-        if request.body_exists:
-            async with asyncio.timeout(_BODY_PATIENCE_S):
-                body = await _read_body(request)
-    except TimeoutError:
-        answer = web.json_response({"message": "Request Timeout"}, status=408)
-        answer.force_close()
-        return answer
-    except (ConnectionError, ClientPayloadError):
-        # The client went away or broke its own framing within the body: nobody is left to read an answer.
-        return web.Response(status=400)
+    body = await read_body(request, MAX_PAYLOAD_BYTES)
     response = await gateway.handle(
         target.api_id,
         target.stage,
@@ -103,21 +91,6 @@ def add_routes(app: web.Application, gateway: Gateway) -> None:
     app.middlewares.append(by_address)
     # Without a route of their own, aiohttp would build a 404 for these requests before the middleware sees them.
     app.router.add_route("*", PATH_PREFIX + "{tail:.*}", by_path)
-
-
-async def _read_body(request: web.BaseRequest) -> bytes | None:
-    """The whole body, or None if it is over the gateway's limit; not more than the limit is held in memory."""
-    announced = request.content_length
-    if announced is not None and announced > MAX_PAYLOAD_BYTES:
-        return None
-    parts: list[bytes] = []
-    size = 0
-    while chunk := await request.content.readany():
-        size += len(chunk)
-        if size > MAX_PAYLOAD_BYTES:
-            return None
-        parts.append(chunk)
-    return b"".join(parts)
 
 
 def _port(host: str) -> int:
