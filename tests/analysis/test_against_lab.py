@@ -1,0 +1,82 @@
+"""The commands as users run them, against a lab with the real stacks: measure, collect, report, vary CPU and memory."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmark.store import find_run
+from tests.experiments.conftest import Deployed, configuration_text, deploy
+from tests.lab_support import running_lab
+from tests.stubs.making import write_stub
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("analysis")
+    path = directory / "benchmark.toml"
+    path.write_text(configuration_text(write_stub(directory / "stub")), encoding="utf-8")
+    variables = {"BENCHMARK_TOML": str(path), "BENCHMARK_PROFILE": ""}
+    with running_lab(arguments=("--time-scale", "240"), state=directory / "state", variables=variables) as lab:
+        found = Deployed(lab, path)
+        deploy(found, directory / "cdk.out")
+        yield found
+
+
+def python(deployed, *words, code=0):
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        env=deployed.environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_a_measured_run_is_collected_whole_with_one_command(deployed, tmp_path):
+    deployed.run("run", "--results", str(tmp_path))
+    done = python(deployed, "analysis/collect.py", "--results", str(tmp_path), "--strict")
+    run = find_run("latest", tmp_path)
+    rows = pl.read_parquet(run.data_directory / "invocations.parquet")
+    assert rows.filter(pl.col("call_id").is_null()).height == 0
+    for variant in deployed.configuration.variants:
+        for experiment in ("cold", "warm", "load"):
+            assert f"| {variant.memory_mb} | {experiment} |" in done.stdout
+            mine = rows.filter((pl.col("variant") == variant.key) & (pl.col("experiment") == experiment))
+            assert mine.height
+            assert (mine.filter(pl.col("outcome") == "ok")["start_evidence"] == "call_number").all()
+    summary = json.loads((run.root / "summary.json").read_text())
+    assert {c["share"] for c in summary["coverage"]} == {1.0}
+    assert all(check["agrees"] is not False for check in summary["metric_checks"]), summary["metric_checks"]
+    assert any(check["agrees"] for check in summary["metric_checks"])
+    assert run.report_path.stat().st_size > 100_000
+    again = python(deployed, "-m", "analysis", "report", str(run.root), "--no-report")
+    assert again.stdout.splitlines()[2:6] == done.stdout.splitlines()[2:6]
+
+
+@pytest.mark.slow
+def test_share_and_memory_are_varied_apart_and_put_back(deployed, tmp_path):
+    done = deployed.run("swapping", "--results", str(tmp_path))
+    run = find_run(done.stdout.split()[-1], tmp_path)
+    python(deployed, "analysis/collect.py", "--run", str(run.root), "--no-report")
+    rows = pl.read_parquet(run.data_directory / "invocations.parquet")
+    assert rows["group"].n_unique() == 8
+    assert rows["major_page_faults"].null_count() < rows.height
+    summary = json.loads((run.root / "summary.json").read_text())
+    assert len(summary["claims"][10]["numbers"]) >= 8
+    for variant in deployed.configuration.variants:
+        assert "LAB_VCPU" not in deployed.variables_of(variant)
+        name = deployed.configuration.names.function(variant)
+        found = deployed.lab.client("lambda").get_function_configuration(FunctionName=name)
+        assert found["MemorySize"] == variant.memory_mb
