@@ -26,7 +26,8 @@ test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy .
+	$(BIN)/mypy app.py benchmark stacks lab experiments loadtests analysis demo perf
+	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
 bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes perf/RESULTS.md
 	@$(BIN)/python -m perf $(BENCHES)
