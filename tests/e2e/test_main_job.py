@@ -37,8 +37,8 @@ def routes(lab, api_id):
     return {item["path"] for item in resources if "resourceMethods" in item}
 
 
-def what_is_left(lab, prefix):
-    """Everything below the prefix that AWS would go on keeping, by kind."""
+def what_is_left(lab):
+    """Everything that AWS would go on keeping, by kind, less the bootstrap stack itself."""
     scheduler, iam, ecr = lab.client("scheduler"), lab.client("iam"), lab.client("ecr")
     stacks = lab.client("cloudformation").describe_stacks()["Stacks"]
     found = {
@@ -109,8 +109,9 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     assert (run / "report.html").stat().st_size > 0
 
     project.destroy()
-    project.python("-m", "experiments", "cleanup", "--images")
-    assert what_is_left(lab, names.prefix) == {}
+    # Images lie in the bootstrap stack's repository, which is not ours to empty: the CDK collects what nothing uses.
+    project.cdk("gc", "--unstable=gc", "--type=ecr", "--confirm=false", "--created-buffer-days=0")
+    assert what_is_left(lab) == {}
 
 
 def test_the_real_mobilenet_answers_through_the_gateway(bootstrapped, tmp_path):
