@@ -211,7 +211,7 @@ def _execute(plan: _Plan, state: _State, folder: Path, store: DirectoryImageStor
         steps = range(len(plan.keys) - 1, -1, -1)
         resume = next((number for number in steps if (store.step(plan.keys[number]) / "root").is_dir()), -1)
     if resume >= 0:
-        shutil.copytree(store.step(plan.keys[resume]) / "root", state.root, symlinks=True)
+        _copy_tree(store.step(plan.keys[resume]) / "root", state.root, plan, after=resume)
     else:
         state.root.mkdir()
     total = len(plan.instructions)
@@ -225,11 +225,20 @@ def _execute(plan: _Plan, state: _State, folder: Path, store: DirectoryImageStor
         if instruction.name == "RUN" and not done and time.monotonic() - begun > SNAPSHOT_AFTER_S:
             snapshot = folder / "snapshot"
             snapshot.mkdir()
-            shutil.copytree(state.root, snapshot / "root", symlinks=True)
+            _copy_tree(state.root, snapshot / "root", plan, after=number)
             if not plan.request.use_cache:
                 _move_away(store.step(state.key))
             store.publish(snapshot, store.step(state.key))
             shutil.rmtree(snapshot, ignore_errors=True)
+
+
+def _copy_tree(source: Path, destination: Path, plan: _Plan, *, after: int) -> None:
+    """Copy what a step left; by hard links where only COPY is still to come, which replaces files and changes none.
+
+    A model is then on disk once. A later RUN could write into a file, and with it into the kept step.
+    """
+    more = any(instruction.name == "RUN" for instruction in plan.instructions[after + 1 :])
+    shutil.copytree(source, destination, symlinks=True, copy_function=shutil.copy2 if more else os.link)
 
 
 def _apply(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[str], None], *, done: bool) -> None:
@@ -294,6 +303,7 @@ def _copy(instruction: Instruction, context: _Context, state: _State) -> None:
             if not relative and (into_folder or target.is_dir()):
                 to = target / path.name
             to.parent.mkdir(parents=True, exist_ok=True)
+            to.unlink(missing_ok=True)  # it may be a hard link: see _copy_tree
             shutil.copy2(path, to)
 
 

@@ -171,6 +171,28 @@ def test_a_change_after_a_slow_step_does_not_run_it_again(tmp_path: Path, contex
     assert (root / "made-second").exists()
 
 
+def test_what_a_slow_step_made_is_on_disk_once_and_a_later_copy_over_it_changes_that_image_alone(
+    tmp_path: Path, context: Path
+) -> None:
+    copies_over = DOCKERFILE.replace("USER 1000", "COPY later/ ${LAMBDA_TASK_ROOT}/")
+    (context / "Dockerfile").write_text(copies_over)
+    (context / "later").mkdir()
+    (context / "later" / "made-first").write_text("another")
+    roots = []
+    for number in range(2):
+        (context / "later" / "more").write_text(str(number))
+        done = build(tmp_path, context, SLEEP_S="0.4")
+        assert done.returncode == 0, done.stderr
+        identity = done.stdout.split()[-1]
+        roots.append(store(tmp_path).content(identity) / "root")
+    assert runs(tmp_path) == 2
+    (step,) = (tmp_path / "images" / "steps").iterdir()
+    assert (step / "root" / "made-first").read_text() == "first" * 1000
+    assert [(root / "made-first").read_text() for root in roots] == ["another", "another"]
+    inodes = {(folder / "made-second").stat().st_ino for folder in (*roots, step / "root")}
+    assert len(inodes) == 1
+
+
 def test_two_builds_of_the_same_at_once_make_it_once(tmp_path: Path, context: Path) -> None:
     command = [str(REPOSITORY / "lab" / "bin" / "docker"), "build", "--build-arg", "MODEL=m", "--tag", "t", "."]
     both = [
