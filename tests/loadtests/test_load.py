@@ -81,7 +81,7 @@ def test_slow_answers_hold_no_arrival_back(start_load, endpoint):
 
 
 def test_arrivals_beyond_max_in_flight_are_recorded_as_dropped(start_load, endpoint):
-    endpoint.set(service_ms=5000)
+    endpoint.set(service_ms=2500)
     load = start_load(*ONE_VARIANT, *constant(20, 2), "--max-in-flight", 5)
     out = load.wait()
     outcomes = [record.outcome for record in load.records]
@@ -158,7 +158,7 @@ def test_ctrl_c_ends_it_cleanly_and_loses_no_record(start_load, endpoint):
     assert "ended early: interrupted" in out
 
 
-def test_a_run_is_joined_and_its_manifest_left_alone(start_load):
+def test_a_run_is_joined_and_its_manifest_left_alone_and_one_of_another_place_is_refused(start_load, tmp_path):
     first = start_load(*ONE_VARIANT, *constant(20, 1))
     first.wait()
     run = first.run
@@ -168,11 +168,8 @@ def test_a_run_is_joined_and_its_manifest_left_alone(start_load):
     assert len(records) == len({record.call_id for record in records}) == 40
     assert run.manifest_path.read_bytes() == manifest
 
-
-def test_a_run_that_is_missing_or_was_measured_elsewhere_is_not_joined(start_load, tmp_path):
-    first = start_load(*ONE_VARIANT, *constant(20, 1))
-    first.wait()
-    there = first.run.read_manifest()
+    # Neither a run that is missing nor one that was measured elsewhere is joined.
+    there = run.read_manifest()
     other = create_run(tmp_path / "results", run_id="20980101T000000Z-0000")
     other.write_manifest(there.model_copy(update={"endpoint": there.endpoint.model_copy(update={"host": "another"})}))
     elsewhere = start_load(*ONE_VARIANT, "--run", other.run_id)
@@ -200,7 +197,7 @@ def test_four_workers_share_the_arrivals_and_hold_the_shape_together(start_load)
 
 @pytest.mark.slow
 def test_the_share_of_a_worker_that_is_killed_goes_to_another(start_load, endpoint):
-    load = start_load(*ONE_VARIANT, *constant(30, 12), "--processes", 3)
+    load = start_load(*ONE_VARIANT, *constant(30, 10), "--processes", 3)
     until(lambda: endpoint.set()["under_way"] and len(list(load.run.client_directory.iterdir())) == 3)
     psutil.Process(load.process.pid).children()[-1].kill()
     out = load.wait()
@@ -209,11 +206,11 @@ def test_the_share_of_a_worker_that_is_killed_goes_to_another(start_load, endpoi
     found = numbers(load.records)
     assert len(found) == len(set(found))
     by_share = {index: [n for n in found if n % 3 == index] for index in range(3)}
-    complete = [index for index, share in by_share.items() if len(share) == 120]
+    complete = [index for index, share in by_share.items() if len(share) == 100]
     assert len(complete) == 2
     (taken_over,) = set(by_share) - set(complete)
-    assert by_share[taken_over][-1] >= 355  # sent to its end by its heir
-    assert f"{360 - len(found)} arrivals have no record" in out
+    assert by_share[taken_over][-1] >= 295  # sent to its end by its heir
+    assert f"{300 - len(found)} arrivals have no record" in out
     assert "left: worker" in load.err
 
 
