@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--max-usd", type=float, help="refuse a plan, stop a run, that costs more")
         command.add_argument(
             "--until-ci",
-            type=_percent,
+            type=percent,
             metavar="PERCENT",
             help="warm: sample until the median is known to this half-width, for example 3%%",
         )
@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _percent(text: str) -> float:
+def percent(text: str) -> float:
     return float(text.rstrip("%"))
 
 

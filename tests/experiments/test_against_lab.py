@@ -26,6 +26,7 @@ from experiments.plan import GIVE_UP_AFTER, Series, forced_calls
 from experiments.scheduler import KEPT_FIELDS
 from experiments.session import read_stops
 from experiments.spend import estimate, read_prices, total
+from experiments.warm import is_warm_sample
 from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
 from tests.experiments.relay import Relay
@@ -85,9 +86,12 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
         planned |= {series.warmup(number).call_id for number in range(warm.warmups)}
         planned |= {series.sample(number).call_id for number in range(warm.samples)}
     assert planned <= ids.keys()
-    # Beyond the plan there are warm-ups of resumed attempts, one a series, and samples that came out cold.
-    extra = [record for record in records if record.call_id not in planned]
-    assert all(record.warmup or record.handler is None or record.handler.cold for record in extra) or len(extra) <= 9
+    # Beyond the plan there are a warm-up a series and attempt, and a sample for each one that came out cold.
+    for connection in warm.connections:
+        samples = [r for r in records if r.experiment == "warm" and r.connection == connection and not r.warmup]
+        assert sum(is_warm_sample(record) for record in samples) == warm.samples
+    beyond = [r for r in records if r.experiment != "load" and r.call_id not in planned and is_warm_sample(r)]
+    assert len(beyond) == sum(r.handler.cold for r in records if r.experiment == "warm" and not r.warmup)
     assert {record.outcome for record in records} == {"ok"}
 
     # Every record's request is in the logs once; what no record knows of was under way when a kill came.
