@@ -53,8 +53,11 @@ def emulator() -> Path:
 
 
 @contextlib.contextmanager
-def running_emulator(task_root: Path) -> Iterator[int]:
-    """The emulator in front of a real runtime client on this handler; gives its port. Raises PeerMissingError."""
+def running_emulator(task_root: Path) -> Iterator[tuple[int, int]]:
+    """The emulator in front of a real runtime client on this handler; gives its port and process id.
+
+    Raises PeerMissingError.
+    """
     binary = emulator()
     port, runtime_port = _free_port(), _free_port()
     process = subprocess.Popen(
@@ -74,7 +77,7 @@ def running_emulator(task_root: Path) -> Iterator[int]:
         connection = KeptConnection(port, RIE_PATH)
         connection.call()
         connection.close()
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         try:
