@@ -37,7 +37,7 @@ from lab.schedules import MotoSchedules, ScheduleRunner
 from lab.settings import LabSettings, lab_url
 from lab.state import StateDirectory
 
-_SHUTDOWN_S: Final = 5.0
+_SHUTDOWN_S: Final = 1.5  # for requests under way, twice: to end by themselves, then after they were cancelled
 _KEEP_ALIVE_S: Final = 75.0
 _BACKLOG: Final = 1024
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
