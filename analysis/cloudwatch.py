@@ -7,6 +7,7 @@ may lack some, and the caller compares it with what was sent.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -104,6 +105,32 @@ def filter_request(log_group: str, start_ms: int, end_ms: int, next_token: str |
     if next_token is not None:
         request["nextToken"] = next_token
     return request
+
+
+_IMAGE_URI: Final = re.compile(r"[^/]+/(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>sha256:[0-9a-f]+))?")
+
+
+def image_sizes(cloud: Cloud, configuration: Configuration) -> dict[str, int]:
+    """Bytes that each model's image takes in ECR, compressed as it is stored and billed.
+
+    Models whose image cannot be looked up are left out: storage is the smallest part of a bill, and no reason to fail.
+    """
+    functions, registry, found = cloud.client("lambda"), cloud.client("ecr"), {}
+    for variant in configuration.variants:
+        if variant.model in found:
+            continue
+        try:
+            with cloud_errors():
+                uri = functions.get_function(FunctionName=configuration.names.function(variant))["Code"]["ImageUri"]
+                image = _IMAGE_URI.fullmatch(uri)
+                if image is None:
+                    continue
+                wanted = {"imageDigest": image["digest"]} if image["digest"] else {"imageTag": image["tag"] or "latest"}
+                answer = registry.describe_images(repositoryName=image["repository"], imageIds=[wanted])
+                found[variant.model] = int(answer["imageDetails"][0]["imageSizeInBytes"])
+        except (CloudError, KeyError, IndexError):
+            continue
+    return found
 
 
 class CloudWatch:

@@ -21,11 +21,11 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages lie one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from analysis.cloudwatch import CloudWatch, metric_queries, metric_window
+from analysis.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
 from analysis.pipeline import build, run_configuration
 from analysis.platform_logs import LogParser
 from analysis.progress import Progress
-from analysis.run_files import Cursor, RawGroup, raw_group, read_clients, read_metrics, write_metrics
+from analysis.run_files import Cursor, RawGroup, raw_group, read_clients, read_metrics, write_image_sizes, write_metrics
 from analysis.summary import Summary
 from analysis.text_tables import HEAD, TITLE, markdown_table, results_table
 from benchmark.cloud import Cloud
@@ -109,6 +109,7 @@ def collect(
     if refresh or read_metrics(run) is None:
         progress.say("fetching metrics")
         queries = metric_queries(configuration)
+        write_image_sizes(run, image_sizes(cloud, configuration))
         write_metrics(run, watch.metrics(queries, *metric_window(window.start_s, window.end_s, time.time())))
     return build(run, free_tier=free_tier, with_report=with_report, say=progress.say)
 

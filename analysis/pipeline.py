@@ -20,8 +20,8 @@ from analysis.cross_check import check_metrics
 from analysis.joining import join_variant
 from analysis.models import DeployedModel
 from analysis.platform_logs import LogParser
-from analysis.pricing import LOG_EVENT_OVERHEAD_BYTES, read_prices
-from analysis.run_files import RawGroup, raw_group, read_clients, read_metrics, read_rows, write_rows
+from analysis.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES, read_prices
+from analysis.run_files import RawGroup, raw_group, read_clients, read_image_sizes, read_metrics, read_rows, write_rows
 from analysis.summarise import Extras, summarise
 from analysis.summary import Summary
 from analysis.text_tables import summary_markdown
@@ -182,6 +182,7 @@ def build(
     extras = Extras(
         log_bytes=gathered.log_bytes,
         deployed=gathered.deployed,
+        image_gb={model: size / BYTES_PER_GB for model, size in read_image_sizes(run).items()},
         metric_checks=check_metrics(rows, read_metrics(run)),
     )
     summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier)

@@ -136,6 +136,19 @@ def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
     return answer
 
 
+def write_image_sizes(run: RunDirectory, size_bytes: Mapping[str, int]) -> None:
+    write_atomically(run.raw_directory / "images.json", json.dumps(size_bytes, indent=1) + "\n")
+
+
+def read_image_sizes(run: RunDirectory) -> dict[str, int]:
+    """Bytes of each model's image in ECR; empty where they were never asked for."""
+    try:
+        found = json.loads((run.raw_directory / "images.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {str(model): int(size) for model, size in found.items()}
+
+
 def read_clients(run: RunDirectory) -> pl.DataFrame:
     """Client records of a run as a frame of `CLIENT_SCHEMA` and the handler's facts as a struct.
 
