@@ -34,6 +34,7 @@ class Classifier:
     weights: str
     input_size: int
     labels: list[str] | None
+    description: dict[str, Any]  # what build_model.py wrote of it, less the labels
     _forward: Callable[[npt.NDArray[np.float32]], Any]
 
     def probabilities(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -92,6 +93,7 @@ def load(directory: Path) -> Classifier:
             weights=metadata["weights"],
             input_size=metadata["input_size"],
             labels=metadata["labels"],
+            description={key: value for key, value in metadata.items() if key != "labels"},
             _forward=_load_saved_model(directory / "saved_model"),
         )
     except KeyError as error:

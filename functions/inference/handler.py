@@ -53,6 +53,9 @@ with timed("load_ms"):
     model = classifier.load(root / "model")
     packed = pictures.find_pictures(root / "images")
 
+# Once per environment, so that the logs alone say what was deployed: size, parameters, multiply-adds, checksum.
+print(json.dumps({**model.description, "event": "model"}), flush=True)
+
 
 class RequestError(Exception):
     """The caller asked for something that cannot be had."""

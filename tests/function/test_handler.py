@@ -57,7 +57,8 @@ def test_each_model_answers_api_direct_and_scheduled_calls(
     facts = [facts_of(body) for body in bodies]
 
     first, second, third = facts
-    weights = metadata_of(built(model))["weights"]
+    metadata = metadata_of(built(model))
+    weights = metadata.pop("weights")
     assert (first.model, first.engine, first.weights, first.memory_mb) == (model, "tensorflow", weights, 2048)
     assert [fact.call_number for fact in facts] == [1, 2, 3]
     assert [fact.cold for fact in facts] == [True, False, False]
@@ -76,7 +77,9 @@ def test_each_model_answers_api_direct_and_scheduled_calls(
         assert probabilities == sorted(probabilities, reverse=True)
         assert all(0 <= probability <= 1 for probability in probabilities)
         assert all(0 <= row["class_index"] < 1000 and row["label"] for row in body["top5"])
-    logged = environment.log_lines()
+    described, *logged = environment.log_lines()
+    del metadata["labels"]
+    assert described == {**metadata, "weights": weights, "event": "model"}
     assert logged == [{key: value for key, value in body.items() if key != "top5"} for body in bodies]
 
 
