@@ -35,7 +35,7 @@ MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
 VCPU_SHARES: Final = (round(512 / MEMORY_MB_PER_VCPU, 3), round(3008 / MEMORY_MB_PER_VCPU, 3))
 MODELS: Final = 2
 WARMUPS: Final = 2
-SAMPLES: Final = 30
+MOST_SAMPLES: Final = 30
 GIVE_UP_AFTER: Final = 3
 
 
@@ -77,6 +77,11 @@ def grid(configuration: Configuration) -> list[Cell]:
         for vcpu in VCPU_SHARES
         for memory_mb in MEMORY_SIZES_MB
     ]
+
+
+def samples_of(configuration: Configuration) -> int:
+    """Calls of a cell: those of the warm experiment, 30 at most."""
+    return min(MOST_SAMPLES, configuration.experiments.warm.samples)
 
 
 class Changed:
@@ -122,8 +127,6 @@ def run_swapping(
     configuration: Configuration,
     endpoint: EndpointFacts,
     progress: Progress,
-    *,
-    samples: int = SAMPLES,
 ) -> None:
     """Measure the grid; a resumed run leaves out the calls it has. Raises UserError."""
     if endpoint.source != "lab":
@@ -137,7 +140,7 @@ def run_swapping(
             hint="`python -m lab doctor` says how to get limits.",
         )
     control = LambdaControl(cloud, configuration)
-    cells = grid(configuration)
+    cells, samples = grid(configuration), samples_of(configuration)
     done = {record.call_id: record for record in run.client_records()}
     progress.phase("CPU share and memory apart", len(cells) * (WARMUPS + samples), then_s=0.0)
     with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
@@ -186,7 +189,8 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     """The command: make or go on with a run, measure the grid, print the run's id."""
     cells = grid(request.configuration)
     if dry_run:
-        print(f"{len(cells)} cells, {len(cells) * (WARMUPS + SAMPLES)} calls; in the lab they cost nothing")
+        calls = len(cells) * (WARMUPS + samples_of(request.configuration))
+        print(f"{len(cells)} cells, {calls} calls; in the lab they cost nothing")
         for cell in cells:
             print(f"  {cell.function.model}: {cell.memory_mb} MB, {cell.vcpu} vCPU")
         return EXIT_OK
