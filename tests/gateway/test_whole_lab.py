@@ -23,9 +23,9 @@ def served(tmp_path_factory):
         yield lab, name, deploy(lab, name)
 
 
-def get(lab, path, host=None):
+def get(lab, path, host=None, **headers):
     connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
-    connection.request("GET", path, headers={"Host": host or f"localhost:{lab.port}"})
+    connection.request("GET", path, headers={"Host": host or f"localhost:{lab.port}", **headers})
     response = connection.getresponse()
     answer = response.status, dict(response.getheaders()), response.read()
     connection.close()
@@ -92,3 +92,93 @@ def test_a_function_that_fails_is_a_502_and_one_that_is_throttled_a_500(served):
     deadline = time.monotonic() + 30
     while get(lab, f"/_aws/execute-api/{api}/v1/x")[0] != 200:
         assert time.monotonic() < deadline
+
+
+def declared_stack():
+    """A REST API with all that limits it, as CloudFormation declares it."""
+    api = {"RestApiId": {"Ref": "Api"}}
+    integration = {
+        "Type": "MOCK",
+        "RequestTemplates": {"application/json": '{"statusCode": 200}'},
+        "IntegrationResponses": [
+            {"StatusCode": "200", "ResponseTemplates": {"application/json": '{"stage": "$context.stage"}'}}
+        ],
+    }
+    properties = {
+        "Api": ("RestApi", None, {"Name": "declared"}),
+        "Get": (
+            "Method",
+            None,
+            {
+                **api,
+                "ResourceId": {"Fn::GetAtt": ["Api", "RootResourceId"]},
+                "HttpMethod": "GET",
+                "AuthorizationType": "NONE",
+                "ApiKeyRequired": True,
+                "Integration": integration,
+            },
+        ),
+        "Unknown": (
+            "GatewayResponse",
+            None,
+            {
+                **api,
+                "ResponseType": "MISSING_AUTHENTICATION_TOKEN",
+                "StatusCode": "404",
+                "ResponseTemplates": {"application/json": '{"error": "no $context.path"}'},
+            },
+        ),
+        "Deployment": ("Deployment", ["Get", "Unknown"], api),
+        "Stage": (
+            "Stage",
+            None,
+            {
+                **api,
+                "DeploymentId": {"Ref": "Deployment"},
+                "StageName": "v1",
+                "MethodSettings": [
+                    {
+                        "ResourcePath": "/*",
+                        "HttpMethod": "*",
+                        "ThrottlingRateLimit": 0.001,
+                        "ThrottlingBurstLimit": 2,
+                    }
+                ],
+            },
+        ),
+        "Key": ("ApiKey", None, {"Value": "k" * 24, "Enabled": True}),
+        "Plan": (
+            "UsagePlan",
+            "Stage",
+            {
+                "UsagePlanName": "declared",
+                "ApiStages": [{"ApiId": {"Ref": "Api"}, "Stage": "v1"}],
+                "Throttle": {"RateLimit": 100, "BurstLimit": 100},
+            },
+        ),
+        "PlanKey": (
+            "UsagePlanKey",
+            None,
+            {"KeyId": {"Ref": "Key"}, "KeyType": "API_KEY", "UsagePlanId": {"Ref": "Plan"}},
+        ),
+    }
+    return {
+        "Resources": {
+            name: {"Type": f"AWS::ApiGateway::{kind}", "Properties": values, **({"DependsOn": after} if after else {})}
+            for name, (kind, after, values) in properties.items()
+        },
+        "Outputs": {"Id": {"Value": {"Ref": "Api"}}},
+    }
+
+
+def test_keys_plans_throttles_and_answers_that_a_stack_declares_apply(served):
+    lab, _, _ = served
+    client = lab.client("cloudformation")
+    client.create_stack(StackName="declared", TemplateBody=json.dumps(declared_stack()))
+    (output,) = client.describe_stacks(StackName="declared")["Stacks"][0]["Outputs"]
+    path = f"/_aws/execute-api/{output['OutputValue']}/v1"
+    assert get(lab, f"{path}/nowhere")[::2] == (404, b'{"error": "no /v1/nowhere"}')
+    assert get(lab, f"{path}/")[0] == 403
+    answers = [get(lab, f"{path}/", **{"x-api-key": "k" * 24}) for _ in range(3)]
+    assert [status for status, _, _ in answers] == [200, 200, 429]
+    assert answers[0][2] == b'{"stage": "v1"}'
