@@ -16,11 +16,11 @@ from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK
 from benchmark.matrix import MEMORY_MB_PER_VCPU
 from lab.dataplane.host import available_memory_mb, host_cpus
 from lab.drivers.process import ProcessDriver
+from lab.images.engine import EngineError, engine_socket, find_engine
 from lab.settings import REPOSITORY
 
 Grade = Literal["ok", "limited", "missing"]
 _MARKS: Final[dict[Grade, str]] = {"ok": "ok     ", "limited": "limited", "missing": "missing"}
-_ENGINES: Final = ("docker", "podman")
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def _cdk() -> Finding:
 
 
 def _engine() -> Finding:
-    for name in _ENGINES:
-        found = shutil.which(name)
-        if found:
-            return Finding("container engine", "ok", f"{found} (only --driver container needs one)")
+    try:
+        program, version = find_engine()
+        socket_path = engine_socket(program)
+    except EngineError as error:
+        # No deployment needs one, so nothing is missing.
+        found = f"{error.message}; images are built and run as directories, which needs none"
+        return Finding("container engine", "ok", found, error.hint)
     return Finding(
-        "container engine",
-        "ok",
-        "none; images are built and run as directories, which needs none",
-        "To run built images in containers, install Docker or Podman and start the lab with --driver container.",
+        "container engine", "ok", f"{program} {version} at {socket_path} (only --driver container needs one)"
     )
