@@ -1,9 +1,9 @@
 """The load generator beside its peers: what each reports of a server that stalls, and how well it keeps to its rate.
 
 Closed-loop generators send the next request only after the last answer. While a server stalls they hardly send, so the
-stall hardly shows in their percentiles (G. Tene's "coordinated omission"). Peers: a Locust user, wrk (Debian's package;
-closed loop, as fast as its connections allow), autocannon (npm; constant rate, with latencies corrected afterwards).
-wrk2 and vegeta, which keep a constant rate as ours does, are in neither Debian 12, PyPI nor npm.
+stall hardly shows in their percentiles (G. Tene's "coordinated omission"). Peers: a Locust user; wrk (Debian's package;
+closed loop, as fast as its connections allow); autocannon (npm; a constant rate over a fixed number of connections). The
+last two put the calls that they did not send into their percentiles afterwards, by the rate they expected. wrk2 and vegeta, which keep a constant rate as ours does, are in neither Debian 12, PyPI nor npm.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def _peers() -> Iterator[tuple[str, Callable[[Endpoint, float], float] | None]]:
     """Peers by name; None for one that cannot be had here, its name saying why."""
     yield f"Locust, {LOCUST_USERS} closed-loop users", locust_p99_ms
     if shutil.which("wrk"):
-        yield "wrk, closed loop, 2 connections", wrk_p99_ms
+        yield "wrk, closed loop, 2 connections, corrected afterwards", wrk_p99_ms
     else:
         yield "wrk is not installed (Debian: apt-get install wrk)", None
     try:
@@ -180,7 +180,7 @@ def _peers() -> Iterator[tuple[str, Callable[[Endpoint, float], float] | None]]:
     except (OSError, subprocess.CalledProcessError) as error:
         yield f"{AUTOCANNON} could not be installed: {error}", None
     else:
-        yield f"{AUTOCANNON}, constant rate, corrected", autocannon_p99_ms
+        yield f"{AUTOCANNON}, constant rate, corrected afterwards", autocannon_p99_ms
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -215,7 +215,7 @@ def _stall(*, runs: int, duration_s: float) -> Iterator[Comparison]:
             better="higher",
             goal=f"{true_p99_ms:.0f} ms, what arrivals at a steady rate meet, to 5 %",
             met=reached,
-            note="a peer below it leaves the stall out",
+            note="far below it: the stall is left out",
         )
 
 
