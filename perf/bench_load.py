@@ -2,8 +2,9 @@
 
 Closed-loop generators send the next request only after the last answer. While a server stalls they hardly send, so the
 stall hardly shows in their percentiles (G. Tene's "coordinated omission"). Peers: a Locust user; wrk (Debian's package;
-closed loop, as fast as its connections allow); autocannon (npm; a constant rate over a fixed number of connections). The
-last two put the calls that they did not send into their percentiles afterwards, by the rate they expected. wrk2 and vegeta, which keep a constant rate as ours does, are in neither Debian 12, PyPI nor npm.
+closed loop, as fast as its connections allow); autocannon (npm; a constant rate over a fixed number of connections).
+The last two add the calls that they did not send to their percentiles afterwards, by the rate they expected. wrk2 and
+vegeta, which keep a constant rate as ours does, are in neither Debian 12, PyPI nor npm.
 """
 
 from __future__ import annotations
