@@ -24,6 +24,9 @@ Row = dict[str, Any]
 WIDTH_PX: Final = 660
 HEIGHT_PX: Final = 320
 EMPTY_HEIGHT_PX: Final = 48
+WIDE_PLOT_PX: Final = 430  # of a chart beside another
+NARROW_PLOT_PX: Final = 260  # of a chart on a phone
+LABEL_PX: Final = 30  # of a memory size in four digits with a gap
 HEADING_CHARACTERS: Final = 84  # of a line in a picture of WIDTH_PX
 SUBTITLE_CHARACTERS: Final = 112
 MAX_NOTES_IN_PICTURE: Final = 3
@@ -319,14 +322,16 @@ def _ticks(low: float, high: float) -> list[float]:
     return [step * 10.0**power for power in range(first, last + 1) for step in steps]
 
 
-def value_axis(rows: Sequence[Row], title: str, keys: Sequence[str] = ("value", "low", "high")) -> dict[str, Any]:
-    """Scale and axis that suit the values: linear from 0, or logarithmic where they span more than a decade."""
+def value_axis(
+    rows: Sequence[Row], title: str, keys: Sequence[str] = ("value", "low", "high"), *, zero: bool = True
+) -> dict[str, Any]:
+    """Scale and axis that suit the values: linear from 0 (`zero`), or logarithmic where they span a decade or more."""
     values = [row[key] for row in rows for key in keys if row.get(key) is not None]
     if values and min(values) > 0 and max(values) / min(values) > LOG_SCALE_FROM_RATIO:
         axis = alt.Axis(title=f"{title}, logarithmic", values=_ticks(min(values), max(values)), format=",~r")
         return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
     return {
-        "scale": alt.Scale(type="linear", zero=True, nice=True),
+        "scale": alt.Scale(type="linear", zero=zero, nice=True),
         "axis": alt.Axis(title=title, tickCount=6, format=",~r"),
     }
 
@@ -334,11 +339,48 @@ def value_axis(rows: Sequence[Row], title: str, keys: Sequence[str] = ("value", 
 def memory_axis(memory_sizes_mb: Iterable[int]) -> dict[str, Any]:
     """Scale and axis that put memory sizes where they are, each one labelled where there is room."""
     sizes = sorted(set(memory_sizes_mb))
-    margin = max((sizes[-1] - sizes[0]) * 0.04, 64)
+    low, high = _memory_domain(sizes)
     return {
-        "scale": alt.Scale(domain=[sizes[0] - margin, sizes[-1] + margin], nice=False, zero=False),
-        "axis": alt.Axis(title="Memory size, MB", values=sizes, format="d", labelOverlap="greedy", labelSeparation=3),
+        "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
+        "axis": alt.Axis(
+            title="Memory size, MB",
+            values=sizes,
+            format="d",
+            # Vega's own thinning of labels goes wrong where a chart is fitted to its container in several passes.
+            labelOverlap=False,
+            labelExpr=memory_labels(sizes, WIDE_PLOT_PX),
+        ),
     }
+
+
+def _memory_domain(sizes: Sequence[int]) -> tuple[float, float]:
+    margin = max((sizes[-1] - sizes[0]) * 0.04, 64)
+    return sizes[0] - margin, sizes[-1] + margin
+
+
+def memory_labels(memory_sizes_mb: Iterable[int], plot_px: int) -> str:
+    """A Vega expression for the labels of a memory axis: first and last, and between them what does not touch."""
+    sizes = sorted(set(memory_sizes_mb))
+    low, high = _memory_domain(sizes)
+    gap_mb = LABEL_PX * (high - low) / plot_px
+    kept = sizes[:1]
+    for size in sizes[1:-1]:
+        if size - kept[-1] >= gap_mb and sizes[-1] - size >= gap_mb:
+            kept.append(size)
+    kept += sizes[-1:] if len(sizes) > 1 else []
+    return f"indexof({kept}, datum.value) < 0 ? '' : datum.label"
+
+
+def memory_axis_values(node: Any) -> list[int]:
+    """The memory sizes on the axis of a chart; none where it has no such axis."""
+    if isinstance(node, dict):
+        axis = node.get("axis")
+        if isinstance(axis, dict) and "labelExpr" in axis:
+            return list(axis["values"])
+        node = list(node.values())
+    if isinstance(node, list):
+        return next((found for child in node if (found := memory_axis_values(child))), [])
+    return []
 
 
 def one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Any]:

@@ -797,12 +797,12 @@ def cost_against_latency(summary: Summary) -> Figure:
         section="decision",
         experiments=(),
         models=models,
-        detail="Warm calls; labels are memory sizes in MB",
+        detail="Warm calls; memory size in MB beside those on the front",
     )
 
     def draw() -> Any:
-        x = alt.X("usd:Q", **value_axis(rows, "USD per million predictions, warm", ("usd",)))
-        y = alt.Y("latency_ms:Q", **value_axis(rows, "Median latency, ms", ("latency_ms",)))
+        x = alt.X("usd:Q", **value_axis(rows, "USD per million predictions, warm", ("usd",), zero=False))
+        y = alt.Y("latency_ms:Q", **value_axis(rows, "Median latency, ms", ("latency_ms",), zero=False))
         base = alt.Chart(rows_data()).encode(x=x, y=y)
         hover = tooltip(
             ("name", "Model"),
@@ -819,7 +819,9 @@ def cost_against_latency(summary: Summary) -> Figure:
             base.mark_point(size=420, color="@good", strokeWidth=2.5, opacity=1).transform_filter(chosen),
             mark.mark_point(filled=False, size=80, opacity=1, fill="@paper").transform_filter(dominated),
             mark.mark_point(filled=True, size=110, opacity=1).transform_filter(front),
-            base.mark_text(align="left", dx=9, dy=-7, fontSize=10, color="@quiet").encode(text="label:N"),
+            base.mark_text(align="left", dx=9, dy=-7, fontSize=10, color="@quiet")
+            .encode(text="label:N")
+            .transform_filter(front),
         )
 
     columns = (

@@ -22,7 +22,15 @@ import vl_convert
 from markupsafe import Markup
 
 from analysis import figures as drawing
-from analysis.charts import HEIGHT_PX, WIDTH_PX, Figure, legend_entry_px
+from analysis.charts import (
+    HEIGHT_PX,
+    NARROW_PLOT_PX,
+    WIDTH_PX,
+    Figure,
+    legend_entry_px,
+    memory_axis_values,
+    memory_labels,
+)
 from analysis.figures import VEGA_LITE_VERSION, build_figures
 from analysis.page_tables import (
     Table,
@@ -237,12 +245,14 @@ def _data_uri(document: str) -> str:
 
 
 def _figure_data(figure: Figure) -> dict[str, Any]:
+    memory_sizes_mb = memory_axis_values(figure.chart)
     return {
         "id": figure.id,
         "chart": {key: value for key, value in figure.chart.items() if key != "datasets"},
         **_columnar(figure.rows),
         "columns": [{"key": column.key} for column in figure.columns],
         "legend_columns": max(1, len(figure.legend)),
+        "narrow_labels": memory_labels(memory_sizes_mb, NARROW_PLOT_PX) if memory_sizes_mb else "",
         "legend_width": legend_entry_px(figure.legend),
     }
 

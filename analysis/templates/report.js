@@ -33,10 +33,16 @@
     );
   }
 
+  // Fewer memory sizes are written out where there is less room.
+  function relabel(node, labels) {
+    if (!node || typeof node !== "object") return;
+    if (node.axis?.labelExpr) node.axis.labelExpr = labels;
+    for (const value of Object.values(node)) relabel(value, labels);
+  }
+
   function chartFor(figure, rows, { width, titled }) {
     const chart = structuredClone(figure.chart);
     const colours = theme();
-    chart.datasets = { rows };
     const config = structuredClone(data.config);
     Object.assign(config.legend, chart.config?.legend);
     if (titled) {
@@ -44,14 +50,15 @@
     } else {
       delete chart.title;
       chart.width = "container";
-      // A narrow screen stacks the legend and thins the ticks.
+      // A narrow screen stacks the legend and writes fewer labels.
       config.legend.columns = Math.max(1, Math.min(figure.legend_columns, Math.floor(width / figure.legend_width)));
       if (width < 480) {
+        relabel(chart, figure.narrow_labels);
         config.legend.labelLimit = width - 60;
-        config.axis.tickCount = 4;
       }
     }
     chart.config = config;
+    chart.datasets = { rows };
     return paint(chart, colours);
   }
 

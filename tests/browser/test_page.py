@@ -162,6 +162,7 @@ def test_a_keyboard_reaches_the_answer_the_filter_and_the_tables(desktop):
     assert desktop.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(desktop, scheme, tmp_path):
     desktop.emulate_media(color_scheme=scheme)
@@ -181,6 +182,10 @@ def test_a_phone_scrolls_only_downwards(phone_page, tmp_path):
             "[...document.querySelectorAll('.figure .chart svg')].map((svg) => svg.getBoundingClientRect().right)"
         )
         assert max(edges) <= width
+        written = (
+            "[...document.querySelectorAll('#fig05_warm_mobilenet .role-axis-label text')].map((t) => t.textContent)"
+        )
+        assert {"512", "1769", "3008"} <= set(phone_page.evaluate(written))
     # Tables are wider than a phone, and scroll inside their own box, with the row's name in sight.
     box = phone_page.locator(".table-box:has(#overview)")
     assert box.evaluate("(box) => box.scrollWidth > box.clientWidth")

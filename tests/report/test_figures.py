@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 
 import altair as alt
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.charts import LABEL_PX, NARROW_PLOT_PX, WIDE_PLOT_PX, memory_axis, memory_axis_values, memory_labels
 from analysis.figures import build_figures, csv_text, svg
 from analysis.pricing import read_prices
 from analysis.summarise import summarise
@@ -185,6 +187,27 @@ def test_more_invocations_make_no_larger_figures():
     many = build_figures(summary, pl.concat([invocations] * 20))
     assert [len(figure.rows) for figure in few] == [len(figure.rows) for figure in many]
     assert configuration.matrix.models == ("mobilenet",)
+
+
+@given(
+    st.lists(st.integers(128, 10_240), min_size=1, max_size=20, unique=True),
+    st.sampled_from([NARROW_PLOT_PX, WIDE_PLOT_PX]),
+)
+def test_labels_of_memory_sizes_never_touch_and_always_name_the_ends(sizes, plot_px):
+    kept = json.loads(memory_labels(sizes, plot_px).removeprefix("indexof(").split(", datum")[0])
+    sizes.sort()
+    assert kept[0] == sizes[0]
+    assert kept[-1] == sizes[-1]
+    assert set(kept) <= set(sizes)
+    low, high = memory_axis(sizes)["scale"].domain
+    places = [plot_px * (size - low) / (high - low) for size in kept]
+    inner = [after - before for before, after in itertools.pairwise(places)]
+    assert len(kept) <= 2 or min(inner) >= LABEL_PX - 1e-6
+
+
+def test_the_sizes_on_an_axis_are_those_of_the_run_even_where_one_failed(whole):
+    assert memory_axis_values(whole[0]["fig06_warm_resnet50"].chart) == [512, 1024, 1536, 1769, 2048, 3008]
+    assert memory_axis_values(whole[0]["fig01_request_rate"].chart) == []
 
 
 def test_the_csv_behind_a_figure_holds_its_rows(whole):
