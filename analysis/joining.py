@@ -4,7 +4,7 @@ Rules, in this order:
 
 1. A client record and a logged invocation with the same request id are one.
 2. A scheduled fire (outcome `pending`, no request id) takes the first invocation of its variant that began after it and
-   before the next fire of that variant.
+   before the next fire of that variant; one that is left takes the first that is left and began within a minute of it.
 3. Any other call that was sent and has no request id (the gateway does not tell it when the function fails) takes, in
    the order of sending, the first invocation of its variant that began between sending and answer, give or take the
    clocks' tolerance.
@@ -28,6 +28,10 @@ from benchmark.records import SCHEMA_VERSION, EndpointFacts
 
 # Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.
 CLOCK_TOLERANCE_S: Final = 2.0
+
+# How late a fire may still begin: the queue of asynchronous calls gives no promise, so this is generous.
+LATE_FIRE_S: Final = 60.0
+ONLY_FIRE_S: Final = 900.0  # how long a fire without another before it may own what begins
 
 # A killed process reports at most its memory limit; page accounting keeps it a little below at times.
 OUT_OF_MEMORY_SHARE: Final = 0.97
@@ -101,7 +105,8 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     known = set(clients["request_id"].drop_nulls().to_list())
     free = (
         logged.filter(pl.col("logged_at").is_not_null())
-        .select("request_id", "logged_at")
+        # START is written after INIT: the call began that much earlier.
+        .select("request_id", pl.col("logged_at") - pl.coalesce("init_ms", "failed_init_ms", pl.lit(0.0)) / 1000)
         .sort("logged_at")
         .filter(~pl.col("request_id").is_in(list(known)))
     )
@@ -128,16 +133,30 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _match_fires(indices: list[int], times: list[float], free: pl.DataFrame) -> dict[int, str]:
+    """Fires and the invocations they began: within each interval first, then what is left in the order of time."""
     found: dict[int, str] = {}
     ids, starts = free["request_id"].to_list(), free["logged_at"].to_list()
     place = 0
+    taken: set[int] = set()
+    last_s = times[-1] - times[-2] if len(times) > 1 else ONLY_FIRE_S
     for number, (index, fired_at) in enumerate(zip(indices, times, strict=True)):
-        before = times[number + 1] - CLOCK_TOLERANCE_S if number + 1 < len(times) else float("inf")
-        while place < len(starts) and starts[place] < fired_at - CLOCK_TOLERANCE_S:
+        following = times[number + 1] if number + 1 < len(times) else fired_at + last_s
+        # In a lab that shortens its schedules the interval may be shorter than the tolerance.
+        tolerance_s = min(CLOCK_TOLERANCE_S, (following - fired_at) / 10)
+        while place < len(starts) and starts[place] < fired_at - tolerance_s:
             place += 1
-        if place < len(starts) and starts[place] < before:
+        if place < len(starts) and starts[place] < following - tolerance_s:
             found[index] = ids[place]
+            taken.add(place)
             place += 1
+    left = [number for number in range(len(starts)) if number not in taken]
+    for index, fired_at in zip(indices, times, strict=True):
+        if index in found:
+            continue
+        late = next((n for n in left if fired_at <= starts[n] <= fired_at + LATE_FIRE_S), None)
+        if late is not None:
+            found[index] = ids[late]
+            left.remove(late)
     return found
 
 

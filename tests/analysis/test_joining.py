@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis.joining import join_variant
+from analysis.joining import _match_fires, join_variant
 from analysis.platform_logs import LogParser
 from analysis.run_files import raw_group, read_clients
 from benchmark.configuration import read_configuration
@@ -51,3 +51,17 @@ def test_the_logs_alone_rebuild_what_the_platform_knows(tmp_path):
     assert_frame_equal(found.select(columns), wanted.select(columns))
     assert found["experiment"].to_list() == found["start_type"].to_list()
     assert found["call_id"].null_count() == found.height
+
+
+def test_fires_take_their_invocations_in_order_even_when_intervals_are_short_and_starts_late():
+    def matched(fires, starts):
+        free = pl.DataFrame({"request_id": [f"r{n}" for n in range(len(starts))], "logged_at": starts})
+        return _match_fires(list(range(len(fires))), fires, free)
+
+    assert matched([0.0, 2.5, 5.0], [0.6, 3.4, 5.1]) == {0: "r0", 1: "r1", 2: "r2"}
+    # A late start falls into the next interval: the order still tells them apart.
+    assert sorted(matched([0.0, 2.5], [2.6, 2.7]).values()) == ["r0", "r1"]
+    # A fire that never began stays without an invocation, and an invocation long after is nobody's.
+    assert matched([0.0, 600.0, 1200.0], [3.0, 1203.0]) == {0: "r0", 2: "r1"}
+    assert matched([0.0], [500.0, 4000.0]) == {0: "r0"}
+    assert matched([600.0], [1.0]) == {}
