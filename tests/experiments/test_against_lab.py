@@ -24,9 +24,9 @@ from experiments.lambda_control import NONCE_VARIABLE
 from experiments.load import read_stages
 from experiments.plan import GIVE_UP_AFTER, Series, forced_calls
 from experiments.scheduler import KEPT_FIELDS
-from experiments.session import read_stops
+from experiments.session import UNREACHABLE_AFTER, read_stops
 from experiments.spend import estimate, read_prices, total
-from experiments.warm import is_warm_sample
+from experiments.warm import PARALLEL_WARMUPS, is_warm_sample
 from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
 from tests.experiments.relay import Relay
@@ -532,4 +532,5 @@ def test_a_lab_that_goes_away_ends_the_run_with_what_to_do_and_a_new_one_is_not_
     assert f"--resume {run.run_id}" in said
     assert "Traceback" not in said
     lost = [record for record in run.client_records() if record.outcome == "connection"]
-    assert len(lost) == 3
+    # Warm-ups go side by side: one may be under way when another is found to be the last.
+    assert UNREACHABLE_AFTER <= len(lost) < UNREACHABLE_AFTER + PARALLEL_WARMUPS
