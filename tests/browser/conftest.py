@@ -24,7 +24,7 @@ ARGUMENTS = [
 PATIENCE_MS = 180_000  # a bound for a loaded machine; the page says when it is done
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     """Debian's Chromium under Playwright; absent, the tests are skipped, but in CI they fail."""
     path = shutil.which("chromium")
@@ -41,7 +41,7 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """A run of two models at three sizes, one of them too small for one of the models."""
     _, invocations, summary = make_run(
@@ -59,7 +59,7 @@ class Seen:
     requests: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def seen():
     return Seen()
 
@@ -72,7 +72,7 @@ def nothing_wrong(seen):
     assert [url for url in seen.requests if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_page(chromium, report, seen):
     contexts = []
 
@@ -94,14 +94,14 @@ def open_page(chromium, report, seen):
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desktop_page(open_page):
     page = open_page(color_scheme="light", accept_downloads=True)
     wait_until_drawn(page)
     return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def phone_page(open_page):
     page = open_page(width=390, height=844, color_scheme="light", reduced_motion="reduce")
     wait_until_drawn(page)
