@@ -21,7 +21,7 @@ demo: setup  ## run the whole job on this machine: deploy to the lab, measure, c
 	@$(BIN)/python -m demo
 
 test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.lab_support import Lab, running_lab
 
 # Folders in the order they run: the quickest first, then the longest, so that two workers end at about the same time.
-# The tests of one folder stay on one worker, for they share a lab or a browser that takes seconds to start.
+# The tests of one file stay on one worker (--dist loadfile), for they share a lab or a browser that takes seconds to start.
 FOLDERS = (
     "unit",
     "architecture",
@@ -31,8 +32,14 @@ FOLDERS = (
 )
 
 
+# Workers deploy and destroy the same images at the same time: each has a store of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if WORKER:
+    os.environ.setdefault("LAB_IMAGES", str(Path(__file__).parent.parent / ".lab" / f"images-of-tests-{WORKER}"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the folders, and keep each on one worker; a folder that is not named above comes last."""
+    """Order the folders; one that is not named above comes last."""
     tests = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
@@ -40,8 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
     items.sort(key=place)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(tests).parts[0]))
 
 
 @pytest.fixture
