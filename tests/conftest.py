@@ -11,7 +11,7 @@ import pytest
 from tests.lab_support import Lab, running_lab
 
 # Folders in the order they run: the quickest first, then the longest, so that two workers end at about the same time.
-# The tests of one file stay on one worker (--dist loadfile), for they share a lab or a browser that takes seconds to start.
+# The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
 FOLDERS = (
     "unit",
     "architecture",
