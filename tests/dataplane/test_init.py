@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 
 from tests.dataplane.harness import conditions, reports, until
 
@@ -36,7 +37,10 @@ async def test_an_init_over_its_time_is_stopped_and_runs_again_inside_the_invoke
     finally:
         os.unlink(marker)  # noqa: PTH108 - a path is no coroutine's business
     lines = lab.logs.lines("function")
-    assert lines[0].startswith("INIT_REPORT Init Duration: 5")
+    # Lambda itself has been seen to print 9999.79 ms for its 10 s.
+    reported = re.match(r"INIT_REPORT Init Duration: ([0-9.]+) ms", lines[0])
+    assert reported is not None
+    assert float(reported[1]) > 490
     assert lines[0].endswith(" ms\tPhase: init\tStatus: timeout")
     assert lines[1].startswith("START RequestId: ")
     first, second = reports(lines)
