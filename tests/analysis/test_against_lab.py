@@ -73,7 +73,7 @@ def test_share_and_memory_are_varied_apart_and_put_back(deployed, tmp_path):
     run = find_run(done.stdout.split()[-1], tmp_path)
     python(deployed, "analysis/collect.py", "--run", str(run.root), "--no-report")
     rows = pl.read_parquet(run.data_directory / "invocations.parquet")
-    # The window reaches back a little: on a quick machine it holds calls of the run before, which no client recorded here.
+    # The window reaches back a little: on a quick machine it holds calls of the run before, without a record here.
     rows = rows.filter(pl.col("call_id").is_not_null())
     assert rows["group"].n_unique() == 8
     assert rows["major_page_faults"].null_count() < rows.height
