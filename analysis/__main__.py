@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from analysis.compare import compare, has_regression, load_side, markdown  # noqa: PLC0415
-    from benchmark.store import find_run  # noqa: PLC0415
+    from analysis.compare import compare, has_regression, load_side, markdown  # noqa: PLC0415 - as above
+    from benchmark.store import find_run  # noqa: PLC0415 - as above
 
     before, after = (load_side(find_run(name, chosen.results)) for name in (chosen.before, chosen.after))
     comparisons = compare(before, after, threshold=chosen.threshold)
@@ -78,19 +78,19 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _openmetrics(chosen: argparse.Namespace) -> int:
-    from analysis.interchange import open_metrics  # noqa: PLC0415
-    from analysis.pipeline import read_summary  # noqa: PLC0415
-    from benchmark.store import find_run  # noqa: PLC0415
+    from analysis.interchange import open_metrics  # noqa: PLC0415 - as above
+    from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
+    from benchmark.store import find_run  # noqa: PLC0415 - as above
 
     print(open_metrics(read_summary(find_run(chosen.run, chosen.results))), end="")
     return EXIT_OK
 
 
 def _power_tuning(chosen: argparse.Namespace) -> int:
-    from analysis import interchange  # noqa: PLC0415
-    from analysis.pipeline import read_summary  # noqa: PLC0415
-    from benchmark.configuration import read_configuration  # noqa: PLC0415
-    from benchmark.store import find_run  # noqa: PLC0415
+    from analysis import interchange  # noqa: PLC0415 - as above
+    from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
+    from benchmark.configuration import read_configuration  # noqa: PLC0415 - as above
+    from benchmark.store import find_run  # noqa: PLC0415 - as above
 
     if chosen.input_for:
         sizes = read_configuration().matrix.memory_sizes_mb
@@ -110,10 +110,10 @@ def _power_tuning(chosen: argparse.Namespace) -> int:
 
 def _report(chosen: argparse.Namespace) -> int:
     from analysis.collect import print_table  # noqa: PLC0415 - see above
-    from analysis.pipeline import build  # noqa: PLC0415
-    from analysis.progress import Progress  # noqa: PLC0415
-    from benchmark.configuration import read_configuration  # noqa: PLC0415
-    from benchmark.store import find_run  # noqa: PLC0415
+    from analysis.pipeline import build  # noqa: PLC0415 - as above
+    from analysis.progress import Progress  # noqa: PLC0415 - as above
+    from benchmark.configuration import read_configuration  # noqa: PLC0415 - as above
+    from benchmark.store import find_run  # noqa: PLC0415 - as above
 
     run = find_run(chosen.run, chosen.results)
     with Progress() as progress:
