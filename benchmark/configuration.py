@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -26,20 +26,24 @@ DEFAULT_PATH: Final = Path(__file__).resolve().parent.parent / "benchmark.toml"
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
 
-MemoryMb = Annotated[int, Field(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB, strict=True)]
+T = TypeVar("T")
+# An array of TOML arrives as a list, and a strict tuple would refuse it; its elements stay strict.
+Array = Annotated[T, Field(strict=False)]
+MemoryMb = Annotated[int, Field(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # TOML has types: "60" is text, 60.0 no whole number, true no 1. Read as what was meant, each would hide a mistake.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class MatrixTable(_Table):
-    models: tuple[Model, ...] = Field(min_length=1)
-    engines: tuple[Engine, ...] = Field(min_length=1, max_length=1)
-    memory_sizes_mb: tuple[MemoryMb, ...] = Field(min_length=1)
+    models: Array[tuple[Model, ...]] = Field(min_length=1)
+    engines: Array[tuple[Engine, ...]] = Field(min_length=1, max_length=1)
+    memory_sizes_mb: Array[tuple[MemoryMb, ...]] = Field(min_length=1)
     architecture: Architecture
     weights: Literal["imagenet", "random", "imagenet_or_random"]
 
@@ -73,14 +77,17 @@ class FunctionTable(_Table):
 
 class GatewayTable(_Table):
     stage_name: str = Field(pattern=r"^[A-Za-z0-9_]{1,128}$")
+    # 29 s unless the account's quota for Regional APIs was raised; no function answers after 15 minutes.
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+    integration_timeout_ms: int = Field(default=29_000, ge=50, le=900_000)
 
 
 class ColdTable(_Table):
-    protocols: tuple[Literal["scheduled", "forced", "burst"], ...]
+    protocols: Array[tuple[Literal["scheduled", "forced", "burst"], ...]]
     interval_minutes: int = Field(ge=1, le=1440)
     duration_minutes: int = Field(ge=1, le=10_080)
     forced_samples: int = Field(ge=1, le=1000)
-    burst_sizes: tuple[Annotated[int, Field(ge=1, le=1000)], ...]
+    burst_sizes: Array[tuple[Annotated[int, Field(ge=1, le=1000)], ...]]
     burst_repeats: int = Field(default=3, ge=1, le=100)
     gateway_samples: int = Field(ge=0, le=1000)
 
@@ -104,7 +111,7 @@ class WarmTable(_Table):
     samples: int = Field(ge=1, le=100_000)
     max_samples: int = Field(ge=1, le=100_000)
     until_ci_percent: float = Field(ge=0, lt=100)
-    connections: tuple[Literal["kept", "new"], ...] = Field(min_length=1)
+    connections: Array[tuple[Literal["kept", "new"], ...]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _bound_above_samples(self) -> Self:
@@ -119,7 +126,7 @@ class LoadTable(_Table):
     start_rps: NotNegative
     end_rps: Positive
     duration_s: Positive
-    steps: tuple[tuple[Positive, Positive], ...] = Field(min_length=1)
+    steps: Array[tuple[Array[tuple[Positive, Positive]], ...]] = Field(min_length=1)
     late_after_ms: Positive
     max_in_flight: int = Field(ge=1)
 
@@ -142,7 +149,8 @@ class GoalTable(_Table):
 class TrafficTable(_Table):
     requests_per_day: int = Field(ge=1)
     daily_shape: (
-        Literal["flat", "business_hours"] | Annotated[tuple[NotNegative, ...], Field(min_length=24, max_length=24)]
+        Literal["flat", "business_hours"]
+        | Annotated[tuple[NotNegative, ...], Field(min_length=24, max_length=24, strict=False)]
     )
     idle_minutes: Positive
 

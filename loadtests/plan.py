@@ -40,7 +40,8 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
     """Apply `options`, all of them text, to the configuration. Raises ConfigurationError."""
     overrides = {key: options[key] for key in OVERRIDES if options.get(key) not in (None, "")}
     try:
-        table = LoadTable.model_validate(configuration.experiments.load.model_dump() | overrides)
+        # Not strict: options are text, and Pydantic reads the numbers out of it.
+        table = LoadTable.model_validate(configuration.experiments.load.model_dump() | overrides, strict=False)
     except ValidationError as error:
         detail = error.errors()[0]
         name = str(detail["loc"][0]).replace("_", "-")

@@ -46,7 +46,9 @@ class EndpointsStack(cdk.Stack):
                 "GET",
                 # Permission for the console's test button would be one more resource a method.
                 apigateway.LambdaIntegration(
-                    named_function(self, self._configuration, variant), allow_test_invoke=False
+                    named_function(self, self._configuration, variant),
+                    allow_test_invoke=False,
+                    timeout=cdk.Duration.millis(self._configuration.gateway.integration_timeout_ms),
                 ),
             )
 

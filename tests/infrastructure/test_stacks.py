@@ -120,6 +120,16 @@ def test_every_variant_has_its_route_and_no_other_path_has_one(templates, config
         assert f":function:{configuration.names.function(variant)}/invocations" in found[variant.route]
 
 
+def test_the_gateway_waits_as_long_as_configured(templates, configure):
+    def timeouts_ms(template):
+        methods = template.find_resources("AWS::ApiGateway::Method").values()
+        return {method["Properties"]["Integration"]["TimeoutInMillis"] for method in methods}
+
+    assert timeouts_ms(templates["Endpoints"]) == {29_000}
+    shorter = synthesise(configure(integration_timeout_ms=1500, models='["mobilenet"]'))
+    assert timeouts_ms(shorter["Endpoints"]) == {1500}
+
+
 def test_the_api_is_regional_and_leaves_the_accounts_settings_alone(templates, configuration):
     templates["Endpoints"].has_resource_properties(
         "AWS::ApiGateway::RestApi",

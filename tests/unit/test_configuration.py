@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from benchmark.configuration import DEFAULT_PATH, parse_configuration, read_configuration
+from benchmark.configuration import DEFAULT_PATH, Configuration, parse_configuration, read_configuration
 from benchmark.errors import ConfigurationError
 
 TEXT = DEFAULT_PATH.read_text(encoding="utf-8")
@@ -54,6 +55,15 @@ def changed(key, value):
         ("duration_minutes", "duration_minutes = 1", "duration_minutes (1) must be at least"),
         ("max_usd", "max_usd = 0", "`experiments.max_usd` is 0"),
         ("max_usd", "max_usd = ", "is not TOML"),
+        ("timeout_s", "timeout_s = '60'", "`function.timeout_s` is '60'; input should be a valid integer"),
+        ("timeout_s", "timeout_s = 60.0", "`function.timeout_s` is 60.0; input should be a valid integer"),
+        ("port", "port = true", "`lab.port` is True; input should be a valid integer"),
+        ("max_usd", "max_usd = '5'", "`experiments.max_usd` is '5'; input should be a valid number"),
+        ("late_after_ms", "late_after_ms = false", "`experiments.load.late_after_ms` is False"),
+        ("memory_sizes_mb", "memory_sizes_mb = ['512']", "`matrix.memory_sizes_mb.0` is '512'"),
+        ("steps", "steps = [['10', 60]]", "`experiments.load.steps.0.0` is '10'"),
+        ("directory", "directory = 7", "`function.directory` is 7; input should be a valid string"),
+        ("integration_timeout_ms", "integration_timeout_ms = 49", "`gateway.integration_timeout_ms` is 49"),
     ],
 )
 def test_a_mistake_is_named_by_its_key_its_value_and_what_is_allowed(key, line, said):
@@ -85,3 +95,15 @@ def test_another_file_and_another_profile_are_named_by_environment_variables(tmp
 def test_a_file_that_is_not_there_is_refused_by_its_path(tmp_path):
     with pytest.raises(ConfigurationError, match=r"absent\.toml cannot be read"):
         read_configuration(tmp_path / "absent.toml")
+
+
+def test_whole_numbers_stand_for_fractions_and_arrays_for_their_elements():
+    text = changed("max_usd", "max_usd = 5").replace('daily_shape = "business_hours"', f"daily_shape = {[1] * 24}")
+    configuration = parse_configuration(text)
+    assert configuration.experiments.max_usd == 5.0
+    assert configuration.traffic.daily_shape == (1.0,) * 24
+
+
+def test_a_configuration_comes_back_from_a_manifest_as_it_was():
+    configuration = parse_configuration(TEXT, profile="demo")
+    assert Configuration.model_validate(json.loads(configuration.model_dump_json())) == configuration
