@@ -25,6 +25,8 @@ class Shared(tuple):
 @pytest.fixture(scope="session")
 def shared(images, tmp_path_factory):
     """A lab for tests that leave it as they found it."""
-    with running_lab(state=tmp_path_factory.mktemp("state"), variables=images) as lab:
+    # More than a small machine's memory allows by the lab's own reckoning: environments of these tests are small.
+    arguments = ("--account-concurrency", "200")
+    with running_lab(state=tmp_path_factory.mktemp("state"), variables=images, arguments=arguments) as lab:
         name = new_name()
         yield Shared((lab, name, deploy(lab, name)))

@@ -15,14 +15,14 @@ REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/robustness"
 
 
-def deploy(lab, name, *, memory_mb=1024, timeout_s=30, rest=True):
+def deploy(lab, name, *, memory_mb=1024, timeout_s=30, rest=True, directory=FUNCTION_DIRECTORY):
     """Build the function's image, create it, put a REST API before it; gives the API's id."""
     client = lab.client("lambda")
     with contextlib.suppress(lab.client("logs").exceptions.ResourceAlreadyExistsException):
         lab.client("logs").create_log_group(logGroupName=f"/aws/lambda/{name}")
     repository = lab.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
     for arguments in (
-        ["build", "--quiet", "--tag", f"{repository}:1", str(FUNCTION_DIRECTORY)],
+        ["build", "--quiet", "--tag", f"{repository}:1", str(directory)],
         ["push", f"{repository}:1"],
     ):
         subprocess.run(
