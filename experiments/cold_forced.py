@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from benchmark.matrix import Variant
+from experiments.gateway_timeouts import let_function_end
 from experiments.http_timing import get_once
 from experiments.lambda_control import InvokeAnswer, Nonces
 from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls
@@ -32,7 +33,10 @@ def run_forced(session: Session) -> None:
 
 
 def run_gateway(session: Session) -> None:
-    """The same through the REST endpoint, where a start of more than 29 s ends in a 504: that is its outcome."""
+    """The same through the REST endpoint, where a start of more than 29 s ends in a 504: that is its outcome.
+
+    The next call waits until such a function has ended.
+    """
     configuration = session.configuration
     calls = gateway_calls(
         configuration.variants, configuration.experiments.cold.gateway_samples, configuration.experiments.seed
@@ -84,7 +88,10 @@ def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
         patience_s = max(CLIENT_PATIENCE_S, session.configuration.function.timeout_s)
         reply = get_once(session.deployment.url(call.variant), timeout_s=patience_s)
         session.first_calls.called(call.variant)
-        session.add(reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first))
+        record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
+        session.add(record)
+        if record.outcome == "gateway_timeout":
+            let_function_end(session, record)
     else:
         answer = session.control.invoke(call.variant)
         session.first_calls.called(call.variant)

@@ -21,6 +21,7 @@ from experiments.interruption import undisturbed
 from experiments.plan import SECONDS_PER_MINUTE, PlannedCall, Window, windows
 from experiments.recording import fire_record
 from experiments.session import Session, Stop
+from experiments.spend import expected_billed_ms
 
 WINDOWS_FILE: Final = "schedule-windows.json"
 LEAD_S: Final = 30.0  # between asking for a schedule and its first fire
@@ -225,8 +226,9 @@ def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int]) ->
         if seen < due:
             variant = mine[0].window.variant
             billed = session.logs.billed_since(variant, min(one.window.start_at for one in mine) - SAME_MOMENT_S)
+            assumed_ms = expected_billed_ms(variant, cold=True)
             for billed_ms in billed[seen:due]:
-                session.meter.correct_pending(variant, billed_ms)
+                session.meter.correct(variant, assumed_ms=assumed_ms, billed_ms=billed_ms)
             answered[key] = max(seen, min(len(billed), due))
     session.check_spend()
 

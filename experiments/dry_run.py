@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmark.configuration import Configuration
 from benchmark.records import Experiment
 from experiments.plan import Step, steps
-from experiments.spend import Estimate, Prices, estimate, total, usd
+from experiments.spend import LONGEST_INIT_S, Estimate, Prices, estimate, total, usd
 from loadtests.arrivals import shape_of
 
 
@@ -27,30 +27,37 @@ def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
         table.add_column(heading, no_wrap=True)
     for heading in ("variants", "calls", "duration", "expected USD", "at most USD"):
         table.add_column(heading, justify="right", no_wrap=True)
+    limit_usd = configuration.experiments.max_usd
     by_protocol: dict[tuple[str, str], list[Step]] = {}
     for step in planned:
         by_protocol.setdefault((step.experiment, step.protocol), []).append(step)
     for (experiment, protocol), members in by_protocol.items():
         figures = total([estimate(step, configuration, prices) for step in members])
-        table.add_row(experiment, protocol, str(len(members)), *_cells(figures))
+        table.add_row(experiment, protocol, str(len(members)), *_cells(figures, limit_usd))
     whole = total([estimate(step, configuration, prices) for step in planned])
     table.add_section()
-    table.add_row("all", "", "", *_cells(whole))
+    table.add_row("all", "", "", *_cells(whole, limit_usd))
     Console(width=100).print(table)
-    print(_remarks(configuration, prices))
+    print(_remarks(whole, configuration, prices))
     return whole
 
 
-def _cells(figures: Estimate) -> list[str]:
+def _cells(figures: Estimate, limit_usd: float) -> list[str]:
     minutes = figures.duration_s / 60
     duration = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"
-    return [f"{figures.calls:,}", duration, f"{figures.expected_usd:.3f}", f"{figures.upper_usd:,.2f}"]
+    return [f"{figures.calls:,}", duration, f"{figures.expected_usd:.3f}", f"{figures.upper_usd(limit_usd):,.2f}"]
 
 
-def _remarks(configuration: Configuration, prices: Prices) -> str:
+def _remarks(whole: Estimate, configuration: Configuration, prices: Prices) -> str:
+    limit_usd, timeout_s = configuration.experiments.max_usd, configuration.function.timeout_s
+    longest = f"{LONGEST_INIT_S:g} s of init and the timeout of {timeout_s} s"
+    at_most = f"At most: every call billed as long as Lambda lets it run, {longest}"
+    if whole.upper_usd(limit_usd) < whole.longest_usd:
+        under_way = f"pays for what is under way then, {usd(whole.under_way_usd)}"
+        at_most += f""", which is {usd(whole.longest_usd)};
+but a run stops when its billed time has cost the limit, and {under_way}"""
     return f"""\
 Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
-At most: every call runs into the function's timeout of {configuration.function.timeout_s} s.
-Prices of {prices.date}: compute, requests and REST API, without a free tier; a lab charges nothing.
-Limit: {usd(configuration.experiments.max_usd)} (--max-usd). A plan expected to cost more is refused, and a run stops
-once its billed time has cost that."""
+{at_most}.
+Limit: {usd(limit_usd)} (--max-usd). A plan expected to cost more is refused.
+Prices of {prices.date}: compute, requests and REST API, without a free tier; a lab charges nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from benchmark.cloud import Cloud, cloud_errors
@@ -11,6 +12,7 @@ from experiments.spend import billed_ms_in
 
 # Pages without a hit carry a token too; this many in a row settle that nothing is there.
 MAX_EMPTY_PAGES: Final = 20
+ASK_EVERY_S: Final = 1.0  # FilterLogEvents takes some requests a second in an account and region
 
 
 class FunctionLogs:
@@ -33,6 +35,15 @@ class FunctionLogs:
             except self._client.exceptions.ResourceNotFoundException:
                 return []
         return billed
+
+    def wait_for_report(self, variant: Variant, since: float, *, until: float) -> float | None:
+        """Billed milliseconds of the first call reported since a moment; None where none is by another moment."""
+        while True:
+            if billed_ms := self.billed_since(variant, since):
+                return billed_ms[0]
+            if time.time() >= until:
+                return None
+            time.sleep(ASK_EVERY_S)
 
     def called_since(self, variant: Variant, since: float) -> bool:
         """Whether the function logged anything since a moment."""

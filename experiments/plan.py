@@ -6,6 +6,7 @@ leaves out what its records hold already.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Final, Literal, TypeVar
 from benchmark.configuration import Configuration
 from benchmark.matrix import Variant
 from benchmark.records import Experiment, Trigger
+from loadtests.arrivals import shape_of
 
 Connection = Literal["kept", "new", "none"]
 T = TypeVar("T")
@@ -21,6 +23,9 @@ T = TypeVar("T")
 SECONDS_PER_MINUTE: Final = 60.0
 # After this many calls in a row that another try would not mend, a variant counts as unable to run.
 GIVE_UP_AFTER: Final = 3
+PARALLEL_WARMUPS: Final = 2  # first calls of so many variants at once: nobody reads their latency as a sample
+LOGGED_WITHIN_S: Final = 60.0  # after a function has ended, its report was read in the logs
+STOPPED_WITHIN_S: Final = 5.0  # after a load has cost the limit, it has sent its last call
 UNRECOVERABLE: Final = frozenset({"out_of_memory", "init_timeout", "timeout", "error"})
 
 
@@ -188,6 +193,7 @@ class Step:
     cold_calls: int
     warm_calls: int
     through_gateway: bool
+    under_way: int  # calls that may be sent and not counted yet at one moment: they cost on top when a run stops
     fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
 
 
@@ -215,24 +221,56 @@ def _steps_of(
         if "scheduled" in cold.protocols:
             # The cycle is shared: all variants' schedules run side by side over the same time.
             cycle_s = cold.duration_minutes * SECONDS_PER_MINUTE / time_scale / len(configuration.variants)
-            yield Step("cold", "scheduled", variant, cold.scheduled_samples, 0, through_gateway=False, fixed_s=cycle_s)
+            yield Step(
+                "cold",
+                "scheduled",
+                variant,
+                cold.scheduled_samples,
+                0,
+                through_gateway=False,
+                under_way=_fires_under_way(configuration, time_scale),
+                fixed_s=cycle_s,
+            )
         if "forced" in cold.protocols:
-            yield Step("cold", "forced", variant, cold.forced_samples, 0, through_gateway=False)
+            yield Step("cold", "forced", variant, cold.forced_samples, 0, through_gateway=False, under_way=1)
         if "burst" in cold.protocols:
             for size in cold.burst_sizes:
-                yield Step("cold", f"burst-{size}", variant, size * cold.burst_repeats, 0, through_gateway=False)
+                calls = size * cold.burst_repeats
+                yield Step("cold", f"burst-{size}", variant, calls, 0, through_gateway=False, under_way=size)
         if cold.gateway_samples:
-            yield Step("cold", "gateway", variant, cold.gateway_samples, 0, through_gateway=True)
+            yield Step("cold", "gateway", variant, cold.gateway_samples, 0, through_gateway=True, under_way=1)
     elif experiment == "warm":
         warm = tables.warm
         samples = warm.max_samples if warm.until_ci_percent else warm.samples
         calls = len(warm.connections) * (warm.warmups + samples)
-        yield Step("warm", "sequential", variant, 1, calls - 1, through_gateway=True)
+        yield Step("warm", "sequential", variant, 1, calls - 1, through_gateway=True, under_way=PARALLEL_WARMUPS)
     else:
         load = tables.load
-        duration_s = sum(seconds for _, seconds in load.steps) if load.shape == "steps" else load.duration_s
         calls = load.warmups + arrivals
-        yield Step("load", load.shape, variant, 1, max(0, calls - 1), through_gateway=True, fixed_s=duration_s)
+        yield Step(
+            "load",
+            load.shape,
+            variant,
+            1,
+            max(0, calls - 1),
+            through_gateway=True,
+            under_way=_load_under_way(configuration),
+            fixed_s=shape_of(load).duration_s,
+        )
+
+
+def _fires_under_way(configuration: Configuration, time_scale: float) -> int:
+    """Fires of one schedule whose logs may be still to come: they are counted as expected until then."""
+    interval_s = configuration.experiments.cold.interval_minutes * SECONDS_PER_MINUTE / time_scale
+    return 1 + math.ceil((configuration.function.timeout_s + LOGGED_WITHIN_S) / interval_s)
+
+
+def _load_under_way(configuration: Configuration) -> int:
+    """Calls of a load that have no record yet, and those that are sent until it has stopped."""
+    load = configuration.experiments.load
+    peak_rps = shape_of(load).peak_rps
+    unanswered = min(load.max_in_flight, math.ceil(peak_rps * configuration.gateway.integration_timeout_ms / 1000))
+    return unanswered + math.ceil(peak_rps * STOPPED_WITHIN_S)
 
 
 def gave_up(experiment: Experiment, outcomes: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from benchmark.records import EndpointFacts, Experiment
 from experiments.findings import Finding
 from experiments.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.scheduler import Scheduler, ScheduleState
+from loadtests.arrivals import shape_of
 
 DEPLOY: Final = "Deploy it with `cdk deploy --all`, under the same profile (BENCHMARK_PROFILE)."
 CLEANUP: Final = "`python -m experiments cleanup` puts it right."
@@ -212,7 +213,7 @@ def check_concurrency(room: int, configuration: Configuration, experiments: Sequ
     if "cold" in experiments and "burst" in tables.cold.protocols:
         needs["the largest burst"] = max(tables.cold.burst_sizes)
     if "load" in experiments:
-        peak = max(rate for rate, _ in tables.load.steps) if tables.load.shape == "steps" else tables.load.end_rps
+        peak = shape_of(tables.load).peak_rps
         # Little's law with a second a call: less is enough when calls are faster, more when environments start.
         needs[f"load of {peak:g} requests/s, at a second a call,"] = round(peak)
     findings = [

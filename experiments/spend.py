@@ -30,9 +30,13 @@ INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has a CPU of its 
 FIRST_CPU_MS: Final[dict[str, float]] = {"mobilenet": 160, "resnet50": 460, "inceptionv3": 630}
 # Guest CPUs above which TensorFlow gains nothing from a larger share on one image.
 USEFUL_VCPU: Final = 2.0
+# An init phase is stopped after 10 s, and the function's timeout counts from the invoke phase on; images are billed for
+# both. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+LONGEST_INIT_S: Final = 10.0
 ROUND_TRIP_MS: Final = 40.0
 FORCED_UPDATE_MS: Final = 3000.0
 
+NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
 _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
 
 
@@ -102,12 +106,18 @@ class Estimate:
     calls: int
     duration_s: float
     expected_usd: float
-    upper_usd: float  # every call billed until the function's timeout
+    longest_usd: float  # every call billed as long as Lambda lets it run
+    under_way_usd: float  # calls that may be under way, and not counted yet, at one moment; billed as long
+    side_by_side: bool = False  # with other variants, whose calls are under way at the same moment
+
+    def upper_usd(self, limit_usd: float) -> float:
+        """At most: a run stops when what it has cost reaches the limit, and pays for what is under way then."""
+        return min(self.longest_usd, limit_usd + self.under_way_usd)
 
 
 def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estimate:
     """Calls, duration and cost of one step."""
-    variant, timeout_ms = step.variant, configuration.function.timeout_s * 1000.0
+    variant, longest_ms = step.variant, longest_billed_ms(configuration.function.timeout_s)
     cold_ms, warm_ms = expected_billed_ms(variant, cold=True), expected_billed_ms(variant, cold=False)
 
     def cost(billed_ms: float) -> float:
@@ -125,16 +135,21 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         calls=calls,
         duration_s=duration_s,
         expected_usd=step.cold_calls * cost(cold_ms) + step.warm_calls * cost(warm_ms),
-        upper_usd=calls * cost(timeout_ms),
+        longest_usd=calls * cost(longest_ms),
+        under_way_usd=min(calls, step.under_way) * cost(longest_ms),
+        side_by_side=step.protocol == "scheduled",
     )
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
+    """The sum; of what is under way, that of the schedules together or of the one other step that has most."""
+    together = sum(one.under_way_usd for one in estimates if one.side_by_side)
     return Estimate(
         calls=sum(one.calls for one in estimates),
         duration_s=sum(one.duration_s for one in estimates),
         expected_usd=sum(one.expected_usd for one in estimates),
-        upper_usd=sum(one.upper_usd for one in estimates),
+        longest_usd=sum(one.longest_usd for one in estimates),
+        under_way_usd=max([together, *(one.under_way_usd for one in estimates if not one.side_by_side)]),
     )
 
 
@@ -144,17 +159,22 @@ def billed_ms_in(log_text: str) -> float | None:
     return float(found[-1][0] or found[-1][1]) if found else None
 
 
+def longest_billed_ms(timeout_s: float) -> float:
+    """The longest that one call can be billed. The gateway's 29 s are none: they end the wait, not the function."""
+    return (LONGEST_INIT_S + timeout_s) * 1000
+
+
 def billed_ms_bound(record: ClientRecord, *, timeout_s: float, variant: Variant) -> float:
     """At most what a call was billed, from what its caller saw.
 
     A caller waits longer than the function runs, unless the gateway or the connection gave up before it.
     """
-    if record.outcome in ("throttled", "dropped"):
+    if record.outcome in NOT_INVOKED:
         return 0.0
     if record.outcome == "pending":
         return expected_billed_ms(variant, cold=True)
     if record.outcome in ("gateway_timeout", "connection", "missing") or record.client_latency_ms is None:
-        return timeout_s * 1000
+        return longest_billed_ms(timeout_s)
     return float(math.ceil(record.client_latency_ms))
 
 
@@ -179,13 +199,14 @@ class SpendMeter:
         )
         if billed_ms is None:
             billed_ms = billed_ms_bound(record, timeout_s=self._timeout_s, variant=variant)
-        if record.outcome not in ("dropped", "throttled"):
-            self.spent_usd += self._prices.call_usd(
-                record.memory_mb, billed_ms, through_gateway=record.trigger == "api"
-            )
+        through_gateway = record.trigger == "api"
+        if record.outcome not in NOT_INVOKED:
+            self.spent_usd += self._prices.call_usd(record.memory_mb, billed_ms, through_gateway=through_gateway)
+        elif record.outcome == "throttled" and through_gateway:
+            # Lambda refused the gateway's call, and the gateway's own work is charged. Its own throttles are not, and
+            # look alike here: a bound may count them.
+            self.spent_usd += self._prices.gateway_request_usd
 
-    def correct_pending(self, variant: Variant, billed_ms: float) -> None:
-        """Replace the expected billing of an asynchronous call by what its log says."""
-        assumed = expected_billed_ms(variant, cold=True)
-        difference = self._prices.call_usd(variant.memory_mb, billed_ms, through_gateway=False)
-        self.spent_usd += difference - self._prices.call_usd(variant.memory_mb, assumed, through_gateway=False)
+    def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
+        """Replace the time that was assumed for a call already counted by the one its log says."""
+        self.spent_usd += variant.memory_mb / MB_PER_GB * (billed_ms - assumed_ms) / 1000 * self._prices.gb_second_usd

@@ -8,7 +8,6 @@ labelled by its evidence; it counts neither towards the samples nor towards the 
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,15 +16,13 @@ from benchmark.configuration import WarmTable
 from benchmark.intervals import median_half_width_percent
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
+from experiments.gateway_timeouts import let_function_end
 from experiments.http_timing import Connection, Reply
-from experiments.plan import PlannedCall, Series, all_series, shuffled
+from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
 from experiments.recording import reply_record
 from experiments.session import Session, Stop
 
 CLIENT_PATIENCE_S: Final = 60.0
-# First calls of all variants may start side by side: they are warm-ups, and nobody reads their latency as a sample.
-PARALLEL_WARMUPS: Final = 2
-ASK_LOGS_EVERY_S: Final = 2.0
 
 
 @dataclass
@@ -183,21 +180,9 @@ def _send(session: Session, call: PlannedCall, connections: _Connections) -> Cli
     record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
     session.add(record)
     if record.outcome == "gateway_timeout":
-        _wait_for_function(session, record)
+        # It leaves a started environment for the next call.
+        let_function_end(session, record)
     return record
-
-
-def _wait_for_function(session: Session, record: ClientRecord) -> None:
-    """Let a function that the gateway gave up on come to its end: it leaves a started environment for the next call.
-
-    Called again at once, Lambda would start another environment, which would be as late.
-    """
-    variant = next(one for one in session.configuration.variants if one.key == record.variant)
-    began = record.sent_at or record.intended_at
-    while session.now() < began + session.configuration.function.timeout_s:
-        time.sleep(ASK_LOGS_EVERY_S)
-        if session.logs.billed_since(variant, began):
-            return
 
 
 def _judge(session: Session, one: Progression, *, say: bool) -> None:

@@ -22,11 +22,11 @@ from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
 from experiments.lambda_control import NONCE_VARIABLE
 from experiments.load import read_stages
-from experiments.plan import GIVE_UP_AFTER, Series, forced_calls
+from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, forced_calls
 from experiments.scheduler import KEPT_FIELDS
 from experiments.session import UNREACHABLE_AFTER, read_stops
 from experiments.spend import estimate, read_prices, total
-from experiments.warm import PARALLEL_WARMUPS, is_warm_sample
+from experiments.warm import is_warm_sample
 from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
 from tests.experiments.relay import Relay

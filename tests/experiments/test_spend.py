@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from benchmark.configuration import DEFAULT_PATH, parse_configuration, read_configuration
 from benchmark.errors import ConfigurationError
 from benchmark.records import OUTCOMES, ClientRecord
+from experiments.dry_run import planned_steps
 from experiments.plan import Step
 from experiments.spend import (
+    NOT_INVOKED,
     PRICES_PATH,
     Prices,
     SpendMeter,
@@ -20,7 +22,9 @@ from experiments.spend import (
     billed_ms_in,
     estimate,
     expected_billed_ms,
+    longest_billed_ms,
     read_prices,
+    total,
 )
 
 CONFIGURATION = read_configuration(profile="")
@@ -89,13 +93,13 @@ def test_billed_time_is_read_from_a_log_of_either_format(log, billed_ms):
 def test_what_a_caller_saw_bounds_what_was_billed(outcome, latency_ms):
     variant = CONFIGURATION.variants[0]
     bound = billed_ms_bound(record(outcome=outcome, client_latency_ms=latency_ms), timeout_s=120, variant=variant)
-    if outcome in ("throttled", "dropped"):
+    if outcome in NOT_INVOKED:
         assert bound == 0
     elif outcome == "pending":
         assert bound == expected_billed_ms(variant, cold=True)
     elif outcome in ("gateway_timeout", "connection", "missing") or latency_ms is None:
-        # Nobody waited for the function to end, so it may have run until its timeout.
-        assert bound == 120_000
+        # Nobody waited for the function to end, so it may have run until its timeout, after the longest init there is.
+        assert bound == 130_000
     else:
         assert latency_ms <= bound <= latency_ms + 1
 
@@ -116,16 +120,59 @@ def test_an_asynchronous_call_is_counted_as_expected_until_its_log_says_what_was
     variant = next(v for v in CONFIGURATION.variants if v.key == record().variant)
     meter.add(record(outcome="pending", trigger="schedule", client_latency_ms=None))
     assert meter.spent_usd > 0
-    meter.correct_pending(variant, 1000)
+    meter.correct(variant, assumed_ms=expected_billed_ms(variant, cold=True), billed_ms=1000)
     assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+
+
+def test_a_call_that_lambda_refused_costs_the_gateways_fee_and_one_never_sent_nothing():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.add(record(outcome="dropped", trigger="api"))
+    assert meter.spent_usd == 0
+    meter.add(record(outcome="throttled", trigger="api"))
+    assert meter.spent_usd == pytest.approx(3.5e-6)
+
+
+@given(data=st.data(), limit_usd=st.floats(1e-4, 0.2))
+def test_a_run_that_stops_at_its_limit_never_costs_more_than_its_upper_bound(data, limit_usd):
+    variant = CONFIGURATION.variants[0]
+    together, rounds = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))
+    calls = together * rounds
+    step = Step("cold", f"burst-{together}", variant, calls, 0, through_gateway=False, under_way=together)
+    upper_usd = estimate(step, CONFIGURATION, PRICES).upper_usd(limit_usd)
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.limit_usd = limit_usd
+    longest_ms = longest_billed_ms(CONFIGURATION.function.timeout_s)
+    one_call = record(variant=variant.key, memory_mb=variant.memory_mb)
+    for _ in range(rounds):
+        if meter.reached:
+            break
+        for billed_ms in data.draw(st.lists(st.floats(0, longest_ms), min_size=together, max_size=together)):
+            meter.add(one_call, billed_ms=billed_ms)
+    assert meter.spent_usd <= upper_usd * (1 + 1e-9)
+
+
+def test_the_bound_of_a_whole_plan_is_its_limit_and_what_may_be_under_way():
+    planned = planned_steps(CONFIGURATION, ("cold", "warm", "load"), time_scale=1.0)
+    figures = [(step, estimate(step, CONFIGURATION, PRICES)) for step in planned]
+    whole = total([one for _, one in figures])
+    # The fires of all schedules are under way side by side, the loads one after another.
+    fires_usd = sum(one.under_way_usd for step, one in figures if step.protocol == "scheduled")
+    load_usd = max(one.under_way_usd for step, one in figures if step.experiment == "load")
+    assert whole.under_way_usd == pytest.approx(max(fires_usd, load_usd))
+    assert whole.upper_usd(5.0) == 5.0 + whole.under_way_usd < whole.longest_usd
+    assert whole.upper_usd(10_000.0) == whole.longest_usd
+    # 2000 calls in flight, as max_in_flight allows, and those of the seconds until the load has stopped.
+    assert max(step.under_way for step in planned) == 2000 + 5 * 100
 
 
 @given(cold=st.integers(0, 1000), warm=st.integers(0, 1000))
 def test_no_plan_is_expected_to_cost_more_than_its_upper_bound(cold, warm):
     for variant in CONFIGURATION.variants:
-        figures = estimate(Step("warm", "sequential", variant, cold, warm, through_gateway=True), CONFIGURATION, PRICES)
+        step = Step("warm", "sequential", variant, cold, warm, through_gateway=True, under_way=2)
+        figures = estimate(step, CONFIGURATION, PRICES)
         assert figures.calls == cold + warm
-        assert 0 <= figures.expected_usd <= figures.upper_usd
+        assert 0 <= figures.expected_usd <= figures.longest_usd
+        assert figures.upper_usd(0.0) <= figures.longest_usd
         assert figures.duration_s >= 0
 
 
