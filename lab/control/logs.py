@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,6 +32,7 @@ _MAX_EVENT_BYTES: Final = 1_048_576
 _OLDEST_MS: Final = 14 * 24 * 3600 * 1000
 _NEWEST_MS: Final = 2 * 3600 * 1000
 _MAX_STREAMS: Final = 50
+_MAX_GROUPS: Final = 50
 
 
 class LabLogsBackend(MotoUrls, LogsBackend):
@@ -61,11 +63,11 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         super().delete_log_group(log_group_name)
         self.store.delete_group(log_group_name)
 
-    def describe_log_groups(self, *args: Any, **kwargs: Any) -> Any:
-        """Include the groups of an earlier run."""
+    def all_groups(self) -> list[LogGroup]:
+        """Every group by its name, those of an earlier run included."""
         for name in self.store.group_names():
             self._adopt(name)
-        return super().describe_log_groups(*args, **kwargs)
+        return sorted(self.groups.values(), key=lambda group: str(group.name))
 
     def create_log_stream(self, log_group_name: str, log_stream_name: str) -> None:
         """Make an empty stream."""
@@ -338,6 +340,34 @@ def _decode_position(token: str, kinds: str) -> tuple[str, Position]:
     return kind, Position(timestamp_ms, seq)
 
 
+def _describe_log_groups(self: LogsResponse) -> str:
+    """`LogsResponse.describe_log_groups`: moto 5.2.5 passes over logGroupNamePattern and does not check `limit`."""
+    prefix, pattern = self._get_param("logGroupNamePrefix"), self._get_param("logGroupNamePattern")
+    if prefix and pattern:
+        raise InvalidParameterException(msg="logGroupNamePrefix and logGroupNamePattern are mutually exclusive.")
+    for name, value in (("logGroupNamePrefix", prefix), ("logGroupNamePattern", pattern)):
+        if value is not None and not (isinstance(value, str) and re.fullmatch(r"[.\-_/#A-Za-z0-9]{0,512}", value)):
+            raise InvalidParameterException(
+                constraint=r"Member must satisfy regular expression pattern: [\.\-_/#A-Za-z0-9]*",
+                parameter=name,
+                value=str(value),
+            )
+    limit = self._get_param("limit", _MAX_GROUPS)
+    _check_limit(limit, _MAX_GROUPS)
+    token = self._get_param("nextToken")
+    after = _decode(token, "g")[0] if token else ""
+    found = [
+        group
+        for group in self.logs_backend.all_groups()
+        if group.name.startswith(prefix or "") and (pattern or "") in group.name and group.name > after
+    ]
+    page = [group.to_describe_dict() for group in found[:limit]]
+    if pattern:
+        page = [{key: group[key] for key in ("logGroupName", "arn", "creationTime")} for group in page]
+    more = _encode("g", found[limit - 1].name) if len(found) > limit else None
+    return json.dumps({"logGroups": page, "nextToken": more})
+
+
 def _filter_log_events(self: LogsResponse) -> str:
     """`LogsResponse.filter_log_events`: moto 5.2.5 passes over logGroupIdentifier and logStreamNamePrefix."""
     names = ("startTime", "endTime", "limit", "nextToken", "filterPattern", "interleaved")
@@ -359,4 +389,5 @@ def install(store: LogStore) -> None:
     """Put the backend and the one answer into moto."""
     LabLogsBackend.store = store
     logs_backends.backend = LabLogsBackend
+    LogsResponse.describe_log_groups = _describe_log_groups
     LogsResponse.filter_log_events = _filter_log_events

@@ -6,18 +6,26 @@ import asyncio
 import io
 import json
 import re
+import sqlite3
 import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
+from botocore.exceptions import BotoCoreError
+from botocore.model import OperationNotFoundError
+from botocore.validate import ParamValidator
+from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from benchmark.errors import UserError
+from lab.dataplane.rules import function_name_problem
 from lab.request_body import read_body
 
 # An asset of a CDK app is rarely larger, and images do not come this way.
@@ -27,6 +35,14 @@ _THREADS: Final = 8
 _NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
 # Services whose requests carry no sign of JSON where they have no body.
 _REST_JSON: Final = frozenset({"lambda", "scheduler", "apigateway"})
+# Those whose answers are XML and whose word for an operation that they do not have is another.
+_QUERY: Final = frozenset({"cloudformation", "monitoring", "iam", "sts", "sqs", "sns", "ec2"})
+_MODELS: Final = {"monitoring": "cloudwatch"}  # botocore's names where they are not those of the signature
+_NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
+# The machine's failures and the lab's own: nothing that the caller could mend.
+_NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
+_LAB: Final = f"{Path(__file__).parents[1]}/"
+_EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/")
 # Set by aiohttp itself, or of one connection only.
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
 
@@ -56,9 +72,11 @@ class MotoApplication:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request to one response; what goes wrong inside moto becomes an AWS-shaped InternalFailure."""
+        """One request to one response; what goes wrong inside moto becomes an error in AWS's shape."""
         if request.path.startswith(_NOT_AWS):
             return aws_error(request, 404, "UnknownOperationException", "not an AWS API")
+        if _EMPTY_FUNCTION_NAME.match(request.raw_path):
+            return aws_error(request, 400, "ValidationException", function_name_problem(""))
         body = await read_body(request, self._max_body_bytes)
         if body is None:
             return aws_error(
@@ -68,10 +86,14 @@ class MotoApplication:
             return aws_error(request, 400, "SerializationException", problem)
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, self._call, _environ(request, body))
+            answer = await loop.run_in_executor(self._pool, self._call, _environ(request, body))
         except Exception as error:  # noqa: BLE001 - moto raises anything at a request that it did not foresee
             print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
-            return aws_error(request, 500, "InternalFailure", f"{type(error).__name__}: {error}")
+            return aws_error(request, *refusal(request, body, error))
+        if answer.status == 308:
+            # werkzeug would have the caller ask again without an empty part of the path; AWS has no such address.
+            return aws_error(request, 404, "UnknownOperationException", f"no operation has the path {request.path!r}")
+        return answer
 
     def close(self) -> None:
         """End the threads; requests that run are waited for."""
@@ -105,6 +127,52 @@ class MotoApplication:
         return response
 
 
+def refusal(request: web.Request, body: bytes, error: Exception) -> tuple[int, str, str]:
+    """Status, code and message for a request at which moto, or an extension of the lab, raised what it did not mean to.
+
+    It would raise the same again, so the answer is one that no SDK tries again: 4xx, unless the failure is the
+    machine's or the lab's own.
+    """
+    service = _service(request)
+    if not service and not isinstance(error, _NOT_THE_CALLERS):
+        return 403, "MissingAuthenticationTokenException", "Missing Authentication Token"
+    asked = request.headers.get("X-Amz-Target") or f"{request.method} {request.path[:200]}"
+    if isinstance(error, NotImplementedError):
+        if service in _QUERY:
+            return 400, "InvalidAction", f"the lab does not model this action ({error})"
+        return 404, "UnknownOperationException", f"the lab does not model {service or 'this service'}: {asked}"
+    if (violation := _violation(request, body)) is not None:
+        return 400, "ValidationException", violation
+    if isinstance(error, _NOT_THE_CALLERS) or _raised_in(error).startswith(_LAB):
+        return 500, "InternalFailure", f"{type(error).__name__}: {error}"
+    if _raised_in(error).endswith("/moto/backends.py"):
+        return 404, "UnknownOperationException", f"the lab has no service {service!r}"
+    missing = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(missing, str) and missing and missing.encode() in body + request.path_qs.encode():
+        # moto looked up what the caller had named, and it was not there.
+        return 404, _NOT_FOUND.get(service, "ResourceNotFoundException"), f"{missing} was not found"
+    return (
+        400,
+        "ValidationException",
+        f"this request is malformed, or moto does not cover it: {type(error).__name__}: {error}",
+    )
+
+
+def _violation(request: web.Request, body: bytes) -> str | None:
+    """Where a request of the JSON protocol departs from AWS's own model of the service; None where it does not."""
+    name = _MODELS.get(_service(request), _service(request))
+    operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+    try:
+        shape = get_service_model(name).operation_model(operation).input_shape
+        report = ParamValidator().validate(json.loads(body or b"{}"), shape)
+    except (BotoCoreError, OperationNotFoundError, ValueError):
+        return None
+    if not report.has_errors():
+        return None
+    problems = report.generate_report().splitlines()
+    return f"{len(problems)} validation error(s) detected: {'; '.join(problems)}"
+
+
 def aws_error(request: web.Request, status: int, code: str, message: str, *, close: bool = False) -> web.Response:
     """An error in the shape that the caller's protocol asks for: JSON with `__type`, else XML."""
     request_id = str(uuid.uuid4())
@@ -116,6 +184,13 @@ def aws_error(request: web.Request, status: int, code: str, message: str, *, clo
         text = json.dumps({"__type": code, "message": message, "Message": message})
         kind = content_type if content_type.startswith("application/x-amz-json") else "application/json"
         return web.Response(status=status, body=text.encode(), headers={**headers, "Content-Type": kind})
+    if _service(request) in {"", "s3"}:
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{_xml(code)}</Code><Message>{_xml(message)}</Message>"
+            f"<RequestId>{request_id}</RequestId></Error>"
+        )
+        return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<ErrorResponse><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{_xml(code)}</Code>"
@@ -132,6 +207,10 @@ def _described(request: web.Request) -> str:
 def _where(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+
+
+def _raised_in(error: Exception) -> str:
+    return traceback.extract_tb(error.__traceback__)[-1].filename
 
 
 def _service(request: web.Request) -> str:

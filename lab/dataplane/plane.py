@@ -29,6 +29,7 @@ from lab.dataplane.rules import (
     MAX_SYNCHRONOUS_PAYLOAD_BYTES,
     CpuLedger,
     StartRate,
+    function_name_problem,
     new_request_id,
     new_trace_id,
 )
@@ -150,6 +151,9 @@ class LambdaDataPlane:
         name, qualifier = _split_qualifier(name_or_arn, qualifier)
         function = self._catalogue.get(name)
         if function is None:
+            problem = function_name_problem(name)
+            if problem:
+                return _refused(400, "ValidationException", problem, request_id)
             missing = name if name.startswith("arn:") else f"arn:aws:lambda:*:*:function:{name}"
             return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}", request_id)
         if qualifier not in (None, "", _LATEST):

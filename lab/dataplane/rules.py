@@ -6,6 +6,7 @@ Pages are those of the AWS Lambda developer guide unless another source stands b
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections import deque
@@ -28,6 +29,14 @@ MAX_LOG_EVENT_BYTES: Final = 262_118  # a CloudWatch event of 256 KB less its 26
 
 RETRY_DELAYS_S: Final = (60.0, 120.0)  # "invocation-async-error-handling": a minute, then two
 THROTTLE_BACKOFF_S: Final = (1.0, 300.0)  # same page: from 1 second, doubling, to 5 minutes
+
+
+# "API_Invoke": FunctionName, at most 256 characters
+FUNCTION_NAME_PATTERN: Final = (
+    r"(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-[a-z]+)+-\d:)?(\d{12}:)?(function:)?"
+    r"([a-zA-Z0-9-_\.]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?"
+)
+_FUNCTION_NAME: Final = re.compile(FUNCTION_NAME_PATTERN)
 
 
 def visible_cpus(memory_mb: int) -> int:
@@ -81,6 +90,23 @@ def new_trace_id(now_s: float) -> str:
 def log_stream_name(environment_id: str, now_s: float) -> str:
     """Log stream of an environment: date of its start (UTC), version, its id."""
     return time.strftime(f"%Y/%m/%d/[$LATEST]{environment_id}", time.gmtime(now_s))
+
+
+def function_name_problem(text: str) -> str:
+    """Why this can be neither a function's name nor its ARN, whole or in part, in Lambda's words; "" if it can."""
+    if _FUNCTION_NAME.fullmatch(text) and len(text) <= 256:
+        return ""
+    if not text.strip():
+        constraint = "have length greater than or equal to 1"
+    elif len(text) > 256:
+        constraint = "have length less than or equal to 256"
+    else:
+        constraint = f"satisfy regular expression pattern: {FUNCTION_NAME_PATTERN}"
+    value = text.strip()[:300]
+    return (
+        f"1 validation error detected: Value '{value}' at 'functionName' failed to satisfy constraint: "
+        f"Member must {constraint}"
+    )
 
 
 def retry_delay_s(attempt: int) -> float:

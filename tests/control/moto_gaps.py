@@ -195,6 +195,14 @@ def a_json_pattern_matches_everything() -> bool:
 
 
 @gap
+def the_pattern_of_a_log_groups_name_is_passed_over() -> bool:
+    logs = client("logs")
+    logs.create_log_group(logGroupName="/one")
+    logs.create_log_group(logGroupName="/two")
+    return len(logs.describe_log_groups(logGroupNamePattern="wo")["logGroups"]) == 2
+
+
+@gap
 def there_are_no_percentiles() -> bool:
     now = dt.datetime.now(dt.UTC)
     cloudwatch = client("cloudwatch")

@@ -107,6 +107,30 @@ def test_the_groups_settings_are_kept(module_lab: Lab, group: str) -> None:
         logs.create_log_group(logGroupName=group)
 
 
+def test_groups_are_found_by_a_part_of_their_name(module_lab: Lab) -> None:
+    logs = module_lab.client("logs")
+    mark = uuid.uuid4().hex
+    names = [f"/{mark}/DataLogs", f"/aws/{mark}/GroupDataLogs", f"/{mark}/datalogs"]
+    for name in names:
+        logs.create_log_group(logGroupName=name)
+
+    def found(**options: object) -> list[str]:
+        return [group["logGroupName"] for group in logs.describe_log_groups(**options)["logGroups"]]
+
+    assert found(logGroupNamePattern=f"{mark}/DataLogs") == names[:1]
+    assert found(logGroupNamePattern=mark) == sorted(names)
+    (only,) = logs.describe_log_groups(logGroupNamePattern=f"{mark}/Group")["logGroups"]
+    assert set(only) == {"logGroupName", "arn", "creationTime"}
+    pages = logs.get_paginator("describe_log_groups").paginate(logGroupNamePattern=mark, limit=2)
+    assert [[group["logGroupName"] for group in page["logGroups"]] for page in pages] == [
+        sorted(names)[:2],
+        sorted(names)[2:],
+    ]
+    for wrong in ({"logGroupNamePattern": "a", "logGroupNamePrefix": "b"}, {"logGroupNamePattern": "*"}, {"limit": 51}):
+        with pytest.raises(logs.exceptions.InvalidParameterException):
+            found(**wrong)
+
+
 def test_deleting_a_group_deletes_its_events(module_lab: Lab, group: str) -> None:
     put(module_lab, group, "s", ["x"])
     logs = module_lab.client("logs")
