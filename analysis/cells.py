@@ -8,6 +8,7 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 - `first_after_deploy`: the first start of a new image.
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
+- `broken_off`: a call of a load that was broken off and begun again; in no cell, not even as an outcome.
 - `host_contended`: the lab's host owed more CPU than it had. Left out of cold and warm cells as long as that leaves at
   least half of the samples. Where most are contended they stay, and the cell says how many: what is left would be a
   choice of quiet moments. In load cells they stay always, since contention is what load does to a host.
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from analysis.broken_off import BROKEN_OFF
 from analysis.estimates import Samples, clean, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
 from benchmark.matrix import Variant
@@ -59,7 +61,9 @@ class Measured:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
-        self.rows = with_rules(rows.filter(pl.col("protocol").ne_missing(SWAPPING)))
+        apart = pl.col("protocol").is_in([SWAPPING, BROKEN_OFF]).fill_null(value=False)
+        self.rows = with_rules(rows.filter(~apart))
+        self.broken_off = rows.filter(pl.col("protocol") == BROKEN_OFF).height
         self.parts: dict[tuple[str, str, str], pl.DataFrame] = {}
         known = self.rows.filter(pl.col("experiment").is_not_null())
         for key, part in known.partition_by(_KEYS, as_dict=True, maintain_order=True).items():

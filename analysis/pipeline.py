@@ -16,12 +16,22 @@ from typing import Any, Final
 import polars as pl
 from pydantic import ValidationError
 
+from analysis.broken_off import label_broken_off
 from analysis.cross_check import check_metrics
 from analysis.joining import join_variant
 from analysis.models import DeployedModel
 from analysis.platform_logs import LogParser
 from analysis.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES, read_prices
-from analysis.run_files import RawGroup, raw_group, read_clients, read_image_sizes, read_metrics, read_rows, write_rows
+from analysis.run_files import (
+    RawGroup,
+    raw_group,
+    read_clients,
+    read_image_sizes,
+    read_metrics,
+    read_rows,
+    read_whole_stages,
+    write_rows,
+)
 from analysis.summarise import Extras, summarise
 from analysis.summary import Summary
 from analysis.text_tables import summary_markdown
@@ -73,10 +83,13 @@ def _parts(
     no_clients = clients.clear()
     without_records = clients.height == 0
     del clients
+    whole_stages = read_whole_stages(run)
     directories = [str(raw_group(run, configuration.names.function(v)).directory) for v in configuration.variants]
     with _parsers(directories) as parsed:
         for variant, group in zip(configuration.variants, parsed, strict=True):
             mine = by_variant.pop(variant.key, no_clients)
+            if whole_stages is not None:
+                mine = label_broken_off(mine, whole_stages)
             logged = group.frame()
             if logged.height:
                 gathered.log_bytes[variant.key] = group.size_bytes / logged.height

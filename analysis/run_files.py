@@ -164,6 +164,28 @@ def read_clients(run: RunDirectory) -> pl.DataFrame:
     return clients.unique("call_id", keep="first", maintain_order=True)
 
 
+def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
+    """Load stages that were not interrupted, by what their call ids begin with; None where no load says so.
+
+    `load-stages.jsonl` has a line for each stage that came to an end; one that was killed has none.
+    """
+    try:
+        lines = (run.root / "load-stages.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    stages = []
+    for line in lines:
+        try:
+            stages.append(json.loads(line))
+        except ValueError:
+            continue  # torn by a kill
+    return frozenset(
+        f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}"
+        for stage in stages
+        if stage["stopped_because"] != "interrupted"
+    )
+
+
 _CATEGORIES: Final = pl.col(*_FEW_VALUES).cast(pl.Categorical)
 
 

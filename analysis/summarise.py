@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from analysis.broken_off import BROKEN_OFF
 from analysis.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
 from analysis.claims import Context, SwappingEvidence, judge, read_swapping
 from analysis.estimates import Samples, compare_medians, mean, percentile, quantile
@@ -210,6 +211,8 @@ def _excluded(measured: Measured) -> dict[str, int]:
         if start_type != "any":
             for rule, count in counts(part["rule"]).items():
                 total[rule] = total.get(rule, 0) + count
+    if measured.broken_off:
+        total[BROKEN_OFF] = measured.broken_off
     return total
 
 
@@ -422,7 +425,12 @@ def make_knees(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Kne
 
 def _load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
     # Warm-up calls come before the shape: they are no part of what it offered.
-    load = rows.filter((pl.col("experiment") == "load") & pl.col("intended_at").is_not_null() & ~pl.col("warmup"))
+    load = rows.filter(
+        (pl.col("experiment") == "load")
+        & pl.col("intended_at").is_not_null()
+        & ~pl.col("warmup")
+        & pl.col("protocol").ne_missing(BROKEN_OFF)
+    )
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
     return load.with_columns(
@@ -579,6 +587,16 @@ def make_warnings(
                 message=f"{left_out} samples were taken while the host owed more CPU than it had.",
                 advice="They are left out of cold and warm figures where enough others remain, and counted.",
                 count=left_out,
+            )
+        )
+    if measured.broken_off:
+        found.append(
+            DataWarning(
+                code="broken_off_load",
+                severity="info",
+                message=f"{measured.broken_off} calls belong to a load that was broken off and begun again.",
+                advice="They are left out of every figure of the load; the rows carry the protocol broken_off.",
+                count=measured.broken_off,
             )
         )
     random_weights = [model for model, kinds in weights.items() if "random" in kinds]

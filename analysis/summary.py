@@ -47,6 +47,7 @@ ExclusionRule = Literal[
     "first_after_deploy",  # first start of a new image: fetches it from nowhere near
     "burst",  # sent together with others: a question of its own, answered in the breakdown
     "start_unknown",  # nothing says whether the environment was new
+    "broken_off",  # of a load that was broken off and begun again: in no cell, counted over the whole run
 ]
 
 
