@@ -25,6 +25,7 @@ from analysis.broken_off import BROKEN_OFF
 from analysis.estimates import Samples, clean, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
 from benchmark.matrix import Variant
+from benchmark.records import INVOCATION_COLUMNS
 
 # Outcomes that never reach a function, and so have no log line.
 NOT_IN_LOGS: Final = ("dropped", "throttled", "connection")
@@ -32,6 +33,31 @@ NOT_IN_LOGS: Final = ("dropped", "throttled", "connection")
 SWAPPING: Final = "swapping"  # the protocol of `python -m experiments swapping`
 
 _KEYS: Final = ("variant", "experiment", "start_type")
+
+# What estimates, checks and figures look at. The identifiers are most of a row's bytes.
+ANALYSED_COLUMNS: Final = tuple(
+    name
+    for name in INVOCATION_COLUMNS
+    if name
+    not in {
+        "schema_version",
+        "run_id",
+        "source",
+        "region",
+        "host",
+        "engine",
+        "architecture",
+        "request_id",
+        "gateway_request_id",
+        "environment_id",
+        "call_number",
+        "error",
+        "logged_at",
+        "connect_ms",
+        "limits",
+        "time_scale",
+    }
+)
 
 
 def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
@@ -62,14 +88,23 @@ class Measured:
     def __init__(self, rows: pl.DataFrame) -> None:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
         apart = pl.col("protocol").is_in([SWAPPING, BROKEN_OFF]).fill_null(value=False)
-        self.rows = with_rules(rows.filter(~apart))
+        mine = with_rules(rows.filter(~apart))
         self.broken_off = rows.filter(pl.col("protocol") == BROKEN_OFF).height
+        # Sorted once, a cell is a slice; cut out one by one, a million rows would be held three times.
+        self.rows = mine.sort(_KEYS, maintain_order=True)
         self.parts: dict[tuple[str, str, str], pl.DataFrame] = {}
-        known = self.rows.filter(pl.col("experiment").is_not_null())
-        for key, part in known.partition_by(_KEYS, as_dict=True, maintain_order=True).items():
-            self.parts[str(key[0]), str(key[1]), str(key[2])] = settle(part)
-        for key, part in known.filter(pl.col("experiment") == "load").partition_by("variant", as_dict=True).items():
-            self.parts[str(key[0]), "load", "any"] = settle(part)
+        lengths = self.rows.group_by(_KEYS, maintain_order=True).len()
+        loads: dict[str, tuple[int, int]] = {}
+        offset = 0
+        for variant, experiment, start_type, length in lengths.iter_rows():
+            if experiment is not None:
+                self.parts[variant, experiment, start_type] = settle(self.rows.slice(offset, length))
+            if experiment == "load":
+                first, total = loads.get(variant, (offset, 0))
+                loads[variant] = first, total + length
+            offset += length
+        for variant, (first, total) in loads.items():
+            self.parts[variant, "load", "any"] = settle(self.rows.slice(first, total))
         self._samples: dict[tuple[str, str, str, str], Samples] = {}
 
     def samples(self, variant: str, experiment: str, start_type: str, metric: str) -> Samples:
@@ -191,11 +226,18 @@ def counts(column: pl.Series) -> dict[str, int]:
 
 def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[ColdRatio, ...]:
     """Share of cold starts among the invocations whose start is known, by variant, experiment and protocol."""
+    keys = ["variant", "experiment", "protocol"]
+    known = rows.select(*keys, "start_type", "start_evidence").filter(
+        pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants))
+    )
+    tally: dict[tuple[str, str, str | None], tuple[dict[str, int], dict[str, int]]] = {}
+    for which, column in enumerate(("start_type", "start_evidence")):
+        counted = known.group_by(*keys, column, maintain_order=True).len().sort("len", descending=True)
+        for variant, experiment, protocol, value, count in counted.iter_rows():
+            if value is not None:
+                tally.setdefault((variant, experiment, protocol), ({}, {}))[which][value] = count
     found = []
-    known = rows.filter(pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants)))
-    groups = known.group_by("variant", "experiment", "protocol", maintain_order=True)
-    for (variant, experiment, protocol), group in groups:
-        starts = counts(group["start_type"])
+    for (variant, experiment, protocol), (starts, evidence) in tally.items():
         cold, warm = starts.get("cold", 0), starts.get("warm", 0)
         found.append(
             ColdRatio.model_validate(
@@ -203,12 +245,12 @@ def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Co
                     "variant": variant,
                     "experiment": experiment,
                     "protocol": protocol or "",
-                    "n": group.height,
+                    "n": sum(starts.values()),
                     "cold": cold,
                     "warm": warm,
                     "unknown": starts.get("unknown", 0),
                     "ratio": share(cold, cold + warm),
-                    "evidence": counts(group["start_evidence"]),
+                    "evidence": evidence,
                 }
             )
         )
@@ -229,7 +271,7 @@ def coverage(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Cover
     ]
     tables = [
         rows.group_by("variant", "experiment").agg(sums),
-        rows.with_columns(pl.lit("all").alias("experiment")).group_by("variant", "experiment").agg(sums),
+        rows.group_by("variant").agg(pl.lit("all").alias("experiment"), *sums),
     ]
     by_key: dict[tuple[str, str], dict[str, Any]] = {}
     for table in tables:

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import numpy as np
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from analysis.cells import Measured
+from analysis.cells import ANALYSED_COLUMNS, Measured
 from analysis.estimates import Samples, compare_medians, holm, quantile, share
 from analysis.pipeline import read_summary
 from analysis.run_files import read_rows
@@ -67,7 +67,7 @@ class Comparison:
 
 def load_side(run: RunDirectory) -> Side:
     """Summary and samples of a collected run. Raises RecordError."""
-    return Side(read_summary(run), Measured(read_rows(run)))
+    return Side(read_summary(run), Measured(read_rows(run, ANALYSED_COLUMNS)))
 
 
 def refuse_unlike(a: Summary, b: Summary) -> None:

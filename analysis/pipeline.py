@@ -6,9 +6,10 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from analysis.broken_off import label_broken_off
+from analysis.cells import ANALYSED_COLUMNS
 from analysis.cross_check import check_metrics
 from analysis.joining import join_variant
 from analysis.models import DeployedModel
@@ -24,8 +26,9 @@ from analysis.platform_logs import LogParser
 from analysis.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES, read_prices
 from analysis.run_files import (
     RawGroup,
+    no_clients,
     raw_group,
-    read_clients,
+    read_clients_by_variant,
     read_image_sizes,
     read_metrics,
     read_rows,
@@ -78,16 +81,15 @@ def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuratio
 def _parts(
     run: RunDirectory, manifest: Manifest, configuration: Configuration, gathered: Gathered
 ) -> Iterator[pl.DataFrame]:
-    clients = read_clients(run)
-    by_variant = {str(key[0]): part for key, part in clients.partition_by("variant", as_dict=True).items()}
-    no_clients = clients.clear()
-    without_records = clients.height == 0
-    del clients
-    whole_stages = read_whole_stages(run)
+    nothing = no_clients()
     directories = [str(raw_group(run, configuration.names.function(v)).directory) for v in configuration.variants]
     with _parsers(directories) as parsed:
+        # The other processes are at work meanwhile.
+        by_variant = read_clients_by_variant(run)
+        without_records = not by_variant
+        whole_stages = read_whole_stages(run)
         for variant, group in zip(configuration.variants, parsed, strict=True):
-            mine = by_variant.pop(variant.key, no_clients)
+            mine = by_variant.pop(variant.key, nothing)
             if whole_stages is not None:
                 mine = label_broken_off(mine, whole_stages)
             logged = group.frame()
@@ -134,19 +136,18 @@ def _parsers(directories: Sequence[str]) -> Iterator[Iterator[ParsedGroup]]:
     if size < WORTH_PROCESSES_BYTES or cpus == 1:
         yield map(parse_group, directories)
         return
+    processes = min(cpus, MAX_PROCESSES)
     # Started anew, not forked: polars has threads, which a fork would leave in an undefined state.
-    with ProcessPoolExecutor(min(cpus, MAX_PROCESSES), mp_context=get_context("spawn")) as pool:
-        waiting: deque[Future[ParsedGroup]] = deque()
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        # No further ahead than one for each process, so that memory does not grow with the number of groups.
         left = iter(directories)
+        waiting = deque(pool.submit(parse_group, directory) for directory in islice(left, processes + 1))
 
         def groups() -> Iterator[ParsedGroup]:
-            # No further ahead than there are processes, so that memory does not grow with the number of groups.
-            for directory in left:
-                waiting.append(pool.submit(parse_group, directory))
-                if len(waiting) > min(cpus, MAX_PROCESSES):
-                    yield waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                group = waiting.popleft().result()
+                waiting.extend(pool.submit(parse_group, directory) for directory in islice(left, 1))
+                yield group
 
         try:
             yield groups()
@@ -185,7 +186,7 @@ def build(
     prices = read_prices(configuration.prices)
     say("joining logs and client records")
     gathered = make_rows(run, manifest, configuration)
-    rows = read_rows(run)
+    rows = read_rows(run, ANALYSED_COLUMNS)
     if rows.height == 0:
         raise RecordError(
             f"{run.root} holds neither client records nor log events",

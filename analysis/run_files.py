@@ -154,14 +154,22 @@ def read_clients(run: RunDirectory) -> pl.DataFrame:
 
     A torn last line is passed over, any other bad line raises RecordError with its file and number.
     """
-    frames = [frame for path in sorted(run.client_directory.glob("*.jsonl")) for frame in _read_chunks(path)]
-    if not frames:
-        return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
-    # A resumed run never repeats a call; should a writer have done so all the same, the first record counts.
-    clients = pl.concat(frames)
-    if clients["call_id"].is_unique().all():
-        return clients
-    return clients.unique("call_id", keep="first", maintain_order=True)
+    frames = list(_client_chunks(run))
+    return _each_call_once(pl.concat(frames)) if frames else no_clients()
+
+
+def read_clients_by_variant(run: RunDirectory) -> dict[str, pl.DataFrame]:
+    """The same by the variant's key, without ever holding all of them twice."""
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for chunk in _client_chunks(run):
+        for key, part in chunk.partition_by("variant", as_dict=True, maintain_order=True).items():
+            parts.setdefault(str(key[0]), []).append(part)
+    return {key: _each_call_once(pl.concat(frames)) for key, frames in parts.items()}
+
+
+def no_clients() -> pl.DataFrame:
+    """No record at all, with the columns of `read_clients`."""
+    return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
 
 
 def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
@@ -184,6 +192,18 @@ def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
         for stage in stages
         if stage["stopped_because"] != "interrupted"
     )
+
+
+def _each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
+    # A resumed run never repeats a call; should a writer have done so all the same, the first record counts.
+    if clients["call_id"].is_unique().all():
+        return clients
+    return clients.unique("call_id", keep="first", maintain_order=True)
+
+
+def _client_chunks(run: RunDirectory) -> Iterator[pl.DataFrame]:
+    for path in sorted(run.client_directory.glob("*.jsonl")):
+        yield from _read_chunks(path)
 
 
 _CATEGORIES: Final = pl.col(*_FEW_VALUES).cast(pl.Categorical)
@@ -231,7 +251,7 @@ def write_rows(run: RunDirectory, parts: Iterable[pl.DataFrame]) -> int:
         number = -1
         for number, part in enumerate(parts):
             part.select(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()).write_parquet(
-                scratch / f"{number:06d}.parquet"
+                scratch / f"{number:06d}.parquet", compression="lz4"
             )
             count += part.height
         if number < 0:
@@ -246,11 +266,11 @@ def write_rows(run: RunDirectory, parts: Iterable[pl.DataFrame]) -> int:
     return count
 
 
-def read_rows(run: RunDirectory) -> pl.DataFrame:
-    """The invocations of a collected run. Raises RecordError where it was not collected."""
+def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The invocations of a collected run, or some of their columns. Raises RecordError where it was not collected."""
     path = run.data_directory / "invocations.parquet"
     if not path.exists():
         raise RecordError(
             f"{run.root} holds no data/invocations.parquet", hint="Collect it first: python analysis/collect.py"
         )
-    return pl.read_parquet(path)
+    return pl.read_parquet(path, columns=None if columns is None else list(columns))

@@ -430,7 +430,7 @@ def _load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
         & pl.col("intended_at").is_not_null()
         & ~pl.col("warmup")
         & pl.col("protocol").ne_missing(BROKEN_OFF)
-    )
+    ).select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
     return load.with_columns(

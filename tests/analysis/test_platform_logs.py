@@ -218,16 +218,16 @@ def test_the_labs_conditions_and_the_models_description_are_read():
     assert parse_event(json.dumps(model)) == [ModelFacts(model)]
 
 
-def gather(events, page_size):
-    parser = LogParser()
+def gather(events, page_size, packed_rows=20_000):
+    parser = LogParser(packed_rows=packed_rows)
     for first in range(0, len(events), page_size):
         page = events[first : first + page_size]
         parser.feed([stream for stream, _ in page], range(first, first + len(page)), [text for _, text in page])
     return parser.frame()
 
 
-@given(page_size=st.integers(1, 12))
-def test_a_failed_init_belongs_to_the_next_start_of_its_stream_wherever_pages_end(page_size):
+@given(page_size=st.integers(1, 12), packed_rows=st.integers(1, 4))
+def test_a_failed_init_belongs_to_the_next_start_of_its_stream_wherever_pages_end(page_size, packed_rows):
     a, b, c = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 
     def report(request):
@@ -243,7 +243,7 @@ def test_a_failed_init_belongs_to_the_next_start_of_its_stream_wherever_pages_en
         ("s1", f"START RequestId: {c} Version: $LATEST"),
         ("s1", report(c)),
     ]
-    found = gather(events, page_size).sort("request_id")
+    found = gather(events, page_size, packed_rows).sort("request_id")
     assert found["request_id"].to_list() == [a, b, c]
     assert found["init_status"].to_list() == ["timeout", None, None]
     assert found["failed_init_ms"].to_list() == [10_000.0, None, None]
@@ -256,8 +256,11 @@ def test_a_failed_init_belongs_to_the_next_start_of_its_stream_wherever_pages_en
     page_size=st.integers(1, 30),
     noise=st.lists(st.text(max_size=40), max_size=10),
     text_format=st.booleans(),
+    packed_rows=st.integers(1, 9),
 )
-def test_every_invocation_comes_back_once_in_either_format_among_any_output(calls, page_size, noise, text_format):
+def test_every_invocation_comes_back_once_in_either_format_among_any_output(
+    calls, page_size, noise, text_format, packed_rows
+):
     events = []
     for number, call in enumerate(calls):
         stream = f"stream-{number % 3}"
@@ -270,7 +273,7 @@ def test_every_invocation_comes_back_once_in_either_format_among_any_output(call
             start = json.dumps({"type": "platform.start", "time": "2026-11-24T10:00:00Z", "record": begun})
             end = json.dumps(json_report(call, {}))
         events += [(stream, start), *noisy, (stream, end)]
-    found = gather(events, page_size).sort("request_id")
+    found = gather(events, page_size, packed_rows).sort("request_id")
     wanted = sorted(calls, key=lambda call: call.request_id)
     assert found["request_id"].to_list() == [call.request_id for call in wanted]
     for column in ("duration_ms", "billed_ms", "max_memory_used_mb", "init_ms", "restore_ms", "status", "error_type"):
@@ -287,3 +290,15 @@ def test_a_report_whose_start_lies_before_the_window_is_dated_back_by_its_durati
 def test_start_lines_carry_the_platforms_own_time_in_json():
     line = {"time": "2026-11-24T10:00:00.250Z", "type": "platform.start", "record": {"requestId": REQUEST}}
     assert parse_event(json.dumps(line)) == [Start(REQUEST, 1795514400.25)]
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1e999", "NaN", "Infinity", "123456789012345678901234567890", '"7"', "true"]
+)
+def test_a_number_that_is_no_measurement_is_none(number):
+    report = f'"requestId": "{REQUEST}", "metrics": {{"durationMs": 2.5, "billedDurationMs": {number}}}'
+    found = parse_event(f'{{"type": "platform.report", "record": {{{report}}}}}')
+    assert [line.billed_ms for line in found] in ([None], [])
+    facts = f'{{"event": "inference", "request_id": "{REQUEST}", "inference_ms": 2.0, "call_number": {number}}}'
+    frame = gather([("s", facts)], 1)
+    assert frame["inference_ms"].to_list() in ([2.0], []), "the rest of its line is kept, or all of it is no JSON"
