@@ -18,29 +18,62 @@ from benchmark.errors import ConfigurationError
 prices = read_prices()
 
 
-# https://aws.amazon.com/lambda/pricing/, the examples of US East (N. Virginia), with the free tier.
+# https://aws.amazon.com/lambda/pricing/, the examples for US East (N. Virginia), from a stored copy read on 2026-11-24.
 @pytest.mark.parametrize(
-    ("requests", "memory_mb", "duration_ms", "compute", "fee"),
+    ("architecture", "requests", "memory_mb", "duration_ms", "free_tier", "compute", "fee"),
     [
-        (3e6, 512, 1000, 18.33, 0.40),  # 1,100,000 GB-s; the page's older rate of 0.00001667 rounds to 18.34
-        (30e6, 128, 200, 5.83, 5.80),  # 350,000 GB-s
-        (3e6, 1536, 120, 2.33, 0.40),  # 140,000 GB-s: the mobile application, 2.73 USD in all
+        ("x86_64", 3e6, 1536, 120, True, 2.33, 0.40),  # mobile application backend
+        ("x86_64", 7.44e6, 1024, 2000, False, 248.00, 1.49),  # streaming telemetry
+        ("x86_64", 6e6, 4096, 280, True, 105.33, 1.00),  # customer support; its ephemeral storage left out
+        (
+            "x86_64",
+            10e6,
+            1024,
+            2000,
+            False,
+            333.33,
+            2.00,
+        ),  # tenant isolation, without its surcharge; 333.34 on the page
+        ("arm64", 2e6, 1024, 16_000, True, 421.34, 0.20),  # durable functions: 32 s a claim in two invocations
+        ("x86_64", 30e6, 128, 200, True, 5.83, 5.80),  # an older edition of the page, 350,000 GB-s
     ],
 )
-def test_the_published_examples_of_a_month_come_out(requests, memory_mb, duration_ms, compute, fee):
+def test_the_published_examples_of_a_month_come_out(
+    architecture, requests, memory_mb, duration_ms, free_tier, compute, fee
+):
     amount = requests * gb_seconds(memory_mb, duration_ms)
-    found = lambda_month_usd(requests, amount, "x86_64", prices, free_tier=True)
+    found = lambda_month_usd(requests, amount, architecture, prices, free_tier=free_tier)
     assert found == (pytest.approx(compute, abs=0.005), pytest.approx(fee, abs=0.005))
 
 
-def test_the_published_example_of_provisioned_concurrency_comes_out():
-    # The same page: 1,000 environments of 1024 MB for two hours, 1.2 million requests of one second.
-    kept = provisioned_usd(1024, 1000, 7200, "x86_64", prices)
-    duration = provisioned_duration_usd(1.2e6 * gb_seconds(1024, 1000), "x86_64", prices)
-    requests = 1.2e6 / 1e6 * prices["requests_per_million_usd"]
-    assert kept == pytest.approx(30.00, abs=0.005)
-    assert duration == pytest.approx(11.67, abs=0.005)
-    assert kept + duration + requests == pytest.approx(41.91, abs=0.01)
+@pytest.mark.parametrize(
+    ("memory_mb", "environments", "hours", "requests", "duration_ms", "kept", "duration"),
+    [
+        (1536, 100, 8, 500_000, 100, 18.00, 0.73),  # launch of a mobile application
+        (4096, 7, 24, 2_000_000, 280, 10.08, 21.78),  # a sale's customer support: with 0.40 for requests 32.26 in all
+    ],
+)
+def test_the_published_examples_of_provisioned_concurrency_come_out(
+    memory_mb, environments, hours, requests, duration_ms, kept, duration
+):
+    amount = requests * gb_seconds(memory_mb, duration_ms)
+    assert provisioned_usd(memory_mb, environments, hours * 3600, "x86_64", prices) == pytest.approx(kept, abs=0.005)
+    assert provisioned_duration_usd(amount, "x86_64", prices) == pytest.approx(duration, abs=0.005)
+
+
+# https://aws.amazon.com/blogs/compute/introducing-tiered-pricing-for-aws-lambda/
+@pytest.mark.parametrize(("architecture", "second", "third"), [("x86_64", 6e9, 15e9), ("arm64", 7.5e9, 18.75e9)])
+def test_the_tiers_begin_where_aws_says_and_take_off_a_tenth_and_a_fifth(architecture, second, third):
+    assert prices[f"{architecture}_second_tier_from_gb_seconds"] == second
+    assert prices[f"{architecture}_third_tier_from_gb_seconds"] == third
+    first = prices[f"{architecture}_gb_second_usd"]
+    assert prices[f"{architecture}_second_tier_gb_second_usd"] == pytest.approx(0.9 * first, rel=1e-4)
+    assert prices[f"{architecture}_third_tier_gb_second_usd"] == pytest.approx(0.8 * first, rel=1e-4)
+
+
+def test_arm_is_a_fifth_cheaper_throughout():
+    for key in ("gb_second_usd", "provisioned_gb_second_usd", "provisioned_duration_gb_second_usd"):
+        assert prices[f"arm64_{key}"] == pytest.approx(0.8 * prices[f"x86_64_{key}"], rel=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
