@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -15,10 +16,13 @@ from typing import Final, Literal
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK
 from benchmark.matrix import MEMORY_MB_PER_VCPU
 from lab.dataplane.host import available_memory_mb, host_cpus
+from lab.dataplane.host_load import read_cpus
 from lab.drivers.process import ProcessDriver
 from lab.images.engine import EngineError, engine_socket, find_engine
 from lab.settings import REPOSITORY
 
+_LOOK_S: Final = 0.5
+_BUSY_SHARE: Final = 0.1
 Grade = Literal["ok", "limited", "missing"]
 _MARKS: Final[dict[Grade, str]] = {"ok": "ok     ", "limited": "limited", "missing": "missing"}
 
@@ -35,7 +39,7 @@ class Finding:
 
 def examine(*, as_json: bool = False) -> int:
     """Print the findings; exit code 2 where something that a deployment needs is missing."""
-    findings = [*asyncio.run(_limits()), _cpus(), _memory(), _cdk(), _engine()]
+    findings = [*asyncio.run(_limits()), _cpus(), _load(), _memory(), _cdk(), _engine()]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -90,6 +94,29 @@ def _cpus() -> Finding:
     if cpus < 2:
         return Finding("CPUs", "limited", found, "Give the machine two CPUs: a Lambda guest shows two.")
     return Finding("CPUs", "ok", f"{found}; samples beyond that are marked host_contended")
+
+
+def _load() -> Finding:
+    """What runs on this machine now, by half a second of the kernel's accounting."""
+    before = read_cpus()
+    if before is None:
+        return Finding("load", "limited", "the system does not say what runs; close other programs before measuring")
+    time.sleep(_LOOK_S)
+    after = read_cpus()
+    assert after is not None  # the system said so a moment ago
+    busy_s = after.busy_s - before.busy_s
+    busy_cpus = busy_s / _LOOK_S
+    share = busy_s / max(1e-9, busy_s + after.idle_s - before.idle_s)
+    found = f"{busy_cpus:.1f} of {len(host_cpus())} CPUs in use by other programs"
+    if share > _BUSY_SHARE:
+        return Finding(
+            "load",
+            "limited",
+            found,
+            "Stop them before you measure, above all if a lab starts now: samples are marked host_contended only while "
+            "all CPUs are taken, and a shared cache slows a function earlier.",
+        )
+    return Finding("load", "ok", found)
 
 
 def _memory() -> Finding:

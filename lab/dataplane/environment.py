@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from lab.contracts import FunctionConfiguration, Image, LogEvent, LogSink, MetricSink
 from lab.dataplane.function_output import OutputSplitter
+from lab.dataplane.host_load import HostWatch
 from lab.dataplane.invocation import (
     EXIT_ERROR,
     RESPONSE_TOO_LARGE_ERROR,
@@ -34,6 +35,7 @@ from lab.dataplane.invocation import (
 )
 from lab.dataplane.platform_log import (
     Conditions,
+    Contention,
     Phase,
     PlatformLog,
     Report,
@@ -71,6 +73,7 @@ class Surroundings:
     logs: LogSink
     metrics: MetricSink
     ledger: CpuLedger
+    watch: HostWatch
 
 
 class EnvironmentOwner(Protocol):
@@ -134,6 +137,7 @@ class ExecutionEnvironment:
         self._current: Invocation | None = None
         self._mark: int | None = None  # of the CPU ledger, while busy
         self._owed = 0.0
+        self._watch_mark = 0
         self._timer: asyncio.TimerHandle | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._unreported: tuple[Invocation, float] | None = None
@@ -431,7 +435,7 @@ class ExecutionEnvironment:
             request_id=invocation.request_id,
             limits=f"{limits.cpu}/{limits.memory}",
             time_scale=around.settings.time_scale,
-            host_contended=invocation.contended,
+            contended_by=invocation.contended,
             major_page_faults=faults,
         )
         self._write(
@@ -451,15 +455,20 @@ class ExecutionEnvironment:
         )
         self.served += 1
         self._owner.finished(self, invocation)
-        dimensions = {"FunctionName": configuration.name}
-        put = around.metrics.put
-        put(NAMESPACE, "Invocations", dimensions, 1.0, "Count", now_s)
         failed = invocation.status != "success" or (
             invocation.result is not None and invocation.result.function_error is not None
         )
-        put(NAMESPACE, "Errors", dimensions, 1.0 if failed else 0.0, "Count", now_s)
-        put(NAMESPACE, "Duration", dimensions, duration_ms, "Milliseconds", now_s)
-        put(NAMESPACE, "ConcurrentExecutions", dimensions, float(invocation.concurrency), "Count", now_s)
+        around.metrics.put(
+            NAMESPACE,
+            {"FunctionName": configuration.name},
+            now_s,
+            (
+                ("Invocations", "Count", 1.0),
+                ("Errors", "Count", 1.0 if failed else 0.0),
+                ("Duration", "Milliseconds", duration_ms),
+                ("ConcurrentExecutions", "Count", float(invocation.concurrency)),
+            ),
+        )
         invocation.deliver()
 
     def _measure(self) -> int | None:
@@ -556,15 +565,18 @@ class ExecutionEnvironment:
         if self._mark is None:
             self._owed = vcpu
             self._mark = self._around.ledger.begin(self._cpus, vcpu)
+            self._watch_mark = self._around.watch.mark()
 
-    def _not_busy(self) -> bool:
-        """End of a busy time; whether the host owed too much meanwhile."""
+    def _not_busy(self) -> Contention:
+        """End of a busy time; who took CPU meanwhile that this environment was owed."""
         if self._mark is None:
-            return False
+            return ""
         contended = self._around.ledger.was_contended(self._cpus, self._mark)
         self._around.ledger.end(self._cpus, self._owed)
         self._mark = None
-        return contended
+        if contended:
+            return "environments"
+        return "others" if self._around.watch.taken_since(self._watch_mark) else ""
 
     def _freeze_when_idle(self) -> None:
         self._rest_timer = None

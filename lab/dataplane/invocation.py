@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lab.contracts import InvokeResult
-from lab.dataplane.platform_log import Status
+from lab.dataplane.platform_log import Contention, Status
 from lab.dataplane.rules import LOG_TAIL_BYTES
 
 EXIT_ERROR: Final = "Runtime.ExitError"
@@ -50,7 +50,7 @@ class Invocation:
     started_at: float = 0.0  # time.monotonic() of the invoke phase
     deadline: float = 0.0
     init_ms: float | None = None
-    contended: bool = False
+    contended: Contention = ""
     released: bool = False  # no longer counted as concurrent
     concurrency: int = 1
     produced_bytes: int = 0

@@ -22,6 +22,7 @@ from lab.contracts import (
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
 from lab.dataplane.environment import NAMESPACE, ExecutionEnvironment, Surroundings
 from lab.dataplane.host import available_memory_mb, host_cpus, raise_file_limit
+from lab.dataplane.host_load import HostWatch
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
@@ -75,7 +76,9 @@ class LambdaDataPlane:
         self._driver = driver
         self._settings = settings
         self._runtime_api = RuntimeApi()
-        self._around = Surroundings(settings, driver, self._runtime_api, logs, metrics, CpuLedger(host_cpus()))
+        cpus = host_cpus()
+        self._watch = HostWatch(cpus, driver.environments_cpu_ms)
+        self._around = Surroundings(settings, driver, self._runtime_api, logs, metrics, CpuLedger(cpus), self._watch)
         self._pools: dict[str, FunctionPool] = {}
         self._reserved: dict[str, FunctionPool] = {}  # those of functions with a reserved concurrency
         self._load = Load()
@@ -102,6 +105,7 @@ class LambdaDataPlane:
         gc.freeze()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         await self._driver.start()
+        self._watch.start()
         self._reclaimer = asyncio.get_running_loop().create_task(self._reclaim_for_ever())
 
     async def close(self) -> None:
@@ -111,6 +115,7 @@ class LambdaDataPlane:
             self._reclaimer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reclaimer
+        await self._watch.close()
         await self._asynchronous.close()
         environments = self._all_environments()
         await asyncio.gather(*(environment.end() for environment in environments))
@@ -350,7 +355,7 @@ class LambdaDataPlane:
                     self._end(environment)
 
     def _count_throttle(self, function_name: str) -> None:
-        self._metrics.put(NAMESPACE, "Throttles", {"FunctionName": function_name}, 1.0, "Count", time.time())
+        self._metrics.put(NAMESPACE, {"FunctionName": function_name}, time.time(), [("Throttles", "Count", 1.0)])
 
 
 def _split_qualifier(name_or_arn: str, qualifier: str | None) -> tuple[str, str | None]:

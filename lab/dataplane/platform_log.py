@@ -15,6 +15,8 @@ from lab.contracts import LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
+# Who kept CPU from an invocation that it was owed: "" for nobody.
+Contention = Literal["", "environments", "others"]
 
 _LEVELS: Final = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
 _DEFAULT_LEVEL: Final = _LEVELS["INFO"]
@@ -41,7 +43,7 @@ class Conditions:
     request_id: str
     limits: str  # "cgroup-v2/cgroup-v2": CPU and memory enforcement
     time_scale: float
-    host_contended: bool
+    contended_by: Contention
     major_page_faults: int | None
 
 
@@ -187,7 +189,8 @@ def conditions_line(now_s: float, conditions: Conditions) -> str:
     return (
         f'{{"type":"lab.conditions","time":"{iso_time(now_s)}","record":{{"requestId":"{conditions.request_id}",'
         f'"limits":"{conditions.limits}","timeScale":{conditions.time_scale},'
-        f'"hostContended":{"true" if conditions.host_contended else "false"},"majorPageFaults":{faults}}}}}'
+        f'"hostContended":{"true" if conditions.contended_by else "false"},'
+        f'"contendedBy":"{conditions.contended_by}","majorPageFaults":{faults}}}}}'
     )
 
 

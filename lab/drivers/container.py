@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import resource
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ from typing import Any, Final
 import aiohttp
 
 from benchmark.records import LimitsInForce
+from lab.drivers.launcher import OPEN_FILES
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.images.engine import engine_socket, find_engine
 
@@ -32,6 +35,9 @@ USER: Final = "993:990"  # sbx_user1051, as whom Lambda runs functions whatever 
 LABEL: Final = "lambda-inference-lab.state"
 OUTPUT: Final = "/run/lab-output"  # the pipe that takes what the function writes
 FRAMES_DESCRIPTOR: Final = 3  # of the runtime client's log messages, the same pipe
+_LIBPOD: Final = "/v4.0.0/libpod"  # Podman's own requests, of a version that 4 and 5 understand
+_PODMAN_WITH_UPDATE: Final = (4, 3)
+PROCESSES: Final = 1024  # processes and threads of an environment, "gettingstarted-limits"
 _OUTPUT_CHUNK_BYTES: Final = 65_536
 _START_TIMEOUT_S: Final = 120.0
 _LAUNCHES_AT_ONCE: Final = 4
@@ -88,7 +94,7 @@ class ContainerDriver:
         self._state_directory = state_directory.resolve()
         self._wanted = engine
         self._api: EngineApi | None = None
-        self._program = ""
+        self.program = ""
         self._information: dict[str, Any] = {}
         self._running: dict[str, _ContainerEnvironment] = {}
         self._entrypoints: dict[str, list[str]] = {}
@@ -102,7 +108,7 @@ class ContainerDriver:
 
         return LimitsInForce(
             driver="container",
-            cpu=enforced("CpuCfsQuota", "CpuCfsPeriod"),
+            cpu=enforced("CpuCfsQuota", "CpuCfsPeriod") if self._may_change_cpu() else "none",
             memory=enforced("MemoryLimit"),
             freezer="container",
         )
@@ -110,7 +116,12 @@ class ContainerDriver:
     @property
     def notes(self) -> Sequence[str]:
         notes = []
-        if self.limits.cpu == "none":
+        if not self._may_change_cpu():
+            notes.append(
+                f"Podman {self._information.get('ServerVersion')} cannot change a container's CPU quota after init; "
+                f"{'.'.join(map(str, _PODMAN_WITH_UPDATE))} can: update it, or use Docker."
+            )
+        elif self.limits.cpu == "none":
             notes.append("The engine enforces no CPU quota: its kernel lacks CFS bandwidth control.")
         if self.limits.memory == "none":
             notes.append("The engine enforces no memory limit: enable the memory cgroup of its kernel.")
@@ -122,10 +133,20 @@ class ContainerDriver:
         )
         return notes
 
+    def _may_change_cpu(self) -> bool:
+        if self.program != "podman":
+            return True
+        version = re.match(r"(\d+)\.(\d+)", str(self._information.get("ServerVersion", "")))
+        return version is not None and (int(version[1]), int(version[2])) >= _PODMAN_WITH_UPDATE
+
+    def environments_cpu_ms(self) -> float | None:
+        """The engine keeps each container's account apart: the sum would be a request a container."""
+        return None
+
     async def start(self) -> None:
         """Find the engine, ask what it enforces, remove containers that a killed lab of this state directory left."""
-        self._program, _ = await asyncio.to_thread(find_engine, self._wanted)
-        self._api = EngineApi(await asyncio.to_thread(engine_socket, self._program))
+        self.program, _ = await asyncio.to_thread(find_engine, self._wanted)
+        self._api = EngineApi(await asyncio.to_thread(engine_socket, self.program))
         self._information = await self._api.call("GET", "/info")
         self._state_directory.mkdir(parents=True, exist_ok=True)
         for path in self._state_directory.glob("output-*"):
@@ -201,6 +222,8 @@ class ContainerDriver:
                 "ReadonlyRootfs": True,
                 "Tmpfs": {"/tmp": f"rw,exec,mode=1777,size={spec.ephemeral_storage_mb}m"},  # noqa: S108 - the guest's own
                 "Binds": [f"{pipe}:{OUTPUT}"],
+                "Ulimits": _resource_limits(),
+                "PidsLimit": PROCESSES,
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "LogConfig": {"Type": "none"},
@@ -291,6 +314,12 @@ class _ContainerEnvironment:
                 self._spec.on_output(data)
 
     async def set_cpu(self, vcpu: float) -> None:
+        if self._driver.program == "podman":
+            # Podman answers 404 to Docker's own request, and keeps the quota of the init phase.
+            cpu = {"cpu": {"period": CPU_PERIOD_US, "quota": _quota_us(vcpu)}}
+            path = f"{_LIBPOD}/containers/{self._identity}/update"
+            await self._api.call("POST", path, body=cpu, accept=(404, 409, 500))
+            return
         body = {"CpuPeriod": CPU_PERIOD_US, "CpuQuota": _quota_us(vcpu)}
         await self._unless_gone("POST", "update", body=body)
 
@@ -357,6 +386,20 @@ async def _remove(api: EngineApi, identity: str) -> None:
     await api.call("POST", f"/containers/{identity}/kill", accept=gone_or_not_paused)
     await api.call("POST", f"/containers/{identity}/unpause", accept=gone_or_not_paused)
     await api.call("DELETE", f"/containers/{identity}", query={"force": "1", "v": "1"}, accept=(404, 409))
+
+
+def _resource_limits() -> list[dict[str, Any]]:
+    """Open files as on Lambda, and as many processes of the user as this host can have.
+
+    Left to itself, Podman asks for more of both, which root in a container, say, has no right to.
+    How many processes one environment may have is PidsLimit's matter.
+    """
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    granted = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    processes = most if granted == resource.RLIM_INFINITY else min(most, granted)
+    return [
+        {"Name": name, "Soft": limit, "Hard": limit} for name, limit in (("nofile", OPEN_FILES), ("nproc", processes))
+    ]
 
 
 def _quota_us(vcpu: float) -> int:

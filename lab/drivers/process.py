@@ -72,6 +72,10 @@ class ProcessDriver:
             notes.append("This host has one CPU; a function on Lambda sees at least two.")
         return notes
 
+    def environments_cpu_ms(self) -> float | None:
+        """CPU time of all environments since the start; None where there are no groups to ask."""
+        return self._limits_found().cpu_ms()
+
     async def start(self) -> None:
         """Probe limits and mounts, start the launcher, remove what a killed lab left."""
         self._limits = find_limits(self._mechanism)

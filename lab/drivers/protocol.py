@@ -103,6 +103,10 @@ class Driver(Protocol):
         """What this driver cannot enforce here, a sentence each, with what to do about it."""
         ...
 
+    def environments_cpu_ms(self) -> float | None:
+        """CPU time of all environments since the start, of ended ones too; None where nobody accounts for it."""
+        ...
+
     async def start(self) -> None:
         """Probe what can be enforced and clear what a killed lab left behind."""
         ...

@@ -1,4 +1,4 @@
-"""Limits by cgroup v1: the cpu, memory and freezer hierarchies, each in its own place."""
+"""Limits by cgroup v1: the cpu, memory and freezer hierarchies, each in its own place, and the CPU account of all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from lab.limits import files
 class CgroupV1Group:
     """One environment's directories, by controller."""
 
-    def __init__(self, directories: dict[str, str]) -> None:
+    def __init__(self, directories: dict[str, str], account: str = "") -> None:
+        """`account`: a directory that all groups share, which counts the CPU time of their processes."""
         self._directories = directories
         self.directories: Sequence[str] = tuple(directories.values())
-        self.join_files: Sequence[str] = tuple(f"{directory}/cgroup.procs" for directory in directories.values())
+        joined = (*directories.values(), account) if account else tuple(directories.values())
+        self.join_files: Sequence[str] = tuple(f"{directory}/cgroup.procs" for directory in joined)
         self._any = next(iter(directories.values()))
         freezer = directories.get("freezer")
         self._state_file = f"{freezer}/freezer.state" if freezer else ""
@@ -75,12 +77,17 @@ class CgroupV1Limits:
 
     def __init__(self, parents: dict[str, Path]) -> None:
         """`parents`: directory under which to make groups, of each controller that may be written."""
-        self._roots = {name: parent / f"{files.ROOT_PREFIX}{os.getpid()}" for name, parent in parents.items()}
+        roots = {name: parent / f"{files.ROOT_PREFIX}{os.getpid()}" for name, parent in parents.items()}
         for parent in parents.values():
             files.clear_leftovers(parent)
-        for root in self._roots.values():
+        for root in roots.values():
             root.mkdir(exist_ok=True)
-        self.roots: Sequence[str] = tuple(str(root) for root in self._roots.values())
+        self.roots: Sequence[str] = tuple(dict.fromkeys(str(root) for root in roots.values()))
+        account = roots.pop("cpuacct", None)
+        self._usage_file = f"{account}/cpuacct.usage" if account else ""
+        # Mounted apart from `cpu`, it is a hierarchy of its own, which processes have to join, too.
+        self._account = str(account) if account and account not in roots.values() else ""
+        self._roots = roots
         self.cpu = "cgroup-v1" if "cpu" in parents else "none"
         self.memory = "cgroup-v1" if "memory" in parents else "none"
         self.freezer = "cgroup-v1" if "freezer" in parents else "signal"
@@ -90,11 +97,17 @@ class CgroupV1Limits:
             if name not in parents
         )
 
+    def cpu_ms(self) -> float | None:
+        try:
+            return int(files.read(self._usage_file)) / 1e6 if self._usage_file else None
+        except OSError:
+            return None
+
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV1Group:
         directories = {controller: f"{root}/{name}" for controller, root in self._roots.items()}
         for directory in directories.values():
             Path(directory).mkdir()
-        group = CgroupV1Group(directories)
+        group = CgroupV1Group(directories, self._account)
         if "cpu" in directories:
             files.write(f"{directories['cpu']}/cpu.cfs_period_us", str(CFS_PERIOD_US))
             group.set_cpu(vcpu)
@@ -106,8 +119,8 @@ class CgroupV1Limits:
         return group
 
     def close(self) -> None:
-        for root in self._roots.values():
-            files.remove_directory(str(root))
+        for root in self.roots:
+            files.remove_directory(root)
 
 
 def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:

@@ -83,6 +83,11 @@ class CgroupV2Limits:
             if name not in controllers
         )
 
+    def cpu_ms(self) -> float | None:
+        # Accounted in every group, with or without the cpu controller.
+        used_us = files.keyed_value(f"{self._root}/cpu.stat", "usage_usec")
+        return used_us / 1000 if used_us else None
+
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV2Group:
         directory = f"{self._root}/{name}"
         Path(directory).mkdir()

@@ -63,6 +63,9 @@ class NoLimits:
             ),
         )
 
+    def cpu_ms(self) -> float | None:
+        return None
+
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> ProcessGroup:
         del name, memory_mb, vcpu
         return ProcessGroup()

@@ -131,12 +131,12 @@ def _build_v1() -> Limits:
     _, mounts = mounted_hierarchies((_PROC / "mounts").read_text())
     _, places = own_groups((_PROC / "self/cgroup").read_text())
     parents: dict[str, Path] = {}
-    for controller in ("cpu", "memory", "freezer"):
+    for controller in ("cpu", "memory", "freezer", "cpuacct"):
         if controller in mounts:
             directory = below(mounts[controller], places.get(controller, "/"))
             if os.access(directory, os.W_OK):
                 parents[controller] = directory
-    if not parents:
+    if parents.keys() <= {"cpuacct"}:
         raise PermissionError(13, "no v1 controller is mounted and writable", "cpu, memory, freezer")
     return CgroupV1Limits(parents)
 

@@ -70,6 +70,10 @@ class Limits(Protocol):
         """What is not enforced and what to do about it, a sentence each."""
         ...
 
+    def cpu_ms(self) -> float | None:
+        """CPU time that the processes of all groups have used since the start; None where it is not accounted."""
+        ...
+
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> Group: ...
 
     def close(self) -> None:
