@@ -49,6 +49,16 @@ def containers(engine: str, state: Path) -> list[str]:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
 
 
+def quota_of(pid: int) -> list[int]:
+    """Quota and period in microseconds of a process's CPU group."""
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    for controllers, place in groups.items():
+        if "cpu" in controllers.split(","):
+            directory = Path("/sys/fs/cgroup") / controllers / place.lstrip("/")
+            return [int((directory / f"cpu.cfs_{word}_us").read_text()) for word in ("quota", "period")]
+    return [int(word) for word in (Path("/sys/fs/cgroup") / groups[""].lstrip("/") / "cpu.max").read_text().split()]
+
+
 class Machine:
     """A lab that runs containers, and the commands that deploy to it."""
 
@@ -138,7 +148,8 @@ def test_a_prediction_comes_back_through_the_gateway_out_of_the_built_image(depl
     ]
     limits = found["HostConfig"]
     assert limits["Memory"] == limits["MemorySwap"] == 1769 * 1024 * 1024
-    assert (limits["CpuPeriod"], limits["CpuQuota"]) == (20_000, 20_000)
+    # As the kernel has it, for the invoke; an engine may go on showing the quota of the init.
+    assert quota_of(found["State"]["Pid"]) == [20_000, 20_000]
 
 
 def test_the_same_container_serves_the_next_call_and_its_report_is_logged(deployed: Machine) -> None:

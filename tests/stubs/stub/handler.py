@@ -35,6 +35,7 @@ import json
 import os
 import platform
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -174,6 +175,7 @@ def handler(event, context):
             "event": event,
             "environment": dict(os.environ),
             "cpus": os.cpu_count(),
+            "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
             "remaining_ms": context.get_remaining_time_in_millis(),
             "invoked_function_arn": context.invoked_function_arn,
