@@ -6,6 +6,8 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 - `failed`: it has an outcome other than ok. It is counted as an outcome and has no latency to estimate.
 - `warmup`: a labelled warm-up call of the warm experiment.
 - `first_after_deploy`: the first start of a new image.
+- `initialised_ahead`: the platform had initialised its environment before it was asked for. Neither a cold start that
+  somebody waited for nor a call of a used environment. Kept in load cells, where it is what users meet.
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
 - `broken_off`: a call of a load that was broken off and begun again; in no cell, not even as an outcome.
@@ -69,6 +71,8 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("warmup"))
         .when(pl.col("first_after_deploy"))
         .then(pl.lit("first_after_deploy"))
+        .when((pl.col("init_status") == "ahead") & (pl.col("experiment") != "load"))
+        .then(pl.lit("initialised_ahead"))
         .when(pl.col("protocol") == "burst")
         .then(pl.lit("burst"))
         .when(pl.col("start_type") == "unknown")
@@ -77,8 +81,12 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("host_contended"))
         .otherwise(None)
     )
+    ahead = pl.col("init_status").fill_null("") == "ahead"
     return rows.with_columns(
-        (pl.col("duration_ms") + pl.col("init_ms").fill_null(0.0)).alias("total_ms"), rule.alias("rule")
+        (pl.col("duration_ms") + pl.when(ahead).then(0.0).otherwise(pl.col("init_ms").fill_null(0.0))).alias(
+            "total_ms"
+        ),
+        rule.alias("rule"),
     )
 
 

@@ -83,6 +83,7 @@ MEASURED_COLUMNS: Final = (
     "latency_from_intended_ms",
     "duration_ms",
     "init_ms",
+    "init_status",
     "import_ms",
     "load_ms",
     "first_inference_ms",

@@ -12,7 +12,8 @@ Rules, in this order:
    client saw it, and a scheduled fire without an invocation becomes `missing`.
 
 Outcome: the client's where it had an answer of its own; the log explains `error` and decides `pending`.
-Start type: by the strongest evidence there is, see `benchmark.records.StartEvidence`.
+Start type: by the strongest evidence there is, see `benchmark.records.StartEvidence`. Cold is a start that the caller
+waited for; an environment that the platform initialised ahead of the call is not.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ ONLY_FIRE_S: Final = 900.0  # how long a fire without another before it may own 
 
 # A killed process reports at most its memory limit; page accounting keeps it a little below at times.
 OUT_OF_MEMORY_SHARE: Final = 0.97
+
+# An init that was over this long before START was not waited for. Between the two lie milliseconds otherwise.
+AHEAD_MS: Final = 1000.0
 
 _PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")
 _CONSTANT: Final = frozenset({"model", "engine", "architecture", "memory_mb"})
@@ -105,8 +109,12 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     known = set(clients["request_id"].drop_nulls().to_list())
     free = (
         logged.filter(pl.col("logged_at").is_not_null())
-        # START is written after INIT: the call began that much earlier.
-        .select("request_id", pl.col("logged_at") - pl.coalesce("init_ms", "failed_init_ms", pl.lit(0.0)) / 1000)
+        # START is written after INIT: the call began that much earlier, unless the init did not wait for it.
+        .select(
+            "request_id",
+            pl.col("logged_at")
+            - pl.when(_EARLY).then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", pl.lit(0.0))) / 1000,
+        )
         .sort("logged_at")
         .filter(~pl.col("request_id").is_in(list(known)))
     )
@@ -175,14 +183,31 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
     return found
 
 
+_EARLY: Final = (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False)
+
+
+def _initialised_ahead() -> pl.Expr:
+    """Whether the platform had initialised the environment before it was asked for, as Lambda may do.
+
+    Told by the platform's own times of init and START (where its log level shows the former), or by a caller who had
+    the answer in less time than the init alone took.
+    """
+    quick = pl.col("client_latency_ms") < pl.col("init_ms")
+    fine = pl.col("init_status").fill_null("success") == "success"
+    return fine & (_EARLY | quick.fill_null(value=False))
+
+
 def _decide(
     rows: pl.DataFrame, variant: Variant, endpoint: EndpointFacts, run_id: str, *, logs_alone: bool
 ) -> pl.DataFrame:
     call_number = pl.coalesce("call_number_logged", "call_number")
     in_logs = pl.col("in_logs").fill_null(value=False)
     failed_init = pl.col("init_status").is_in(["timeout", "error"])
+    ahead = _initialised_ahead()
     evidence = (
-        pl.when(call_number.is_not_null())
+        pl.when(ahead)
+        .then(pl.lit("initialised_ahead"))
+        .when(call_number.is_not_null())
         .then(pl.lit("call_number"))
         .when(in_logs & pl.col("init_ms").is_not_null())
         .then(pl.lit("init_duration"))
@@ -193,7 +218,9 @@ def _decide(
         .otherwise(pl.lit("none"))
     )
     cold = (
-        pl.when(call_number.is_not_null())
+        pl.when(ahead)
+        .then(pl.lit(value=False))
+        .when(call_number.is_not_null())
         .then(call_number == 1)
         .when(in_logs & (pl.col("init_ms").is_not_null() | failed_init))
         .then(pl.lit(value=True))
@@ -231,7 +258,9 @@ def _decide(
         error.alias("error"),
         # A failed init is named by its own line; its time is what the caller waited for before the second one.
         pl.coalesce("init_ms", "failed_init_ms").alias("init_ms"),
-        pl.when(pl.col("init_status").is_not_null())
+        pl.when(ahead)
+        .then(pl.lit("ahead"))
+        .when(pl.col("init_status").is_not_null())
         .then(pl.col("init_status"))
         .when(pl.col("init_ms").is_not_null())
         .then(pl.lit("success"))

@@ -65,6 +65,11 @@ class InitReport(NamedTuple):
 
 
 class InitStart(NamedTuple):
+    """An environment begins to initialise; `at` as in `Start`.
+
+    Its initializationType does not tell an init ahead of need from one that a caller waits for: both are `on-demand`.
+    """
+
     at: float | None
 
 
@@ -116,6 +121,8 @@ def parse_line(message: str) -> Line | None:
         match = _TEXT_START.match(message)
         return Start(match[1].lower(), None) if match else None
     if first == "I":
+        if message.startswith("INIT_START "):
+            return InitStart(None)
         return _text_init_report(message) if message.startswith("INIT_REPORT ") else None
     if first == "2" and "Task timed out" in message and (match := _TIMED_OUT.match(message)):
         return Failure(match[1].lower(), "Task timed out")

@@ -653,6 +653,20 @@ def make_warnings(
                     count=scheduled.height,
                 )
             )
+    ahead = rows.filter(pl.col("init_status") == "ahead")
+    if ahead.height:
+        found.append(
+            DataWarning(
+                code="initialised_ahead",
+                severity="info",
+                message=f"{ahead.height} environments were initialised before they were asked for; no caller waited "
+                "for their init.",
+                advice="That init is in no latency, and outside the load test these calls count as neither cold nor "
+                "warm. Where too few cold starts are left, the forced protocol makes some that are waited for.",
+                variants=_sorted_variants(ahead, variants),
+                count=ahead.height,
+            )
+        )
     load = _load_rows(rows, configuration.experiments.load.late_after_ms)
     late, dropped = int(load["late"].sum()), int((load["outcome"] == "dropped").sum())
     if load.height and (late + dropped) / load.height > 0.01:

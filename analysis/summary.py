@@ -45,6 +45,7 @@ ExclusionRule = Literal[
     "warmup",  # labelled warm-up calls of the warm experiment
     "host_contended",  # the lab's host owed more CPU than it had
     "first_after_deploy",  # first start of a new image: fetches it from nowhere near
+    "initialised_ahead",  # its environment was ready before it was asked for; nobody waited for the init
     "burst",  # sent together with others: a question of its own, answered in the breakdown
     "start_unknown",  # nothing says whether the environment was new
     "broken_off",  # of a load that was broken off and begun again: in no cell, counted over the whole run

@@ -34,6 +34,7 @@ OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
 # Evidence by which the start type of an invocation is decided, strongest first.
 StartEvidence = Literal[
+    "initialised_ahead",  # its init was over before it was asked for: no caller waited for it
     "call_number",  # the function's own counter within its execution environment
     "init_duration",  # REPORT carries an Init Duration
     "init_report",  # INIT_REPORT of a failed init stands before it
@@ -190,7 +191,7 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "duration_ms": "Float64",
     "billed_ms": "Float64",
     "init_ms": "Float64",
-    "init_status": "String",  # null, "success", "timeout" or "error"
+    "init_status": "String",  # null, "success", "ahead" (of the call, which did not wait for it), "timeout" or "error"
     "restore_ms": "Float64",
     "max_memory_used_mb": "Float64",
     "handler_ms": "Float64",

@@ -129,6 +129,8 @@ def rows_of(count, **columns):
         ({"outcome": "out_of_memory", "warmup": True}, "failed"),
         ({"warmup": True, "host_contended": True}, "warmup"),
         ({"first_after_deploy": True}, "first_after_deploy"),
+        ({"init_status": "ahead", "protocol": "burst"}, "initialised_ahead"),
+        ({"init_status": "ahead", "experiment": "load"}, None),
         ({"protocol": "burst"}, "burst"),
         ({"start_type": "unknown"}, "start_unknown"),
         ({"host_contended": True}, "host_contended"),
@@ -273,6 +275,17 @@ def test_what_a_reader_has_to_know_is_a_warning_with_advice(summary):
     codes = {warning.code: warning for warning in summary.warnings}
     assert {"out_of_memory", "random_weights", "lab_not_modelled"} <= set(codes)
     assert all(warning.advice for warning in summary.warnings)
+
+
+def test_inits_that_nobody_waited_for_are_counted_and_said():
+    rows = synthetic.make_rows(configuration, cold_samples=4, warm_samples=6, load_rps=1, load_s=2)
+    for row in [row for row in rows if row["init_ms"] and row["outcome"] == "ok" and not row["first_after_deploy"]][:3]:
+        row |= {"start_type": "warm", "start_evidence": "initialised_ahead", "init_status": "ahead"}
+    summary = synthetic.summary_of(configuration, rows)
+    (warning,) = [warning for warning in summary.warnings if warning.code == "initialised_ahead"]
+    assert warning.count == 3
+    assert "no caller waited" in warning.message
+    assert summary.excluded["initialised_ahead"] == 3
 
 
 def test_lab_and_cloud_carry_their_badges(summary):

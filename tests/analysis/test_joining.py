@@ -1,9 +1,13 @@
 """Rows made from files tell what the generator of those files knew."""
 
+import json
+from pathlib import Path
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from analysis.cells import with_rules
 from analysis.joining import _match_fires, join_variant
 from analysis.platform_logs import LogParser
 from analysis.run_files import raw_group, read_clients
@@ -65,3 +69,57 @@ def test_fires_take_their_invocations_in_order_even_when_intervals_are_short_and
     assert matched([0.0, 600.0, 1200.0], [3.0, 1203.0]) == {0: "r0", 2: "r1"}
     assert matched([0.0], [500.0, 4000.0]) == {0: "r0"}
     assert matched([600.0], [1.0]) == {}
+
+
+def logged_by(*lines):
+    parser = LogParser()
+    parser.feed(["stream"] * len(lines), [1_000 * place for place in range(len(lines))], lines)
+    return parser.frame()
+
+
+def platform(kind, second, **record):
+    return json.dumps({"time": f"2026-11-24T10:00:{second:06.3f}Z", "type": f"platform.{kind}", "record": record})
+
+
+def cold_start(request_id, *, started_s, waited):
+    """INIT takes 3 s; START follows it at once, or at `started_s` where the platform initialised ahead of the call."""
+    metrics = {"durationMs": 80.0, "billedDurationMs": 3081, "initDurationMs": 3000.0}
+    return (
+        platform("initStart", started_s - (3.01 if waited else 40), initializationType="on-demand"),
+        platform("start", started_s, requestId=request_id),
+        json.dumps({"event": "inference", "request_id": request_id, "call_number": 1}),
+        platform("report", started_s + 0.1, requestId=request_id, metrics=metrics, status="success"),
+    )
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return read_configuration(profile="demo")
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_an_init_that_nobody_waited_for_makes_no_cold_start(demo, waited):
+    variant = demo.variants[0]
+    run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
+    endpoint = synthetic.manifest_of(demo, run_rows).endpoint
+    logged = logged_by(*cold_start("r1", started_s=50, waited=waited))
+    nobody = read_clients(RunDirectory(Path("nowhere")))
+    rows = join_variant(variant, logged, nobody, endpoint, "run", logs_alone=True)
+    told = rows.select("start_type", "start_evidence", "init_status", "init_ms").row(0)
+    if waited:
+        assert told == ("cold", "call_number", "success", 3000.0)
+    else:
+        assert told == ("warm", "initialised_ahead", "ahead", 3000.0)
+    (row,) = with_rules(rows).iter_rows(named=True)
+    assert row["total_ms"] == pytest.approx(3080 if waited else 80)
+    assert row["rule"] == (None if waited else "initialised_ahead")
+    in_load = with_rules(rows.with_columns(pl.lit("load").alias("experiment")))
+    assert in_load["rule"].to_list() == [None], "users of a load test meet it"
+
+
+def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, demo):
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    row |= {"client_latency_ms": row["init_ms"] / 2}
+    found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence").row(0) == ("warm", "initialised_ahead")
