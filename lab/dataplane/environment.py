@@ -220,7 +220,7 @@ class ExecutionEnvironment:
             if failure is None and self._running is not None:
                 invocation.init_ms = (time.monotonic() - started) * 1000
                 await self._running.set_cpu(self._vcpu)
-                self._write([self._log.init_report(time.time(), "init", invocation.init_ms, "success")])
+                self._init_lines("init", invocation.init_ms, "success")
                 self._begin_invoke(invocation)
                 self._dispatch(invocation)
                 return
@@ -229,7 +229,7 @@ class ExecutionEnvironment:
         self._begin_invoke(invocation)
         started, failure = await self._initialize("invoke", self._vcpu, self.configuration.timeout_s)
         if failure is None:
-            self._write([self._log.init_report(time.time(), "invoke", (time.monotonic() - started) * 1000, "success")])
+            self._init_lines("invoke", (time.monotonic() - started) * 1000, "success")
             self._dispatch(invocation)
             return
         await self._init_failed("invoke", started, failure)
@@ -282,7 +282,16 @@ class ExecutionEnvironment:
         await self._stop_process()
         if failure is not None:
             error_type = platform_error_type(failure.error_type) if failure.error_type else None
-            self._write([self._log.init_report(time.time(), phase, duration_ms, failure.status, error_type)])
+            self._init_lines(phase, duration_ms, failure.status, error_type)
+
+    def _init_lines(self, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None) -> None:
+        now_s = time.time()
+        self._write(
+            [
+                self._log.init_runtime_done(now_s, phase, status, error_type),
+                self._log.init_report(now_s, phase, duration_ms, status, error_type),
+            ]
+        )
 
     async def _watch(self, running: RunningEnvironment) -> None:
         status = await running.wait()

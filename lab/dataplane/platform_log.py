@@ -6,7 +6,9 @@ the level of each event, and lines of real functions for the Text format.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -20,6 +22,7 @@ Contention = Literal["", "environments", "others"]
 
 _LEVELS: Final = {"TRACE": 0, "DEBUG": 1, "INFO": 2, "WARN": 3, "WARNING": 3, "ERROR": 4, "FATAL": 5, "CRITICAL": 5}
 _DEFAULT_LEVEL: Final = _LEVELS["INFO"]
+_RFC_3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,17 @@ class PlatformLog:
                 "instanceMaxMemory": self._memory_mb * 1024 * 1024,
             },
         )
+
+    def init_runtime_done(
+        self, now_s: float, phase: Phase, status: Status, error_type: str | None = None
+    ) -> str | None:
+        """JSON alone: the runtime is ready, or will not be."""
+        if not self._json:
+            return None
+        record: dict[str, Any] = {"initializationType": "on-demand", "phase": phase, "status": status}
+        if error_type:
+            record["errorType"] = error_type
+        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.initRuntimeDone", record)
 
     def init_report(
         self, now_s: float, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None
@@ -195,12 +209,28 @@ def conditions_line(now_s: float, conditions: Conditions) -> str:
 
 
 def application_level(message: str) -> int:
-    """Level that Lambda gives a line of the function in JSON format: its "level" if it is a JSON object with one."""
+    """Level that Lambda gives a line of the function in JSON format: the "level" of a JSON object that has a time, too.
+
+    The guide: without a valid level, or without a valid timestamp, a line counts as INFO.
+    """
     if message.startswith("{") and '"level"' in message:
         try:
             record = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _DEFAULT_LEVEL
         if isinstance(record, dict) and isinstance(record.get("level"), str):
-            return level_of(record["level"])
+            return (
+                level_of(record["level"]) if _is_time(record.get("timestamp", record.get("time"))) else _DEFAULT_LEVEL
+            )
     return _DEFAULT_LEVEL
+
+
+def _is_time(value: object) -> bool:
+    """Whether this is a time by RFC 3339: date, time and offset from UTC."""
+    if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        return False
+    try:
+        dt.datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True

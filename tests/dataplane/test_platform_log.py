@@ -84,12 +84,15 @@ def test_json_events_are_lambdas():
     assert init["record"]["metrics"] == {"durationMs": 12.5}
 
 
+FAILED = ["failed init", "failed initReport", "failed runtimeDone", "failed"]
+
+
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        ("DEBUG", ["start", "initStart", "initReport", "runtimeDone", "report", "failed"]),
-        ("INFO", ["start", "report", "failed"]),
-        ("WARN", ["failed"]),
+        ("DEBUG", ["start", "initStart", "initRuntimeDone", "initReport", "runtimeDone", "report", *FAILED]),
+        ("INFO", ["start", "report", *FAILED]),
+        ("WARN", FAILED),
     ],
 )
 def test_the_system_log_level_decides_which_events_are_written(level, shown):
@@ -97,9 +100,13 @@ def test_the_system_log_level_decides_which_events_are_written(level, shown):
     written = {
         "start": events.start(NOW, ID),
         "initStart": events.init_start(NOW, "init"),
+        "initRuntimeDone": events.init_runtime_done(NOW, "init", "success"),
         "initReport": events.init_report(NOW, "init", 1.0, "success"),
         "runtimeDone": events.runtime_done(NOW, ID, 1.0, 2, "success", None),
         "report": events.report(NOW, report()),
+        "failed init": events.init_runtime_done(NOW, "init", "error", "Runtime.ExitError"),
+        "failed initReport": events.init_report(NOW, "init", 1.0, "timeout"),
+        "failed runtimeDone": events.runtime_done(NOW, ID, 1.0, 2, "error", "Runtime.ExitError"),
         "failed": events.report(NOW, report(status="error")),
     }
     assert [name for name, line in written.items() if line is not None] == shown
@@ -108,10 +115,20 @@ def test_the_system_log_level_decides_which_events_are_written(level, shown):
 @pytest.mark.parametrize(
     ("line", "level"),
     [
-        ('{"level": "debug", "message": "x"}', "DEBUG"),
-        ('{"level": "ERROR"}', "ERROR"),
-        ('{"level": 7}', "INFO"),
-        ('{"level": "loud"}', "INFO"),
+        # "monitoring-cloudwatchlogs-log-level" has this one
+        ('{"level": "debug", "msg": "my debug log", "timestamp": "2024-11-02T16:51:31.587199Z"}', "DEBUG"),
+        ('{"level": "ERROR", "time": "2024-11-02T16:51:31+01:00"}', "ERROR"),
+        ('{"level": "Trace", "timestamp": "2024-11-02T16:51:31Z"}', "TRACE"),
+        ('{"level": "FATAL", "timestamp": "2024-11-02T16:51:31Z"}', "FATAL"),
+        ('{"level": "WARNING", "timestamp": "2024-11-02T16:51:31Z"}', "WARN"),
+        ('{"level": "CRITICAL", "timestamp": "2024-11-02T16:51:31Z"}', "FATAL"),
+        ('{"level": "ERROR"}', "INFO"),  # without a time, the level does not count
+        ('{"level": "ERROR", "timestamp": "yesterday"}', "INFO"),
+        ('{"level": "ERROR", "timestamp": "2024-11-02T16:51:31"}', "INFO"),  # of which time zone?
+        ('{"level": "ERROR", "timestamp": "2024-13-02T16:51:31Z"}', "INFO"),
+        ('{"level": "ERROR", "timestamp": 1730566291}', "INFO"),
+        ('{"level": 7, "timestamp": "2024-11-02T16:51:31Z"}', "INFO"),
+        ('{"level": "loud", "timestamp": "2024-11-02T16:51:31Z"}', "INFO"),
         ('{"message": "no level"}', "INFO"),
         ('{"level": "ERROR"', "INFO"),
         ("plain text", "INFO"),
@@ -173,7 +190,8 @@ async def test_a_function_in_json_format_logs_json_at_the_levels_it_asks_for(lab
             logging.getLogger().info("fine")
             logging.getLogger().warning("worth a look")
             print("plain")
-            print(json.dumps({"level": "ERROR", "own": True}))
+            print(json.dumps({"level": "ERROR", "own": True, "timestamp": "2024-11-02T16:51:31Z"}))
+            print(json.dumps({"level": "ERROR", "without": "a time"}))
         """,
         log_format="JSON",
         application_log_level="WARN",
