@@ -504,13 +504,13 @@ _CLAIMS: Final = (
     _Rule(
         "MobileNet is the cheapest at every memory size, and the least accurate.",
         "Its mean compute cost is below each other model's at each size both ran, and its published top-1 accuracy is "
-        "the lowest.",
+        "the lowest. Intervals of means are approximate.",
         _mobilenet_cheapest,
     ),
     _Rule(
         "From 1500 to 2000 MB the price rises, the latency does not fall with it.",
         "Between the sizes measured nearest to 1500 and 2000 MB the mean compute cost rises and the median API latency "
-        f"falls by less than {100 * HARDLY:.0f} %, for every model.",
+        f"falls by less than {100 * HARDLY:.0f} %, for every model. Intervals of means are approximate.",
         _dearer_not_faster,
     ),
     _Rule(

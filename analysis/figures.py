@@ -711,7 +711,7 @@ def cost_per_million(summary: Summary) -> Figure:
         section="cost",
         experiments=(),
         models=models,
-        detail=_detail("With 95 % interval of the mean billed time", points),
+        detail=_detail("Mean, with an approximate 95 % interval", points),
     )
     return curve_figure(text, points, series, "USD", _sizes(summary), "no call that succeeded, so none to price")
 

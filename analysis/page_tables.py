@@ -394,6 +394,7 @@ def costs_table(summary: Summary) -> Table:
                 text_cell(key_name(cost.variant)),
                 text_cell(cost.start_type),
                 estimate_cell(cost.usd, money=True, reason="no data"),
+                estimate_cell(cost.median_usd, money=True, reason="no data"),
                 *(
                     TableCell(text=usd_text(cost.parts.get(part)), value=cost.parts.get(part), numeric=True)
                     for part in parts
@@ -410,11 +411,15 @@ def costs_table(summary: Summary) -> Table:
     return Table(
         id="costs",
         caption="USD per million predictions",
-        note=f"Prices of {summary.prices.as_of}, {summary.prices.region}",
+        note=(
+            f"Prices of {summary.prices.as_of}, {summary.prices.region}. The mean adds up to a bill, and its interval "
+            "is approximate; that of the median is exact"
+        ),
         columns=_columns(
             "Function",
             "Start",
-            "Total",
+            "At the mean",
+            "At the median",
             *(part.capitalize() for part in parts),
             "Without gateway",
             "Mean billed ms",

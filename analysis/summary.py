@@ -65,6 +65,7 @@ class Estimate(_Model):
     level: float = 0.95
     n: int
     reason: str = ""
+    approximate: bool = False  # the interval of a mean, which no n makes exact: docs/statistics.md has what it covers
 
 
 class Distribution(_Model):
@@ -156,7 +157,8 @@ class CostPerMillion(_Model):
 
     variant: str
     start_type: Literal["cold", "warm"]
-    usd: Estimate  # interval of the mean billed time by bootstrap
+    usd: Estimate  # of the mean billed time, which adds up; its interval is approximate
+    median_usd: Estimate | None = None  # of the median billed time, with that one's exact interval
     parts: dict[str, float]  # compute, init (its share of billed time), requests, gateway, logs
     billed_ms_mean: float | None
     gb_seconds: float | None  # per million predictions

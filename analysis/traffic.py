@@ -116,9 +116,11 @@ def _cold_by_level(rate_rps: float, service_s: float, idle_s: float) -> npt.NDAr
     last = math.ceil(load + 12 * math.sqrt(load) + 12)
     levels = np.arange(last + 1)
     probability = np.exp(levels * math.log(load) - load - gammaln(levels + 1))
-    with np.errstate(divide="ignore", over="ignore"):
-        mean_s = pdtr(levels, load) / (rate_rps * probability)
-    survival = np.exp(-idle_s / mean_s)
+    # Under heavy load the lowest levels have no probability that a float can hold; they are left out of the sum.
+    held = probability > 0
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        mean_s = np.where(held, pdtr(levels, load) / (rate_rps * probability), np.inf)
+        survival = np.exp(-idle_s / mean_s)
     for level in range(1, min(_EXACT_LEVELS, last) + 1):
         # Elsewhere the term is nothing, or the passage certain to be over: the exponential law does.
         if probability[level] > _NEGLIGIBLE and idle_s < _CERTAIN * mean_s[level]:

@@ -92,11 +92,11 @@ def percent_text(share: float | None) -> str:
 
 
 def interval_text(estimate: Estimate, *, money: bool = False) -> str:
-    """`55.1 to 60.2`, or nothing where there is no interval."""
+    """`55.1 to 60.2`, `about 55.1 to 60.2` where it is approximate, or nothing where there is no interval."""
     if estimate.low is None or estimate.high is None:
         return ""
     show = usd_text if money else number_text
-    return f"{show(estimate.low)} to {show(estimate.high)}"
+    return f"{'about ' if estimate.approximate else ''}{show(estimate.low)} to {show(estimate.high)}"
 
 
 def estimate_text(estimate: Estimate, unit: str) -> str:

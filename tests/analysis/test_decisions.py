@@ -288,6 +288,21 @@ def test_inits_that_nobody_waited_for_are_counted_and_said():
     assert summary.excluded["initialised_ahead"] == 3
 
 
+def test_a_mean_that_rests_on_one_call_is_said_and_the_cost_at_the_median_is_not_moved_by_it():
+    rows = synthetic.make_rows(configuration, cold_samples=2, warm_samples=40, load_rps=1, load_s=2)
+    calm = synthetic.summary_of(configuration, rows)
+    one = next(row for row in rows if row["protocol"] == "sequential" and row["outcome"] == "ok" and not row["warmup"])
+    one["billed_ms"] *= 1000
+    slow = synthetic.summary_of(configuration, rows)
+    assert [w.variants for w in slow.warnings if w.code == "mean_carried_by_one_call"] == [(one["variant"],)]
+    assert not [w for w in calm.warnings if w.code == "mean_carried_by_one_call"]
+    before, after = calm.cost(one["variant"], "warm"), slow.cost(one["variant"], "warm")
+    assert after.usd.value > 2 * before.usd.value
+    assert after.usd.approximate
+    assert after.median_usd.value == pytest.approx(before.median_usd.value, rel=0.05)
+    assert not after.median_usd.approximate
+
+
 def test_lab_and_cloud_carry_their_badges(summary):
     assert "not a cloud figure" in summary.origin.badge
     rows = synthetic.make_rows(configuration, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)

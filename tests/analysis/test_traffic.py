@@ -141,3 +141,11 @@ def test_a_break_even_point_that_is_not_there_says_why():
     assert found.requests_per_month is None
     assert "no cold start" in found.reason
     assert monthly_cost("on_demand", unknown, traffic, prices, max_cold_share=0.05).usd is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate_rps", [40.0, 400.0, 4000.0])
+def test_a_load_of_thousands_at_once_has_a_cold_share_too(rate_rps):
+    found = cold_share(rate_rps, 20.0, 600.0)
+    assert 0 <= found < 0.01
+    assert cold_share(rate_rps, 20.0, 600.0, kept_warm=5) <= found * (1 + 1e-9)
