@@ -101,9 +101,11 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
             metric_store=metrics,
         )
         stack.callback(control.close)
+        images = DirectoryImageStore()
+        stack.enter_context(images.lease(port))
         data_plane = LambdaDataPlane(
             catalogue=control.catalogue,
-            images=DirectoryImageStore(),
+            images=images,
             logs=logs,
             metrics=metrics,
             driver=_choose_driver(settings),

@@ -13,6 +13,7 @@ import fnmatch
 import json
 import os
 import sys
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,15 +79,21 @@ def _tag(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine 
     record = _found(store, parsed.source, engine)
     if engine is not None:
         engine.tag(record.id, _with_tag(parsed.target))
-    store.name(_with_tag(parsed.target), replace(record, pushed=False))
+    known = store.find(_with_tag(parsed.target))
+    # Another lab of this checkout may run the very same image under this name: it stays pushed.
+    pushed = known is not None and known.pushed and known.id == record.id
+    store.name(_with_tag(parsed.target), replace(record, pushed=pushed))
     return EXIT_OK
 
 
 def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
     reference = _with_tag(parsed.reference)
     record = _found(store, reference, engine)
+    address = os.environ.get("AWS_ENDPOINT_URL")
+    if address:
+        store.give(urllib.parse.urlsplit(address).port or 0, reference, record)
     store.name(reference, replace(record, pushed=True))
-    if os.environ.get("AWS_ENDPOINT_URL"):
+    if address:
         _register(reference, record)
     print(f"{reference.rpartition(':')[2]}: digest: {record.id} size: 0")
     return EXIT_OK
@@ -175,7 +182,7 @@ def _login(parsed: argparse.Namespace, _: DirectoryImageStore, __: Engine | None
 
 def _rmi(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
     for reference in parsed.reference:
-        if not store.remove_name(_with_tag(reference)):
+        if not store.remove_name(_with_tag(reference), force=parsed.force):
             raise ImageError(f"no image {reference}", hint="`python -m lab docker images` lists what there is.")
         print(f"Untagged: {reference}")
     return EXIT_OK
@@ -272,10 +279,11 @@ def _parser() -> _Parser:
     login.set_defaults(run=_login)
 
     rmi = commands.add_parser("rmi", help="remove names")
+    rmi.add_argument("--force", "-f", action="store_true", help="even where a running lab needs the image")
     rmi.add_argument("reference", nargs="+")
     rmi.set_defaults(run=_rmi)
 
-    image = commands.add_parser("image", help="image prune: remove what no name refers to; not while a lab runs")
+    image = commands.add_parser("image", help="image prune: remove what no name refers to and no running lab needs")
     image.add_argument("what", choices=["prune"])
     image.set_defaults(run=_prune)
 

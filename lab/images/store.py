@@ -8,9 +8,11 @@ of a machine. Below it:
     steps/<key>/root/          what a slow step of a Dockerfile left behind, so that it runs once
     names/<reference>.json     one file a name; a name is never half written
     building/<name>/           what is being made; its builder holds a lock on it, an unlocked one is a dead builder's
+    leases/<lab>/              of a running lab: a lock that it holds, its port, and a file for each image it was given
 
 A folder below `contents` or `steps` appears by a rename when it is whole, so a kill at any moment leaves the store as
-it was. Folders are never changed afterwards: environments run from them.
+it was. Folders are never changed afterwards: environments run from them. What a living lab was given, by a push or by
+running it, stays until that lab has ended, whoever removes names or prunes; a lease whose lock is free is a dead lab's.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class DirectoryImageStore:
     def __init__(self, directory: Path | None = None) -> None:
         self.directory = directory or images_directory()
         self._resolved: dict[str, tuple[tuple[int, int], Image]] = {}
+        self._lease: Path | None = None
 
     # -- names
 
@@ -85,7 +88,7 @@ class DirectoryImageStore:
         record = self.find(image_uri)
         if record is None or not record.pushed:
             return None
-        image = self._image(image_uri, record)
+        image = self._leased_image(image_uri, record)
         if image is not None:
             self._resolved[image_uri] = (stamp, image)
         return image
@@ -110,7 +113,14 @@ class DirectoryImageStore:
         """Let `reference` refer to this image from now on."""
         write_atomically(self._name_path(reference), json.dumps(asdict(record), indent=1) + "\n")
 
-    def remove_name(self, reference: str) -> bool:
+    def remove_name(self, reference: str, *, force: bool = False) -> bool:
+        """Forget a name; False where it is not there. Raises ImageError where a living lab needs it, without `force`."""
+        users = sorted(port for port, name, _ in self.leased() if name == reference)
+        if users and not force:
+            raise ImageError(
+                f"{reference} is in use by the lab at port {users[0]}",
+                hint="Stop that lab first, or use --force: its environments live on, and it can start no new ones.",
+            )
         try:
             self._name_path(reference).unlink()
         except FileNotFoundError:
@@ -126,8 +136,15 @@ class DirectoryImageStore:
             return None
         for reference, record in self.names():
             if record.pushed and record.id == digest and _repository(reference) == repository:
-                return self._image(image_uri, record)
+                return self._leased_image(image_uri, record)
         return None
+
+    def _leased_image(self, reference: str, record: ImageRecord) -> Image | None:
+        """The image, kept for this lab before it is looked at: a prune in between would find the lease."""
+        if self._lease is not None:
+            with contextlib.suppress(OSError):
+                _write_lease(self._lease, reference, record)
+        return self._image(reference, record)
 
     def _image(self, reference: str, record: ImageRecord) -> Image | None:
         if record.engine:
@@ -139,6 +156,48 @@ class DirectoryImageStore:
         # A variable that names LAMBDA_TASK_ROOT means the folder that stands for it here.
         environment = {key: value.replace(TASK_ROOT, str(root)) for key, value in record.environment.items()}
         return Image(reference=reference, root=root, command=record.command, environment=environment)
+
+    # -- leases
+
+    @contextlib.contextmanager
+    def lease(self, port: int) -> Iterator[None]:
+        """For a lab as long as it lives: what it is given stays. A store that cannot be written is used without."""
+        folder = self.directory / "leases" / f"{os.getpid()}-{secrets.token_hex(4)}"
+        making = folder.with_name(f".{folder.name}")
+        with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                (making / "images").mkdir(parents=True)
+                (making / "port").write_text(str(port))
+                stack.enter_context(_locked(making / "lock"))
+                self._lease = making.rename(folder)  # seen by others when it is locked: never for a dead lab's
+            yield
+
+    def give(self, port: int, reference: str, record: ImageRecord) -> None:
+        """Keep an image for the lab at this port, which was given it by a push."""
+        for folder, found in self._living_leases():
+            if found == port:
+                _write_lease(folder, reference, record)
+
+    def leased(self) -> Iterator[tuple[int, str, str]]:
+        """(port of the lab, name, id) of every image that a living lab was given."""
+        for folder, port in self._living_leases():
+            for path in (folder / "images").glob("*"):
+                with contextlib.suppress(OSError):  # the lab ends at this moment
+                    yield port, urllib.parse.unquote(path.name), path.read_text()
+
+    def _living_leases(self) -> Iterator[tuple[Path, int]]:
+        """Leases whose lab lives; those of dead ones are removed on the way."""
+        leases = self.directory / "leases"
+        for folder in sorted(leases.glob("[!.]*")):
+            try:
+                with _locked(folder / "lock", wait=False):
+                    shutil.rmtree(folder, ignore_errors=True)
+            except BlockingIOError:
+                with contextlib.suppress(OSError, ValueError):
+                    yield folder, int((folder / "port").read_text())
+            except OSError:
+                continue  # it is being made, or has just gone
 
     # -- contents
 
@@ -205,19 +264,23 @@ class DirectoryImageStore:
                         shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self) -> int:
-        """Remove steps, and contents that no name refers to; returns the bytes that were freed.
-
-        Not while a lab runs: its environments may live in an image whose name has moved on.
-        """
-        used = {record.id.removeprefix("sha256:") for _, record in self.names()}
+        """Remove steps, and contents that no name refers to and no living lab was given; returns the bytes freed."""
+        named = {record.id.removeprefix("sha256:") for _, record in self.names()}
         freed = 0
-        for parent, keep in (("steps", set[str]()), ("contents", used)):
+        for parent in ("steps", "contents"):
             folder = self.directory / parent
             for path in folder.iterdir() if folder.is_dir() else ():
-                if path.name not in keep:
+                # A folder that made way for another of the same id bears its time behind a dot. Leases are read again
+                # for each: a lab may have been given the image meanwhile.
+                leased = (identity.removeprefix("sha256:") for _, _, identity in self.leased())
+                if parent == "steps" or (path.name not in named and path.name.partition(".")[0] not in set(leased)):
                     freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     shutil.rmtree(path, ignore_errors=True)
         return freed
+
+
+def _write_lease(folder: Path, reference: str, record: ImageRecord) -> None:
+    (folder / "images" / urllib.parse.quote(reference, safe="")).write_text(record.id)
 
 
 @contextlib.contextmanager
