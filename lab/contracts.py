@@ -83,8 +83,14 @@ class MetricSink(Protocol):
     """CloudWatch metrics, as the data plane and the gateway write them. Never blocks on disk."""
 
     def put(
-        self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, unit: str, timestamp_s: float
-    ) -> None: ...
+        self,
+        namespace: str,
+        dimensions: Mapping[str, str],
+        timestamp_s: float,
+        values: Sequence[tuple[str, str, float]],
+    ) -> None:
+        """Values of metrics that share dimensions and time: name, unit, value."""
+        ...
 
 
 @dataclass(frozen=True)

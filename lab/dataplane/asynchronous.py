@@ -114,14 +114,8 @@ class AsynchronousInvokes:
             else:
                 fate.attempts += 1
                 if fate.attempts == 1:
-                    self._metrics.put(
-                        _NAMESPACE,
-                        "AsyncEventAge",
-                        {"FunctionName": fate.function_name},
-                        (time.time() - fate.accepted_at) * 1000,
-                        "Milliseconds",
-                        time.time(),
-                    )
+                    age_ms = (time.time() - fate.accepted_at) * 1000
+                    self._count(fate.function_name, "AsyncEventAge", age_ms, "Milliseconds")
                 if result.function_error is None:
                     self._end(fate, "succeeded", "")
                     return
@@ -147,5 +141,5 @@ class AsynchronousInvokes:
             del self._fates[oldest]
             self._finished -= 1
 
-    def _count(self, function_name: str, metric: str, value: float) -> None:
-        self._metrics.put(_NAMESPACE, metric, {"FunctionName": function_name}, value, "Count", time.time())
+    def _count(self, function_name: str, metric: str, value: float, unit: str = "Count") -> None:
+        self._metrics.put(_NAMESPACE, {"FunctionName": function_name}, time.time(), [(metric, unit, value)])

@@ -47,8 +47,8 @@ NOT_MODELLED: Final = (
 )
 _LATEST: Final = "$LATEST"
 _SETTLE_BESIDE_IDLE_MS: Final = 20.0
-# How long a thread that writes logs or metrics may keep the interpreter while an invoke waits; Python's own 5 ms is ten
-# times an invoke.
+# How long a thread of the control plane may keep the interpreter while an invoke waits; Python's own 5 ms is ten
+# invokes.
 _SWITCH_INTERVAL_S: Final = 0.0005
 _RECLAIM_EVERY_S: Final = 0.25
 _HOST_RESERVE_MB: Final = 512.0  # of the host's memory that no new environment may take

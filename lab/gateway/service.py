@@ -178,16 +178,15 @@ class Gateway:
             dimensions.append({**dimensions[1], "Resource": method.resource_path, "Method": method.http_method})
         now_s = time.time()
         values = [
-            ("Count", 1.0, "Count"),
-            ("4XXError", float(400 <= status < 500), "Count"),
-            ("5XXError", float(status >= 500), "Count"),
-            ("Latency", (time.monotonic() - request.received_at) * 1000, "Milliseconds"),
+            ("Count", "Count", 1.0),
+            ("4XXError", "Count", float(400 <= status < 500)),
+            ("5XXError", "Count", float(status >= 500)),
+            ("Latency", "Milliseconds", (time.monotonic() - request.received_at) * 1000),
         ]
         if latency.integration_ms is not None:
-            values.append(("IntegrationLatency", latency.integration_ms, "Milliseconds"))
+            values.append(("IntegrationLatency", "Milliseconds", latency.integration_ms))
         for names in dimensions:
-            for name, value, unit in values:
-                self._metrics.put(_NAMESPACE, name, names, value, unit, now_s)
+            self._metrics.put(_NAMESPACE, names, now_s, values)
 
 
 class _Latency:

@@ -1,4 +1,4 @@
-"""Log events on SQLite: written in batches, read by pages that seek, forgotten by the number of invocations.
+"""Log events on SQLite: read by pages that seek; `lab.logs.writer` writes and forgets them.
 
 Order within a stream is the order in which events were put, for equal timestamps; pages run by (timestamp, order).
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from lab.contracts import LogEvent
-from lab.storage import BatchedDatabase
+from lab.logs.writer import LogWriter, Put, stream_id_of
+from lab.storage.database import JournaledDatabase
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 MAX_EVENTS_A_PAGE: Final = 10_000
@@ -82,30 +83,25 @@ class StoredStream:
     stored_bytes: int
 
 
-class _Put(NamedTuple):
-    group: str
-    stream: str
-    events: Sequence[LogEvent]
-    ingested_ms: int
-
-
 class LogStore:
     """The lab's CloudWatch Logs; a `lab.contracts.LogSink`."""
 
     def __init__(self, directory: Path, *, retention_invocations: int, clock: Callable[[], float] = time.time) -> None:
         """Open or make the store in `directory`. Raises StorageError."""
-        self._retention_invocations = retention_invocations
         self._clock = clock
-        self._stream_ids: dict[tuple[str, str], tuple[int, int]] = {}
-        self._unmarked = 0
-        self._database: BatchedDatabase[_Put] = BatchedDatabase(
-            directory / _FILE, schema=_SCHEMA, version=_SCHEMA_VERSION, write=self._write
+        self._database: JournaledDatabase[Put] = JournaledDatabase(
+            directory / _FILE,
+            schema=_SCHEMA,
+            version=_SCHEMA_VERSION,
+            writer=LogWriter,
+            settings=(retention_invocations,),
         )
 
     def put(self, log_group: str, log_stream: str, events: Sequence[LogEvent]) -> None:
         """Add events to a stream, which is made where it is not there. Never waits for the disk."""
         if events:
-            self._database.put(_Put(log_group, log_stream, tuple(events), self._now_ms()))
+            pairs = [(event.timestamp_ms, event.message) for event in events]
+            self._database.put((log_group, log_stream, self._now_ms(), pairs))
 
     def close(self) -> None:
         """Commit what is left."""
@@ -119,7 +115,7 @@ class LogStore:
 
     def create_group(self, group: str) -> None:
         """Remember a group; nothing happens to one that is there."""
-        self._database.run(lambda connection: _group_id(connection, group, self._now_ms()))
+        self._database.run("create_group", group, self._now_ms())
 
     def group_names(self) -> tuple[str, ...]:
         """Every group, those of an earlier run of the lab among them."""
@@ -136,47 +132,21 @@ class LogStore:
 
     def delete_group(self, group: str) -> None:
         """Forget a group with its streams and events."""
-
-        def delete(connection: sqlite3.Connection) -> None:
-            self._stream_ids.clear()
-            for (group_id,) in connection.execute(
-                "SELECT group_id FROM log_groups WHERE name = ?", (group,)
-            ).fetchall():
-                for table in ("log_events", "log_streams", "log_groups"):
-                    connection.execute(f"DELETE FROM {table} WHERE group_id = ?", (group_id,))  # noqa: S608 - our names
-
-        self._database.run(delete)
+        self._database.run("delete_group", group)
 
     def create_stream(self, group: str, stream: str) -> bool:
         """Make an empty stream; False where it is there already."""
-
-        def create(connection: sqlite3.Connection) -> bool:
-            group_id = _group_id(connection, group, self._now_ms())
-            cursor = connection.execute(
-                "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)",
-                (group_id, stream, self._now_ms()),
-            )
-            return cursor.rowcount == 1
-
-        return self._database.run(create)
+        made: bool = self._database.run("create_stream", group, stream, self._now_ms())
+        return made
 
     def delete_stream(self, group: str, stream: str) -> bool:
         """Forget a stream with its events; False where it is not there."""
-
-        def delete(connection: sqlite3.Connection) -> bool:
-            self._stream_ids.clear()
-            stream_id = _stream_id(connection, group, stream)
-            if stream_id is None:
-                return False
-            connection.execute("DELETE FROM log_events WHERE stream_id = ?", (stream_id,))
-            connection.execute("DELETE FROM log_streams WHERE stream_id = ?", (stream_id,))
-            return True
-
-        return self._database.run(delete)
+        deleted: bool = self._database.run("delete_stream", group, stream)
+        return deleted
 
     def has_stream(self, group: str, stream: str) -> bool:
         """Whether a stream is there."""
-        return _stream_id(self._database.reader(), group, stream) is not None
+        return stream_id_of(self._database.reader(), group, stream) is not None
 
     def streams(
         self,
@@ -238,7 +208,7 @@ class LogStore:
             conditions.append("e.timestamp_ms <= ?")
             parameters.append(end_ms)
         if streams:
-            ids = [i for name in streams if (i := _stream_id(connection, group, name)) is not None]
+            ids = [i for name in streams if (i := stream_id_of(connection, group, name)) is not None]
             conditions.append(f"e.stream_id IN ({','.join('?' * len(ids))})")
             parameters.extend(ids)
         if stream_prefix:
@@ -268,7 +238,7 @@ class LogStore:
         `start_ms` is inclusive, `end_ms` exclusive, as in GetLogEvents.
         """
         connection = self._database.reader()
-        stream_id = _stream_id(connection, group, stream)
+        stream_id = stream_id_of(connection, group, stream)
         compare, order = (">", "ASC") if forward else ("<", "DESC")
         conditions = ["e.stream_id = ?", "e.timestamp_ms >= ?"]
         parameters: list[object] = [stream_id, start_ms]
@@ -286,76 +256,6 @@ class LogStore:
         )
         events, _ = _take_page(rows, matches=None, limit=limit)
         return events if forward else events[::-1]
-
-    # Writing, in the writer's thread -----------------------------------------
-
-    def _write(self, connection: sqlite3.Connection, puts: Sequence[_Put]) -> None:
-        rows: list[tuple[int, int, int, int, str]] = []
-        changed: dict[int, list[int]] = {}
-        for put in puts:
-            group_id, stream_id = self._ids(connection, put)
-            size = 0
-            for event in put.events:
-                # SQLite's text ends at no NUL, but a lone surrogate has no UTF-8: what cannot be stored is replaced.
-                message = event.message if event.message.isascii() else _storable(event.message)
-                rows.append((group_id, stream_id, event.timestamp_ms, put.ingested_ms, message))
-                size += len(message)
-                if _ends_invocation(message):
-                    self._unmarked += 1
-            times = [event.timestamp_ms for event in put.events]
-            known = changed.get(stream_id)
-            if known is None:
-                changed[stream_id] = [min(times), max(times), put.ingested_ms, size]
-            else:
-                known[:] = [min(known[0], *times), max(known[1], *times), put.ingested_ms, known[3] + size]
-        connection.executemany(
-            "INSERT INTO log_events (group_id, stream_id, timestamp_ms, ingested_ms, message) VALUES (?, ?, ?, ?, ?)",
-            rows,
-        )
-        last_seq = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log_events'").fetchone()[0]
-        connection.executemany(
-            """UPDATE log_streams SET first_event_ms = min(coalesce(first_event_ms, ?1), ?1),
-                   last_event_ms = max(coalesce(last_event_ms, ?2), ?2), last_ingestion_ms = ?3,
-                   stored_bytes = stored_bytes + ?4, last_seq = ?5 WHERE stream_id = ?6""",
-            [(*values, last_seq, stream_id) for stream_id, values in changed.items()],
-        )
-        self._forget(connection, last_seq)
-
-    def _ids(self, connection: sqlite3.Connection, put: _Put) -> tuple[int, int]:
-        key = (put.group, put.stream)
-        found = self._stream_ids.get(key)
-        if found is None:
-            group_id = _group_id(connection, put.group, put.ingested_ms)
-            connection.execute(
-                "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)",
-                (group_id, put.stream, put.ingested_ms),
-            )
-            row = connection.execute(
-                "SELECT stream_id FROM log_streams WHERE group_id = ? AND name = ?", (group_id, put.stream)
-            ).fetchone()
-            if len(self._stream_ids) >= 10_000:
-                self._stream_ids.clear()
-            found = self._stream_ids[key] = (group_id, row[0])
-        return found
-
-    def _forget(self, connection: sqlite3.Connection, last_seq: int) -> None:
-        """Drop the oldest events once a hundredth more invocations are kept than asked for."""
-        if self._unmarked < max(1, self._retention_invocations // 100):
-            return
-        connection.execute("INSERT OR REPLACE INTO retention_marks VALUES (?, ?)", (last_seq, self._unmarked))
-        self._unmarked = 0
-        kept, cutoff = 0, None
-        for seq, invocations in connection.execute("SELECT seq, invocations FROM retention_marks ORDER BY seq DESC"):
-            if kept >= self._retention_invocations:
-                cutoff = seq
-                break
-            kept += invocations
-        if cutoff is None:
-            return
-        connection.execute("DELETE FROM log_events WHERE seq <= ?", (cutoff,))
-        connection.execute("DELETE FROM retention_marks WHERE seq <= ?", (cutoff,))
-        connection.execute("DELETE FROM log_streams WHERE last_seq <= ?", (cutoff,))
-        self._stream_ids.clear()
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -382,24 +282,3 @@ def _take_page(
             events.append(event)
         last = Position(timestamp_ms, seq)
     return events, None
-
-
-def _group_id(connection: sqlite3.Connection, group: str, now_ms: int) -> int:
-    connection.execute("INSERT OR IGNORE INTO log_groups (name, created_ms) VALUES (?, ?)", (group, now_ms))
-    return int(connection.execute("SELECT group_id FROM log_groups WHERE name = ?", (group,)).fetchone()[0])
-
-
-def _stream_id(connection: sqlite3.Connection, group: str, stream: str) -> int | None:
-    row = connection.execute(
-        "SELECT stream_id FROM log_streams s JOIN log_groups g USING (group_id) WHERE g.name = ? AND s.name = ?",
-        (group, stream),
-    ).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _ends_invocation(message: str) -> bool:
-    return message.startswith("REPORT RequestId:") or (message.startswith("{") and '"platform.report"' in message)
-
-
-def _storable(text: str) -> str:
-    return text.encode(errors="replace").decode()

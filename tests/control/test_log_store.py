@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from hypothesis import strategies as st
 
 from lab.contracts import LogEvent
 from lab.logs.store import MAX_BYTES_A_PAGE, LogStore, Position, StoredEvent
-from tests.lab_support import REPOSITORY
 
 
 def read_all(store: LogStore, group: str, **options: object) -> list[StoredEvent]:
@@ -127,29 +123,6 @@ def test_the_oldest_invocations_are_forgotten_and_their_empty_streams_with_them(
         assert reports[-1].message == "REPORT RequestId: 2999"
         names = {stream.name for stream in store.streams("g", limit=1000)}
         assert names == {event.stream for event in reports}
-    finally:
-        store.close()
-
-
-def test_what_was_put_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
-    program = (
-        "import sys, time; from pathlib import Path\n"
-        "from lab.contracts import LogEvent; from lab.logs.store import LogStore\n"
-        f"store = LogStore(Path({str(tmp_path)!r}), retention_invocations=1000)\n"
-        "for number in range(100000):\n"
-        "    store.put('g', 's', [LogEvent(number, str(number))])\n"
-        "    if number % 500 == 499: store.flush(); print(number, flush=True)\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as writer:
-        assert writer.stdout is not None
-        committed = [int(writer.stdout.readline()) for _ in range(5)][-1]
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-    store = LogStore(tmp_path, retention_invocations=100_000)
-    try:
-        found = [int(event.message) for event in read_all(store, "g")]
-        assert found == list(range(len(found)))
-        assert len(found) > committed
     finally:
         store.close()
 

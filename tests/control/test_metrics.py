@@ -65,12 +65,12 @@ def test_values_survive_a_restart_and_the_oldest_are_forgotten(tmp_path: Path) -
     key = SeriesKey("N", "m", ())
     store = MetricStore(tmp_path, retained_samples=1_000_000)
     for number in range(5000):
-        store.put("N", "m", {}, float(number), "None", float(number))
+        store.put("N", {}, float(number), [("m", "None", float(number))])
     store.close()
     store = MetricStore(tmp_path, retained_samples=1000)
     assert len(store.samples(key, 0, 1e6)) == 5000
     for number in range(5000, 9000):
-        store.put("N", "m", {}, float(number), "None", float(number))
+        store.put("N", {}, float(number), [("m", "None", float(number))])
         if number % 100 == 0:
             store.flush()
     kept = store.samples(key, 0, 1e6)
@@ -84,7 +84,9 @@ def test_many_writers_lose_no_value_while_it_is_read(tmp_path: Path) -> None:
 
     def write(number: int) -> None:
         for index in range(500):
-            store.put("N", "m", {"A": "a", "B": "b"} if index % 2 else {"B": "b", "A": "a"}, 1.0, "None", float(number))
+            store.put(
+                "N", {"A": "a", "B": "b"} if index % 2 else {"B": "b", "A": "a"}, float(number), [("m", "None", 1.0)]
+            )
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
     for thread in threads:

@@ -68,9 +68,14 @@ class Metrics:
         self.values: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def put(
-        self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, unit: str, timestamp_s: float
+        self,
+        namespace: str,
+        dimensions: Mapping[str, str],
+        timestamp_s: float,
+        values: Sequence[tuple[str, str, float]],
     ) -> None:
-        self.values[dimensions.get("FunctionName", ""), name].append(value)
+        for name, _unit, value in values:
+            self.values[dimensions.get("FunctionName", ""), name].append(value)
 
 
 class Lab:

@@ -66,8 +66,8 @@ class MemoryMetrics:
     def __init__(self):
         self.points = []
 
-    def put(self, namespace, name, dimensions, value, unit, timestamp_s):
-        self.points.append((namespace, name, dict(dimensions), value, unit))
+    def put(self, namespace, dimensions, timestamp_s, values):
+        self.points.extend((namespace, name, dict(dimensions), value, unit) for name, unit, value in values)
 
     def named(self, name, **dimensions):
         return [p[3] for p in self.points if p[1] == name and p[2] == dimensions]
