@@ -190,9 +190,11 @@ def _initialised_ahead() -> pl.Expr:
     """Whether the platform had initialised the environment before it was asked for, as Lambda may do.
 
     Told by the platform's own times of init and START (where its log level shows the former), or by a caller who had
-    the answer in less time than the init alone took.
+    the answer in less time than the init alone took. Who gave up waiting was not quicker: a 504 comes before the end of
+    a long init.
     """
-    quick = pl.col("client_latency_ms") < pl.col("init_ms")
+    answered = ~pl.col("outcome").cast(pl.String).is_in(["gateway_timeout", "connection"])
+    quick = answered & (pl.col("client_latency_ms") < pl.col("init_ms"))
     fine = pl.col("init_status").fill_null("success") == "success"
     return fine & (_EARLY | quick.fill_null(value=False))
 

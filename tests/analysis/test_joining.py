@@ -123,3 +123,17 @@ def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, de
     row |= {"client_latency_ms": row["init_ms"] / 2}
     found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
     assert found.select("start_type", "start_evidence").row(0) == ("warm", "initialised_ahead")
+
+
+@pytest.mark.parametrize("outcome", ["gateway_timeout", "connection"])
+def test_a_caller_who_gave_up_before_the_end_of_the_init_did_wait_for_it(tmp_path, demo, outcome):
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    run = synthetic.write_run(tmp_path, demo, truth)
+    given_up = {"client_latency_ms": row["init_ms"] / 2, "outcome": outcome, "handler": None}
+    path = run.client_directory / f"{row['experiment']}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = [record | given_up if record["call_id"] == row["call_id"] else record for record in lines]
+    path.write_text("".join(json.dumps(record) + "\n" for record in changed))
+    found = joined(run, demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence", "outcome").row(0) == ("cold", "call_number", outcome)
