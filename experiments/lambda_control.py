@@ -97,12 +97,17 @@ class LambdaControl:
         self._set_variables(variant, variables)
         return True
 
-    def _variables(self, variant: Variant) -> dict[str, str]:
+    def deployed_configuration(self, variant: Variant) -> dict[str, Any]:
+        """GetFunctionConfiguration's answer. Raises CloudError where the function is not deployed."""
         found = self.configuration_of(variant)
         if found is None:
             raise CloudError(
                 f"function {self.function_name(variant)} is not deployed", hint="Deploy it with `cdk deploy --all`."
             )
+        return found
+
+    def _variables(self, variant: Variant) -> dict[str, str]:
+        found = self.deployed_configuration(variant)
         environment = found.get("Environment", {})
         if "Error" in environment:
             # Writing back what cannot be read would wipe it.
@@ -113,19 +118,28 @@ class LambdaControl:
         return dict(environment.get("Variables", {}))
 
     def _set_variables(self, variant: Variant, variables: Mapping[str, str]) -> None:
+        self.update(variant, Environment={"Variables": dict(variables)})
+
+    def update(self, variant: Variant, **changes: Any) -> None:
+        """UpdateFunctionConfiguration, and wait until it holds: before that, calls may still meet the old one.
+
+        Raises CloudError where it fails, or takes longer than UPDATE_WAIT.
+        """
         name = self.function_name(variant)
         with cloud_errors():
             try:
                 # An update in progress refuses another one with ResourceConflictException.
                 self._control.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=UPDATE_WAIT)
-                self._control.update_function_configuration(
-                    FunctionName=name, Environment={"Variables": dict(variables)}
-                )
+                self._control.update_function_configuration(FunctionName=name, **changes)
                 self._control.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=UPDATE_WAIT)
             except WaiterError as error:
+                last: Any = error.last_response or {}
+                found = last.get("Configuration", {})
+                status, reason = found.get("LastUpdateStatus"), found.get("LastUpdateStatusReason")
                 raise CloudError(
-                    f"the update of {name} did not end well: {error}",
-                    hint="Look at its state with `aws lambda get-function-configuration`.",
+                    f"an update of {name} did not come through: {status or error}{f', {reason}' if reason else ''}",
+                    hint=f"Look at it with `aws lambda get-function-configuration --function-name {name}`; when it is "
+                    "Successful again, go on with --resume, or deploy anew with `cdk deploy --all`.",
                 ) from None
 
     def invoke(self, variant: Variant, payload: bytes = b"{}") -> InvokeAnswer:

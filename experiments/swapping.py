@@ -12,15 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from botocore.exceptions import WaiterError
-
-from benchmark.cloud import Cloud, cloud_errors
+from benchmark.cloud import Cloud
 from benchmark.configuration import Configuration
-from benchmark.errors import EXIT_OK, CloudError, UserError
+from benchmark.errors import EXIT_OK, UserError
 from benchmark.matrix import MEMORY_MB_PER_VCPU, Variant
 from benchmark.records import ClientRecord, EndpointFacts
 from benchmark.store import RecordWriter, RunDirectory
-from experiments.lambda_control import UPDATE_WAIT, LambdaControl
+from experiments.interruption import undisturbed
+from experiments.lambda_control import LambdaControl
 from experiments.plan import UNRECOVERABLE, PlannedCall
 from experiments.progress import Progress
 from experiments.recording import invoke_record
@@ -87,28 +86,19 @@ def samples_of(configuration: Configuration) -> int:
 class Changed:
     """A function whose memory size and share are changed, and put back when the block ends."""
 
-    def __init__(self, cloud: Cloud, configuration: Configuration, variant: Variant) -> None:
-        self._client = cloud.client("lambda")
-        self._name = configuration.names.function(variant)
+    def __init__(self, control: LambdaControl, variant: Variant) -> None:
+        self._control = control
         self._variant = variant
 
     def set(self, memory_mb: int, vcpu: float | None) -> None:
         """Change both and wait until they hold; no share means the one that belongs to the memory size."""
-        with cloud_errors():
-            found = self._client.get_function_configuration(FunctionName=self._name)
-            variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
-            wanted = {name: value for name, value in variables.items() if name != VCPU_VARIABLE}
-            if vcpu is not None:
-                wanted[VCPU_VARIABLE] = str(vcpu)
-            if (found["MemorySize"], variables) == (memory_mb, wanted):
-                return
-            try:
-                self._client.update_function_configuration(
-                    FunctionName=self._name, MemorySize=memory_mb, Environment={"Variables": wanted}
-                )
-                self._client.get_waiter("function_updated_v2").wait(FunctionName=self._name, WaiterConfig=UPDATE_WAIT)
-            except WaiterError as error:
-                raise CloudError(f"the update of {self._name} did not end well: {error}") from None
+        found = self._control.deployed_configuration(self._variant)
+        variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
+        wanted = {name: value for name, value in variables.items() if name != VCPU_VARIABLE}
+        if vcpu is not None:
+            wanted[VCPU_VARIABLE] = str(vcpu)
+        if (found["MemorySize"], variables) != (memory_mb, wanted):
+            self._control.update(self._variant, MemorySize=memory_mb, Environment={"Variables": wanted})
 
     def put_back(self) -> None:
         self.set(self._variant.memory_mb, None)
@@ -118,7 +108,8 @@ class Changed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.put_back()
+        with undisturbed():
+            self.put_back()
 
 
 def run_swapping(
@@ -145,7 +136,7 @@ def run_swapping(
     progress.phase("CPU share and memory apart", len(cells) * (WARMUPS + samples), then_s=0.0)
     with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
         for function in dict.fromkeys(cell.function for cell in cells):
-            with Changed(cloud, configuration, function) as changed:
+            with Changed(control, function) as changed:
                 for cell in (cell for cell in cells if cell.function == function):
                     todo = [cell.call(number) for number in range(-WARMUPS, samples)]
                     if all(call.call_id in done for call in todo):

@@ -112,31 +112,3 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     # Images lie in the bootstrap stack's repository, which is not ours to empty: the CDK collects what nothing uses.
     project.cdk("gc", "--unstable=gc", "--type=ecr", "--confirm=false", "--created-buffer-days=0")
     assert what_is_left(lab) == {}
-
-
-def test_the_real_mobilenet_answers_through_the_gateway(bootstrapped, tmp_path):
-    project = Deployment(
-        bootstrapped,
-        tmp_path,
-        {
-            "models": '["mobilenet"]',
-            "memory_sizes_mb": "[2048]",
-            "weights": '"random"',
-            "name_prefix": '"real"',
-        },
-    )
-    project.deploy()
-    status, first = get(f"{project.api_url}/mobilenet/2048")
-    assert status == 200
-    assert first["cold"]
-    assert len(first["top5"]) == 5
-    assert first["weights"] == "random"
-    assert first["phases"]["import_ms"] > 0
-    status, second = get(f"{project.api_url}/mobilenet/2048?image={first['image']}")
-    assert (status, second["cold"], second["call_number"]) == (200, False, 2)
-    assert second["environment_id"] == first["environment_id"]
-    assert second["top5"] == first["top5"]
-    status, refused = get(f"{project.api_url}/mobilenet/2048?image=nothing.jpg")
-    assert status == 400
-    assert first["image"] in refused["allowed"]
-    project.destroy()
