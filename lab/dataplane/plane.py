@@ -251,21 +251,20 @@ class LambdaDataPlane:
         It is newer than any that is idle already, which would serve if this one took its time.
         """
         patience_ms = min(self._settings.settle_ms, _SETTLE_BESIDE_IDLE_MS) if pool.idle else self._settings.settle_ms
-        waiter: asyncio.Future[ExecutionEnvironment] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[ExecutionEnvironment | None] = loop.create_future()
         pool.waiting.append(waiter)
+        timer = loop.call_later(patience_ms / 1000, pool.give_up, waiter)
         try:
-            done, _ = await asyncio.wait([waiter], timeout=patience_ms / 1000)
+            return await waiter
         except asyncio.CancelledError:
-            if waiter.done():
-                pool.put_back(waiter.result())
-            else:
-                pool.waiting.remove(waiter)
+            if not waiter.cancelled() and (environment := waiter.result()) is not None:
+                pool.put_back(environment)
+            pool.give_up(waiter)
             pool.release()
             raise
-        if done:
-            return waiter.result()
-        pool.waiting.remove(waiter)
-        return None
+        finally:
+            timer.cancel()
 
     def _new_environment(
         self, function: FunctionConfiguration, pool: FunctionPool, request_id: str

@@ -7,6 +7,7 @@ the level of each event, and lines of real functions for the Text format.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 import re
 import time
@@ -52,8 +53,13 @@ class Conditions:
 
 def iso_time(epoch_s: float) -> str:
     """Milliseconds, UTC, as platform events carry it."""
-    milliseconds = round(epoch_s * 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(milliseconds // 1000))}.{milliseconds % 1000:03d}Z"
+    seconds, milliseconds = divmod(round(epoch_s * 1000), 1000)
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)  # lines come in the order of time, many within a second
+def _iso_second(epoch_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch_s))
 
 
 def level_of(name: str) -> int:

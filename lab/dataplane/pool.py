@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -36,7 +37,7 @@ class FunctionPool:
     idle: list[ExecutionEnvironment] = field(default_factory=list)
     all: set[ExecutionEnvironment] = field(default_factory=set)
     settling: set[ExecutionEnvironment] = field(default_factory=set)
-    waiting: deque[asyncio.Future[ExecutionEnvironment]] = field(default_factory=deque)
+    waiting: deque[asyncio.Future[ExecutionEnvironment | None]] = field(default_factory=deque)
     running: int = 0
     peak_mb: float = 0.0  # most memory that an environment of this function has used
 
@@ -74,11 +75,20 @@ class FunctionPool:
         if not self.is_current(environment):
             self.end(environment)
             return
-        if self.waiting:
-            self.waiting.popleft().set_result(environment)
-            return
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():  # it is, where its caller has just gone away
+                waiter.set_result(environment)
+                return
         environment.idle_since = time.monotonic()
         self.idle.append(environment)
+
+    def give_up(self, waiter: asyncio.Future[ExecutionEnvironment | None]) -> None:
+        """A request waits no longer for an environment that is about to be idle."""
+        with contextlib.suppress(ValueError):  # it was served, or gave up before
+            self.waiting.remove(waiter)
+        if not waiter.done():
+            waiter.set_result(None)
 
     # -- EnvironmentOwner
 
