@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
+EPHEMERAL_STORAGE_MB: Final = 512  # Lambda's default; the lab models no other
 DriverName = Literal["process", "container"]
 
 
@@ -23,7 +24,7 @@ class DataPlaneSettings:
     time_scale: float = 1.0
     freeze_after_ms: float = 5.0  # rest between the end of a call and freezing: back-to-back calls need no thaw
     settle_ms: float = 2000.0  # how long a request waits for an environment that has answered but is not idle yet
-    ephemeral_storage_mb: int = 512
+    ephemeral_storage_mb: int = EPHEMERAL_STORAGE_MB
     async_queue_capacity: int = 100_000  # events waiting, over all functions
     async_fates_kept: int = 10_000  # finished asynchronous invocations that can still be looked up
     state_directory: Path | None = None  # for scratch files of environments; None: a temporary directory

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -20,8 +22,10 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
@@ -34,6 +38,9 @@ MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
+LOOP_CTL_GET_FREE: Final = 0x4C82
+LOOP_CONFIGURE: Final = 0x4C0A
+LO_FLAGS_AUTOCLEAR: Final = 4
 LAUNCH_FAILED: Final = 127
 OPEN_FILES: Final = 1024  # file descriptors of an environment, "gettingstarted-limits"
 _TMP: Final = "/tmp"  # noqa: S108 - the guest's /tmp is what this is about
@@ -91,6 +98,58 @@ def _private_tmp(size_mb: int, keep: list[str]) -> None:
         os.close(descriptor)
 
 
+def _disk_tmp(template: str, keep: list[str]) -> None:
+    """An empty /tmp on disk: a copy of a formatted image, on a loop device that goes with its last mount.
+
+    The copy has lost its name before the function starts, so that nothing is left however the environment ends.
+    """
+    kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in keep if path.startswith(f"{_TMP}/")]
+    image = _copied(template)
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    while True:
+        name = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+        device = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+        # struct loop_config: descriptor, block size, struct loop_info64 (its flags are the ninth field), reserved
+        configuration = struct.pack("=II 5Q4I 176x 64x", image, 0, 0, 0, 0, 0, 0, 0, 0, 0, LO_FLAGS_AUTOCLEAR)
+        try:
+            fcntl.ioctl(device, LOOP_CONFIGURE, configuration)
+            break
+        except OSError as error:
+            os.close(device)
+            if error.errno != errno.EBUSY:  # another was faster
+                raise
+    _mount(name, _TMP, "ext4", MS_NOSUID | MS_NODEV)
+    for descriptor in (device, control, image):
+        os.close(descriptor)
+    os.rmdir(f"{_TMP}/lost+found")  # noqa: PTH106 - pathlib is 10 ms of the start of each launcher
+    os.chmod(_TMP, 0o1777)  # noqa: PTH101, S103 - as above; the mode of any /tmp
+    for path, descriptor in kept:
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - as above
+        _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
+        os.close(descriptor)
+
+
+def _copied(template: str) -> int:
+    """Descriptor of a nameless copy that has the template's holes: some hundred KB of hundreds of MB."""
+    source = os.open(template, os.O_RDONLY | os.O_CLOEXEC)
+    path = f"{template}-{os.getpid()}"
+    copy = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(path)  # noqa: PTH108 - as above
+    os.ftruncate(copy, os.fstat(source).st_size)
+    end = 0
+    while True:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError:
+            os.close(source)
+            return copy
+        end = os.lseek(source, start, os.SEEK_HOLE)
+        os.lseek(source, start, os.SEEK_SET)
+        os.lseek(copy, start, os.SEEK_SET)
+        while start < end:
+            start += os.sendfile(copy, source, None, end - start)
+
+
 def _read_only(path: str) -> None:
     """The image's root as on Lambda, where a function cannot write beside its code."""
     _mount(path, path, None, MS_BIND | MS_REC)
@@ -119,7 +178,10 @@ def _become(request: dict[str, Any], output: int) -> None:
         if request["cpus_file"]:
             with contextlib.suppress(OSError):  # not every kernel shows the file
                 _mount(request["cpus_file"], _CPUS_ONLINE, None, MS_BIND)
-        _private_tmp(request["tmp_mb"], request["keep"])
+        if request["tmp_template"]:
+            _disk_tmp(request["tmp_template"], request["keep"])
+        else:
+            _private_tmp(request["tmp_mb"], request["keep"])
         with contextlib.suppress(OSError):  # a user namespace may not remount what the host has mounted with more flags
             _read_only(request["directory"])
     os.chdir(request["working_directory"])
@@ -131,14 +193,14 @@ def _become(request: dict[str, Any], output: int) -> None:
     os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - this is what a launcher is for
 
 
-def _mounts_possible() -> str:
-    """Try own mounts in a child; "" if they work, else why not."""
+def _tried(mount: Callable[[], None]) -> str:
+    """Try a mount of one's own in a child; "" if it works, else why not."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             _own_mounts()
-            _mount("tmpfs", _TMP, "tmpfs", 0, "size=1m")
+            mount()
             os.write(writer, b"ok")
         except BaseException as error:  # noqa: BLE001 - a child never returns into the loop of its parent
             os.write(writer, str(error).encode())
@@ -153,8 +215,10 @@ def _mounts_possible() -> str:
 class Launcher:
     """The loop: requests on the socket, ends of children by SIGCHLD."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, template: str) -> None:
+        """`template`: a formatted image for the guests' /tmp, "" where there is none."""
         self._channel = channel
+        self._template = template
         self._children: dict[int, dict[str, Any]] = {}
         self._clean_up: list[str] = []
 
@@ -166,9 +230,11 @@ class Launcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the lab decides; its end is the end of the socket
-        self._send(
-            {"kind": "ready", "no_mounts": _mounts_possible() if _LINUX else f"{sys.platform} has no mount namespaces"}
-        )
+        no_mounts = _tried(lambda: _private_tmp(1, [])) if _LINUX else f"{sys.platform} has no mount namespaces"
+        no_disk_tmp = "no image of a file system" if not self._template else ""
+        if self._template and not no_mounts:
+            no_disk_tmp = _tried(lambda: _disk_tmp(self._template, []))
+        self._send({"kind": "ready", "no_mounts": no_mounts, "no_disk_tmp": no_disk_tmp})
         try:
             while True:
                 readable, _, _ = select.select([self._channel, wakeup], [], [])
@@ -323,4 +389,4 @@ def _remove(path: str) -> None:
 
 if __name__ == "__main__":
     os.set_inheritable(int(sys.argv[1]), False)  # no function may hold the lab's end of the talk
-    Launcher(socket.socket(fileno=int(sys.argv[1]))).run()
+    Launcher(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()

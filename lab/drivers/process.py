@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from benchmark.records import LimitsInForce
 from lab.dataplane.host import host_cpus
+from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.limits import Group, Limits, find_limits, in_force
@@ -29,6 +31,7 @@ TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
 _LAUNCHES_AT_ONCE: Final = 8
 _OUTPUT_CHUNK_BYTES: Final = 65_536  # a pipe's capacity: one read takes all that is there
 _FRAMES_DESCRIPTOR: Final = 3
+_EXT4_OVERHEAD: Final = 1.032  # of size over what files can have of it
 _REMOVE_PATIENCE_S: Final = 10.0
 
 
@@ -49,6 +52,8 @@ class ProcessDriver:
         self._running: dict[str, _ProcessEnvironment] = {}
         self._slots = asyncio.Semaphore(_LAUNCHES_AT_ONCE)
         self._no_mounts = ""
+        self._no_disk_tmp = ""
+        self._tmp_template = ""
         self._closed = False
         self._host_cpus = host_cpus()
 
@@ -68,6 +73,11 @@ class ProcessDriver:
                 "TMPDIR points to one of its own instead, and the image's directory can be written to. "
                 "Root or user namespaces would do it."
             )
+        elif self._no_disk_tmp:
+            notes.append(
+                f"The guest's /tmp is in memory and counts as the function's ({self._no_disk_tmp}): a function that "
+                "fills it with more than its memory is killed. Root, mkfs.ext4 and loop devices would put it on disk."
+            )
         if len(self._host_cpus) < 2:
             notes.append("This host has one CPU; a function on Lambda sees at least two.")
         return notes
@@ -85,6 +95,7 @@ class ProcessDriver:
         else:
             self._state_directory = self._given_state_directory
             self._state_directory.mkdir(parents=True, exist_ok=True)
+        self._tmp_template = await asyncio.to_thread(_tmp_template, self._state_directory)
         await self._connected_launcher()
 
     async def launch(self, spec: LaunchSpec) -> RunningEnvironment:
@@ -135,6 +146,7 @@ class ProcessDriver:
                     "cpus_file": self._cpus_file(cpus),
                     "own_mounts": not self._no_mounts,
                     "tmp_mb": spec.ephemeral_storage_mb,
+                    "tmp_template": "" if self._no_disk_tmp else self._tmp_template,
                     "keep": [str(root), sys.prefix, sys.base_prefix],
                     "output_copies": [_FRAMES_DESCRIPTOR],
                     "clean_up": clean_up,
@@ -176,8 +188,9 @@ class ProcessDriver:
             if self._launcher is None or self._launcher.gone:
                 if self._launcher is not None:
                     await self._launcher.close()
-                self._launcher = await _LauncherClient.start()
+                self._launcher = await _LauncherClient.start(self._tmp_template)
                 self._no_mounts = self._launcher.no_mounts
+                self._no_disk_tmp = self._launcher.no_disk_tmp
                 roots = [str(root) for root in self._limits_found().roots]
                 if self._given_state_directory is None:
                     roots.append(str(self._state_directory))
@@ -209,6 +222,26 @@ class ProcessDriver:
 
     def forget(self, environment_id: str) -> None:
         self._running.pop(environment_id, None)
+
+
+def _tmp_template(directory: Path, size_mb: int = EPHEMERAL_STORAGE_MB) -> str:
+    """A formatted image from which each environment gets its /tmp, made anew; "" where it cannot be made.
+
+    A format takes longer than everything else in the start of an environment, a copy of its few hundred KB does not.
+    """
+    command = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin")
+    if command is None or os.geteuid() != 0:
+        return ""
+    path = directory / "tmp.ext4"
+    # No journal and no reserved blocks: nobody mounts it again after a crash, and all of it is the function's.
+    options = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]
+    try:
+        with path.open("wb") as file:
+            file.truncate(math.ceil(size_mb * _EXT4_OVERHEAD) << 20)
+        made = subprocess.run([command, *options, str(path)], capture_output=True, check=False)
+    except OSError:
+        return ""
+    return str(path) if made.returncode == 0 else ""
 
 
 def _clear_scratch(parent: Path) -> None:
@@ -402,20 +435,22 @@ class _LauncherClient:
         self._exits: dict[str, asyncio.Future[_Ended]] = {}
         self.gone = False
         self.no_mounts = ""
+        self.no_disk_tmp = ""
         self._loop.add_reader(channel.fileno(), self._on_readable)
 
     @classmethod
-    async def start(cls) -> _LauncherClient:
+    async def start(cls, tmp_template: str) -> _LauncherClient:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220 - once in the life of a lab, and it needs no loop's watcher
-                [sys.executable, "-I", "-S", launcher.__file__, str(theirs.fileno())],
+                [sys.executable, "-I", "-S", launcher.__file__, str(theirs.fileno()), tmp_template],
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal is for the lab, which then ends environments in order
                 stdin=subprocess.DEVNULL,
             )
         client = cls(ours, process)
-        client.no_mounts = (await client._ready)["no_mounts"]
+        ready = await client._ready
+        client.no_mounts, client.no_disk_tmp = ready["no_mounts"], ready["no_disk_tmp"]
         return client
 
     async def launch(self, request: dict[str, Any], output: int) -> tuple[int, float]:

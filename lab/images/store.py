@@ -114,7 +114,7 @@ class DirectoryImageStore:
         write_atomically(self._name_path(reference), json.dumps(asdict(record), indent=1) + "\n")
 
     def remove_name(self, reference: str, *, force: bool = False) -> bool:
-        """Forget a name; False where it is not there. Raises ImageError where a living lab needs it, without `force`."""
+        """Forget a name; False where it is not there. ImageError, without `force`, where a lab needs it."""
         users = sorted(port for port, name, _ in self.leased() if name == reference)
         if users and not force:
             raise ImageError(

@@ -1,6 +1,7 @@
 """Time, memory, payloads: what a function may not exceed, and what Lambda says when it does."""
 
 import asyncio
+import errno
 import json
 
 import pytest
@@ -71,7 +72,7 @@ async def test_a_runtime_that_ends_is_an_exit_error_with_its_reason(lab, event, 
 
 
 async def test_memory_over_the_limit_kills_the_function(lab):
-    lab.function(STUBBORN, memory_mb=128)
+    lab.function(STUBBORN, memory_mb=128, environment={"LAB_VCPU": "1"})  # its own share would take seconds
     async with lab:
         if lab.plane.limits.memory == "none":
             pytest.skip("this host enforces no memory limit")
@@ -85,6 +86,39 @@ async def test_memory_over_the_limit_kills_the_function(lab):
     within, over, _ = reports(lab.logs.lines("function"))
     assert 64 <= int(within["max_mb"]) < 128
     assert over["max_mb"] == over["memory_mb"] == "128"
+
+
+async def test_tmp_is_on_disk_holds_more_than_the_memory_and_ends_at_its_own_size(lab):
+    lab.function(
+        """
+        import os
+        from pathlib import Path
+        def handler(event, context):
+            before = "fill" in os.listdir("/tmp")
+            written = 0
+            try:
+                with open("/tmp/fill", "wb") as file:
+                    while event:
+                        written += file.write(b"x" * 1_000_000)
+            except OSError as error:
+                return [before, error.errno, written // 1_000_000]
+            return [before, 0, 0]
+        """,
+        memory_mb=128,
+        environment={"LAB_VCPU": "1"},
+    )
+    async with lab:
+        if any("/tmp is in memory" in note or "temporary directory" in note for note in lab.driver.notes):
+            pytest.skip(lab.driver.notes[-1])
+        before, number, megabytes = await lab.answer(event=True)
+        again, _, _ = await lab.answer()
+        lab.change("function", revision="2")
+        other, _, _ = await lab.answer()
+    assert (before, number) == (False, errno.ENOSPC)
+    assert 512 <= megabytes <= 540
+    assert again is True  # an environment keeps what it has written
+    assert other is False
+    assert {report["status"] for report in reports(lab.logs.lines("function"))} == {None}
 
 
 async def test_the_memory_of_child_processes_counts(lab):
