@@ -103,10 +103,11 @@ duration_s = 1
 
 [profile.kills.experiments.cold]
 protocols = ["forced"]
-forced_samples = 40
+forced_samples = 12
 
+# So many that some of fifty kills still fall into the load, each of which takes seconds to come to its first call.
 [profile.kills.experiments.warm]
-samples = 200
+samples = 520
 connections = ["kept", "new"]
 """
 

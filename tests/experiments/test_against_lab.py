@@ -25,7 +25,7 @@ from experiments.lambda_control import NONCE_VARIABLE
 from experiments.load import read_stages
 from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, forced_calls
 from experiments.scheduler import KEPT_FIELDS
-from experiments.session import UNREACHABLE_AFTER, read_stops
+from experiments.session import STOPS_FILE, UNREACHABLE_AFTER, Stop, read_stops
 from experiments.spend import estimate, read_prices, total
 from experiments.warm import is_warm_sample
 from loadtests.arrivals import shape_of
@@ -93,7 +93,19 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
         assert sum(is_warm_sample(record) for record in samples) == warm.samples
     beyond = [r for r in records if r.experiment != "load" and r.call_id not in planned and is_warm_sample(r)]
     assert len(beyond) == sum(r.handler.cold for r in records if r.experiment == "warm" and not r.warmup)
-    assert {record.outcome for record in records} == {"ok"}
+    # A load that was killed is begun again: one came to its end, and its calls are all there.
+    whole = read_whole_stages(run)
+    assert len(whole) == 1
+    stages = load_calls(run)
+    assert [count for stage, count in stages.items() if stage in whole] == [
+        round(shape_of(configuration.experiments.load).expected_arrivals)
+    ]
+    broken_off = {stop.connection for stop in all_stops(run) if stop.reason == "broken_off"}
+    assert stages.keys() - whole == broken_off
+    outcomes = Counter(
+        record.outcome for record in records if not record.call_id.startswith(tuple(f"{name}-" for name in broken_off))
+    )
+    assert outcomes.keys() == {"ok"}
 
     # Every record's request is in the logs once; what no record knows of was under way when a kill came.
     logs = deployed.lab.client("logs")
@@ -493,6 +505,11 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
     assert list(counted.values()) == [offered] * len(variants)
     # The analysis reads the same from the run's files: what is left of the stages counts.
     assert read_whole_stages(run) == set(counted)
+
+
+def all_stops(run):
+    """Every reason that was written down, those of earlier attempts too."""
+    return [Stop(**json.loads(line)) for line in (run.root / STOPS_FILE).read_text().splitlines()]
 
 
 def load_calls(run):
