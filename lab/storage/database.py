@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import select
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -48,6 +50,7 @@ class JournaledDatabase(Generic[Item]):
         self._complained = False
         self._closed = False
         self._commands = itertools.count(1)
+        self._questions = itertools.count(1)
         self._asking = threading.Lock()
         self._local = threading.local()
         self._readers: list[sqlite3.Connection] = []
@@ -125,7 +128,9 @@ class JournaledDatabase(Generic[Item]):
                 self._complain(error)
             try:
                 done, answer = self._exchange(number)
-            except (EOFError, ConnectionError):
+            except TimeoutError:
+                done, answer = False, f"nothing was committed within {_WAIT_S:g} s"
+            except (EOFError, OSError):
                 # The writing process has gone. The next one goes on where its last commit ended.
                 self._end_writer()
                 self._process, self._channel = self._start_writer()
@@ -133,20 +138,20 @@ class JournaledDatabase(Generic[Item]):
                     done, answer = self._exchange(number)
                 except (EOFError, OSError):
                     done, answer = False, "the writing process ended, twice"
-            except OSError:
-                # An answer that comes later would be taken for that to the next question.
-                self._process.kill()
-                self._end_writer()
-                self._process, self._channel = self._start_writer()
-                done, answer = False, f"the state directory did not take a write within {_WAIT_S:g} s"
         if not done:
             raise StorageError(f"{self._path}: {answer}", hint="Is the disk full or gone?")
         return answer
 
     def _exchange(self, number: int | None) -> tuple[bool, Any]:
-        writing.send(self._channel, number)
-        done, answer = writing.receive(self._channel)
-        return bool(done), answer
+        """Ask and wait for the answer. Raises TimeoutError, and EOFError or OSError where the writer has gone."""
+        question = next(self._questions)
+        deadline = time.monotonic() + _WAIT_S
+        writing.send(self._channel, (question, number))
+        while select.select([self._channel], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            answered, done, answer = writing.receive(self._channel)
+            if answered == question:  # not to an earlier one, whose answer came too late
+                return bool(done), answer
+        raise TimeoutError
 
     def _start_writer(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
@@ -158,7 +163,6 @@ class JournaledDatabase(Generic[Item]):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
-        ours.settimeout(_WAIT_S)
         with contextlib.suppress(OSError):  # it has ended already, which the next question finds out
             writing.send(ours, self._description)
         return process, ours

@@ -4,8 +4,9 @@ Why a process: a thread of the lab that writes rows takes the interpreter from t
 times a batch, and every tenth call is late by it. This one imports the standard library's lightest parts alone.
 
 Messages on the socket, both ways: 4 bytes length, then `marshal`. The lab asks for the commit of all that is in the
-journal, with the number of a command in it or None; the answer is (True, what the command returned) or (False, why
-nothing is committed). At the end of the socket the process commits what there is and ends.
+journal: (number of the question, number of a command in the journal or None). The answer is (number of the question,
+True, what the command returned), or with False and why nothing is committed. At the end of the socket the process
+commits what there is and ends.
 """
 
 from __future__ import annotations
@@ -105,8 +106,7 @@ class _Committer:
         try:
             while records := self._reader.read():
                 found = True
-                self._commit(records)
-                committed = self._reader.position
+                committed = self._commit(records, committed)
         except (sqlite3.Error, OSError) as error:
             if self._connection.in_transaction:
                 self._connection.rollback()
@@ -123,12 +123,19 @@ class _Committer:
         self._reader.close()
         self._connection.close()
 
-    def _commit(self, records: Sequence[Record]) -> None:
+    def _commit(self, records: Sequence[Record], start: Position) -> Position:
+        """Commit records that begin at `start`; returns how much of the journal is in the tables now."""
         connection = self._connection
         outcomes: dict[int, tuple[bool, Any]] = {}
         items: list[Any] = []
-        before = read_position(connection).segment
         connection.execute("BEGIN IMMEDIATE")
+        known = read_position(connection)
+        if known != start:
+            # The writer of a lab that was killed has still been at work on the same journal.
+            connection.execute("ROLLBACK")
+            self._reader.go_back(known)
+            self._writer = self._make(connection)
+            return known
         for command, content in records:
             if command is None:
                 items.append(content)
@@ -144,15 +151,16 @@ class _Committer:
         connection.execute("UPDATE journal_position SET segment = ?, offset = ?", self._reader.position)
         connection.execute("COMMIT")
         self.outcomes.update(outcomes)
-        if self._reader.position.segment != before:
+        if self._reader.position.segment != start.segment:
             self._reader.forget_read()
+        return self._reader.position
 
 
 def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlite3.Connection], Writer]) -> None:
     """Commit the journal until the socket ends."""
     committer = _Committer(path, journal, make)
     interval_s = INTERVAL_S
-    asked: list[int | None] = []
+    asked: list[tuple[int, int | None]] = []
     listening = True
     while listening:
         if select.select([channel], [], [], interval_s)[0]:
@@ -162,11 +170,11 @@ def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlit
                 listening = False
         found, problem = committer.commit_all()
         interval_s = INTERVAL_S if found else _IDLE_INTERVAL_S
-        for number in asked:
+        for question, number in asked:
             unknown = (False, "its outcome is unknown: the writing process ended after it")
             answer = committer.outcomes.pop(number, unknown) if number is not None else (True, None)
             with contextlib.suppress(OSError):
-                send(channel, (False, problem) if problem else answer)
+                send(channel, (question, *((False, problem) if problem else answer)))
         asked.clear()
     committer.close()
 

@@ -170,6 +170,37 @@ def test_the_writer_ends_when_its_lab_is_killed(tmp_path: Path) -> None:
     assert writers_of(tmp_path) == []
 
 
+def test_two_writers_of_one_journal_write_every_item_once(tmp_path: Path) -> None:
+    """A lab that was killed leaves its writer at the last of its work while the next lab starts."""
+    path = tmp_path / "things.sqlite"
+
+    def opened() -> JournaledDatabase[str]:
+        return JournaledDatabase(
+            path,
+            schema="CREATE TABLE IF NOT EXISTS things (thing TEXT NOT NULL) STRICT;",
+            version=1,
+            writer=Refusing,
+        )
+
+    first, second = opened(), opened()
+    try:
+        for number in range(2000):
+            first.put(f"first {number}")
+            second.put(f"second {number}")
+            if number % 100 == 0:
+                first.flush()
+                second.flush()
+        second.flush()
+        # One after the other: the first writer goes on to the segments that the second lab began.
+        first.flush()
+        found = [row[0] for row in second.reader().execute("SELECT thing FROM things")]
+        assert len(found) == len(set(found))
+        assert [thing for thing in found if thing.startswith("second")] == [f"second {n}" for n in range(2000)]
+    finally:
+        first.close()
+        second.close()
+
+
 def test_a_command_that_fails_says_why_and_what_was_put_beside_it_is_kept(tmp_path: Path) -> None:
     database: JournaledDatabase[str] = JournaledDatabase(
         tmp_path / "things.sqlite",
