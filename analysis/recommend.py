@@ -339,7 +339,7 @@ def knee(model: str, engine: str, architecture: str, metric: str, curve: Mapping
 
 
 def _usd(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.2f} USD"
+    return "unknown" if value is None else f"${value:,.2f}"
 
 
 def _reasons(

@@ -21,7 +21,6 @@ import polars as pl
 import vl_convert
 from markupsafe import Markup
 
-from analysis import figures as drawing
 from analysis.charts import (
     HEIGHT_PX,
     NARROW_PLOT_PX,
@@ -31,7 +30,8 @@ from analysis.charts import (
     memory_axis_values,
     memory_labels,
 )
-from analysis.figures import VEGA_LITE_VERSION, build_figures
+from analysis.figures import build_figures, drawing
+from analysis.figures.drawing import VEGA_LITE_VERSION
 from analysis.page_tables import (
     Table,
     TableCell,
@@ -102,6 +102,7 @@ class Section:
 def _answer(summary: Summary) -> dict[str, Any]:
     recommendation = summary.recommendation
     return {
+        "kicker": "The answer, provisional" if _provisional(summary) else "The answer",
         "headline": recommendation.headline,
         "tiles": _tiles(summary),
         "why": recommendation.why,
@@ -110,6 +111,12 @@ def _answer(summary: Summary) -> dict[str, Any]:
         "measured_where": recommendation.measured_where,
         "facts": _facts(summary),
     }
+
+
+def _provisional(summary: Summary) -> bool:
+    """Whether the recommended variant is not shown to meet every demand."""
+    key = summary.recommendation.variant
+    return any(one.variant == key and one.verdict != "meets" for one in summary.recommendation.constraints)
 
 
 def _tiles(summary: Summary) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from analysis.pricing import CallCost, Prices, call_cost, gb_seconds
 from analysis.recommend import Candidate, knee, pareto, recommend
 from analysis.summary import (
     BreakEven,
+    CostCurve,
     CostPerMillion,
     Coverage,
     DataWarning,
@@ -35,7 +36,7 @@ from analysis.summary import (
     Summary,
     SwappingCell,
 )
-from analysis.traffic import CallProfile, Traffic, break_even, monthly_cost
+from analysis.traffic import CallProfile, Traffic, break_even, cost_curve, monthly_cost
 from benchmark.configuration import Configuration
 from benchmark.matrix import DISPLAY_NAMES, Variant
 from benchmark.records import EndpointFacts, Manifest
@@ -134,6 +135,7 @@ def summarise(
         costs=costs,
         monthly=monthly,
         break_even=make_break_even(profiles, traffic, prices, configuration.goal.max_cold_share),
+        cost_curves=make_cost_curves(profiles, traffic, prices, configuration.goal.max_cold_share),
         traffic={
             "requests_per_day": traffic.requests_per_day,
             "requests_per_month": traffic.requests_per_month,
@@ -333,6 +335,18 @@ def make_break_even(
         for profile in profiles.values()
         for below, above in pairs
     )
+
+
+def make_cost_curves(
+    profiles: Mapping[str, CallProfile], traffic: Traffic, prices: Prices, max_cold_share: float
+) -> tuple[CostCurve, ...]:
+    """What a month costs at other volumes than the stated one, for every variant and strategy."""
+    curves = (
+        cost_curve(strategy, profile, traffic, prices, max_cold_share=max_cold_share)
+        for profile in profiles.values()
+        for strategy in STRATEGIES
+    )
+    return tuple(curve for curve in curves if curve is not None)
 
 
 def make_differences(
@@ -581,7 +595,7 @@ def make_warnings(
             DataWarning(
                 code="host_contended",
                 severity="serious",
-                message=f"In {len(kept)} cold or warm cells most samples were taken while the host owed more CPU "
+                message="Most cold or warm samples of the functions named here were taken while the host owed more CPU "
                 "than it had; they are in the figures, and too slow.",
                 advice="Use a machine with more CPUs, fewer memory sizes, or longer intervals; close other programs.",
                 variants=tuple(sorted({key[0] for key in kept})),
@@ -688,8 +702,8 @@ def make_warnings(
             DataWarning(
                 code="mean_carried_by_one_call",
                 severity="warning",
-                message=f"In {len(carried)} cells a single slow call is more than {100 * CARRIED_BY_ONE:.0f} % of all "
-                "that was billed.",
+                message=f"A single slow call is more than {100 * CARRIED_BY_ONE:.0f} % of all that was billed to the "
+                "functions named here, cold or warm.",
                 advice="The interval of such a mean cost is too narrow: go by the cost at the median, and take more "
                 "samples.",
                 variants=tuple(dict.fromkeys(carried)),

@@ -188,6 +188,15 @@ class BreakEven(_Model):
     reason: str = ""
 
 
+class CostCurve(_Model):
+    """USD a month of one variant and strategy against requests a day; both tuples go together."""
+
+    variant: str
+    strategy: Strategy
+    requests_per_day: tuple[float, ...]
+    usd: tuple[float, ...]
+
+
 class Constraint(_Model):
     """One demand of [goal] held against one variant."""
 
@@ -408,6 +417,7 @@ class Summary(_Model):
     costs: tuple[CostPerMillion, ...]
     monthly: tuple[MonthlyCost, ...]
     break_even: tuple[BreakEven, ...]
+    cost_curves: tuple[CostCurve, ...] = ()
     traffic: dict[str, Any]
     recommendation: Recommendation
     pareto: tuple[ParetoPoint, ...]

@@ -44,7 +44,7 @@ from analysis.pricing import (
     provisioned_duration_usd,
     provisioned_usd,
 )
-from analysis.summary import BreakEven, MonthlyCost, Strategy
+from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.
@@ -309,6 +309,25 @@ def break_even(
         if saving(float(high)) > 0:
             return result(_bisect(saving, float(low), float(high)))
     return result(None, f"never, to {highest:,.0f} requests a month")
+
+
+CURVE_REQUESTS_PER_DAY: Final = tuple(float(f"{value:.3g}") for value in np.geomspace(100, 1e7, 16))
+
+
+def cost_curve(
+    strategy: Strategy, profile: CallProfile, traffic: Traffic, prices: Prices, *, max_cold_share: float
+) -> CostCurve | None:
+    """USD a month against requests a day, the day's shape unchanged; None where the price is unknown."""
+    usd = []
+    for requests_per_day in CURVE_REQUESTS_PER_DAY:
+        at = traffic.scaled(requests_per_day * DAYS_PER_MONTH)
+        cost = monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share).usd
+        if cost is None:
+            return None
+        usd.append(cost)
+    return CostCurve(
+        variant=profile.variant, strategy=strategy, requests_per_day=CURVE_REQUESTS_PER_DAY, usd=tuple(usd)
+    )
 
 
 def _bisect(saving: Callable[[float], float], low: float, high: float) -> float:

@@ -282,6 +282,16 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /
                 requests_per_month=18_400_000.0,
             ),
         ),
+        "cost_curves": tuple(
+            s.CostCurve(
+                variant=month.variant,
+                strategy=month.strategy,
+                requests_per_day=(100.0, 10_000.0, 1_000_000.0),
+                usd=(month.usd / 10, month.usd, month.usd * 90),
+            )
+            for month in monthly
+            if month.usd is not None
+        ),
         "traffic": configuration.traffic.model_dump(mode="json"),
         "recommendation": s.Recommendation(
             variant=best_variant.key if best_variant else None,

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.charts import LABEL_PX, NARROW_PLOT_PX, WIDE_PLOT_PX, memory_axis, memory_axis_values, memory_labels
-from analysis.figures import build_figures, csv_text, svg
+from analysis.figures import build_figures
+from analysis.figures.drawing import csv_text, svg
 from analysis.pricing import read_prices
 from analysis.summarise import summarise
 from analysis.theme import DARK, LIGHT, MODEL_DASHES, MODEL_SHAPES, paint
-from analysis.wording import rounded
+from analysis.wording import parse_variant, rounded
 from benchmark.matrix import DISPLAY_NAMES, MODELS
 from tests.analysis.synthetic import frame, make_rows, manifest_of
 from tests.report.builders import demo_configuration, make_run, make_summary
@@ -40,6 +41,12 @@ def figures_of(**options):
 @pytest.fixture(scope="module")
 def whole():
     return figures_of()
+
+
+@pytest.fixture(scope="module")
+def small():
+    _, invocations, summary = make_run(models=["mobilenet", "resnet50"], memory_sizes_mb=[1024], load_s=3.0)
+    return invocations, summary
 
 
 def test_every_chart_is_valid_vega_lite():
@@ -292,3 +299,29 @@ def contrast(one: str, other: str) -> float:
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_month_is_drawn_against_traffic_with_its_break_even_points(small):
+    invocations, summary = small
+    (point,) = summary.break_even
+    recommended = summary.recommendation.model_copy(update={"variant": point.variant})
+    figures = {f.id: f for f in build_figures(summary.model_copy(update={"recommendation": recommended}), invocations)}
+    figure = figures[f"monthly_by_traffic_{parse_variant(point.variant).model}"]
+    curves = [curve for curve in summary.cost_curves if curve.variant == point.variant]
+    drawn = [(row["series"], row["requests_per_day"]) for row in figure.rows if row["mark"] == "cost"]
+    assert len(drawn) == sum(len(curve.usd) for curve in curves) == 9
+    (ring,) = [row for row in figure.rows if row["mark"] == "break-even"]
+    assert ring["series"] == "provisioned concurrency"
+    assert ring["requests_per_day"] == pytest.approx(point.requests_per_month * 24 / 730, rel=1e-4)
+    above = next(curve for curve in curves if curve.strategy == point.cheaper_above)
+    assert above.usd[1] < ring["value"] < above.usd[2], "it lies on the line of what is cheaper from there"
+    assert "provisioned concurrency costs less than on demand" in ring["text"]
+    without = summary.model_copy(update={"cost_curves": ()})
+    assert all(f.empty for f in build_figures(without, invocations) if f.id.startswith("monthly_by_traffic"))
+
+
+def test_every_model_has_its_months_not_the_recommended_one_alone(small):
+    invocations, summary = small
+    figures = {figure.id for figure in build_figures(summary, invocations)}
+    models = {parse_variant(key).model for key in summary.variants}
+    assert {f"monthly_cost_{model}" for model in models} <= figures
