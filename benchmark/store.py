@@ -124,6 +124,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line and bring it to disk; half a line that a kill left before it is cut, or both would be lost."""
+    _mend_torn_end(path)
+    with path.open("ab") as file:
+        file.write(line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class RecordWriter:
     """Appends client records; what was appended is on disk within `sync_every_s`, and a kill loses no more than that.
 

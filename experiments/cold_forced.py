@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 from benchmark.matrix import Variant
 from experiments.gateway_timeouts import let_function_end
-from experiments.http_timing import get_once
+from experiments.http_timing import gateway_patience_s, get_once
 from experiments.lambda_control import InvokeAnswer, Nonces
 from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls
 from experiments.recording import invoke_record, reply_record
 from experiments.session import Session, Stop
 from experiments.spend import billed_ms_in
-
-CLIENT_PATIENCE_S: Final = 60.0
 
 
 def run_forced(session: Session) -> None:
@@ -85,7 +82,7 @@ def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
 
 def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
     if call.trigger == "api":
-        patience_s = max(CLIENT_PATIENCE_S, session.configuration.function.timeout_s)
+        patience_s = gateway_patience_s(session.configuration.gateway)
         reply = get_once(session.deployment.url(call.variant), timeout_s=patience_s)
         session.first_calls.called(call.variant)
         record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
@@ -134,6 +131,5 @@ def _say_who_cannot_run(session: Session, protocol: str) -> None:
 
 def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
     outcome = session.latest_outcome("cold", variant)
-    return Stop(
-        "cold", protocol, variant.key, "none", "cannot_run", f"{outcome} several times in a row: not tried again", 0
-    )
+    detail = f"{outcome} several times in a row: not tried again"
+    return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.recorded(protocol, variant))

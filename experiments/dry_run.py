@@ -20,8 +20,8 @@ def planned_steps(configuration: Configuration, experiments: Sequence[Experiment
     return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale)
 
 
-def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> Estimate:
-    """Print one row a protocol to standard output; returns the sum."""
+def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:
+    """Print one row a protocol, and the sum, to standard output."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("experiment", "protocol"):
         table.add_column(heading, no_wrap=True)
@@ -39,7 +39,6 @@ def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
     table.add_row("all", "", "", *_cells(whole, limit_usd))
     Console(width=100).print(table)
     print(_remarks(whole, configuration, prices))
-    return whole
 
 
 def _cells(figures: Estimate, limit_usd: float) -> list[str]:

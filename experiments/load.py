@@ -57,6 +57,7 @@ def run_load(session: Session) -> None:
     session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
     began = time.monotonic()
     for variants in rectangles(todo):
+        session.check_spend()  # the end of the one before is counted, and nobody has looked since
         _run_locust(session, variants, began)
         for variant in variants:
             session.first_calls.called(variant)

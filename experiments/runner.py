@@ -49,8 +49,14 @@ def show_plan(request: Request) -> int:
     # Only a lab shortens intervals. AWS need not be asked, so a plan can be seen without credentials.
     time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
     planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale)
-    whole = print_plan(planned, request.configuration, read_prices(request.configuration))
-    return EXIT_OK if whole.expected_usd <= request.configuration.experiments.max_usd else EXIT_CHECK_FAILED
+    prices = read_prices(request.configuration)
+    print_plan(planned, request.configuration, prices)
+    try:
+        _refuse_over_limit(planned, request.configuration, prices)
+    except UserError as error:
+        print(f"would be refused: {error}", file=sys.stderr)
+        return EXIT_CHECK_FAILED
+    return EXIT_OK
 
 
 def measure(request: Request) -> int:

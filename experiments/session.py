@@ -17,7 +17,7 @@ from benchmark.configuration import Configuration
 from benchmark.errors import CloudError, UserError
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord, EndpointFacts, Experiment
-from benchmark.store import RecordWriter, RunDirectory
+from benchmark.store import RecordWriter, RunDirectory, append_line
 from experiments.first_calls import FirstCalls
 from experiments.function_logs import FunctionLogs
 from experiments.lambda_control import LambdaControl
@@ -168,6 +168,10 @@ class Session:
         """Whether this experiment's latest calls show that the variant cannot run here."""
         return gave_up(experiment, self._outcomes[experiment, variant.key])
 
+    def recorded(self, protocol: str, variant: Variant) -> int:
+        """Calls of a protocol that have a record."""
+        return sum(one.protocol == protocol and one.variant == variant.key for one in self.records.values())
+
     def latest_outcome(self, experiment: Experiment, variant: Variant) -> str:
         outcomes = self._outcomes[experiment, variant.key]
         return outcomes[-1] if outcomes else ""
@@ -178,8 +182,7 @@ class Session:
 
     def stop(self, stop: Stop) -> None:
         """Keep the reason why a part of the plan ended."""
-        with (self.run.root / STOPS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(stop)) + "\n")
+        append_line(self.run.root / STOPS_FILE, json.dumps(asdict(stop)))
         if stop.reason not in ("samples", "ci_reached"):
             self.progress.say(f"{stop.variant} {stop.protocol}: {stop.detail}")
 

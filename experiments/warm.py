@@ -10,19 +10,16 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
 
 from benchmark.configuration import WarmTable
 from benchmark.intervals import median_half_width_percent
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
 from experiments.gateway_timeouts import let_function_end
-from experiments.http_timing import Connection, Reply
+from experiments.http_timing import Connection, Reply, gateway_patience_s
 from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
 from experiments.recording import reply_record
 from experiments.session import Session, Stop
-
-CLIENT_PATIENCE_S: Final = 60.0
 
 
 @dataclass
@@ -41,7 +38,10 @@ class Progression:
 
 
 def is_warm_sample(record: ClientRecord) -> bool:
-    """Whether a record counts towards warm statistics: answered well, by an environment that had answered before."""
+    """Whether a record counts towards warm statistics: answered well, by an environment that had answered before.
+
+    An answer that says nothing of its environment counts here, where only the end of a series depends on it.
+    """
     return record.outcome == "ok" and not record.warmup and (record.handler is None or not record.handler.cold)
 
 
@@ -82,7 +82,7 @@ class _Connections:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._kept: dict[str, Connection] = {}
-        self._timeout_s = max(CLIENT_PATIENCE_S, session.configuration.function.timeout_s)
+        self._timeout_s = gateway_patience_s(session.configuration.gateway)
 
     def get(self, call: PlannedCall) -> Reply:
         if call.connection == "new":

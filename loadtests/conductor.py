@@ -28,7 +28,7 @@ from benchmark.cloud import Deployment
 from benchmark.errors import CloudError, UserError
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
-from benchmark.store import RecordWriter, RunDirectory
+from benchmark.store import RecordWriter, RunDirectory, append_line
 from loadtests.account import Account, Second, StageSummary, merge_rows, summarise
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
@@ -327,8 +327,7 @@ class Conductor:
         if because:
             logger.warning("%s ended early: %s", report.name, because)
         if self._run is not None:
-            with (self._run.root / STAGES_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(report)) + "\n")
+            append_line(self._run.root / STAGES_FILE, json.dumps(asdict(report)))
 
     # --- workers -----------------------------------------------------------------------------------------------------
 

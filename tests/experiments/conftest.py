@@ -107,7 +107,7 @@ forced_samples = 12
 
 # So many that some of fifty kills still fall into the load, each of which takes seconds to come to its first call.
 [profile.kills.experiments.warm]
-samples = 520
+samples = 600
 connections = ["kept", "new"]
 """
 

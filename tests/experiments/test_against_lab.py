@@ -297,12 +297,36 @@ def test_a_variant_that_cannot_run_is_a_result_and_the_others_go_on(deployed, tm
     }
 
 
+def test_a_variant_that_cannot_start_is_not_hammered_by_bursts_and_its_calls_are_counted(deployed, tmp_path):
+    forced = replace(deployed, profile="forced")
+    broken, *_ = forced.configuration.variants
+    function = forced.configuration.names.function(broken)
+    client = forced.lab.client("lambda")
+    client.update_function_configuration(FunctionName=function, Environment={"Variables": {"STUB_INIT_EXIT": "3"}})
+    narrow = ["--models", broken.model, "--memory-mb", str(broken.memory_mb)]
+    try:
+        done = forced.run("cold", "--results", str(tmp_path), *narrow)
+    finally:
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": {}})
+    run = RunDirectory(tmp_path / done.stdout.splitlines()[-1])
+    by_protocol = Counter(record.protocol for record in run.client_records())
+    assert by_protocol["forced"] == forced.configuration.experiments.cold.forced_samples
+    # The bursts are of 1 and of 4, in an order of their own; whichever came first was the last one.
+    assert by_protocol["burst"] in (1, 4)
+    assert by_protocol["gateway"] == 0
+    stops = {stop.protocol: stop for stop in read_stops(run)}
+    assert {name: stop.samples for name, stop in stops.items()} == {"burst": by_protocol["burst"], "gateway": 0}
+    assert {stop.reason for stop in stops.values()} == {"cannot_run"}
+
+
 def test_a_plan_over_the_limit_is_refused_before_its_first_call(here, tmp_path, capsys):
     words = ["warm", "--results", str(tmp_path), "--max-usd", "0.0000001"]
     with pytest.raises(UserError, match=r"expected to cost .* the limit is 1e-07 USD"):
         main(words)
     assert main([*words, "--dry-run"]) == 2
-    assert "at most USD" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert all(part in said.out for part in ("calls", "duration", "expected USD", "at most USD", "Limit: 1e-07 USD"))
+    assert "would be refused: the plan is expected to cost" in said.err
     assert not list(tmp_path.iterdir())
 
 

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from experiments.http_timing import Connection, get_once
+from benchmark.configuration import GatewayTable
+from experiments.http_timing import Connection, gateway_patience_s, get_once
 from tests.lab_support import free_port
 
 
@@ -41,7 +42,7 @@ def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         running.url = f"http://127.0.0.1:{running.server_address[1]}"
         running.connections = handler.connections
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=lambda: running.serve_forever(poll_interval=0.01), daemon=True).start()
         yield running
         running.shutdown()
 
@@ -105,3 +106,8 @@ def test_a_server_that_never_answers_is_given_up_after_the_timeout():
         reply = get_once(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.3)
     assert reply.status is None
     assert "TimeoutError" in reply.connection_error
+
+
+def test_an_answer_is_waited_for_as_long_as_the_gateway_may_take_for_it():
+    assert gateway_patience_s(GatewayTable(stage_name="v1")) == 60
+    assert gateway_patience_s(GatewayTable(stage_name="v1", integration_timeout_ms=300_000)) > 300

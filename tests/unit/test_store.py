@@ -18,6 +18,7 @@ from benchmark.records import ClientRecord
 from benchmark.store import (
     RUN_ID,
     RecordWriter,
+    append_line,
     create_run,
     find_run,
     new_run_id,
@@ -138,3 +139,12 @@ def test_a_run_that_is_not_there_is_refused_with_what_to_do(tmp_path):
     assert "make demo" in str(error.value)
     with pytest.raises(RecordError, match="'nonsense' is not in"):
         find_run("nonsense", tmp_path)
+
+
+def test_a_line_is_appended_after_a_torn_one_and_neither_takes_the_other_along(tmp_path):
+    path = tmp_path / "stops.jsonl"
+    append_line(path, "first")
+    with path.open("a") as file:
+        file.write('{"torn by a ki')
+    append_line(path, "second")
+    assert path.read_text() == "first\nsecond\n"
