@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from lab.control import functions, logs, metrics, scheduler
+from lab.control import functions, logs, metrics, rest_apis, scheduler
 from lab.control.functions import MotoFunctionCatalogue, account_settings
 from lab.control.wsgi import MotoApplication
 from lab.logs.store import LogStore
@@ -22,6 +22,7 @@ class ControlPlane:
         logs.install(log_store)
         metrics.install(metric_store)
         functions.install()
+        rest_apis.install()
         scheduler.install()
         self._account_id = account_id
         self._region = region

@@ -203,6 +203,14 @@ def the_pattern_of_a_log_groups_name_is_passed_over() -> bool:
 
 
 @gap
+def a_binary_media_type_in_a_patchs_path_is_not_found() -> bool:
+    api = client("apigateway").create_rest_api(name="a")["id"]
+    patch = [{"op": "add", "path": "/binaryMediaTypes/image~1png"}]
+    found = client("apigateway").update_rest_api(restApiId=api, patchOperations=patch)
+    return found.get("binaryMediaTypes") != ["image/png"]
+
+
+@gap
 def there_are_no_percentiles() -> bool:
     now = dt.datetime.now(dt.UTC)
     cloudwatch = client("cloudwatch")

@@ -177,3 +177,13 @@ async def until(condition, what: str, patience_s: float = 30.0) -> None:
         while not condition():  # noqa: ASYNC110 - the condition belongs to the product, which has no event for tests
             await asyncio.sleep(0.01)
     assert condition(), what
+
+
+def quota_of(pid: int) -> list[int]:
+    """Quota and period in microseconds of a process's CPU group."""
+    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    for controllers, place in groups.items():
+        if "cpu" in controllers.split(","):
+            directory = Path("/sys/fs/cgroup") / controllers / place.lstrip("/")
+            return [int((directory / f"cpu.cfs_{word}_us").read_text()) for word in ("quota", "period")]
+    return [int(word) for word in (Path("/sys/fs/cgroup") / groups[""].lstrip("/") / "cpu.max").read_text().split()]

@@ -5,6 +5,7 @@ import json
 import os
 import re
 
+from lab.dataplane.settings import DataPlaneSettings
 from tests.dataplane.harness import conditions, reports, until
 
 SLOW_FIRST_INIT = """
@@ -17,6 +18,10 @@ SLOW_FIRST_INIT = """
     def handler(event, context):
         return "ready"
 """
+
+
+def test_an_init_phase_may_take_ten_seconds_and_has_two_vcpus_unless_set_otherwise():
+    assert (DataPlaneSettings().init_timeout_s, DataPlaneSettings().init_burst_vcpu) == (10.0, 2.0)
 
 
 def settings(lab, **changes):

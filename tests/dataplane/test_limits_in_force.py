@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lab.dataplane.rules import MAX_RESPONSE_BYTES
-from tests.dataplane.harness import conditions, reports, until
+from tests.dataplane.harness import conditions, quota_of, reports, until
 
 STUBBORN = """
     import os, signal, sys, time
@@ -109,7 +109,7 @@ async def test_tmp_is_on_disk_holds_more_than_the_memory_and_ends_at_its_own_siz
     )
     async with lab:
         if any("/tmp is in memory" in note or "temporary directory" in note for note in lab.driver.notes):
-            pytest.skip(lab.driver.notes[-1])
+            pytest.skip("; ".join(lab.driver.notes))
         before, number, megabytes = await lab.answer(event=True)
         again, _, _ = await lab.answer()
         lab.change("function", revision="2")
@@ -189,6 +189,18 @@ async def test_cpu_time_is_a_share_of_wall_time(lab, share):
         elapsed_s = await lab.answer(event=0.25)
     # The kernel hands out 5 ms in each 20 ms: 0.25 s of CPU take about a second, and never much less.
     assert elapsed_s > 0.8
+
+
+@pytest.mark.parametrize(("memory_mb", "vcpu"), [(442, 0.25), (3008, 1.7), (10_240, 5.79)])
+async def test_the_kernel_holds_lambdas_quota_with_its_period_once_init_is_over(lab, memory_mb, vcpu):
+    lab.function("def handler(event, context): pass", memory_mb=memory_mb)
+    async with lab:
+        if lab.plane.limits.cpu == "none":
+            pytest.skip("this host enforces no CPU share")
+        await lab.call()
+        (environment,) = lab.plane._all_environments()
+        found = quota_of(environment._running.pid)
+    assert found == [pytest.approx(vcpu * 20_000, rel=0.001), 20_000]
 
 
 async def test_an_idle_environment_is_frozen_and_thawed_by_the_next_call(lab):

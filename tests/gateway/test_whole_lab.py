@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.lab_support import running_lab
-from tests.robustness.support import deploy, new_name, wait_until
+from tests.robustness.support import deploy, log_lines, new_name, rest_api, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,37 @@ def test_both_addresses_lead_to_the_function(served):
         assert status == 200
         assert json.loads(body)["pathParameters"] == {"proxy": "a/b"}
         assert headers["x-amzn-RequestId"]
+
+
+def test_a_binary_body_reaches_the_function_in_base64_and_comes_back_as_it_was(served):
+    lab, name, _ = served
+    client = lab.client("apigateway")
+    api = rest_api(lab, lab.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"])
+    media = [{"op": "add", "path": "/binaryMediaTypes/image~1png"}]
+    client.update_rest_api(restApiId=api, patchOperations=media)
+    client.create_deployment(restApiId=api, stageName="v2")
+    body = bytes(range(256))
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    headers = {"Host": f"localhost:{lab.port}", "Content-Type": "image/png", "Accept": "image/png"}
+    connection.request("POST", f"/_aws/execute-api/{api}/v2/a?do=mirror", body=body, headers=headers)
+    response = connection.getresponse()
+    assert (response.status, response.getheader("Content-Type"), response.read()) == (200, "image/png", body)
+    connection.close()
+
+
+def test_a_function_slower_than_the_gateway_waits_gets_a_504_and_runs_to_its_end(served):
+    lab, name, _ = served
+    arn = lab.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+    api = rest_api(lab, arn, timeout_ms=300)
+    get(lab, f"/_aws/execute-api/{api}/v1/warm")  # its first environment may take longer than that to start
+    before = len(log_lines(lab, name, '"REPORT RequestId"'))
+    status, headers, body = get(lab, f"/_aws/execute-api/{api}/v1/x?do=sleep&seconds=1")
+    assert (status, json.loads(body)) == (504, {"message": "Endpoint request timed out"})
+    assert headers["x-amzn-RequestId"]
+    wait_until(lambda: len(log_lines(lab, name, '"REPORT RequestId"')) > before, "the function's own end")
+    report = log_lines(lab, name, '"REPORT RequestId"')[-1]
+    assert float(report.split("Duration: ")[1].split(" ms")[0]) >= 1000
+    assert "Status:" not in report
 
 
 def test_the_gateways_metrics_are_in_cloudwatch(served):

@@ -18,8 +18,8 @@ from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import LABEL, ContainerDriver
 from lab.drivers.protocol import LaunchError, LaunchSpec
 from lab.images.engine import Engine, EngineError, find_engine
-from tests.dataplane.harness import Lab
-from tests.images.test_engine import containers, engine, quota_of  # noqa: F401 - a fixture
+from tests.dataplane.harness import Lab, quota_of
+from tests.images.test_engine import containers, engine  # noqa: F401 - a fixture
 from tests.stubs.making import STUB
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -23,6 +23,7 @@ from benchmark.errors import UserError
 from benchmark.records import HandlerFacts
 from lab.drivers.container import LABEL
 from lab.images.engine import Engine, find_engine
+from tests.dataplane.harness import quota_of
 from tests.lab_support import REPOSITORY, Lab, running_lab
 
 BASE_IMAGE = os.environ.get("LAB_BASE_IMAGE", "lambda-inference-lab/standin-python:latest")
@@ -47,16 +48,6 @@ def engine() -> str:
 def containers(engine: str, state: Path) -> list[str]:
     words = [engine, "ps", "--all", "--quiet", "--filter", f"label={LABEL}={state.resolve()}"]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-
-
-def quota_of(pid: int) -> list[int]:
-    """Quota and period in microseconds of a process's CPU group."""
-    groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
-    for controllers, place in groups.items():
-        if "cpu" in controllers.split(","):
-            directory = Path("/sys/fs/cgroup") / controllers / place.lstrip("/")
-            return [int((directory / f"cpu.cfs_{word}_us").read_text()) for word in ("quota", "period")]
-    return [int(word) for word in (Path("/sys/fs/cgroup") / groups[""].lstrip("/") / "cpu.max").read_text().split()]
 
 
 class Machine:

@@ -44,7 +44,7 @@ def deploy(lab, name, *, memory_mb=1024, timeout_s=30, rest=True, directory=FUNC
     return rest_api(lab, arn) if rest else None
 
 
-def rest_api(lab, function_arn):
+def rest_api(lab, function_arn, *, timeout_ms=29_000):
     client = lab.client("apigateway")
     api = client.create_rest_api(name="robustness")["id"]
     root = client.get_resources(restApiId=api)["items"][0]["id"]
@@ -57,6 +57,7 @@ def rest_api(lab, function_arn):
             httpMethod="ANY",
             type="AWS_PROXY",
             integrationHttpMethod="POST",
+            timeoutInMillis=timeout_ms,
             uri=f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/{function_arn}/invocations",
         )
     client.create_deployment(restApiId=api, stageName="v1")
@@ -133,6 +134,16 @@ def wait_until(condition, what, *, seconds=60):
         time.sleep(0.05)
 
 
+def loop_devices_of(state):
+    """Loop devices whose file lies in a lab's state directory: the /tmp of its environments."""
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if path.read_text().startswith(str(state.resolve())):
+                found.append(path.parts[3])
+    return found
+
+
 @contextlib.contextmanager
 def nothing_left(lab):
     """For a lab that the block ends: afterwards no process and no control group of it may be there."""
@@ -146,3 +157,4 @@ def nothing_left(lab):
     assert lab.process.poll() is not None, "the block has to end the lab"
     wait_until(lambda: not still_running(seen), f"the end of {seen}")
     wait_until(lambda: not cgroups_of(pid), f"the removal of {cgroups_of(pid)}")
+    wait_until(lambda: not loop_devices_of(lab.state), f"the end of {loop_devices_of(lab.state)}")

@@ -20,7 +20,8 @@ def exchange(*parts, limit=1000, patience_s=30.0, hang_up=False):
             body = await read_body(request, limit, patience_s=patience_s)
             return web.Response(status=413) if body is None else web.Response(text=str(len(body)))
 
-        runner = web.ServerRunner(web.Server(handler))
+        # No lingering: the rest of a refused body is not waited for.
+        runner = web.ServerRunner(web.Server(handler, lingering_time=0.0))
         await runner.setup()
         listener = socket.create_server(("127.0.0.1", 0))
         await web.SockSite(runner, listener).start()

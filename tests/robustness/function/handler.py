@@ -25,6 +25,12 @@ def fork(_event):
     return "forked"
 
 
+def mirror(event):
+    """A proxy response with the body of the proxy event."""
+    media = {"Content-Type": event["headers"]["Content-Type"]}
+    return {"statusCode": 200, "headers": media, "body": event["body"], "isBase64Encoded": event["isBase64Encoded"]}
+
+
 def print_much(event):
     line = "x" * 999
     for _ in range(int(event["bytes"]) // 1000):
@@ -86,11 +92,13 @@ def echo(event):
 
 ACTIONS = {
     action.__name__: action
-    for action in (sleep, fork, print_much, fill_tmp, malformed_runtime_calls, print_event, echo)
+    for action in (sleep, fork, print_much, fill_tmp, malformed_runtime_calls, print_event, echo, mirror)
 }
 
 
 def handler(event, context):
     request = event.get("queryStringParameters") or {} if "httpMethod" in event else event
     answer = ACTIONS[request.get("do", "echo")](request if "httpMethod" not in event else {**event, **request})
-    return {"statusCode": 200, "body": json.dumps(answer)} if "httpMethod" in event else answer
+    if "httpMethod" not in event or request.get("do") == "mirror":
+        return answer
+    return {"statusCode": 200, "body": json.dumps(answer)}
