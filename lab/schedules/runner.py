@@ -42,8 +42,8 @@ class _Entry:
 class ScheduleRunner:
     """Runs every schedule of the control plane until it is stopped.
 
-    A fire time belongs to the wall clock, as StartDate does; sleeping belongs to the monotonic clock, in slices of a
-    quarter second, so that a step of the wall clock is noticed. A fire time is dealt with once: a clock that steps back
+    A fire time belongs to the wall clock, as StartDate does; sleeping belongs to the monotonic clock, in short
+    slices, so that a step of the wall clock is noticed. A fire time is dealt with once: a clock that steps back
     repeats none, and all that a suspended machine missed of one schedule fires once, as its latest time.
     """
 
@@ -54,8 +54,11 @@ class ScheduleRunner:
         *,
         time_scale: float = 1.0,
         now_s: Callable[[], float] = time.time,
+        poll_s: float = _POLL_S,
     ) -> None:
+        """`poll_s`: how often the control plane and the clock are looked at."""
         self._source = source
+        self._poll_s = poll_s
         self._invoker = invoker
         self._time_scale = time_scale
         self._now_s = now_s
@@ -85,7 +88,7 @@ class ScheduleRunner:
             self._fire_due(now_s, suspended=now_s - looked_s > _SUSPENDED_S)
             looked_s = now_s
             upcoming = [entry.next_s for entry in self._entries.values() if entry.next_s is not None]
-            pause_s = min(_POLL_S, max(0.0, min(upcoming) - self._now_s())) if upcoming else _POLL_S
+            pause_s = min(self._poll_s, max(0.0, min(upcoming) - self._now_s())) if upcoming else self._poll_s
             await asyncio.sleep(pause_s)
 
     def _refresh(self) -> None:

@@ -81,11 +81,25 @@ def create(scheduler, clock, *, name="s", expression="rate(1 minutes)", start=0.
     )
 
 
-def play(clock, recorder, steps, *, time_scale=1.0):
-    """Run the runner; each step is seconds to move the clock by, or a callable, and gets time to be noticed."""
+class CountedSchedules(MotoSchedules):
+    """Knows how often the runner has looked."""
+
+    looks = 0
+
+    def definitions(self):
+        self.looks += 1
+        return super().definitions()
+
+
+def play(clock, recorder, steps, *, time_scale=1.0, dwell_s=0.0):
+    """Run the runner; each step is seconds to move the clock by, or a callable, and is over when it has been noticed.
+
+    `dwell_s`: real time on top for each step, for what waits by the monotonic clock.
+    """
 
     async def main():
-        runner = ScheduleRunner(MotoSchedules(now_s=clock), recorder, time_scale=time_scale, now_s=clock)
+        source = CountedSchedules(now_s=clock)
+        runner = ScheduleRunner(source, recorder, time_scale=time_scale, now_s=clock, poll_s=0.01)
         runner.start()
         counts = []
         for step in steps:
@@ -93,7 +107,11 @@ def play(clock, recorder, steps, *, time_scale=1.0):
                 step()
             else:
                 clock.now += step
-            await asyncio.sleep(0.35)  # more than one poll
+            # A look that begins after the step has fired what was due when the one after it begins.
+            looks = source.looks
+            while source.looks < looks + 3:  # noqa: ASYNC110 - the runner has no event for tests
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(dwell_s)
             counts.append(len(recorder.calls))
         await runner.stop()
         return counts
@@ -228,14 +246,14 @@ def test_ticks_that_only_a_busy_moment_delayed_all_fire(scheduler, clock, record
 def test_a_rejected_invoke_is_tried_again_and_a_hopeless_one_is_not(scheduler, clock, recorder):
     create(scheduler, clock, target=target(RetryPolicy={"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60}))
     recorder.answers = [InvokeResult(429, b"", "id", error_code="TooManyRequestsException")]
-    play(clock, recorder, [0, 0, 0, 0, 0, 0])
+    play(clock, recorder, [0, 0, 0, 0, 0, 0], dwell_s=0.35)
     assert len(recorder.calls) == 2
 
     recorder.calls.clear()
     create(scheduler, clock, name="other")
     recorder.answers = [InvokeResult(404, b"", "id", error_code="ResourceNotFoundException")] * 9
     scheduler.delete_schedule(Name="s")
-    play(clock, recorder, [0, 0, 0, 0])
+    play(clock, recorder, [0, 0, 0, 0], dwell_s=0.35)
     assert len(recorder.calls) == 1
 
 
@@ -249,7 +267,7 @@ def test_a_one_time_schedule_fires_once_and_deletes_itself_if_asked(scheduler, c
 def test_a_flexible_window_delays_within_its_bounds(scheduler, clock, recorder):
     create(scheduler, clock, expression="rate(1 days)", window={"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1})
     # A scale of 6000 makes the window ten milliseconds and the interval fourteen seconds.
-    assert play(clock, recorder, [0], time_scale=6000) == [1]
+    assert play(clock, recorder, [0], time_scale=6000, dwell_s=0.35) == [1]
 
 
 def test_a_schedule_that_cannot_be_read_does_not_stop_the_others(scheduler, clock, recorder):
