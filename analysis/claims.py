@@ -454,7 +454,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
         if faults.len():
             evidence.numbers.append(
                 ClaimNumber(
-                    label="median major page faults a call",
+                    label="mean major page faults a call",
                     value=float(faults.to_numpy().mean()),
                     unit="count",
                     n=faults.len(),

@@ -32,34 +32,36 @@ from analysis.charts import (
 )
 from analysis.figures import build_figures, drawing
 from analysis.figures.drawing import VEGA_LITE_VERSION
-from analysis.page_tables import (
-    Table,
-    TableCell,
-    break_even_table,
-    breakdown_table,
-    cells_table,
+from analysis.summary import Estimate, Summary
+from analysis.tables.about import (
     checks_table,
-    choice_table,
     claim_table,
-    cold_ratio_table,
-    constraints_table,
-    costs_table,
     coverage_table,
-    differences_table,
-    estimate_cell,
     figure_table,
     flat,
-    knees_table,
-    load_table,
-    monthly_table,
     outcomes_table,
-    overview,
     pairs_table,
     price_pairs,
     run_pairs,
     table1,
 )
-from analysis.summary import Estimate, Summary
+from analysis.tables.choice import (
+    break_even_table,
+    choice_table,
+    constraints_table,
+    costs_table,
+    knees_table,
+    monthly_table,
+)
+from analysis.tables.measured import (
+    breakdown_table,
+    cells_table,
+    cold_ratio_table,
+    differences_table,
+    load_table,
+    overview,
+)
+from analysis.tables.parts import Table, TableCell, estimate_cell
 from analysis.theme import CONFIG, THEMES
 from analysis.wording import (
     count_text,

@@ -200,8 +200,11 @@ def monthly_by_traffic(summary: Summary, model: str) -> Figure:
         layers = [
             *(line_of(lines, one) for one in shown),
             lines.mark_point(filled=True, size=22, opacity=1),
-            base.mark_point(filled=False, size=190, strokeWidth=2.5, opacity=1).transform_filter(crossing),
         ]
+        # A layer without a mark would be a nameless group to a screen reader.
+        if any(row["mark"] == "break-even" for row in rows):
+            rings = base.mark_point(filled=False, size=190, strokeWidth=2.5, opacity=1)
+            layers.append(rings.transform_filter(crossing))
         if isinstance(stated, (int, float)) and any(
             one.requests_per_day[0] <= stated <= one.requests_per_day[-1] for one in curves
         ):

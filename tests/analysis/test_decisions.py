@@ -271,6 +271,15 @@ def test_the_swapping_experiment_decides_c11():
     assert judged(effect_of_memory=True).verdict == "supported"
 
 
+def test_without_the_swapping_experiment_the_mean_of_page_faults_is_called_a_mean():
+    rows = synthetic.make_rows(configuration, cold_samples=1, warm_samples=5, load_rps=1, load_s=2)
+    for place, row in enumerate(rows):
+        row["major_page_faults"] = 400 if place == 0 else 0
+    (number,) = synthetic.summary_of(configuration, rows).claims[10].numbers
+    assert number.label == "mean major page faults a call"
+    assert number.value == pytest.approx(400 / number.n)
+
+
 def test_what_a_reader_has_to_know_is_a_warning_with_advice(summary):
     codes = {warning.code: warning for warning in summary.warnings}
     assert {"out_of_memory", "random_weights", "lab_not_modelled"} <= set(codes)
