@@ -18,6 +18,12 @@ from benchmark.matrix import Variant
 from tests.analysis import synthetic
 
 configuration = read_configuration(profile="")
+# A model at two sizes, for what does not need all of them.
+few = configuration.model_copy(
+    update={
+        "matrix": configuration.matrix.model_copy(update={"models": ("mobilenet",), "memory_sizes_mb": (1024, 3008)})
+    }
+)
 prices = read_prices()
 GOAL = GoalTable(p99_ms=500, min_top1_accuracy=0.70, requests_per_month=1_000_000, max_cold_share=0.05)
 TRAFFIC = Traffic.of(33_000, "business_hours", 10)
@@ -239,7 +245,7 @@ def test_claims_are_refuted_by_data_against_them():
 
 def test_the_swapping_experiment_decides_c11():
     def judged(effect_of_memory):
-        rows = synthetic.make_rows(configuration, warm_samples=5, load_rps=1, load_s=2)
+        rows = synthetic.make_rows(few, warm_samples=5, load_rps=1, load_s=2)
         random = np.random.default_rng(2)
         base = next(row for row in rows if row["variant"].startswith("mobilenet") and row["outcome"] == "ok")
         for vcpu in (0.289, 1.7):
@@ -259,7 +265,7 @@ def test_the_swapping_experiment_decides_c11():
                             "major_page_faults": 0,
                         }
                     )
-        summary = synthetic.summary_of(configuration, rows)
+        summary = synthetic.summary_of(few, rows)
         evidence = read_swapping(synthetic.frame(rows))
         assert len(evidence.cells) == 8
         assert not any(cell.n > 15 for cell in summary.cells if cell.experiment == "warm"), "judged apart"
@@ -272,10 +278,10 @@ def test_the_swapping_experiment_decides_c11():
 
 
 def test_without_the_swapping_experiment_the_mean_of_page_faults_is_called_a_mean():
-    rows = synthetic.make_rows(configuration, cold_samples=1, warm_samples=5, load_rps=1, load_s=2)
+    rows = synthetic.make_rows(few, cold_samples=1, warm_samples=5, load_rps=1, load_s=2)
     for place, row in enumerate(rows):
         row["major_page_faults"] = 400 if place == 0 else 0
-    (number,) = synthetic.summary_of(configuration, rows).claims[10].numbers
+    (number,) = synthetic.summary_of(few, rows).claims[10].numbers
     assert number.label == "mean major page faults a call"
     assert number.value == pytest.approx(400 / number.n)
 
@@ -287,10 +293,10 @@ def test_what_a_reader_has_to_know_is_a_warning_with_advice(summary):
 
 
 def test_inits_that_nobody_waited_for_are_counted_and_said():
-    rows = synthetic.make_rows(configuration, cold_samples=4, warm_samples=6, load_rps=1, load_s=2)
+    rows = synthetic.make_rows(few, cold_samples=4, warm_samples=6, load_rps=1, load_s=2)
     for row in [row for row in rows if row["init_ms"] and row["outcome"] == "ok" and not row["first_after_deploy"]][:3]:
         row |= {"start_type": "warm", "start_evidence": "initialised_ahead", "init_status": "ahead"}
-    summary = synthetic.summary_of(configuration, rows)
+    summary = synthetic.summary_of(few, rows)
     (warning,) = [warning for warning in summary.warnings if warning.code == "initialised_ahead"]
     assert warning.count == 3
     assert "no caller waited" in warning.message
@@ -298,11 +304,11 @@ def test_inits_that_nobody_waited_for_are_counted_and_said():
 
 
 def test_a_mean_that_rests_on_one_call_is_said_and_the_cost_at_the_median_is_not_moved_by_it():
-    rows = synthetic.make_rows(configuration, cold_samples=2, warm_samples=40, load_rps=1, load_s=2)
-    calm = synthetic.summary_of(configuration, rows)
+    rows = synthetic.make_rows(few, cold_samples=2, warm_samples=40, load_rps=1, load_s=2)
+    calm = synthetic.summary_of(few, rows)
     one = next(row for row in rows if row["protocol"] == "sequential" and row["outcome"] == "ok" and not row["warmup"])
     one["billed_ms"] *= 1000
-    slow = synthetic.summary_of(configuration, rows)
+    slow = synthetic.summary_of(few, rows)
     assert [w.variants for w in slow.warnings if w.code == "mean_carried_by_one_call"] == [(one["variant"],)]
     assert not [w for w in calm.warnings if w.code == "mean_carried_by_one_call"]
     before, after = calm.cost(one["variant"], "warm"), slow.cost(one["variant"], "warm")
@@ -314,6 +320,6 @@ def test_a_mean_that_rests_on_one_call_is_said_and_the_cost_at_the_median_is_not
 
 def test_lab_and_cloud_carry_their_badges(summary):
     assert "not a cloud figure" in summary.origin.badge
-    rows = synthetic.make_rows(configuration, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)
-    cloud = summarise(synthetic.frame(rows), synthetic.manifest_of(configuration, rows), configuration, prices)
+    rows = synthetic.make_rows(few, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)
+    cloud = summarise(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
     assert cloud.origin.badge == "Measured on AWS Lambda, eu-central-1"
