@@ -58,19 +58,12 @@ def test_the_cli_is_the_pinned_one():
     ).startswith(pinned)
 
 
-@pytest.mark.slow
-def test_synth_needs_neither_docker_nor_aws(run_cdk, tmp_path, configuration):
-    done = run_cdk("synth", "--quiet")
-    assert done.returncode == 0, done.stderr
-    stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
-    assert stacks == {configuration.names.stack(role) for role in STACK_ROLES}
-    assets = json.loads((tmp_path / "out" / f"{configuration.names.stack('Functions')}.assets.json").read_text())
-    assert len(assets["dockerImages"]) == len(configuration.matrix.models)
-
-
+# The default profile is synthesised by the same command line in tests/control/test_cdk.py.
 @pytest.mark.slow
 @pytest.mark.parametrize("by", ["context", "environment"])
-def test_a_profile_is_chosen_by_context_or_environment(run_cdk, tmp_path, configure, by):
+def test_synth_needs_neither_docker_nor_aws_and_a_profile_is_chosen_by_context_or_environment(
+    run_cdk, tmp_path, configure, by
+):
     done = (
         run_cdk("synth", "--quiet", "--context", "profile=demo")
         if by == "context"
@@ -78,6 +71,10 @@ def test_a_profile_is_chosen_by_context_or_environment(run_cdk, tmp_path, config
     )
     assert done.returncode == 0, done.stderr
     demo = configure("demo")
+    stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
+    assert stacks == {demo.names.stack(role) for role in STACK_ROLES}
+    assets = json.loads((tmp_path / "out" / f"{demo.names.stack('Functions')}.assets.json").read_text())
+    assert len(assets["dockerImages"]) == len(demo.matrix.models)
     (template,) = Path(tmp_path / "out").glob("*Functions.template.json")
     assert template.read_text().count('"AWS::Lambda::Function"') == len(demo.variants)
 
