@@ -27,6 +27,10 @@ SHORT = """
 [profile.short.matrix]
 memory_sizes_mb = [3008]
 
+# A busy machine may take longer over a start than 29 s.
+[profile.short.gateway]
+integration_timeout_ms = 120_000
+
 [profile.short.experiments.cold]
 protocols = ["forced"]
 forced_samples = 1
