@@ -163,19 +163,19 @@ def test_a_run_is_joined_and_its_manifest_left_alone_and_one_of_another_place_is
     first.wait()
     run = first.run
     manifest = run.manifest_path.read_bytes()
-    start_load(*ONE_VARIANT, *constant(20, 1), "--run", run.run_id).wait()
-    records = list(run.client_records())
-    assert len(records) == len({record.call_id for record in records}) == 40
-    assert run.manifest_path.read_bytes() == manifest
-
-    # Neither a run that is missing nor one that was measured elsewhere is joined.
+    # Neither a run that is missing nor one that was measured elsewhere is joined; all three start side by side.
+    joining = start_load(*ONE_VARIANT, *constant(20, 1), "--run", run.run_id)
+    missing = start_load(*ONE_VARIANT, "--run", "20990101T000000Z-0000")
     there = run.read_manifest()
     other = create_run(tmp_path / "results", run_id="20980101T000000Z-0000")
     other.write_manifest(there.model_copy(update={"endpoint": there.endpoint.model_copy(update={"host": "another"})}))
     elsewhere = start_load(*ONE_VARIANT, "--run", other.run_id)
+    joining.wait()
+    records = list(run.client_records())
+    assert len(records) == len({record.call_id for record in records}) == 40
+    assert run.manifest_path.read_bytes() == manifest
     elsewhere.wait(code=1)
     assert "was measured at host 'another'" in elsewhere.err
-    missing = start_load(*ONE_VARIANT, "--run", "20990101T000000Z-0000")
     missing.wait(code=1)
     assert "run '20990101T000000Z-0000' is not in" in missing.err
     assert not list(other.client_directory.iterdir())
