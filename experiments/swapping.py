@@ -2,12 +2,15 @@
 
 On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
 LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to
-one function of each model, whose memory size and variable are changed for each cell and put back at the end.
+one function of each model, whose memory size and variable are changed for each cell and put back at the end. Every cell
+has its turn in each of a few rounds of random order, in a new environment each time: neither the host's drift nor the
+luck of one environment falls on one cell.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -20,7 +23,7 @@ from benchmark.records import ClientRecord, EndpointFacts
 from benchmark.store import RecordWriter, RunDirectory
 from experiments.interruption import undisturbed
 from experiments.lambda_control import LambdaControl
-from experiments.plan import UNRECOVERABLE, PlannedCall
+from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
 from experiments.progress import Progress
 from experiments.recording import invoke_record
 from experiments.runner import Request, open_run
@@ -33,7 +36,8 @@ MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
 # The shares that Lambda gives the smallest and the largest of these sizes.
 VCPU_SHARES: Final = (round(512 / MEMORY_MB_PER_VCPU, 3), round(3008 / MEMORY_MB_PER_VCPU, 3))
 MODELS: Final = 2
-WARMUPS: Final = 2
+ROUNDS: Final = 3
+WARMUPS: Final = 2  # of each environment
 MOST_SAMPLES: Final = 30
 GIVE_UP_AFTER: Final = 3
 
@@ -51,10 +55,10 @@ class Cell:
         """How records name the cell; the analysis reads it back."""
         return f"memory_mb={self.memory_mb} vcpu={self.vcpu}"
 
-    def call(self, number: int) -> PlannedCall:
+    def call(self, round_number: int, number: int) -> PlannedCall:
         """One call; numbers below 0 are warm-ups."""
         return PlannedCall(
-            f"{PROTOCOL}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{number:+04d}",
+            f"{PROTOCOL}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{round_number}/{number:+04d}",
             "warm",
             PROTOCOL,
             "invoke",
@@ -78,9 +82,19 @@ def grid(configuration: Configuration) -> list[Cell]:
     ]
 
 
-def samples_of(configuration: Configuration) -> int:
-    """Calls of a cell: those of the warm experiment, 30 at most."""
-    return min(MOST_SAMPLES, configuration.experiments.warm.samples)
+def samples_of(configuration: Configuration) -> list[int]:
+    """Calls of a cell in each round: together those of the warm experiment, 30 at most."""
+    samples = min(MOST_SAMPLES, configuration.experiments.warm.samples)
+    rounds = min(ROUNDS, samples)
+    return [samples // rounds + (number < samples % rounds) for number in range(rounds)]
+
+
+def in_round(cells: Sequence[Cell], seed: int, round_number: int, before: Cell | None) -> list[Cell]:
+    """One function's cells in a round's order; `before` is not the first, as it would keep its environment."""
+    ordered = shuffled(cells, seed, PROTOCOL, round_number)
+    if len(ordered) > 1 and ordered[0] == before:
+        ordered.append(ordered.pop(0))
+    return ordered
 
 
 class Changed:
@@ -133,19 +147,25 @@ def run_swapping(
     control = LambdaControl(cloud, configuration)
     cells, samples = grid(configuration), samples_of(configuration)
     done = {record.call_id: record for record in run.client_records()}
-    progress.phase("CPU share and memory apart", len(cells) * (WARMUPS + samples), then_s=0.0)
+    calls = len(cells) * sum(WARMUPS + count for count in samples)
+    progress.phase("CPU share and memory apart", calls, then_s=0.0)
     with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
         for function in dict.fromkeys(cell.function for cell in cells):
+            mine = [cell for cell in cells if cell.function == function]
+            before: Cell | None = None
+            failures: Counter[str] = Counter()  # one after another, by cell
             with Changed(control, function) as changed:
-                for cell in (cell for cell in cells if cell.function == function):
-                    todo = [cell.call(number) for number in range(-WARMUPS, samples)]
-                    if all(call.call_id in done for call in todo):
-                        progress.advance(len(todo), cell.group)
-                        continue
-                    changed.set(cell.memory_mb, cell.vcpu)
-                    for record in _call(control, run, todo, done, endpoint):
-                        writer.append(record)
-                        progress.advance(1, f"{cell.function.model} {cell.group}")
+                for round_number, count in enumerate(samples):
+                    for cell in in_round(mine, configuration.experiments.seed, round_number, before):
+                        before = cell
+                        todo = [cell.call(round_number, number) for number in range(-WARMUPS, count)]
+                        if all(call.call_id in done for call in todo):
+                            progress.advance(len(todo), cell.group)
+                            continue
+                        changed.set(cell.memory_mb, cell.vcpu)
+                        for record in _call(control, run, todo, done, endpoint, failures):
+                            writer.append(record)
+                            progress.advance(1, f"{cell.function.model} {cell.group}")
     progress.end_phase()
 
 
@@ -155,13 +175,13 @@ def _call(
     todo: Sequence[PlannedCall],
     done: dict[str, ClientRecord],
     endpoint: EndpointFacts,
+    failures: Counter[str],
 ) -> Iterator[ClientRecord]:
-    """One call after another; a cell that cannot run is a result and is not hammered."""
-    failed = 0
+    """One call after another; a cell that cannot run is a result and is not hammered, in later rounds either."""
     for call in todo:
         if call.call_id in done:
             continue
-        if failed >= GIVE_UP_AFTER:
+        if failures[call.group] >= GIVE_UP_AFTER:
             return
         record = invoke_record(
             call,
@@ -170,7 +190,7 @@ def _call(
             time_scale=endpoint.time_scale,
             first=False,
         )
-        failed = failed + 1 if record.outcome in UNRECOVERABLE else 0
+        failures[call.group] = failures[call.group] + 1 if record.outcome in UNRECOVERABLE else 0
         if record.outcome == "throttled":
             time.sleep(1.0)
         yield record
@@ -180,8 +200,9 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     """The command: make or go on with a run, measure the grid, print the run's id."""
     cells = grid(request.configuration)
     if dry_run:
-        calls = len(cells) * (WARMUPS + samples_of(request.configuration))
-        print(f"{len(cells)} cells, {calls} calls; in the lab they cost nothing")
+        samples = samples_of(request.configuration)
+        calls = len(cells) * sum(WARMUPS + count for count in samples)
+        print(f"{len(cells)} cells, {calls} calls in {len(samples)} rounds; in the lab they cost nothing")
         for cell in cells:
             print(f"  {cell.function.model}: {cell.memory_mb} MB, {cell.vcpu} vCPU")
         return EXIT_OK

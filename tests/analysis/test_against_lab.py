@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from benchmark.store import find_run
+from experiments.swapping import samples_of
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.lab_support import running_lab
 from tests.stubs.making import write_stub
@@ -76,6 +77,13 @@ def test_share_and_memory_are_varied_apart_and_put_back(deployed, tmp_path):
     # The window reaches back a little: on a quick machine it holds calls of the run before, without a record here.
     rows = rows.filter(pl.col("call_id").is_not_null())
     assert rows["group"].n_unique() == 8
+    # Each cell was measured in as many environments as there are rounds.
+    environments = (
+        rows.filter(pl.col("environment_id").is_not_null())
+        .group_by("model", "group")
+        .agg(pl.col("environment_id").n_unique())
+    )
+    assert set(environments["environment_id"]) == {len(samples_of(deployed.configuration))}
     assert rows["major_page_faults"].null_count() < rows.height
     summary = json.loads((run.root / "summary.json").read_text())
     assert len(summary["claims"][10]["numbers"]) >= 8
