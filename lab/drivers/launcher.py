@@ -235,14 +235,17 @@ class Launcher:
         if self._template and not no_mounts:
             no_disk_tmp = _tried(lambda: _disk_tmp(self._template, []))
         self._send({"kind": "ready", "no_mounts": no_mounts, "no_disk_tmp": no_disk_tmp})
+        waiting = select.poll()  # select() takes no descriptor over 1023, and the channel bears the lab's number
+        for end in (self._channel, wakeup):
+            waiting.register(end, select.POLLIN)
         try:
             while True:
-                readable, _, _ = select.select([self._channel, wakeup], [], [])
-                if wakeup in readable:
+                readable = {descriptor for descriptor, _ in waiting.poll()}
+                if wakeup.fileno() in readable:
                     with contextlib.suppress(BlockingIOError):
                         wakeup.recv(4096)
                     self._reap()
-                if self._channel in readable:
+                if self._channel.fileno() in readable:
                     request, output = self._receive()
                     if request is None:
                         return

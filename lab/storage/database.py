@@ -98,9 +98,12 @@ class JournaledDatabase(Generic[Item]):
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(StorageError):
+        patience_s = _END_S
+        try:
             self.flush()
-        self._end_writer()
+        except StorageError:
+            patience_s = 0.0  # it was waited for; what it has not committed is in the journal
+        self._end_writer(patience_s)
         self._journal.close()
         with self._readers_lock:
             for connection in self._readers:
@@ -132,9 +135,9 @@ class JournaledDatabase(Generic[Item]):
                 done, answer = False, f"nothing was committed within {_WAIT_S:g} s"
             except (EOFError, OSError):
                 # The writing process has gone. The next one goes on where its last commit ended.
-                self._end_writer()
-                self._process, self._channel = self._start_writer()
                 try:
+                    self._end_writer()
+                    self._process, self._channel = self._start_writer()
                     done, answer = self._exchange(number)
                 except (EOFError, OSError):
                     done, answer = False, "the writing process ended, twice"
@@ -147,7 +150,9 @@ class JournaledDatabase(Generic[Item]):
         question = next(self._questions)
         deadline = time.monotonic() + _WAIT_S
         writing.send(self._channel, (question, number))
-        while select.select([self._channel], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        answers = select.poll()  # select() takes no descriptor over 1023, and a busy lab has thousands
+        answers.register(self._channel, select.POLLIN)
+        while answers.poll(1000 * max(0.0, deadline - time.monotonic())):
             answered, done, answer = writing.receive(self._channel)
             if answered == question:  # not to an earlier one, whose answer came too late
                 return bool(done), answer
@@ -167,10 +172,10 @@ class JournaledDatabase(Generic[Item]):
             writing.send(ours, self._description)
         return process, ours
 
-    def _end_writer(self) -> None:
+    def _end_writer(self, patience_s: float = _END_S) -> None:
         self._channel.close()
         try:
-            self._process.wait(_END_S)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -22,6 +22,8 @@ _READ_BYTES: Final = 1024 * 1024
 RECORDS_A_TURN: Final = 4  # about a twentieth of a millisecond of the reader's work
 
 Record = tuple[str | None, Any]
+# Stands for a record that is damaged, as a power cut can leave it: no writer has a command of this name.
+DAMAGED: Final[Record] = ("", None)
 
 # A kernel that preempts lazily (Linux, from 6.13 on) lets a program compute until it enters the kernel, or until the
 # next tick. What the lab wakes on the same CPU meanwhile waits for milliseconds, which is several invokes.
@@ -90,7 +92,10 @@ class JournalWriter:
             return Position(self._segment, self._written)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """What is appended afterwards stays in memory: the descriptor's number may be another file's by then."""
+        with self._lock:
+            descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
     def _write_backlog(self) -> None:
         while self._backlog:
@@ -127,13 +132,7 @@ class JournalReader:
     def read(self) -> list[Record]:
         """Records that are whole, about 1 MB of them at most; `position` is behind them afterwards."""
         while True:
-            data = last = self._take()
-            records, used = _parse(data)
-            while not records and len(last) == _READ_BYTES:
-                # One record longer than what is read at once.
-                last = self._take(len(data))
-                data += last
-                records, used = _parse(data)
+            records, used = self._read_here()
             if records:
                 self.position = Position(self.position.segment, self.position.offset + used)
                 return records
@@ -157,6 +156,17 @@ class JournalReader:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _read_here(self) -> tuple[list[Record], int]:
+        """The next records of this segment, and how many bytes they take."""
+        data = last = self._take()
+        records, used = _parse(data)
+        while not records and len(last) == _READ_BYTES:
+            # One record longer than what is read at once.
+            last = self._take(len(data))
+            data += last
+            records, used = _parse(data)
+        return records, used
+
     def _take(self, beyond: int = 0) -> bytes:
         if self._descriptor < 0:
             try:
@@ -173,7 +183,7 @@ class JournalReader:
         if not later:
             return False
         # The writer may have added to this one between our reading it and its beginning the next.
-        if not _parse(self._take())[0]:
+        if not self._read_here()[0]:
             # What is left, if anything, is half a record: its writer was killed.
             self.close()
             self.position = Position(later[0], 0)
@@ -189,7 +199,10 @@ def _parse(data: bytes) -> tuple[list[Record], int]:
         end = begin + int.from_bytes(data[start:begin], "big")
         if end > len(data):
             break
-        records.append(marshal.loads(data[begin:end]))  # noqa: S302 - a file of our own writing
+        try:
+            records.append(marshal.loads(data[begin:end]))  # noqa: S302 - a file of our own writing
+        except (ValueError, EOFError, TypeError):
+            records.append(DAMAGED)
         start = end
         if len(records) % RECORDS_A_TURN == 0:
             give_way()

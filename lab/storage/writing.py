@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from lab.storage.journal import JournalReader, Position, Record
+from lab.storage.journal import DAMAGED, JournalReader, Position, Record
 
 NICENESS: Final = 5  # it gives way to the lab and to functions; what waits for it is in the journal
 INTERVAL_S: Final = 0.25  # how long what is in the journal may wait for its commit, if nobody asks for it
@@ -87,6 +87,14 @@ def read_position(connection: sqlite3.Connection) -> Position:
     return Position(*connection.execute("SELECT segment, offset FROM journal_position").fetchone())
 
 
+# The file or the machine fails, not what is written: it is tried again.
+_OF_THE_MACHINE: Final = (OSError, MemoryError, sqlite3.OperationalError, sqlite3.InternalError)
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    return isinstance(error, _OF_THE_MACHINE) or type(error) is sqlite3.DatabaseError  # a damaged file
+
+
 class _Committer:
     """Moves the journal into the tables: what is in them and how far the journal has been read change together."""
 
@@ -107,7 +115,9 @@ class _Committer:
             while records := self._reader.read():
                 found = True
                 committed = self._commit(records, committed)
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:
+            if not _is_of_the_machine(error):
+                raise
             if self._connection.in_transaction:
                 self._connection.rollback()
             self._reader.go_back(committed)
@@ -127,7 +137,6 @@ class _Committer:
         """Commit records that begin at `start`; returns how much of the journal is in the tables now."""
         connection = self._connection
         outcomes: dict[int, tuple[bool, Any]] = {}
-        items: list[Any] = []
         connection.execute("BEGIN IMMEDIATE")
         known = read_position(connection)
         if known != start:
@@ -136,24 +145,63 @@ class _Committer:
             self._reader.go_back(known)
             self._writer = self._make(connection)
             return known
-        for command, content in records:
-            if command is None:
-                items.append(content)
-                continue
-            self._writer.write(items)
-            items = []
-            number, arguments = content
-            try:
-                outcomes[number] = True, getattr(self._writer, command)(*arguments)
-            except sqlite3.IntegrityError as error:
-                outcomes[number] = False, str(error)
-        self._writer.write(items)
+        connection.execute("SAVEPOINT batch")
+        try:
+            self._apply(records, outcomes)
+        except Exception as error:
+            if _is_of_the_machine(error):
+                raise
+            self._roll_back_to("batch")
+            outcomes.clear()
+            self._apply_apart(records, outcomes)
         connection.execute("UPDATE journal_position SET segment = ?, offset = ?", self._reader.position)
         connection.execute("COMMIT")
         self.outcomes.update(outcomes)
         if self._reader.position.segment != start.segment:
             self._reader.forget_read()
         return self._reader.position
+
+    def _apply(self, records: Sequence[Record], outcomes: dict[int, tuple[bool, Any]]) -> None:
+        items: list[Any] = []
+        for command, content in records:
+            if command is None:
+                items.append(content)
+                continue
+            self._writer.write(items)
+            items = []
+            if command == DAMAGED[0]:
+                raise ValueError("a damaged record of the journal")
+            number, arguments = content
+            outcomes[number] = True, getattr(self._writer, command)(*arguments)
+        self._writer.write(items)
+
+    def _apply_apart(self, records: Sequence[Record], outcomes: dict[int, tuple[bool, Any]]) -> None:
+        """Each record by itself, as one of them cannot be stored: it must not keep out all that come after it.
+
+        Of a command the lab is told; anything else is passed over, and that is said.
+        """
+        passed_over: list[Exception] = []
+        for record in records:
+            self._connection.execute("SAVEPOINT record")
+            try:
+                self._apply([record], outcomes)
+            except Exception as error:
+                if _is_of_the_machine(error):
+                    raise
+                self._roll_back_to("record")
+                command, content = record
+                if command:
+                    outcomes[content[0]] = False, str(error)
+                else:
+                    passed_over.append(error)
+            self._connection.execute("RELEASE record")
+        if passed_over:
+            number, first = len(passed_over), passed_over[0]
+            print(f"lab: {self._path}: {number} not stored: {first}", file=sys.stderr, flush=True)
+
+    def _roll_back_to(self, savepoint: str) -> None:
+        self._connection.execute(f"ROLLBACK TO {savepoint}")
+        self._writer = self._make(self._connection)  # the other remembers rows that are not there
 
 
 def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlite3.Connection], Writer]) -> None:
@@ -162,8 +210,10 @@ def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlit
     interval_s = INTERVAL_S
     asked: list[tuple[int, int | None]] = []
     listening = True
+    questions = select.poll()  # select() takes no descriptor over 1023, and this one bears the number that the lab gave
+    questions.register(channel, select.POLLIN)
     while listening:
-        if select.select([channel], [], [], interval_s)[0]:
+        if questions.poll(1000 * interval_s):
             try:
                 asked.append(receive(channel))
             except (EOFError, OSError):

@@ -219,6 +219,147 @@ def test_a_command_that_fails_says_why_and_what_was_put_beside_it_is_kept(tmp_pa
         database.close()
 
 
+def things(path: Path) -> JournaledDatabase[str]:
+    return JournaledDatabase(
+        path / "things.sqlite",
+        schema="CREATE TABLE IF NOT EXISTS things (thing TEXT NOT NULL) STRICT;",
+        version=1,
+        writer=Refusing,
+    )
+
+
+def stored(database: JournaledDatabase[str]) -> list[str]:
+    return [row[0] for row in database.reader().execute("SELECT thing FROM things ORDER BY rowid")]
+
+
+def test_what_cannot_be_stored_keeps_out_nothing_that_comes_before_or_after_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    database = things(tmp_path)
+    try:
+        for thing in ("a", "no UTF-8: \ud800", "b"):
+            database.put(thing)
+        assert stored(database) == ["a", "b"]
+    finally:
+        database.close()
+    again = things(tmp_path)
+    try:
+        again.put("c")
+        assert stored(again) == ["a", "b", "c"]
+    finally:
+        again.close()
+    said = capfd.readouterr().err
+    assert "1 not stored: 'utf-8' codec can't encode" in said
+    assert "Traceback" not in said
+
+
+def test_a_name_that_cannot_be_stored_is_refused_and_the_logs_live_on(tmp_path: Path) -> None:
+    store = LogStore(tmp_path, retention_invocations=1000)
+    try:
+        with pytest.raises(StorageError, match="utf-8"):
+            store.create_stream("g", "\ud800")
+        store.put("g", "s", [LogEvent(1, "after it")])
+        assert [event.message for event in store.stream_events("g", "s")] == ["after it"]
+    finally:
+        store.close()
+
+
+def test_damage_in_the_journal_costs_the_records_that_it_hit_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "things.sqlite-journal-of-lab"
+    writer = JournalWriter(str(journal), 1)
+    ends = [0]
+    for thing in ("a", "b", "c"):
+        writer.append((None, thing))
+        ends.append(writer.position().offset)
+    writer.append((None, "d"))
+    writer.close()
+    with Path(segment_path(str(journal), 1)).open("r+b") as file:
+        file.seek(ends[1] + 4)
+        file.write(bytes(ends[2] - ends[1] - 4))
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(1000))  # as a file system may leave the end of a file after a power cut
+    database = things(tmp_path)
+    try:
+        database.put("e")
+        assert stored(database) == ["a", "c", "d", "e"]
+    finally:
+        database.close()
+
+
+def test_a_long_record_written_just_before_the_next_segment_is_not_taken_for_half_a_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = str(tmp_path / "j")
+    writer, reader = JournalWriter(journal, 1), JournalReader(journal, Position(1, 0))
+    assert reader.read() == []
+    sizes = [3_000_000] * 4
+
+    def segments_after_more_was_written(name: str) -> list[int]:
+        while sizes:
+            writer.append((None, bytes(sizes.pop())))
+        return segments(name)
+
+    monkeypatch.setattr("lab.storage.journal.segments", segments_after_more_was_written)
+    found = []
+    while records := reader.read():
+        found.extend(len(content) for _, content in records)
+    assert found == [3_000_000] * 4
+    assert writer.position().segment == 2
+    writer.close()
+    reader.close()
+
+
+def test_a_writer_that_hangs_is_killed_at_the_end_and_what_it_left_is_in_the_tables_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.storage.database._WAIT_S", 0.5)
+    monkeypatch.setattr("lab.storage.database._END_S", 600.0)
+    store = LogStore(tmp_path, retention_invocations=1000)
+    store.put("g", "s", [LogEvent(1, "before")])
+    assert len(store.stream_events("g", "s")) == 1
+    (writer,) = writers_of(tmp_path)
+    os.kill(writer, signal.SIGSTOP)
+    store.put("g", "s", [LogEvent(2, "after")])
+    with pytest.raises(StorageError, match="nothing was committed"):
+        store.flush()
+    store.close()
+    assert writers_of(tmp_path) == []
+    store = LogStore(tmp_path, retention_invocations=1000)
+    try:
+        assert [event.message for event in store.stream_events("g", "s")] == ["before", "after"]
+    finally:
+        store.close()
+
+
+def test_a_writer_is_replaced_in_a_lab_with_more_than_a_thousand_open_files(tmp_path: Path) -> None:
+    program = (
+        "import os, resource, signal, sys; from pathlib import Path\n"
+        "from lab.contracts import LogEvent; from lab.logs.store import LogStore\n"
+        "from tests.control.test_storage import writers_of\n"
+        f"path = Path({str(tmp_path)!r})\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "store = LogStore(path, retention_invocations=1000)\n"
+        "store.put('g', 's', [LogEvent(1, 'one')]); store.flush()\n"
+        "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1500)]\n"
+        "(writer,) = writers_of(path); os.kill(writer, signal.SIGKILL)\n"
+        "store.put('g', 's', [LogEvent(2, 'two')])\n"
+        "print([event.message for event in store.stream_events('g', 's')]); store.close()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert ended.stdout == "['one', 'two']\n", ended.stderr
+
+
+def test_what_is_appended_after_the_close_goes_into_no_other_file(tmp_path: Path) -> None:
+    writer = JournalWriter(str(tmp_path / "j"), 1)
+    writer.append((None, "before"))
+    writer.close()
+    with (tmp_path / "another").open("wb"):  # gets the number of the descriptor that was closed
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            writer.append((None, "after"))
+        assert (tmp_path / "another").read_bytes() == b""
+    assert read_all(tmp_path / "j") == ["before"]
+
+
 def test_what_marshal_cannot_carry_is_an_error_of_the_caller(tmp_path: Path) -> None:
     writer = JournalWriter(str(tmp_path / "j"), 1)
     with pytest.raises(ValueError, match="unmarshallable"):
