@@ -120,19 +120,23 @@ class ProcessDriver:
                 f"no group for an environment of {spec.function_name}: {error}",
                 hint="Was a cgroup of the lab removed or its controller taken away? Start the lab again.",
             ) from error
+        try:
+            reader, writer = os.pipe()
+        except OSError:
+            group.remove()
+            raise
+        os.set_blocking(reader, False)
         cpus = tuple(spec.cpus)
         clean_up = list(group.directories)
         variables = self._variables(spec, root)
-        if self._no_mounts:
-            scratch = self._state_directory / f"tmp-{spec.environment_id}"
-            scratch.mkdir(mode=0o700)
-            variables["TMPDIR"] = str(scratch)
-            # Where the image's directory can be written to, the first start would compile for all later ones.
-            variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-            clean_up.append(str(scratch))
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
         try:
+            if self._no_mounts:
+                scratch = self._state_directory / f"tmp-{spec.environment_id}"
+                scratch.mkdir(mode=0o700)
+                variables["TMPDIR"] = str(scratch)
+                # Where the image's directory can be written to, the first start would compile for all later ones.
+                variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+                clean_up.append(str(scratch))
             process_id, started_at = await client.launch(
                 {
                     "kind": "launch",
@@ -153,7 +157,7 @@ class ProcessDriver:
                 },
                 writer,
             )
-        except LaunchError:
+        except (LaunchError, OSError):
             os.close(reader)
             group.remove()
             raise
@@ -233,6 +237,8 @@ def _tmp_template(directory: Path, size_mb: int = EPHEMERAL_STORAGE_MB) -> str:
     if command is None or os.geteuid() != 0:
         return ""
     path = directory / "tmp.ext4"
+    for copy in directory.glob(f"{path.name}-*"):  # a launch that was killed between making it and taking its name
+        copy.unlink(missing_ok=True)
     # No journal and no reserved blocks: nobody mounts it again after a crash, and all of it is the function's.
     options = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"]
     try:
@@ -290,6 +296,8 @@ class _ProcessEnvironment:
         self._killing: asyncio.Task[None] | None = None
         self._final: Usage | None = None
         self._proc_files: tuple[int, ...] | None = None
+        self._touched: tuple[bytes, bytes] | None = None  # minor and major page faults when the peak was last read
+        self._own_peak_kb = 0
         self._loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):  # it may have ended already, or there is no /proc
             self._proc_files = (
@@ -343,18 +351,22 @@ class _ProcessEnvironment:
         if self._proc_files is None:
             return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
         try:
-            status = os.pread(self._proc_files[0], 4096, 0)
             stat = os.pread(self._proc_files[1], 1024, 0)
             members = os.pread(self._proc_files[2], 65_536, 0).split() if len(self._proc_files) > 2 else []
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            # Without a page fault since the last look no memory has been added; reading the peak costs the kernel most.
+            touched = fields[7], fields[9]
+            if touched != self._touched:
+                self._own_peak_kb = _peak_kb(os.pread(self._proc_files[0], 4096, 0))
+                self._touched = touched
         except OSError:  # it ends at this moment; the launcher will tell the rest
             return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
-        peak_kb = _peak_kb(status)
-        fields = stat[stat.rindex(b")") + 2 :].split()
+        peak_kb = self._own_peak_kb
         for pid in members if len(members) > 1 else ():
             if int(pid) != self._process_id:
                 with contextlib.suppress(OSError):
                     peak_kb += _peak_kb(Path(f"/proc/{int(pid)}/status").read_bytes())
-        # proc_pid_stat(5) counts from 1 and these fields from the third: majflt, cmajflt, utime, stime are 12 to 15
+        # proc_pid_stat(5) counts from 1 and these fields from the third: minflt is 10; majflt to stime are 12 to 15
         return Usage(
             peak_memory_mb=peak_kb / 1024,
             major_page_faults=int(fields[9]) + int(fields[10]),
