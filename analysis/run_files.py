@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,7 +110,7 @@ class RawGroup:
                 yield (
                     pl.read_ndjson(data, schema=_EVENT_SCHEMA) if data.strip() else pl.DataFrame(schema=_EVENT_SCHEMA)
                 )
-            except (OSError, EOFError, pl.exceptions.PolarsError) as error:
+            except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
                 raise RecordError(
                     f"{path} cannot be read: {error}", hint=f"Remove {self.directory} and collect again."
                 ) from None
@@ -126,13 +127,18 @@ def write_metrics(run: RunDirectory, answer: Mapping[str, Any]) -> None:
 def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
     """What GetMetricData answered, or None where it was never asked."""
     try:
-        answer: dict[str, Any] = json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
+        answer: Any = json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RecordError(
             f"{run.raw_directory / 'metrics.json.gz'} cannot be read: {error}", hint="Remove it and collect again."
         ) from None
+    if not isinstance(answer, dict) or not {"queries", "values"} <= set(answer):
+        raise RecordError(
+            f"{run.raw_directory / 'metrics.json.gz'} holds no answer of GetMetricData",
+            hint="Remove it and collect again.",
+        )
     return answer
 
 
@@ -144,9 +150,14 @@ def read_image_sizes(run: RunDirectory) -> dict[str, int]:
     """Bytes of each model's image in ECR; empty where they were never asked for."""
     try:
         found = json.loads((run.raw_directory / "images.json").read_text())
-    except (FileNotFoundError, ValueError):
+        return {str(model): int(size) for model, size in found.items()}
+    except FileNotFoundError:
         return {}
-    return {str(model): int(size) for model, size in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"{run.raw_directory / 'images.json'} cannot be read: {error}",
+            hint="Remove it and fetch it anew: python analysis/collect.py --refresh",
+        ) from None
 
 
 def read_clients(run: RunDirectory) -> pl.DataFrame:
@@ -177,21 +188,28 @@ def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
 
     `load-stages.jsonl` has a line for each stage that came to an end; one that was killed has none.
     """
+    path = run.root / "load-stages.jsonl"
     try:
-        lines = (run.root / "load-stages.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    stages = []
-    for line in lines:
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    whole = set()
+    for number, line in enumerate(lines, start=1):
         try:
-            stages.append(json.loads(line))
+            stage = json.loads(line)
         except ValueError:
             continue  # torn by a kill
-    return frozenset(
-        f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}"
-        for stage in stages
-        if stage["stopped_because"] != "interrupted"
-    )
+        try:
+            if stage["stopped_because"] != "interrupted":
+                whole.add(f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}")
+        except (KeyError, TypeError, ValueError):
+            raise RecordError(
+                f"{path}:{number} does not tell of a load stage: {line[:80]!r}",
+                hint="Remove that line; its load then counts as broken off.",
+            ) from None
+    return frozenset(whole)
 
 
 def _each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
@@ -273,4 +291,9 @@ def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.Dat
         raise RecordError(
             f"{run.root} holds no data/invocations.parquet", hint="Collect it first: python analysis/collect.py"
         )
-    return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RecordError(
+            f"{path} cannot be read: {error}", hint=f"Make it anew: python -m analysis report {run.run_id}"
+        ) from None
