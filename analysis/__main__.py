@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from analysis.command_line import Parser, percent
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m analysis", description=__doc__)
+    parser = Parser(prog="python -m analysis", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("collect", help="fetch logs and metrics, then report (see collect --help)", add_help=False)
     report = commands.add_parser("report", help="make data, summary, figures and report anew from what was collected")
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)"
     )
     compare.add_argument(
-        "--threshold", type=_percent, default=0.03, metavar="PERCENT", help="changes below this count as none (3%%)"
+        "--threshold", type=percent, default=0.03, metavar="PERCENT", help="changes below this count as none (3%%)"
     )
     metrics = commands.add_parser("openmetrics", help="print a run's summary as OpenMetrics text")
     metrics.add_argument("run", nargs="?", default="latest", help="a run's name or directory (default: latest)")
@@ -50,10 +51,6 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.add_argument("--run", default="latest", help="the run to set it beside (default: latest)")
     tuning.add_argument("--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)")
     return parser
-
-
-def _percent(text: str) -> float:
-    return float(text.rstrip("%")) / 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,11 +86,14 @@ def _openmetrics(chosen: argparse.Namespace) -> int:
 def _power_tuning(chosen: argparse.Namespace) -> int:
     from analysis import interchange  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
+    from analysis.wording import models_of  # noqa: PLC0415 - as above
     from benchmark.configuration import read_configuration  # noqa: PLC0415 - as above
     from benchmark.store import find_run  # noqa: PLC0415 - as above
 
     if chosen.input_for:
-        sizes = read_configuration().matrix.memory_sizes_mb
+        matrix = read_configuration().matrix
+        _check_model(chosen.model, matrix.models)
+        sizes = matrix.memory_sizes_mb
         print(json.dumps(interchange.power_tuning_input(chosen.input_for, sizes, samples=chosen.samples), indent=2))
         return EXIT_OK
     if chosen.result is None:
@@ -104,8 +104,14 @@ def _power_tuning(chosen: argparse.Namespace) -> int:
         raise UserError(f"{chosen.result} cannot be read: {error}") from None
     theirs = interchange.read_power_tuning(text)
     summary = read_summary(find_run(chosen.run, chosen.results))
+    _check_model(chosen.model, models_of(summary))
     print(interchange.power_tuning_markdown(interchange.beside_power_tuning(summary, chosen.model, theirs)))
     return EXIT_OK
+
+
+def _check_model(model: str, known: Collection[str]) -> None:
+    if model not in known:
+        raise UserError(f"there is no model {model!r}", hint=f"There are: {', '.join(known)}.")
 
 
 def _report(chosen: argparse.Namespace) -> int:

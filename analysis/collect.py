@@ -22,6 +22,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
+from analysis.command_line import Parser
 from analysis.pipeline import build, run_configuration
 from analysis.platform_logs import LogParser
 from analysis.progress import Progress
@@ -289,7 +290,7 @@ def print_table(summary: Summary) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python analysis/collect.py",
         description="Fetch a run's logs and metrics from CloudWatch (or the lab that AWS_ENDPOINT_URL names), join "
         "them "

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from scipy.stats import fisher_exact, mannwhitneyu
@@ -37,6 +37,12 @@ COMPARED: Final[tuple[tuple[str, str, str], ...]] = (
     ("load", "any", "latency_from_intended_ms"),
 )
 EXPERIMENTS: Final = ("cold", "warm", "load")
+# Keys of the configuration that decide what an experiment's samples are; more or fewer of the same are no hindrance.
+PLANNED: Final[dict[str, tuple[str, ...]]] = {
+    "cold": ("experiments.cold.protocols", "lab.init_burst_vcpu"),
+    "warm": ("experiments.warm.connections",),
+    "load": tuple(f"experiments.load.{key}" for key in ("shape", "start_rps", "end_rps", "duration_s", "steps")),
+}
 
 Change = Literal["slower", "faster", "no change", "fails more", "fails less", "too few samples"]
 
@@ -84,16 +90,31 @@ def refuse_unlike(a: Summary, b: Summary) -> None:
         ("engine", _of_cells(a, "engine"), _of_cells(b, "engine")),
         ("weights", _weights(a), _weights(b)),
     ):
-        if of_a != of_b:
-            raise RecordError(
-                f"runs {a.run_id} and {b.run_id} cannot be compared: {name} is {of_a} in one and {of_b} in the other",
-                hint="Compare runs that were measured at the same place, in the same way.",
-            )
+        _refuse(a, b, name, of_a, of_b)
+    for experiment, names in PLANNED.items():
+        if all(any(cell.experiment == experiment for cell in side.cells) for side in (a, b)):
+            for name in names:
+                _refuse(a, b, name, _configured(a, name), _configured(b, name))
     if not set(a.variants) & set(b.variants):
         raise RecordError(
             f"runs {a.run_id} and {b.run_id} cannot be compared: they have no variant in common",
             hint="A variant is model, engine, architecture and memory size.",
         )
+
+
+def _refuse(a: Summary, b: Summary, name: str, of_a: object, of_b: object) -> None:
+    if of_a != of_b:
+        raise RecordError(
+            f"runs {a.run_id} and {b.run_id} cannot be compared: {name} is {of_a} in one and {of_b} in the other",
+            hint="Compare runs that were measured at the same place, in the same way.",
+        )
+
+
+def _configured(summary: Summary, name: str) -> object:
+    found: Any = summary.configuration
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def _of_cells(summary: Summary, name: str) -> list[str]:

@@ -11,13 +11,15 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.summary import METRICS, Estimate, Summary
 from analysis.text_tables import markdown_table
 from benchmark.errors import RecordError
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 SMALLEST_NUM: Final = 5  # the state machine takes no fewer invocations
 
@@ -26,18 +28,18 @@ class PowerStat(BaseModel):
     """Averages at one memory size, as `stats` of the result holds them where `includeOutputResults` was set."""
 
     model_config = ConfigDict(frozen=True)
-    value: int  # MB
-    average_duration_ms: float = Field(alias="averageDuration")
-    average_price_usd: float = Field(alias="averagePrice")
+    value: int = Field(gt=0)  # MB
+    average_duration_ms: Amount = Field(alias="averageDuration")
+    average_price_usd: Amount = Field(alias="averagePrice")
 
 
 class PowerTuning(BaseModel):
     """What the state machine answered."""
 
     model_config = ConfigDict(frozen=True)
-    power: int
-    cost: float
-    duration: float
+    power: int = Field(gt=0)  # MB
+    cost: Amount  # USD
+    duration: Amount  # ms
     stats: tuple[PowerStat, ...] = ()
 
 
@@ -56,7 +58,7 @@ def read_power_tuning(text: str) -> PowerTuning:
     """Parse the state machine's output, with or without its wrapping `results`. Raises RecordError."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"the power tuning result is no JSON: {error}") from None
     results = document.get("results", document) if isinstance(document, dict) else document
     try:

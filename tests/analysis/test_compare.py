@@ -1,5 +1,7 @@
 """Two runs of the same code are the same; a slower one is found; unlike ones are refused by the field."""
 
+import argparse
+import json
 from functools import lru_cache
 
 import numpy as np
@@ -9,6 +11,7 @@ from scipy.stats import mannwhitneyu
 
 from analysis import __main__ as command
 from analysis.cells import Measured
+from analysis.command_line import percent
 from analysis.compare import (
     DEFAULT_THRESHOLD,
     FailurePair,
@@ -165,6 +168,54 @@ def test_unlike_runs_are_refused_by_the_field(sides, field, change):
         b = a.model_copy(update={"cells": tuple(cell.model_copy(update=change["cells"]) for cell in a.cells)})
     with pytest.raises(RecordError, match=f"cannot be compared: {field} is"):
         refuse_unlike(a, b)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "key", "value"),
+    [
+        ("cold", "protocols", ["forced"]),
+        ("warm", "connections", ["new"]),
+        ("load", "end_rps", 50.0),
+        ("load", "shape", "constant"),
+    ],
+)
+def test_runs_that_were_measured_by_another_plan_are_refused_where_both_ran_it(sides, experiment, key, value):
+    a = sides[0].summary
+    configuration = json.loads(json.dumps(a.configuration))
+    configuration["experiments"][experiment][key] = value
+    b = a.model_copy(update={"configuration": configuration})
+    with pytest.raises(RecordError, match=rf"cannot be compared: experiments\.{experiment}\.{key} is"):
+        refuse_unlike(a, b)
+    rest = tuple(cell for cell in a.cells if cell.experiment != experiment)
+    refuse_unlike(a, b.model_copy(update={"cells": rest}))
+
+
+def test_more_samples_of_the_same_plan_are_no_hindrance(sides):
+    a = sides[0].summary
+    configuration = json.loads(json.dumps(a.configuration))
+    configuration["experiments"]["warm"]["samples"] += 1
+    refuse_unlike(a, a.model_copy(update={"configuration": configuration}))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["only-one"], ["a", "b", "--threshold", "abc"], ["a", "b", "--threshold=-5"], ["a", "b", "--nothing"]]
+)
+def test_a_comparison_called_wrongly_is_an_error_and_no_regression(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        command.main(["compare", *arguments])
+    assert left.value.code == 1
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("3", 0.03), (" 0.5 % ", 0.005), ("0", 0.0)])
+def test_a_threshold_is_a_percentage(text, share):
+    assert percent(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-5", "nan", "inf", "1e400", "%"])
+def test_what_is_no_percentage_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="no percentage"):
+        percent(text)
 
 
 def test_runs_without_a_common_variant_are_refused(sides):

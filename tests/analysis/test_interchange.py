@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from analysis import __main__ as command
 from analysis.interchange import (
     beside_power_tuning,
     open_metrics,
@@ -13,7 +14,7 @@ from analysis.interchange import (
     read_power_tuning,
 )
 from benchmark.configuration import read_configuration
-from benchmark.errors import RecordError
+from benchmark.errors import RecordError, UserError
 from tests.analysis import synthetic
 
 # The documented output, with averages as `includeOutputResults` adds them.
@@ -54,10 +55,36 @@ def test_a_result_without_averages_or_without_its_wrapping_is_read_too():
     assert read_power_tuning(json.dumps(bare)).power == 1769
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"results": {"cost": 1}}', '{"results": {"power": "big"}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        "[" * 100_000,
+        '{"results": {"cost": 1}}',
+        '{"results": {"power": "big"}}',
+        '{"power": 0, "cost": 1, "duration": 1}',
+        '{"power": 128, "cost": NaN, "duration": 1}',
+        '{"power": 128, "cost": 1, "duration": -1}',
+        '{"power": 128, "cost": 1, "duration": 1, "stats": null}',
+    ],
+)
 def test_what_is_no_result_is_refused_with_what_it_lacks(text):
     with pytest.raises(RecordError, match="power tuning result"):
         read_power_tuning(text)
+
+
+@pytest.mark.parametrize("what", ["--input-for", "--result"])
+def test_a_model_that_is_not_there_is_named_with_those_that_are(tmp_path, summary, what):
+    run = tmp_path / "20261121T101500Z-0001"
+    run.mkdir()
+    (run / "manifest.json").write_text("{}")
+    (run / "summary.json").write_text(summary.model_dump_json())
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(RESULT))
+    with pytest.raises(UserError, match=r"no model 'mobilnet'\n.*mobilenet"):
+        command.main(["power-tuning", "mobilnet", what, str(file), "--results", str(tmp_path)])
 
 
 def test_the_input_asks_the_state_machine_to_trim_nothing():
