@@ -304,7 +304,7 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
         )
         answered = share(int((part["outcome"] == "ok").sum()), part.height)
         failing = _below(answered, ANSWERED_UNDER_LOAD)
-        holding = (answered.value or 0) >= ANSWERED_UNDER_LOAD
+        holding = _above(answered, ANSWERED_UNDER_LOAD)
         evidence.add(
             f"{_name(variant)}, answered under load",
             answered,

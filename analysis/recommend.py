@@ -33,6 +33,7 @@ from analysis.summary import (
     Strategy,
 )
 from analysis.traffic import CallProfile, Traffic, monthly_cost
+from analysis.wording import number_text
 from benchmark.configuration import GoalTable
 from benchmark.matrix import DISPLAY_NAMES, Variant
 
@@ -93,20 +94,21 @@ def recommend(
     open_ones = certain or [c for c in priced if "fails" not in verdicts[c.variant.key]]
     goal_numbers = {key: float(value) for key, value in goal.model_dump().items()}
     if not open_ones:
+        headline, why, how_sure = _no_answer(candidates, constraints, verdicts, plans)
         return Recommendation(
             variant=None,
             strategy=None,
             monthly_usd=None,
-            headline="No measured variant meets the goal.",
-            why=_nearest_misses(constraints),
-            how_sure="The demands named fail beyond their 95 % intervals, or nothing could be measured.",
+            headline=headline,
+            why=why,
+            how_sure=how_sure,
             measured_where=measured_where,
             probability_best={},
             tied=(),
             constraints=tuple(constraints),
             goal=goal_numbers,
         )
-    chances = probability_best(open_ones, goal, at_goal, prices, plans, seed=seed)
+    chances = probability_best(open_ones, goal, at_goal, prices, plans, seed=seed, free_tier=free_tier)
     best = min(open_ones, key=lambda c: (plans[c.variant.key].usd or 0.0, c.variant))
     key, plan = best.variant.key, plans[best.variant.key]
     tied = tuple(name for name, chance in chances.items() if name != key and chance >= TIED_FROM)
@@ -238,10 +240,12 @@ def probability_best(
     plans: Mapping[str, MonthlyCost],
     *,
     seed: int,
+    free_tier: bool = False,
 ) -> dict[str, float]:
     """Share of bootstrap draws in which each candidate is the cheapest whose p99 keeps the limit.
 
     Cost is linear in the mean billed times as long as the plan stays the same, so three evaluations give each draw.
+    Only where a month just about uses up the free tier is that an approximation.
     """
     random = np.random.default_rng(seed)
     costs = np.empty((len(candidates), DRAWS))
@@ -250,7 +254,7 @@ def probability_best(
         if profile is None:
             costs[row] = np.inf
             continue
-        base, by_warm, by_cold = _linear(profile, plan, traffic, prices, goal.max_cold_share)
+        base, by_warm, by_cold = linear_cost(profile, plan, traffic, prices, goal.max_cold_share, free_tier=free_tier)
         warm = bootstrap_means(candidate.warm_billed_ms, random, DRAWS)
         cold = bootstrap_means(candidate.cold_billed_ms, random, DRAWS) if len(candidate.cold_billed_ms) else 0.0
         costs[row] = base + by_warm * warm + by_cold * cold
@@ -264,8 +268,14 @@ def probability_best(
     }
 
 
-def _linear(
-    profile: CallProfile, plan: MonthlyCost, traffic: Traffic, prices: Prices, max_cold_share: float
+def linear_cost(
+    profile: CallProfile,
+    plan: MonthlyCost,
+    traffic: Traffic,
+    prices: Prices,
+    max_cold_share: float,
+    *,
+    free_tier: bool,
 ) -> tuple[float, float, float]:
     """Coefficients of the monthly cost: constant, per ms of warm and per ms of cold billed time."""
     environments = round(plan.environments or 0) if plan.strategy != "on_demand" else 0
@@ -281,6 +291,7 @@ def _linear(
             traffic,
             prices,
             max_cold_share=max_cold_share,
+            free_tier=free_tier,
             environments=environments,
             service_ms=profile.warm_billed_ms,
         )
@@ -378,7 +389,43 @@ def _how_sure(
     return text
 
 
-def _nearest_misses(constraints: Sequence[Constraint]) -> tuple[str, ...]:
+def _no_answer(
+    candidates: Sequence[Candidate],
+    constraints: Sequence[Constraint],
+    verdicts: Mapping[str, set[ConstraintVerdict]],
+    plans: Mapping[str, MonthlyCost],
+) -> tuple[str, tuple[str, ...], str]:
+    """Headline, reasons and how sure where nothing can be recommended: refused by the data, or not measured enough."""
+    names = {candidate.variant.key: candidate.variant.display_name for candidate in candidates}
+    misses = _nearest_misses(constraints, names)
+    unpriced = [candidate.variant.key for candidate in candidates if "fails" not in verdicts[candidate.variant.key]]
+    if candidates and not unpriced:
+        return "No measured variant meets the goal.", misses, "The demands named fail beyond their 95 % intervals."
+    reasons = dict.fromkeys(_reason(plans.get(key)) for key in unpriced)
+    why = tuple(
+        f"{', '.join(names[key] for key in unpriced if _reason(plans.get(key)) == reason)}: {reason}."
+        for reason in reasons
+    )
+    return (
+        "No variant can be recommended: too little was measured.",
+        (why or ("No cold, warm or load call was measured.",)) + misses,
+        "Undecided: what is not measured is neither met nor failed.",
+    )
+
+
+def _reason(plan: MonthlyCost | None) -> str:
+    return "nothing warm was measured" if plan is None else plan.reason
+
+
+DEMANDS: Final = {
+    "runs": ("the share of failed calls at most", ""),
+    "p99_ms": ("a p99 of at most", " ms"),
+    "top1_accuracy": ("a top-1 accuracy of at least", ""),
+    "cold_share": ("a cold share of at most", ""),
+}
+
+
+def _nearest_misses(constraints: Sequence[Constraint], names: Mapping[str, str]) -> tuple[str, ...]:
     failing = [c for c in constraints if c.verdict == "fails" and c.short_by is not None]
     by_variant: dict[str, list[Constraint]] = {}
     for constraint in failing:
@@ -387,7 +434,11 @@ def _nearest_misses(constraints: Sequence[Constraint]) -> tuple[str, ...]:
         by_variant.values(), key=lambda misses: (len(misses), sum((m.short_by or 0) / (m.limit or 1) for m in misses))
     )
     return tuple(
-        f"{misses[0].variant} fails "
-        + ", ".join(f"{m.name} (limit {m.limit:g}, short by {m.short_by:.3g}: {m.text})" for m in misses)
+        f"{names[misses[0].variant]} misses " + ", and ".join(_miss(miss) for miss in misses) + "."
         for misses in ranked[:3]
     )
+
+
+def _miss(miss: Constraint) -> str:
+    demand, unit = DEMANDS[miss.name]
+    return f"{demand} {number_text(miss.limit)}{unit} by {number_text(miss.short_by)}{unit} ({miss.text})"

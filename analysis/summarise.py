@@ -134,8 +134,8 @@ def summarise(
         differences=make_differences(measured, variants, random),
         costs=costs,
         monthly=monthly,
-        break_even=make_break_even(profiles, traffic, prices, configuration.goal.max_cold_share),
-        cost_curves=make_cost_curves(profiles, traffic, prices, configuration.goal.max_cold_share),
+        break_even=make_break_even(profiles, traffic, prices, configuration.goal.max_cold_share, free_tier=free_tier),
+        cost_curves=make_cost_curves(profiles, traffic, prices, configuration.goal.max_cold_share, free_tier=free_tier),
         traffic={
             "requests_per_day": traffic.requests_per_day,
             "requests_per_month": traffic.requests_per_month,
@@ -322,7 +322,7 @@ def _no_cost(key: str, start_type: str) -> CostPerMillion:
 
 
 def make_break_even(
-    profiles: Mapping[str, CallProfile], traffic: Traffic, prices: Prices, max_cold_share: float
+    profiles: Mapping[str, CallProfile], traffic: Traffic, prices: Prices, max_cold_share: float, *, free_tier: bool
 ) -> tuple[BreakEven, ...]:
     """From how many requests a month each way of keeping environments warm pays."""
     pairs: tuple[tuple[Strategy, Strategy], ...] = (
@@ -331,18 +331,18 @@ def make_break_even(
         ("warm_pings", "provisioned_concurrency"),
     )
     return tuple(
-        break_even(below, above, profile, traffic, prices, max_cold_share=max_cold_share)
+        break_even(below, above, profile, traffic, prices, max_cold_share=max_cold_share, free_tier=free_tier)
         for profile in profiles.values()
         for below, above in pairs
     )
 
 
 def make_cost_curves(
-    profiles: Mapping[str, CallProfile], traffic: Traffic, prices: Prices, max_cold_share: float
+    profiles: Mapping[str, CallProfile], traffic: Traffic, prices: Prices, max_cold_share: float, *, free_tier: bool
 ) -> tuple[CostCurve, ...]:
     """What a month costs at other volumes than the stated one, for every variant and strategy."""
     curves = (
-        cost_curve(strategy, profile, traffic, prices, max_cold_share=max_cold_share)
+        cost_curve(strategy, profile, traffic, prices, max_cold_share=max_cold_share, free_tier=free_tier)
         for profile in profiles.values()
         for strategy in STRATEGIES
     )

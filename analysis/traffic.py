@@ -272,6 +272,7 @@ def break_even(
     prices: Prices,
     *,
     max_cold_share: float,
+    free_tier: bool = False,
     lowest: float = 1e3,
     highest: float = 1e9,
 ) -> BreakEven:
@@ -297,7 +298,7 @@ def break_even(
         """What `above` saves over `below`, in USD."""
         at = traffic.scaled(requests)
         costs = [
-            monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share).usd or 0.0
+            monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share, free_tier=free_tier).usd or 0.0
             for strategy in (below, above)
         ]
         return costs[0] - costs[1]
@@ -315,13 +316,19 @@ CURVE_REQUESTS_PER_DAY: Final = tuple(float(f"{value:.3g}") for value in np.geom
 
 
 def cost_curve(
-    strategy: Strategy, profile: CallProfile, traffic: Traffic, prices: Prices, *, max_cold_share: float
+    strategy: Strategy,
+    profile: CallProfile,
+    traffic: Traffic,
+    prices: Prices,
+    *,
+    max_cold_share: float,
+    free_tier: bool = False,
 ) -> CostCurve | None:
     """USD a month against requests a day, the day's shape unchanged; None where the price is unknown."""
     usd = []
     for requests_per_day in CURVE_REQUESTS_PER_DAY:
         at = traffic.scaled(requests_per_day * DAYS_PER_MONTH)
-        cost = monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share).usd
+        cost = monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share, free_tier=free_tier).usd
         if cost is None:
             return None
         usd.append(cost)

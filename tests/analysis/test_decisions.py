@@ -1,6 +1,7 @@
 """Rules on samples, claims and the recommendation, each against data made to decide it one way or the other."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from analysis.cells import Measured, coverage, make_breakdown, settle, with_rules
 from analysis.claims import read_swapping
 from analysis.pricing import read_prices
-from analysis.recommend import Candidate, knee, pareto, recommend
+from analysis.recommend import Candidate, cheapest_plan, knee, linear_cost, pareto, recommend
 from analysis.summarise import summarise
 from analysis.summary import ParetoPoint, Summary
 from analysis.traffic import CallProfile, Traffic
@@ -91,7 +92,36 @@ def test_no_variant_that_meets_the_goal_is_said_with_the_nearest_miss():
     found = decide(candidate(1024), candidate(2048, latency_ms=900), goal=strict)
     assert found.variant is None
     assert found.headline == "No measured variant meets the goal."
-    assert found.why[0].startswith("mobilenet-tensorflow-x86_64-1024 fails top1_accuracy (limit 0.9, short by 0.196")
+    assert found.why[0].startswith("MobileNet 1024 MB misses a top-1 accuracy of at least 0.900 by 0.196 (")
+    assert "misses a p99 of at most 500 ms by " in found.why[1]
+
+
+def test_what_was_not_measured_is_not_said_to_fail():
+    warm_alone = candidate(1024)
+    unpriced = replace(
+        warm_alone, profile=replace(warm_alone.profile, cold_billed_ms=None), cold_billed_ms=np.array([])
+    )
+    found = decide(unpriced, candidate(2048, latency_ms=900))
+    assert found.variant is None
+    assert found.headline == "No variant can be recommended: too little was measured."
+    assert found.why[0] == "MobileNet 1024 MB: no cold start was measured: its billed time is unknown."
+    assert found.why[1].startswith("MobileNet 2048 MB misses a p99")
+    assert "fail beyond" not in found.how_sure
+
+
+def test_the_free_tier_counts_in_the_draws_as_in_the_answer():
+    """A month that the free tier holds costs the same at either size, so neither is surely the cheaper."""
+    goal = GOAL.model_copy(update={"requests_per_month": 100_000})
+    both = [candidate(1024, billed_ms=20), candidate(2048, billed_ms=18)]
+    without = recommend(both, goal, TRAFFIC, prices, measured_where="here", seed=1)
+    within = recommend(both, goal, TRAFFIC, prices, measured_where="here", seed=1, free_tier=True)
+    assert within.monthly_usd < without.monthly_usd
+    profile = both[0].profile
+    plan = cheapest_plan(profile, TRAFFIC.scaled(100_000), prices, GOAL.max_cold_share, free_tier=True)
+    base, by_warm, by_cold = linear_cost(
+        profile, plan, TRAFFIC.scaled(100_000), prices, GOAL.max_cold_share, free_tier=True
+    )
+    assert base + by_warm * profile.warm_billed_ms + by_cold * profile.cold_billed_ms == pytest.approx(plan.usd)
 
 
 def test_a_variant_that_is_killed_is_no_answer():
@@ -241,6 +271,24 @@ def test_claims_are_refuted_by_data_against_them():
     assert verdicts["C1"] == "refuted"
     assert verdicts["C5"] == "refuted"
     assert verdicts["C9"] == "supported"
+
+
+def test_c6_needs_the_interval_of_the_answered_share_on_its_side_not_the_share_alone():
+    def judged(answered, offered):
+        of = {"variant": few.variants[0].key, "model": "mobilenet", "memory_mb": few.variants[0].memory_mb}
+        rows = pl.concat([rows_of(60, **of), rows_of(offered, experiment="load", protocol="linear", **of)])
+        load = rows["experiment"] == "load"
+        lost = load & ((load.cast(pl.Int64).cum_sum()) <= offered - answered)
+        rows = rows.with_columns(
+            pl.when(lost).then(pl.lit("dropped")).otherwise(pl.col("outcome")).alias("outcome"),
+            pl.lit(30.0).alias("client_latency_ms"),
+            pl.lit(30.0).alias("latency_from_intended_ms"),
+        )
+        return synthetic.summary_of(few, rows.to_dicts()).claims[5].verdict
+
+    assert judged(100, 100) == "undetermined", "of 100 calls all may be answered by chance"
+    assert judged(600, 600) == "supported"
+    assert judged(540, 600) == "refuted"
 
 
 def test_the_swapping_experiment_decides_c11():

@@ -14,6 +14,7 @@ from analysis.traffic import (
     Traffic,
     break_even,
     cold_share,
+    cost_curve,
     daily_cold_share,
     first_passage_survival,
     monthly_cost,
@@ -129,6 +130,19 @@ def test_a_break_even_point_is_where_the_costs_cross():
 
     assert saving(at * 1.02) > 0
     assert saving(at * 0.95) < 0
+
+
+def test_break_even_and_curve_count_the_free_tier_where_it_is_asked_for():
+    traffic = Traffic.of(1000, "flat", 10)
+    for free_tier in (False, True):
+        curve = cost_curve("on_demand", PROFILE, traffic, prices, max_cold_share=0.05, free_tier=free_tier)
+        at = traffic.scaled(curve.requests_per_day[0] * traffic.requests_per_month / 1000)
+        cost = monthly_cost("on_demand", PROFILE, at, prices, max_cold_share=0.05, free_tier=free_tier)
+        assert curve.usd[0] == pytest.approx(cost.usd)
+    pair = ("on_demand", "warm_pings", PROFILE, traffic, prices)
+    paid = break_even(*pair, max_cold_share=0.05, lowest=10)
+    free = break_even(*pair, max_cold_share=0.05, lowest=10, free_tier=True)
+    assert free.requests_per_month != paid.requests_per_month, "cold starts that cost nothing save nothing"
 
 
 def test_a_break_even_point_that_is_not_there_says_why():
