@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmark.matrix import Variant
 from experiments.gateway_timeouts import let_function_end
-from experiments.http_timing import gateway_patience_s, get_once
+from experiments.http_timing import get_once
 from experiments.lambda_control import InvokeAnswer, Nonces
 from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls
 from experiments.recording import invoke_record, reply_record
 from experiments.session import Session, Stop
 from experiments.spend import billed_ms_in
+from loadtests.plan import gateway_patience_s
 
 
 def run_forced(session: Session) -> None:

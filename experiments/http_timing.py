@@ -7,18 +7,7 @@ import select
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 from urllib.parse import urlsplit
-
-from benchmark.configuration import GatewayTable
-
-# Beyond the gateway's own time: an answer that comes so late was lost on its way.
-LATE_ANSWER_S: Final = 31.0
-
-
-def gateway_patience_s(gateway: GatewayTable) -> float:
-    """How long to wait for an answer of the REST endpoint: the gateway gives one by its integration timeout."""
-    return gateway.integration_timeout_ms / 1000 + LATE_ANSWER_S
 
 
 @dataclass(frozen=True)

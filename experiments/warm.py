@@ -16,10 +16,11 @@ from benchmark.intervals import median_half_width_percent
 from benchmark.matrix import Variant
 from benchmark.records import ClientRecord
 from experiments.gateway_timeouts import let_function_end
-from experiments.http_timing import Connection, Reply, gateway_patience_s
+from experiments.http_timing import Connection, Reply
 from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
 from experiments.recording import reply_record
 from experiments.session import Session, Stop
+from loadtests.plan import gateway_patience_s
 
 
 @dataclass

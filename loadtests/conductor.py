@@ -34,7 +34,7 @@ from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
 from loadtests.plan import LoadPlan
-from loadtests.sender import REQUEST_TIMEOUT_S, Sender, Stage
+from loadtests.sender import Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
@@ -50,7 +50,9 @@ WATCH_EVERY_S: Final = 0.5
 # A worker that has connected listens to us a moment later; one of another program never does.
 READY_WITHIN_S: Final = 10.0
 # After its last arrival and the longest wait for an answer, a share that is not done will never be.
-OVERDUE_S: Final = REQUEST_TIMEOUT_S + 30.0
+OVERDUE_S: Final = 30.0
+# Why a stage ended that a resumed run begins again: nothing of it lay with the variant.
+BROKEN_OFF: Final = "interrupted"
 
 
 @dataclass
@@ -111,7 +113,7 @@ class Conductor:
             self._greenlet.kill()
             self._greenlet = None
         if self.reports and self.reports[-1].finished_at is None:
-            self._close(self.reports[-1], "interrupted")
+            self._close(self.reports[-1], BROKEN_OFF)
 
     def close(self) -> None:
         """Bring to disk what workers on other hosts sent."""
@@ -214,7 +216,7 @@ class Conductor:
         if not plan.table.warmups:
             return
         parts = urlsplit(deployment.url(variant))
-        pool = ConnectionPool(f"{parts.scheme}://{parts.netloc}", spare=1, timeout_s=REQUEST_TIMEOUT_S)
+        pool = ConnectionPool(f"{parts.scheme}://{parts.netloc}", spare=1, timeout_s=plan.patience_s)
         sender: Sender | None = None
         with RecordWriter(run.client_directory / WARMUPS_FILE, fsync=fsync_off_the_loop) as writer:
             try:
@@ -293,6 +295,7 @@ class Conductor:
                 count=len(members),
                 from_s=0.0,
                 max_in_flight=max(1, plan.table.max_in_flight // len(members)),
+                patience_s=plan.patience_s,
                 late_after_ms=plan.table.late_after_ms,
                 time_scale=time_scale,
             )
@@ -314,10 +317,12 @@ class Conductor:
                     self._runner.send_message(HALT, {"stage": report.stage, "because": because}, member)
             self._hand_over_shares_of_the_lost(report, halted=halted)
         done = self._done[report.stage].values()
-        self._close(report, next((d.stopped_because for d in done if d.stopped_because), ""))
-        if any(d.no_connection for d in done):
+        because = next((d.stopped_because for d in done if d.stopped_because), "")
+        no_connection = any(d.no_connection for d in done)
+        self._close(report, BROKEN_OFF if no_connection else because)
+        if no_connection:
             raise CloudError(
-                f"the endpoint does not answer: {report.stopped_because}",
+                f"the endpoint does not answer: {because}",
                 hint="Is the lab up, or the network? What was measured so far is kept.",
             )
 
@@ -353,7 +358,7 @@ class Conductor:
     def _hand_over_shares_of_the_lost(self, report: StageReport, *, halted: bool) -> None:
         present = self._present()
         for index, (member, part) in list(self._shares.items()):
-            overdue = time.time() > part.started_at + report.duration_s + OVERDUE_S
+            overdue = time.time() > part.started_at + report.duration_s + part.patience_s + OVERDUE_S
             if index in self._done.get(report.stage, {}) or (member in present and not overdue):
                 continue
             if part.worker not in report.lost_workers:

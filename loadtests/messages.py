@@ -41,6 +41,7 @@ class Share:
     count: int
     from_s: float
     max_in_flight: int
+    patience_s: float  # how long a call waits for its answer
     late_after_ms: float
     time_scale: float
 

@@ -20,7 +20,7 @@ from loadtests.account import Account
 from loadtests.arrivals import share
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
-from loadtests.sender import REQUEST_TIMEOUT_S, Sender, Stage
+from loadtests.sender import Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
@@ -134,7 +134,7 @@ class Performer:
         if address not in self._pools:
             peak_rps = part.shape.peak_rps / part.count
             spare = max(MIN_SPARE, math.ceil(peak_rps * SPARE_S))
-            self._pools[address] = ConnectionPool(address, spare=spare, timeout_s=REQUEST_TIMEOUT_S)
+            self._pools[address] = ConnectionPool(address, spare=spare, timeout_s=part.patience_s)
         pool = self._pools[address]
         try:
             pool.prepare()

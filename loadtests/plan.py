@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from benchmark.configuration import Configuration, LoadTable
+from benchmark.configuration import Configuration, GatewayTable, LoadTable
 from benchmark.errors import ConfigurationError
 from benchmark.matrix import Variant
 from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
 # Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.
 OVERRIDES: Final = ("warmups", "shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
+# Beyond the gateway's own time: an answer that comes so late was lost on its way.
+LATE_ANSWER_S: Final = 31.0
+
+
+def gateway_patience_s(gateway: GatewayTable) -> float:
+    """How long to wait for an answer of the REST endpoint: the gateway gives one by its integration timeout."""
+    return gateway.integration_timeout_ms / 1000 + LATE_ANSWER_S
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class LoadPlan:
     table: LoadTable
     spacing: Spacing
     seed: int
+    patience_s: float  # how long a call waits for its answer
 
     @property
     def shape(self) -> Shape:
@@ -56,7 +65,13 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
         table=table,
         spacing=cast("Spacing", spacing),
         seed=configuration.experiments.seed,
+        patience_s=gateway_patience_s(configuration.gateway),
     )
+    if not math.isfinite(plan.shape.expected_arrivals):
+        raise ConfigurationError(
+            "the load never ends: its rate or its duration is infinite",
+            hint="Give --end-rps and --duration-s as numbers, for example 100 and 300.",
+        )
     if plan.shape.expected_arrivals < 1:
         raise ConfigurationError(
             f"the load offers {plan.shape.expected_arrivals:.2f} requests in {plan.shape.duration_s:g} s",

@@ -18,9 +18,6 @@ from benchmark.records import ClientRecord
 from loadtests.account import INTERRUPTED
 from loadtests.connections import Connection, ConnectionPool
 
-# The gateway gives up after 29 s by default, and up to 15 minutes where its quota was raised; a call that has no
-# answer by then is lost.
-REQUEST_TIMEOUT_S: Final = 120.0
 # So many failures with nothing else between them, and the variant cannot run: that is its result.
 GIVE_UP_AFTER: Final = 20
 # A throttle or the gateway's timeout is what a load test is there to find, and no reason to end it.

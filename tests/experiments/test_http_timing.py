@@ -11,7 +11,8 @@ import time
 import pytest
 
 from benchmark.configuration import GatewayTable
-from experiments.http_timing import Connection, gateway_patience_s, get_once
+from experiments.http_timing import Connection, get_once
+from loadtests.plan import gateway_patience_s
 from tests.lab_support import free_port
 
 

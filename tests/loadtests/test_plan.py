@@ -15,6 +15,7 @@ def test_without_options_every_variant_is_loaded_as_configured(configuration):
     assert plan.variants == configuration.variants
     assert plan.table == configuration.experiments.load
     assert plan.offered == 15_000
+    assert plan.patience_s == 60  # an answer is waited for as long as the gateway may take for it
 
 
 def test_options_select_variants_and_change_the_shape(configuration):
@@ -37,6 +38,8 @@ def test_options_select_variants_and_change_the_shape(configuration):
         ({"max_in_flight": "0"}, "--max-in-flight"),
         ({"spacing": "odd"}, "--spacing is 'odd'.*even, poisson"),
         ({"end_rps": "0.001", "duration_s": "1"}, "offers 0.00 requests"),
+        ({"end_rps": "inf"}, "the load never ends"),
+        ({"duration_s": "inf"}, "the load never ends"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
