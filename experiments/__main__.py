@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from benchmark.cloud import Cloud
+from pydantic import ValidationError
+
+from benchmark.cloud import Cloud, cloud_errors
 from benchmark.configuration import Configuration, read_configuration
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from benchmark.records import Experiment
@@ -71,6 +74,19 @@ def percent(text: str) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(arguments)
     raise_on_signals()
+    try:
+        # What an AWS client says and nobody expected: that AWS_PROFILE names no profile, for one.
+        with cloud_errors():
+            return _obey(chosen)
+    except BrokenPipeError:
+        raise  # a reader that went away
+    except OSError as error:
+        raise UserError(
+            str(error), hint="Is --results a directory that can be written, with room? What was measured is kept."
+        ) from None
+
+
+def _obey(chosen: argparse.Namespace) -> int:
     if chosen.command == "cleanup":
         from experiments.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
 
@@ -121,7 +137,13 @@ def _configuration(chosen: argparse.Namespace) -> Configuration:
             )
         return narrowed(read_configuration(profile=chosen.profile), chosen)
     manifest = existing.read_manifest()
-    began_with = Configuration.model_validate(manifest.configuration)
+    try:
+        began_with = Configuration.model_validate(manifest.configuration)
+    except ValidationError as error:
+        raise RecordError(
+            f"{existing.manifest_path} holds a configuration of another version: {error.errors()[0]['msg']}",
+            hint="Go on with the version that began the run, or start a new run.",
+        ) from None
     if chosen.profile is not None and chosen.profile != manifest.profile:
         raise ConfigurationError(
             f"run {existing.run_id} has profile {manifest.profile!r}, --profile is {chosen.profile!r}",
@@ -164,6 +186,10 @@ def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Config
             )
         changes["matrix"][key] = asked
     if getattr(chosen, "max_usd", None) is not None:
+        if not math.isfinite(chosen.max_usd):
+            raise ConfigurationError(
+                f"--max-usd is {chosen.max_usd}: expected an amount of US dollars", hint="For example --max-usd 20."
+            )
         changes["experiments"]["max_usd"] = chosen.max_usd
     if getattr(chosen, "until_ci", None) is not None:
         changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci}
@@ -171,8 +197,6 @@ def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Config
 
 
 def _changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) -> Configuration:
-    from pydantic import ValidationError  # noqa: PLC0415 - only to name its error
-
     values = configuration.model_dump()
     for table, keys in changes.items():
         for key, value in keys.items():

@@ -66,6 +66,9 @@ def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
             continue
         scheduler.disable(variant)
         findings.append(Finding("ok", subject, "was on, and is off now"))
+    # Looked at again, rather than believed; of a group that is gone there is nothing to say.
+    if not scheduler.live(time.time()) and _schedule_groups(cloud, configuration.names.schedule_group):
+        findings.append(Finding("ok", "schedules", "all are off"))
     return findings
 
 

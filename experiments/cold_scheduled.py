@@ -113,14 +113,17 @@ def run_scheduled(session: Session) -> None:
 
 
 def _settle(session: Session, asked: list[Asked]) -> list[Asked]:
-    """Find out which windows of a killed attempt came to be: they are in the file, were they switched on as well?"""
+    """Find out which windows of a killed attempt came to be: they are in the file, were they switched on as well?
+
+    Of a window that is no longer on, as after a clean-up, the fires that were written down count.
+    """
     settled = []
     for one in asked:
         if not one.closed:
             state = session.scheduler.state(one.window.variant)
             same = state.start_at is not None and abs(state.start_at - one.window.start_at) <= SAME_MOMENT_S
             if not (state.enabled and same):
-                one = one.close(0)  # noqa: PLW2901
+                one = one.close(sum(session.is_done(call.call_id) for call, _ in one.window.fires()))  # noqa: PLW2901
         settled.append(one)
     return settled
 
@@ -153,12 +156,14 @@ def _ask_for_missing(session: Session, file: WindowFile, asked: list[Asked]) -> 
     remaining = {
         variant: _remaining(asked, variant, cold.scheduled_samples) for variant in session.configuration.variants
     }
+    # Asked now: once the first fire has logged something, the logs no longer tell. And before the start is set, as the
+    # answers take their time, and a schedule that is switched on after its start leaves its first fire out.
+    first = {variant: session.first_calls.is_first(variant) for variant, (_, wanted) in remaining.items() if wanted}
     start = session.now() + LEAD_S / session.time_scale
     new = windows(session.configuration.variants, remaining=remaining, now=start, interval_s=interval_s)
     if not new:
         return asked
-    # Asked now: once the first fire has logged something, the logs no longer tell.
-    asked = [*asked, *(Asked(window, session.first_calls.is_first(window.variant)) for window in new)]
+    asked = [*asked, *(Asked(window, first[window.variant]) for window in new)]
     file.write(asked)
     for window in new:
         session.scheduler.enable(window.variant, start_at=window.start_at, end_at=window.end_at)
@@ -226,12 +231,27 @@ def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int]) ->
         due = sum(len(one.due(now)) for one in mine)
         if seen < due:
             variant = mine[0].window.variant
-            billed = session.logs.billed_since(variant, min(one.window.start_at for one in mine) - SAME_MOMENT_S)
+            billed = _billed_fires(session, variant, mine, now)
             assumed_ms = expected_billed_ms(variant, cold=True)
-            for billed_ms in billed[seen:due]:
+            for billed_ms in billed[seen:]:
                 session.meter.correct(variant, assumed_ms=assumed_ms, billed_ms=billed_ms)
-            answered[key] = max(seen, min(len(billed), due))
+            answered[key] = max(seen, len(billed))
     session.check_spend()
+
+
+def _billed_fires(session: Session, variant: Variant, mine: Sequence[Asked], now: float) -> list[float]:
+    """Billed milliseconds of the fires that the logs show, of each window no more than it counts.
+
+    A fire that was asked for again, as nobody knew of it, is in the logs too: taken for a later one, it would end the
+    watch before that one has come.
+    """
+    billed: list[float] = []
+    reported_later = 0
+    for one in sorted(mine, key=lambda asked: asked.window.start_at, reverse=True):
+        since = session.logs.billed_since(variant, one.window.start_at - SAME_MOMENT_S)
+        billed = [*since[: max(0, len(since) - reported_later)][: len(one.due(now))], *billed]
+        reported_later = len(since)
+    return billed
 
 
 def _say_incomplete(session: Session, asked: Sequence[Asked], answered: dict[str, int]) -> None:

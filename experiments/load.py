@@ -145,7 +145,8 @@ class RecordWatch:
         self.seen = 0
 
     def skip_what_is_there(self) -> None:
-        self._offsets = {path: path.stat().st_size for path in self._paths()}
+        """Pass over the whole lines there are; half a line that a kill left is cut by who writes on."""
+        self._offsets = {path: path.read_bytes().rfind(b"\n") + 1 for path in self._paths()}
 
     def new_records(self) -> Iterable[ClientRecord]:
         """Whole lines since the last look."""

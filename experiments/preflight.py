@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from benchmark.cloud import Cloud, cloud_errors
+from benchmark.cloud import Cloud, cloud_errors, find_deployment
 from benchmark.configuration import Configuration
-from benchmark.errors import UserError
+from benchmark.errors import CloudError, DeploymentError, UserError
 from benchmark.matrix import Variant
 from benchmark.records import EndpointFacts, Experiment
 from experiments.findings import Finding
@@ -26,6 +26,7 @@ NEW_ACCOUNT_MEMORY_MB: Final = 3008
 CLOCK_REFUSED_S: Final = 300.0
 CLOCK_NOTICED_S: Final = 2.0
 DATE_RESOLUTION_S: Final = 1.0
+GATEWAY_DEFAULT_MS: Final = 29_000  # an integration that names no timeout
 AT_ONCE: Final = 8
 
 
@@ -42,6 +43,7 @@ def check_everything(cloud: Cloud, configuration: Configuration, experiments: Se
         lambda: _check_clock(cloud),
         *(lambda role=role: _check_stack(cloud, configuration, role) for role in roles),
         lambda: _check_functions(control, configuration),
+        lambda: _check_gateway(cloud, configuration),
         lambda: _check_quotas(control, configuration, experiments),
         lambda: check_live(scheduler.live(time.time())),
         *([lambda: _check_schedules(scheduler, configuration)] if scheduled else []),
@@ -199,6 +201,40 @@ def check_images(images: Mapping[Variant, str]) -> list[Finding]:
     ]
 
 
+def _check_gateway(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    client = cloud.client("apigateway")
+    try:
+        api_id = find_deployment(cloud, configuration).api_id
+        with cloud_errors():
+            pages = client.get_paginator("get_resources").paginate(restApiId=api_id, embed=["methods"])
+            resources = [resource for page in pages for resource in page["items"]]
+    except DeploymentError:
+        return []  # the check of the stack says it
+    except CloudError as error:
+        advice = "Grant apigateway:GET on it, or see to it that it was deployed with this benchmark.toml."
+        return [Finding("warning", "REST API", f"cannot be compared with benchmark.toml: {error.message}", advice)]
+    return check_gateway(resources, configuration)
+
+
+def check_gateway(resources: Iterable[Mapping[str, Any]], configuration: Configuration) -> list[Finding]:
+    """Compare GetResources' answer, methods embedded, with the routes and the integration timeout configured."""
+    methods = {resource["path"]: resource.get("resourceMethods", {}) for resource in resources}
+    expected_ms = configuration.gateway.integration_timeout_ms
+    findings = []
+    waits_ms: set[int] = set()
+    for variant in configuration.variants:
+        integration = methods.get(variant.route, {}).get("GET", {}).get("methodIntegration")
+        if integration is None:
+            findings.append(Finding("problem", "REST API", f"GET {variant.route} is not deployed", DEPLOY))
+        else:
+            waits_ms.add(integration.get("timeoutInMillis", GATEWAY_DEFAULT_MS))
+    findings += [
+        Finding("problem", "REST API", f"integration timeout is {ms} ms, benchmark.toml says {expected_ms}", DEPLOY)
+        for ms in sorted(waits_ms - {expected_ms})
+    ]
+    return findings or [Finding("ok", "REST API", f"{len(configuration.variants)} routes, 504 after {expected_ms} ms")]
+
+
 def _check_quotas(
     control: LambdaControl, configuration: Configuration, experiments: Sequence[Experiment]
 ) -> list[Finding]:
@@ -221,7 +257,8 @@ def check_concurrency(room: int, configuration: Configuration, experiments: Sequ
             "warning",
             "concurrency",
             f"{what} needs {need} concurrent executions, the account has {room}",
-            "Calls beyond it are throttled, which is recorded. Ask AWS for a higher quota, or configure less.",
+            "Calls beyond it are throttled, which is recorded; a larger burst is not sent. "
+            "Ask AWS for a higher quota, or configure less.",
         )
         for what, need in needs.items()
         if need > room

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from benchmark.configuration import Configuration
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, RecordError, UserError
 from benchmark.manifest import new_manifest
 from benchmark.records import EndpointFacts, Experiment, Manifest
-from benchmark.store import RUN_ID, RunDirectory, find_run, new_run_id
+from benchmark.store import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.cold_scheduled import run_scheduled
 from experiments.dry_run import planned_steps, print_plan
@@ -90,10 +91,17 @@ def measure(request: Request) -> int:
                 run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": stopped_because})
             )
             if stopped_because:
-                progress.say(f"What was measured is kept. Go on with: python -m experiments run --resume {run.run_id}")
+                progress.say(f"What was measured is kept. Go on with: {command_to_resume(request, run)}")
     _say_what_came_of_it(run, session)
     print(run.run_id)
     return EXIT_CHECK_FAILED if stopped_because else EXIT_OK
+
+
+def command_to_resume(request: Request, run: RunDirectory) -> str:
+    """The command that goes on with what was asked for, and with no other experiment."""
+    name = request.experiments[0] if len(request.experiments) == 1 else "run"
+    results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
+    return f"python -m experiments {name} --resume {run.run_id}{results}"
 
 
 def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:
@@ -125,9 +133,10 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
     manifest = existing.read_manifest()
     check_same_place(manifest, endpoint)
     experiments = tuple(dict.fromkeys((*manifest.experiments, *request.experiments)))
-    existing.write_manifest(
-        manifest.model_copy(update={"experiments": experiments, "finished_at": None, "stopped_because": ""})
-    )
+    with RunLock(existing):  # another process may be measuring it, and its manifest is none of ours then
+        existing.write_manifest(
+            manifest.model_copy(update={"experiments": experiments, "finished_at": None, "stopped_because": ""})
+        )
     return existing
 
 

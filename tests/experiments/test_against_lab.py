@@ -23,7 +23,7 @@ from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
 from experiments.lambda_control import NONCE_VARIABLE
 from experiments.load import read_stages
-from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, forced_calls
+from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled
 from experiments.scheduler import KEPT_FIELDS
 from experiments.session import STOPS_FILE, UNREACHABLE_AFTER, Stop, read_stops
 from experiments.spend import estimate, read_prices, total
@@ -44,6 +44,19 @@ def records_of(results, run_id) -> list[ClientRecord]:
 def test_preflight_finds_a_fresh_deployment_in_order(deployed):
     done = deployed.run("preflight")
     assert "PROBLEM" not in done.stdout
+    assert "REST API: 4 routes, 504 after 29000 ms" in done.stdout
+
+
+def test_preflight_names_a_gateway_that_was_deployed_otherwise(here, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "benchmark.toml"
+    text = here.configuration_path.read_text(encoding="utf-8")
+    path.write_text(
+        text.replace("integration_timeout_ms = 29_000", "integration_timeout_ms = 60_000"), encoding="utf-8"
+    )
+    monkeypatch.setenv("BENCHMARK_TOML", str(path))
+    assert main(["preflight"]) == 2
+    (problem,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("PROBLEM")]
+    assert "REST API: integration timeout is 29000 ms, benchmark.toml says 60000" in problem
 
 
 def test_warm_calls_are_all_recorded_and_the_last_line_is_the_run(deployed, tmp_path):
@@ -55,6 +68,17 @@ def test_warm_calls_are_all_recorded_and_the_last_line_is_the_run(deployed, tmp_
         for connection in ("kept", "new"):
             assert counted[variant.key, connection, True] == 1
             assert counted[variant.key, connection, False] >= 6
+    # A round visits every series once, in an order of its own that follows from the seed in the manifest.
+    seed = RunDirectory(tmp_path / run_id).read_manifest().seed
+    assert seed == deployed.configuration.experiments.seed
+    keys = sorted(series.key for series in all_series(deployed.configuration))
+    samples = [record for record in records if not record.warmup]
+    rounds = [shuffled(keys, seed, "warm", number) for number in range(6)]
+    assert len({tuple(order) for order in rounds}) > 1
+    assert [record.call_id for record in samples[: 6 * len(keys)]] == [
+        f"warm/{key}/{number:06d}" for number, order in enumerate(rounds) for key in order
+    ]
+    assert all((record.connect_ms is None) == (record.connection == "kept") for record in samples)
 
 
 KILLS = 50
@@ -192,7 +216,7 @@ def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"--resume {run.run_id}" in said
+    assert f"python -m experiments cold --resume {run.run_id} --results {tmp_path}" in said
     assert "Traceback" not in said
     assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}
     assert run.read_manifest().stopped_because == "interrupted"
@@ -361,13 +385,14 @@ def test_a_run_stops_when_its_billed_time_has_cost_the_limit_and_keeps_what_it_m
 
 def test_two_processes_never_measure_one_run(deployed, tmp_path):
     run = RunDirectory(tmp_path / "20261124T000000Z-0003")
-    words = ("cold", "--results", str(tmp_path), "--run", run.run_id)
+    words = ("--results", str(tmp_path), "--run", run.run_id)
     with subprocess.Popen(
-        deployed.command(*words), cwd=REPOSITORY, env=deployed.environment(), stderr=subprocess.DEVNULL
+        deployed.command("cold", *words), cwd=REPOSITORY, env=deployed.environment(), stderr=subprocess.DEVNULL
     ) as process:
         wait_for(lambda: run.client_directory.exists() and list(run.client_records()), process)
-        second = deployed.run(*words, code=1)
+        second = deployed.run("warm", *words, code=1)
         assert "is being measured by another process" in second.stderr
+        assert run.read_manifest().experiments == ("cold",)  # and it has left nothing behind
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130
 
@@ -395,6 +420,7 @@ def test_a_run_keeps_the_plan_it_began_with(deployed, here, tmp_path):
         (["warm", "--profile", "fast"], "profile 'fast' is not there"),
         (["warm", "--until-ci", "200"], "until_ci_percent is 200"),
         (["warm", "--max-usd", "-1"], "max_usd is -1"),
+        (["warm", "--max-usd", "inf"], "--max-usd is inf: expected an amount"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_named_with_what_to_do(here, tmp_path, words, said):
@@ -403,6 +429,15 @@ def test_a_mistake_on_the_command_line_is_named_with_what_to_do(here, tmp_path, 
     assert said in str(refused.value)
     assert refused.value.hint
     assert not list(tmp_path.iterdir())
+
+
+def test_results_that_cannot_be_written_are_named_with_what_to_do(here, tmp_path):
+    path = tmp_path / "a file"
+    path.write_text("")
+    with pytest.raises(UserError) as refused:
+        main(["warm", "--results", str(path)])
+    assert str(path) in refused.value.message
+    assert "--results" in refused.value.hint
 
 
 @pytest.fixture
@@ -455,6 +490,7 @@ def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed
         assert "is on, and calls its function" in deployed.run("preflight").stdout
         done = deployed.run("cleanup", "--results", str(tmp_path))
         assert "was on, and is off now" in done.stdout
+        assert "schedules: all are off" in done.stdout
         assert f"{NONCE_VARIABLE} was left, and is removed now" in done.stdout
         assert "log groups: 4 with" in done.stdout
         assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}

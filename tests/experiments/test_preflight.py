@@ -16,6 +16,7 @@ from experiments.preflight import (
     check_concurrency,
     check_endpoint,
     check_function,
+    check_gateway,
     check_images,
     expected_expression,
 )
@@ -75,6 +76,22 @@ def test_reserved_concurrency_is_pointed_out_because_it_throttles():
     (finding,) = check(deployed(), reserved=5)
     assert finding.level == "warning"
     assert "throttled" in finding.found
+
+
+def routes(timeout_ms):
+    integration = {"type": "AWS_PROXY"} | ({"timeoutInMillis": timeout_ms} if timeout_ms else {})
+    methods = {"GET": {"methodIntegration": integration}}
+    return [{"path": "/"}, *({"path": v.route, "resourceMethods": methods} for v in CONFIGURATION.variants)]
+
+
+def test_a_gateway_of_other_routes_or_another_timeout_than_configured_is_a_problem():
+    assert [finding.level for finding in check_gateway(routes(29_000), CONFIGURATION)] == ["ok"]
+    assert [finding.level for finding in check_gateway(routes(None), CONFIGURATION)] == ["ok"]  # the API's own default
+    (finding,) = check_gateway(routes(1500), CONFIGURATION)
+    assert (finding.level, "1500 ms" in finding.found) == ("problem", True)
+    (finding,) = check_gateway(routes(29_000)[:-1], CONFIGURATION)
+    assert (finding.level, CONFIGURATION.variants[-1].route in finding.found) == ("problem", True)
+    assert finding.advice
 
 
 def test_memory_sizes_of_one_model_must_run_one_image():

@@ -1,0 +1,104 @@
+"""What a resumed run takes over from the attempt before it, in the cases that a kill seldom meets."""
+
+from __future__ import annotations
+
+import json
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from benchmark.configuration import read_configuration
+from benchmark.errors import UserError
+from benchmark.manifest import new_manifest
+from benchmark.records import EndpointFacts, LimitsInForce
+from benchmark.store import RecordWriter, create_run
+from experiments.__main__ import main
+from experiments.cold_scheduled import Asked, _look, _settle
+from experiments.interruption import SIGNALS
+from experiments.load import RecordWatch
+from experiments.plan import Window, scheduled_call
+from experiments.scheduler import ScheduleState
+from tests.experiments.test_spend import record
+
+CONFIGURATION = read_configuration(profile="")
+VARIANT = CONFIGURATION.variants[0]
+START = 1_790_000_000.0
+
+
+@pytest.fixture
+def own_signals():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("enabled", "start_at", "fires"),
+    [(True, START, 12), (True, START - 3600, 2), (False, None, 2)],
+    ids=["still on", "on for another window", "switched off by a clean-up"],
+)
+def test_of_a_window_that_is_no_longer_on_the_fires_that_were_written_down_count(enabled, start_at, fires):
+    state = ScheduleState("s", enabled, "rate(10 minutes)", start_at, None)
+    written = {scheduled_call(VARIANT, number).call_id for number in (0, 1)}
+    session = SimpleNamespace(scheduler=SimpleNamespace(state=lambda _: state), is_done=written.__contains__)
+    (settled,) = _settle(session, [Asked(Window(VARIANT, START, 600.0, 0, 12), first_after_deploy=False)])
+    assert settled.window.count == fires
+
+
+def test_a_fire_that_nobody_knew_of_is_not_taken_for_a_later_one():
+    again = START + 36_000
+    reports = [(START + 1, 1.0), (START + 601, 2.0), (START + 1201, 99.0), (again + 1, 3.0)]
+    logs = SimpleNamespace(billed_since=lambda _, since: [billed_ms for at, billed_ms in reports if at >= since])
+    corrected = []
+    session = SimpleNamespace(
+        logs=logs,
+        now=lambda: again + 700,
+        meter=SimpleNamespace(correct=lambda _, assumed_ms, billed_ms: corrected.append(billed_ms)),
+        check_spend=lambda: None,
+    )
+    asked = [
+        Asked(Window(VARIANT, START, 600.0, 0, 2), first_after_deploy=False, closed=True),
+        Asked(Window(VARIANT, again, 600.0, 2, 2), first_after_deploy=False),
+    ]
+    answered = {VARIANT.key: 0}
+    _look(session, asked, answered)
+    assert (answered, corrected) == ({VARIANT.key: 3}, [1.0, 2.0, 3.0])
+    reports.append((again + 602, 4.0))
+    _look(session, asked, answered)
+    assert (answered, corrected) == ({VARIANT.key: 4}, [1.0, 2.0, 3.0, 4.0])
+
+
+def test_half_a_line_that_a_kill_left_does_not_spoil_what_is_written_after_it(tmp_path):
+    run = create_run(tmp_path)
+    path = run.client_directory / "load-0.jsonl"
+    whole = record(call_id="before").model_dump_json()
+    path.write_text(f"{whole}\n{whole[:-20]}")
+    watch = RecordWatch(run)
+    watch.skip_what_is_there()
+    with RecordWriter(path) as writer:
+        writer.append(record(call_id="a" * 500))
+        assert [found.call_id for found in watch.new_records()] == ["a" * 500]
+
+
+def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_what_to_do(tmp_path, own_signals):
+    run = create_run(tmp_path)
+    limits = LimitsInForce(driver="process", cpu="none", memory="none", freezer="none")
+    here = EndpointFacts(source="lab", endpoint_url="x", account_id="1", region="r", host="h", limits=limits)
+    run.write_manifest(new_manifest(run.run_id, CONFIGURATION, here, ["warm"]))
+    manifest = json.loads(run.manifest_path.read_text())
+    manifest["configuration"]["experiments"]["max_usd"] = None
+    run.manifest_path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="configuration of another version") as refused:
+        main(["warm", "--results", str(tmp_path), "--resume", "latest"])
+    assert "new run" in refused.value.hint
+
+
+def test_an_aws_profile_that_is_not_there_is_named(tmp_path, monkeypatch, own_signals):
+    for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "BENCHMARK_TOML", "BENCHMARK_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(UserError, match="nobody"):
+        main(["preflight"])
