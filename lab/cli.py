@@ -8,16 +8,22 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_OK
-from lab.settings import DEFAULT_REGION, DRIVERS, REPOSITORY, lab_settings, lab_url
+from benchmark.errors import EXIT_OK, UserError
+from lab.settings import DEFAULT_REGION, DRIVERS, REPOSITORY, lab_settings
 
 DOCKER_SHIM: Final = REPOSITORY / "lab" / "bin" / "docker"
 # What a shell may hold from work with AWS, and must not be sent anywhere or chosen instead.
 _FOREIGN_VARIABLES: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
 _LOCAL_NAMES: Final = ("localhost", ".localhost", "127.0.0.1", "::1")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would leave with 2, which is a check that failed.
+        raise UserError(message, hint=f"`{self.prog} --help` names what there is.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +68,9 @@ def _no_proxy() -> str:
 
 
 def _print_environment(parsed: argparse.Namespace) -> int:
-    port = parsed.port if parsed.port is not None else read_configuration().lab.port
+    settings = lab_settings(read_configuration(), port=parsed.port)
     print(f"unset {' '.join(_FOREIGN_VARIABLES)}")
-    for name, value in client_environment(lab_url(port)).items():
+    for name, value in client_environment(settings.url).items():
         print(f"export {name}={shlex.quote(value)}")
     return EXIT_OK
 
@@ -87,9 +93,16 @@ def _serve(parsed: argparse.Namespace) -> None:
     serve(settings)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _directory(text: str) -> Path:
+    """A path; an empty one, as an unset variable leaves it, would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(text)
+
+
+def _parser() -> _Parser:
     defaults = _defaults()
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m lab",
         description="A Lambda on this machine: the CDK app deploys to it, the same functions run in it.",
         epilog="docker: what the CDK command line calls to build images (CDK_DOCKER); takes docker's own arguments.",
@@ -101,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
     serve.add_argument(
         "--state",
-        type=Path,
+        type=_directory,
         help="directory for logs and metrics, kept over restarts (default .lab/PORT, or LAB_STATE)",
     )
     serve.add_argument(

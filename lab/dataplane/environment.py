@@ -186,6 +186,8 @@ class ExecutionEnvironment:
             self._fail(invocation, "failure", SHUTDOWN_ERROR, error_payload(SHUTDOWN_ERROR, "The lab was shut down."))
             await self._finish_without_process(invocation)
         await self._stop_process()
+        if self._initialized is not None and not self._initialized.done():
+            self._initialized.set_result(InitFailure("error", SHUTDOWN_ERROR, "the lab was shut down"))
         self._not_busy()
         self._around.ledger.remove(self._cpus)
         self._cpus = ()
@@ -193,30 +195,37 @@ class ExecutionEnvironment:
     # -- init
 
     async def _serve_cold_or_frozen(self, invocation: Invocation) -> None:
-        if self._frozen and self._running is not None:
-            async with self._power:
-                await self._running.thaw()
-                self._frozen = False
-            if self.is_ready:
-                self._begin_invoke(invocation)
-                self._dispatch(invocation)
-                return
-            await self._stop_process()  # it died while it was frozen
         try:
+            if self._frozen and self._running is not None:
+                async with self._power:
+                    await self._running.thaw()
+                    self._frozen = False
+                if self.is_ready:
+                    self._begin_invoke(invocation)
+                    self._dispatch(invocation)
+                    return
+                await self._stop_process()  # it died while it was frozen
             await self._init_and_dispatch(invocation)
-        except LaunchError as error:
+        except (LaunchError, OSError) as error:  # of the system, too: no descriptor, no disk, no process to be had
+            if self.ended:
+                return
             self._write([str(error)])
             self._begin_invoke(invocation)
             self._fail(invocation, "error", "Runtime.LaunchError", error_payload("Runtime.LaunchError", str(error)))
             await self._finish_without_process(invocation)
 
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
+        if self.ended:
+            return
         if self._port == 0:
             # The first init of this environment has its own time limit and is not part of the invoke.
             burst = self._around.settings.init_burst_vcpu
             self._busy(burst)
             started, failure = await self._initialize("init", burst, self._around.settings.init_timeout_s)
             invocation.contended = self._not_busy()
+            if self.ended:  # meanwhile; its caller has been answered
+                await self._stop_process()
+                return
             if failure is None and self._running is not None:
                 invocation.init_ms = (time.monotonic() - started) * 1000
                 await self._running.set_cpu(self._vcpu)
@@ -225,9 +234,14 @@ class ExecutionEnvironment:
                 self._dispatch(invocation)
                 return
             await self._init_failed("init", started, failure)
+            if self.ended:
+                return
         # Init inside the invoke: under the function's timeout, its time part of Duration, and with no more CPU.
         self._begin_invoke(invocation)
         started, failure = await self._initialize("invoke", self._vcpu, self.configuration.timeout_s)
+        if self.ended:
+            await self._stop_process()
+            return
         if failure is None:
             self._init_lines("invoke", (time.monotonic() - started) * 1000, "success")
             self._dispatch(invocation)

@@ -28,9 +28,11 @@ def raise_file_limit() -> None:
 
 def available_memory_mb() -> float | None:
     """Memory that new processes can have without swapping, as the kernel estimates it; None where it does not say."""
-    if not _MEMINFO.exists():
+    try:
+        text = _MEMINFO.read_text()
+    except OSError:  # another system; or no descriptor is left, which is no reason to refuse an invoke
         return None
-    for line in _MEMINFO.read_text().splitlines():
+    for line in text.splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) / 1024
     return None

@@ -22,6 +22,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
 import time
@@ -38,6 +39,7 @@ MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
+LOOP_MAJOR: Final = 7
 LOOP_CTL_GET_FREE: Final = 0x4C82
 LOOP_CONFIGURE: Final = 0x4C0A
 LO_FLAGS_AUTOCLEAR: Final = 4
@@ -107,7 +109,11 @@ def _disk_tmp(template: str, keep: list[str]) -> None:
     image = _copied(template)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     while True:
-        name = f"/dev/loop{fcntl.ioctl(control, LOOP_CTL_GET_FREE)}"
+        number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+        name = f"/dev/loop{number}"
+        with contextlib.suppress(OSError):  # mostly because it is there
+            # In a container nobody adds the devices that the kernel makes when those of its start are taken.
+            os.mknod(name, stat.S_IFBLK | 0o660, os.makedev(LOOP_MAJOR, number))
         device = os.open(name, os.O_RDWR | os.O_CLOEXEC)
         # struct loop_config: descriptor, block size, struct loop_info64 (its flags are the ninth field), reserved
         configuration = struct.pack("=II 5Q4I 176x 64x", image, 0, 0, 0, 0, 0, 0, 0, 0, 0, LO_FLAGS_AUTOCLEAR)

@@ -105,9 +105,18 @@ class CgroupV1Limits:
 
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV1Group:
         directories = {controller: f"{root}/{name}" for controller, root in self._roots.items()}
+        group = CgroupV1Group(directories, self._account)
+        try:
+            self._make(group, directories, memory_mb, vcpu)
+        except OSError:
+            group.remove()  # half made, it would be in the way of the next start of this environment
+            raise
+        return group
+
+    @staticmethod
+    def _make(group: CgroupV1Group, directories: dict[str, str], memory_mb: int, vcpu: float) -> None:
         for directory in directories.values():
             Path(directory).mkdir()
-        group = CgroupV1Group(directories, self._account)
         if "cpu" in directories:
             files.write(f"{directories['cpu']}/cpu.cfs_period_us", str(CFS_PERIOD_US))
             group.set_cpu(vcpu)
@@ -116,7 +125,6 @@ class CgroupV1Limits:
             files.write(f"{directories['memory']}/memory.limit_in_bytes", limit)
             with contextlib.suppress(OSError):  # absent where the kernel does not account for swap
                 files.write(f"{directories['memory']}/memory.memsw.limit_in_bytes", limit)
-        return group
 
     def close(self) -> None:
         for root in self.roots:

@@ -91,12 +91,16 @@ class CgroupV2Limits:
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> CgroupV2Group:
         directory = f"{self._root}/{name}"
         Path(directory).mkdir()
-        group = CgroupV2Group(directory, self._controllers)
-        group.set_cpu(vcpu)
-        if "memory" in self._controllers:
-            files.write(f"{directory}/memory.max", str(memory_mb * 1024 * 1024))
-            with contextlib.suppress(OSError):  # absent where the kernel has no swap
-                files.write(f"{directory}/memory.swap.max", "0")
+        try:
+            group = CgroupV2Group(directory, self._controllers)
+            group.set_cpu(vcpu)
+            if "memory" in self._controllers:
+                files.write(f"{directory}/memory.max", str(memory_mb * 1024 * 1024))
+                with contextlib.suppress(OSError):  # absent where the kernel has no swap
+                    files.write(f"{directory}/memory.swap.max", "0")
+        except OSError:
+            files.remove_directory(directory)  # half made, it would be in the way of this environment's next start
+            raise
         return group
 
     def close(self) -> None:

@@ -131,6 +131,26 @@ def test_a_setting_out_of_range_is_refused_by_its_name(arguments: list[str], wor
     assert "expected" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["serve", "--port", "abc"], "--port: invalid int value: 'abc'"),
+        (["serve", "--state", ""], "--state: the path is empty"),
+        (["serve", "--driver", "rocket"], "'rocket'"),
+        (["serve", "--profile", "nowhere"], "profile 'nowhere'"),
+        (["env", "--port", "99999"], "--port is 99999; expected 0 to 65535"),
+        (["sreve"], "'sreve'"),
+        ([], "serve,env,doctor,docker"),
+    ],
+)
+def test_a_wrong_command_line_is_an_error_that_names_it_and_not_a_failed_check(arguments: list[str], word: str) -> None:
+    ended = run_lab(*arguments)
+    assert ended.returncode == 1
+    assert word in ended.stderr
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+
+
 def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deployment(tmp_path: Path) -> None:
     group = "/aws/lambda/f"
     now_ms = int(time.time() * 1000)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.drivers.process import _tmp_template
 from tests.dataplane.harness import reports, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -299,6 +301,74 @@ async def test_a_killed_launcher_is_started_anew(lab):
         second = await lab.answer()
         assert second != first
         assert not alive(first)
+
+
+async def test_a_lab_without_a_free_descriptor_answers_and_goes_on_when_there_are_some(lab):
+    lab.function("def handler(event, context):\n    return 'served'")
+    async with lab:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for free in range(4):  # it fails at another place each time
+            held = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]  # the last is above all that are in use
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1 + free, hard))
+            try:
+                async with asyncio.timeout(60):
+                    result = await lab.call()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for descriptor in held:
+                    os.close(descriptor)
+            assert json.loads(result.payload)["errorType"] == "Runtime.LaunchError", result
+            assert b"Too many open files" in result.payload
+        assert await lab.answer() == "served"
+    assert cgroups_of(os.getpid()) == []
+
+
+async def test_a_lab_that_closes_during_an_init_does_not_begin_another_one(lab):
+    lab.function("import time\nprint('init', flush=True)\ntime.sleep(600)\ndef handler(event, context): pass")
+    await lab.__aenter__()
+    call = asyncio.ensure_future(lab.call())
+    await until(lambda: "init" in lab.logs.lines("function"), "the init")
+    async with asyncio.timeout(9):  # neither the ten seconds of an init nor the function's timeout are waited for
+        await lab.__aexit__()
+    assert b"shut down" in (await call).payload
+    assert lab.logs.lines("function").count("init") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a /dev of its own")
+def test_a_loop_device_that_the_host_has_and_dev_does_not_is_made(tmp_path):
+    """As in a container, whose /dev has the devices that were there when it was started."""
+    template = _tmp_template(tmp_path, 16)
+    if not template:
+        pytest.skip("mkfs.ext4 is not there")
+    program = f"""
+import os, stat, sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from lab.drivers import launcher
+try:
+    launcher._own_mounts()
+    control = os.stat("/dev/loop-control").st_rdev
+    launcher._mount("tmpfs", "/dev", "tmpfs", 0)
+    os.mknod("/dev/loop-control", stat.S_IFCHR | 0o600, control)
+except OSError as error:
+    sys.exit(f"skip: {{error}}")
+launcher._disk_tmp({template!r}, [])
+print(os.listdir("/tmp"), os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize >> 20)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    if ended.stderr.startswith("skip:"):
+        pytest.skip(ended.stderr)
+    assert ended.stdout.startswith("[] 1"), ended.stderr
+    backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    assert not any(str(tmp_path) in text for text in backing)
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp.ext4"]
+
+
+def test_a_copy_for_tmp_that_a_killed_launch_left_is_removed_by_the_next_lab(tmp_path):
+    left = tmp_path / "tmp.ext4-4711"
+    left.write_bytes(b"")
+    if not _tmp_template(tmp_path, 16):
+        pytest.skip("mkfs.ext4 is not there, or no right to loop devices")
+    assert not left.exists()
 
 
 LAB_PROGRAM = """
