@@ -72,11 +72,12 @@ class LabLogsBackend(MotoUrls, LogsBackend):
     def create_log_stream(self, log_group_name: str, log_stream_name: str) -> None:
         """Make an empty stream."""
         self._require(log_group_name)
-        if not 1 <= len(log_stream_name) <= 512 or set(log_stream_name) & set(":*"):
+        readable = log_stream_name.encode(errors="replace").decode()  # JSON may carry what no UTF-8 has
+        if not 1 <= len(log_stream_name) <= 512 or set(log_stream_name) & set(":*") or readable != log_stream_name:
             raise InvalidParameterException(
                 constraint="Member must satisfy regular expression pattern: [^:*]{1,512}",
                 parameter="logStreamName",
-                value=log_stream_name,
+                value=readable,
             )
         if not self.store.create_stream(log_group_name, log_stream_name):
             raise ResourceAlreadyExistsException

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.request
 import uuid
 
 import botocore.exceptions
@@ -172,3 +174,21 @@ def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(module_l
 def test_insights_is_refused_instead_of_answered_wrongly(module_lab: Lab, group: str) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="not modelled"):
         module_lab.client("logs").start_query(logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
+
+
+@pytest.mark.parametrize("stream", ["", "a:b", "a*", "x" * 513, "half a character \ud800"])
+def test_a_stream_of_no_valid_name_is_refused(module_lab: Lab, group: str, stream: str) -> None:
+    # By bare HTTP: the SDK would refuse some of them itself.
+    request = urllib.request.Request(
+        module_lab.url,
+        json.dumps({"logGroupName": group, "logStreamName": stream}).encode(),
+        {
+            "X-Amz-Target": "Logs_20140328.CreateLogStream",
+            "Content-Type": "application/x-amz-json-1.1",
+            "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/logs/aws4_request",
+        },
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code == 400
+    assert "InvalidParameterException" in refused.value.read().decode()
