@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binom
 
-from analysis.cells import Measured, coverage, make_breakdown, settle, with_rules
+from analysis.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, settle, with_rules
 from analysis.claims import read_swapping
 from analysis.pricing import read_prices
 from analysis.recommend import Candidate, cheapest_plan, knee, linear_cost, pareto, recommend
@@ -195,6 +196,40 @@ def test_bursts_are_shown_by_their_size():
     variants = {variant.key: variant for variant in configuration.variants}
     cells = make_breakdown(Measured(rows), variants)
     assert [(cell.burst_size, cell.n) for cell in cells] == [(10, 4), (50, 2)]
+
+
+def test_the_ratio_of_cold_starts_counts_by_evidence_what_was_meant_to_be_cold_and_says_what_came_out_otherwise():
+    fire = {"experiment": "cold", "protocol": "scheduled"}
+    rows = pl.concat(
+        [
+            rows_of(5, start_type="cold", start_evidence="call_number", **fire),
+            rows_of(2, start_type="cold", start_evidence="init_duration", **fire),
+            rows_of(1, start_type="warm", start_evidence="call_number", **fire),
+            rows_of(1, start_type="warm", start_evidence="initialised_ahead", **fire),
+            rows_of(3, start_type="unknown", start_evidence="none", **fire),
+            rows_of(4, start_type="cold", start_evidence="call_number", experiment="cold", protocol="forced"),
+        ]
+    )
+    variants = {variant.key: variant for variant in configuration.variants}
+    forced, scheduled = cold_ratios(rows, variants)
+    assert (scheduled.protocol, scheduled.n, scheduled.cold, scheduled.warm, scheduled.unknown) == (
+        "scheduled",
+        12,
+        7,
+        2,
+        3,
+    )
+    assert scheduled.evidence == {"call_number": 6, "init_duration": 2, "initialised_ahead": 1, "none": 3}
+    # Of the nine whose start is known. The interval is the exact one: the tails beyond its ends hold 2.5 % each.
+    assert (scheduled.ratio.value, scheduled.ratio.n) == (pytest.approx(7 / 9), 9)
+    assert binom.sf(6, 9, scheduled.ratio.low) == pytest.approx(0.025)
+    assert binom.cdf(7, 9, scheduled.ratio.high) == pytest.approx(0.025)
+    assert (forced.protocol, forced.cold, forced.ratio.value) == ("forced", 4, 1.0)
+    cold = {cell.start_type: cell for cell in make_cells(Measured(rows), variants) if cell.experiment == "cold"}
+    assert cold["cold"].n == 11
+    assert cold["unknown"].excluded == {"start_unknown": 3}
+    warnings = {warning.code: warning.count for warning in synthetic.summary_of(configuration, rows.to_dicts()).warnings}
+    assert warnings["scheduled_but_warm"] == 2
 
 
 def test_coverage_counts_what_was_sent_against_what_is_in_the_logs():
