@@ -37,7 +37,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class _Table(BaseModel):
     # TOML has types: "60" is text, 60.0 no whole number, true no 1. Read as what was meant, each would hide a mistake.
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    # TOML's inf and nan are no rate, time or amount, and pass bounds such as "above 0".
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class MatrixTable(_Table):

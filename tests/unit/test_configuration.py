@@ -64,6 +64,11 @@ def changed(key, value):
         ("steps", "steps = [['10', 60]]", "`experiments.load.steps.0.0` is '10'"),
         ("directory", "directory = 7", "`function.directory` is 7; input should be a valid string"),
         ("integration_timeout_ms", "integration_timeout_ms = 49", "`gateway.integration_timeout_ms` is 49"),
+        ("end_rps", "end_rps = inf", "`experiments.load.end_rps` is inf; input should be a finite number"),
+        ("max_usd", "max_usd = nan", "`experiments.max_usd` is nan; input should be a finite number"),
+        ("time_scale", "time_scale = inf", "`lab.time_scale` is inf; input should be a finite number"),
+        ("steps", "steps = [[inf, 60]]", "`experiments.load.steps.0.0` is inf"),
+        ("daily_shape", f"daily_shape = [inf{', 1' * 23}]", "`traffic.daily_shape.0` is inf"),
     ],
 )
 def test_a_mistake_is_named_by_its_key_its_value_and_what_is_allowed(key, line, said):
