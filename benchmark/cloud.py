@@ -23,6 +23,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    ProfileNotFound,
 )
 from pydantic import ValidationError
 
@@ -45,7 +46,8 @@ class Cloud:
     """Makes boto3 clients, and turns what goes wrong with AWS into errors a user can act on."""
 
     def __init__(self, session: boto3.session.Session | None = None) -> None:
-        self._session = session or boto3.session.Session()
+        with cloud_errors():
+            self._session = session or boto3.session.Session()
         self.endpoint_url = endpoint_url()
 
     @property
@@ -93,6 +95,12 @@ def cloud_errors() -> Iterator[None]:
         raise CloudError(
             "no AWS credentials were found",
             hint='Configure them (`aws configure`, or AWS_PROFILE), or use the lab: eval "$(python -m lab env)".',
+        ) from None
+    except ProfileNotFound as error:
+        raise CloudError(
+            f"AWS client: {error}",
+            hint="Set AWS_PROFILE to one that `aws configure list-profiles` names, or unset it. "
+            'For the lab: eval "$(python -m lab env)".',
         ) from None
     except NoRegionError:
         raise CloudError("no AWS region is set", hint="Set AWS_DEFAULT_REGION.") from None

@@ -25,7 +25,7 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from benchmark.cloud import Cloud, Deployment, cloud_errors, find_deployment
+from benchmark.cloud import Cloud, Deployment, find_deployment
 from benchmark.configuration import Configuration, read_configuration
 from benchmark.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
 from benchmark.manifest import new_manifest
@@ -82,9 +82,8 @@ def find_target(options: Mapping[str, Any]) -> Target:
     configuration = read_configuration(profile=options["benchmark_profile"] or None)
     plan = make_plan(configuration, options)
     joined = find_run(options["run"], Path(options["results"])) if options["run"] else None
-    with cloud_errors():
-        cloud = Cloud()
-        target = Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
+    cloud = Cloud()
+    target = Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
     if joined is not None:
         check_same_place(joined, target.endpoint)
     return target

@@ -93,12 +93,3 @@ def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_wh
     with pytest.raises(UserError, match="configuration of another version") as refused:
         main(["warm", "--results", str(tmp_path), "--resume", "latest"])
     assert "new run" in refused.value.hint
-
-
-def test_an_aws_profile_that_is_not_there_is_named(tmp_path, monkeypatch, own_signals):
-    for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "BENCHMARK_TOML", "BENCHMARK_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(UserError, match="nobody"):
-        main(["preflight"])
