@@ -8,7 +8,8 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from analysis.command_line import Parser, percent
+from analysis.command_line import percent
+from benchmark.command_line import Parser
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 
 

@@ -22,7 +22,6 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
-from analysis.command_line import Parser
 from analysis.pipeline import build, run_configuration
 from analysis.platform_logs import LogParser
 from analysis.progress import Progress
@@ -30,6 +29,7 @@ from analysis.run_files import Cursor, RawGroup, raw_group, read_clients, read_m
 from analysis.summary import Summary
 from analysis.text_tables import HEAD, TITLE, markdown_table, results_table
 from benchmark.cloud import Cloud
+from benchmark.command_line import Parser
 from benchmark.configuration import Configuration, read_configuration
 from benchmark.errors import (
     EXIT_CHECK_FAILED,

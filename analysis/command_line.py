@@ -1,21 +1,9 @@
-"""How the analysis' commands read their arguments."""
+"""How the analysis' commands read a percentage."""
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-from typing import NoReturn
-
-from benchmark.errors import EXIT_ERROR
-
-
-class Parser(argparse.ArgumentParser):
-    """Leaves with 1 where a command is called wrongly: argparse's own 2 would tell a pipeline that a check failed."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
 
 
 def percent(text: str) -> float:

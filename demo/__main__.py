@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from benchmark.command_line import Parser
 from benchmark.configuration import PROFILE_VARIABLE, read_configuration
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from benchmark.store import RESULTS_DIRECTORY, RunDirectory, new_run_id
@@ -24,7 +24,7 @@ PYTHON: Final = sys.executable
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser = Parser(prog="demo", description=__doc__)
     parser.add_argument("--profile", default="demo", help="profile of benchmark.toml (default: demo)")
     parser.add_argument(
         "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"

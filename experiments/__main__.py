@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from benchmark.cloud import Cloud, cloud_errors
+from benchmark.command_line import Parser
 from benchmark.configuration import Configuration, read_configuration
 from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from benchmark.records import Experiment
@@ -35,7 +36,7 @@ PURPOSES: Final = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    parser = Parser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, purpose in PURPOSES.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(arguments)
     raise_on_signals()
     try:
-        # What an AWS client says and nobody expected: that AWS_PROFILE names no profile, for one.
+        # What an AWS client says where nobody expected it to.
         with cloud_errors():
             return _obey(chosen)
     except BrokenPipeError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmark.cloud import Cloud, find_deployment
 from benchmark.configuration import Configuration
-from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, RecordError, UserError
+from benchmark.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
 from benchmark.manifest import new_manifest
 from benchmark.records import EndpointFacts, Experiment, Manifest
 from benchmark.store import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
@@ -56,7 +56,7 @@ def show_plan(request: Request) -> int:
         _refuse_over_limit(planned, request.configuration, prices)
     except UserError as error:
         print(f"would be refused: {error}", file=sys.stderr)
-        return EXIT_CHECK_FAILED
+        return EXIT_ERROR  # as the run itself would leave
     return EXIT_OK
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.command_line import Parser
 from benchmark.errors import EXIT_ERROR, EXIT_OK, UserError, run_command
 from perf.measurement import HEADER, RAW, REPOSITORY, Comparison
 
@@ -18,7 +18,7 @@ RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 def main() -> int:
     """Run the benches that were named, or all; a bench that fails keeps its last results and fails the command."""
     available = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
-    parser = argparse.ArgumentParser(prog="python -m perf", description=main.__doc__)
+    parser = Parser(prog="python -m perf", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(available)}; all by default")
     parser.add_argument("--quick", action="store_true", help="see that the benches work; writes no results")
     options = parser.parse_args()

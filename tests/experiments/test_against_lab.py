@@ -347,7 +347,7 @@ def test_a_plan_over_the_limit_is_refused_before_its_first_call(here, tmp_path, 
     words = ["warm", "--results", str(tmp_path), "--max-usd", "0.0000001"]
     with pytest.raises(UserError, match=r"expected to cost .* the limit is 1e-07 USD"):
         main(words)
-    assert main([*words, "--dry-run"]) == 2
+    assert main([*words, "--dry-run"]) == 1
     said = capsys.readouterr()
     assert all(part in said.out for part in ("calls", "duration", "expected USD", "at most USD", "Limit: 1e-07 USD"))
     assert "would be refused: the plan is expected to cost" in said.err
