@@ -302,7 +302,9 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
             "ratio",
             -1 if outside else 1 if inside and reached else 0,
         )
-        answered = share(int((part["outcome"] == "ok").sum()), part.height)
+        # Warm-up calls come before the shape, one after another: they are no part of the load that was offered.
+        offered = part.filter(~pl.col("warmup"))
+        answered = share(int((offered["outcome"] == "ok").sum()), offered.height)
         failing = _below(answered, ANSWERED_UNDER_LOAD)
         holding = _above(answered, ANSWERED_UNDER_LOAD)
         evidence.add(

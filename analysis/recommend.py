@@ -5,6 +5,8 @@ Rules, in this order:
 1. Each variant is held against each demand. The demand on p99 is judged by the share of calls over the limit, with its
    exact interval: it is met where that share is at most 1 % all through the interval, failed where it is above 1 % all
    through it, undetermined otherwise. So few samples make "undetermined", never "met".
+   The demand that it runs is met by the bare share of failed calls (an interval that reaches beyond 1 % is named in the
+   text: with a demand on p99 beside it, few samples are undetermined anyway) and failed by the interval.
 2. Each variant takes its cheapest way of keeping environments warm that holds the cold share allowed.
 3. Candidates are the variants that meet every demand; where there is none, those that fail none (and the answer says
    that it is provisional); where there is none of these, there is no recommendation, and the nearest miss is named.
@@ -161,6 +163,11 @@ def _runs(candidate: Candidate) -> Constraint:
         verdict = "fails"
     elif found.value is not None and found.low is not None:
         verdict = "meets" if found.value <= MAX_FAILED else "fails" if found.low > MAX_FAILED else "undetermined"
+    text = f"{candidate.failed} of {candidate.answered} calls failed in the function"
+    if verdict == "meets" and (found.high is None or found.high > MAX_FAILED):
+        text += ", by the bare share"
+        if found.high is not None:
+            text += f": the interval reaches {100 * found.high:.2g} %"
     return Constraint(
         variant=candidate.variant.key,
         name="runs",
@@ -168,7 +175,7 @@ def _runs(candidate: Candidate) -> Constraint:
         found=found,
         verdict=verdict,
         short_by=found.value - MAX_FAILED if verdict == "fails" and found.value is not None else None,
-        text=f"{candidate.failed} of {candidate.answered} calls failed in the function",
+        text=text,
     )
 
 

@@ -124,6 +124,20 @@ def test_the_free_tier_counts_in_the_draws_as_in_the_answer():
     assert base + by_warm * profile.warm_billed_ms + by_cold * profile.cold_billed_ms == pytest.approx(plan.usd)
 
 
+def test_that_a_variant_runs_is_met_by_the_bare_share_and_the_text_says_where_the_interval_reaches_beyond():
+    def runs(**more):
+        (found,) = [c for c in decide(candidate(1024, **more)).constraints if c.name == "runs"]
+        return found.verdict, found.text
+
+    assert runs(n=100) == (
+        "meets",
+        "0 of 100 calls failed in the function, by the bare share: the interval reaches 3.6 %",
+    )
+    assert runs(n=500) == ("meets", "0 of 500 calls failed in the function")
+    assert runs(n=500, failed=7)[0] == "undetermined"
+    assert runs(n=500, failed=50) == ("fails", "50 of 550 calls failed in the function")
+
+
 def test_a_variant_that_is_killed_is_no_answer():
     dead = candidate(512, billed_ms=1, n=50, failed=50)
     found = decide(dead, candidate(1024))
@@ -310,9 +324,10 @@ def test_claims_are_refuted_by_data_against_them():
 
 
 def test_c6_needs_the_interval_of_the_answered_share_on_its_side_not_the_share_alone():
-    def judged(answered, offered):
+    def judged(answered, offered, warmups=0):
         of = {"variant": few.variants[0].key, "model": "mobilenet", "memory_mb": few.variants[0].memory_mb}
-        rows = pl.concat([rows_of(60, **of), rows_of(offered, experiment="load", protocol="linear", **of)])
+        load_of = of | {"experiment": "load", "protocol": "linear"}
+        rows = pl.concat([rows_of(60, **of), rows_of(offered, **load_of)])
         load = rows["experiment"] == "load"
         lost = load & ((load.cast(pl.Int64).cum_sum()) <= offered - answered)
         rows = rows.with_columns(
@@ -320,11 +335,15 @@ def test_c6_needs_the_interval_of_the_answered_share_on_its_side_not_the_share_a
             pl.lit(30.0).alias("client_latency_ms"),
             pl.lit(30.0).alias("latency_from_intended_ms"),
         )
+        if warmups:
+            rows = pl.concat([rows, rows_of(warmups, warmup=True, client_latency_ms=30.0, **load_of)])
         return synthetic.summary_of(few, rows.to_dicts()).claims[5].verdict
 
     assert judged(100, 100) == "undetermined", "of 100 calls all may be answered by chance"
     assert judged(600, 600) == "supported"
     assert judged(540, 600) == "refuted"
+    assert judged(540, 600, warmups=6_000) == "refuted", "warm-up calls that were answered are not the load's"
+    assert judged(100, 100, warmups=600) == "undetermined"
 
 
 def judged_at_two_sizes(*, latency_ratio=1.0, billed_ratio=1.0):
