@@ -14,7 +14,7 @@ from benchmark.matrix import Variant
 from experiments.gateway_timeouts import let_function_end
 from experiments.http_timing import get_once
 from experiments.lambda_control import InvokeAnswer, Nonces
-from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls
+from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls, still_to_make
 from experiments.recording import invoke_record, reply_record
 from experiments.session import Session, Stop
 from experiments.spend import billed_ms_in
@@ -67,7 +67,7 @@ def run_bursts(session: Session) -> None:
 
 
 def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
-    todo = [call for call in calls if not session.is_done(call.call_id)]
+    todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.records.items()})
     session.progress.phase(name, len(todo), then_s=session.then_s)
     with Nonces(session.control, session.run.run_id) as nonces:
         for call in todo:

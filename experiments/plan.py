@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
 from benchmark.configuration import Configuration
@@ -69,6 +69,25 @@ def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[
         for number in range(samples)
         for variant in shuffled(variants, seed, "gateway", number)
     ]
+
+
+def still_to_make(calls: Sequence[PlannedCall], outcomes: Mapping[str, str]) -> list[PlannedCall]:
+    """What a resumed run has left of a plan, by the outcome of each call id that has a record.
+
+    A call that met no connection says nothing of its function, so it is made again under an id of its own: the first
+    one's record stays.
+    """
+    return [left for call in calls if (left := _left_of(call, outcomes)) is not None]
+
+
+def _left_of(call: PlannedCall, outcomes: Mapping[str, str]) -> PlannedCall | None:
+    attempt, number = call, 0
+    while (outcome := outcomes.get(attempt.call_id)) is not None:
+        if outcome != "connection":
+            return None
+        number += 1
+        attempt = replace(call, call_id=f"{call.call_id}-again-{number}")
+    return attempt
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from experiments.plan import (
     scheduled_call,
     shuffled,
     steps,
+    still_to_make,
     windows,
 )
 
@@ -51,6 +52,27 @@ def test_every_call_has_an_id_of_its_own_and_the_same_one_whenever_it_is_planned
     assert ids == [call.call_id for call in every_call(seed)]
     # Another seed is another order of the same calls.
     assert sorted(ids) == sorted(call.call_id for call in every_call(seed + 1))
+
+
+def test_a_call_that_found_no_connection_is_left_to_make_under_an_id_of_its_own():
+    ok, lost, lost_twice, mended, failed, never = calls = forced_calls(VARIANTS, 1, seed=1)[:6]
+    outcomes = {
+        ok.call_id: "ok",
+        lost.call_id: "connection",
+        lost_twice.call_id: "connection",
+        f"{lost_twice.call_id}-again-1": "connection",
+        mended.call_id: "connection",
+        f"{mended.call_id}-again-1": "ok",
+        failed.call_id: "error",
+    }
+    left = still_to_make(calls, outcomes)
+    assert [call.call_id for call in left] == [
+        f"{lost.call_id}-again-1",
+        f"{lost_twice.call_id}-again-2",
+        never.call_id,
+    ]
+    assert [call.variant for call in left] == [lost.variant, lost_twice.variant, never.variant]
+    assert still_to_make(calls, {}) == calls
 
 
 @given(st.integers(0, 2**63))
