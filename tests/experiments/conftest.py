@@ -93,6 +93,22 @@ PROFILES = """
 protocols = ["forced", "burst"]
 gateway_samples = 1
 
+# Of everything that may befall a direct call; the functions' timeout has to be changed with it.
+[profile.outcomes.function]
+timeout_s = 2
+
+[profile.outcomes.experiments.cold]
+protocols = ["forced"]
+forced_samples = 4
+gateway_samples = 0
+
+# AWS leaves at least 100 concurrent executions unreserved, so that is the smallest account to be had here.
+[profile.bursts.experiments.cold]
+protocols = ["burst"]
+burst_sizes = [10, 101]
+burst_repeats = 1
+gateway_samples = 0
+
 [profile.kills.matrix]
 models = ["mobilenet"]
 memory_sizes_mb = [256]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +294,27 @@ def test_forced_cold_starts_are_cold_by_evidence_and_leave_the_functions_as_they
     assert {variant: forced.variables_of(variant) for variant in variants} == before
 
 
+def test_calls_that_found_no_connection_are_made_again_by_a_resumed_run_and_no_others(deployed, tmp_path):
+    forced = replace(deployed, profile="forced")
+    variant = forced.configuration.variants[-1]
+    words = ["--results", str(tmp_path), "--models", variant.model, "--memory-mb", str(variant.memory_mb)]
+    run = RunDirectory(tmp_path / forced.run("cold", *words).stdout.splitlines()[-1])
+    (path,) = run.client_directory.glob("cold*.jsonl")
+    before = list(run.client_records())
+    lost = {f"cold/forced/{variant.key}/0001", f"cold/gateway/{variant.key}/0000"}
+    without = {"outcome": "connection", "error": "reset", "handler": None, "http_status": None}
+    changed = [record.model_copy(update=without) if record.call_id in lost else record for record in before]
+    path.write_text("".join(f"{record.model_dump_json()}\n" for record in changed), encoding="utf-8")
+    for _ in range(2):
+        forced.run("cold", *words, "--resume", run.run_id)
+        records = list(run.client_records())
+        assert records[: len(changed)] == changed
+        again = {record.call_id: record for record in records[len(changed) :]}
+        assert again.keys() == {f"{call_id}-again-1" for call_id in lost}
+        assert {record.outcome for record in again.values()} == {"ok"}
+        assert all(record.handler.cold for record in again.values())
+
+
 # --- what cannot be, and what must not be ----------------------------------------------------------------------------
 
 
@@ -319,6 +341,86 @@ def test_a_variant_that_cannot_run_is_a_result_and_the_others_go_on(deployed, tm
         (broken.key, "kept"),
         (broken.key, "new"),
     }
+
+
+@contextmanager
+def functions_changed(deployed, changes):
+    """Functions configured otherwise for a while: `changes` holds arguments of UpdateFunctionConfiguration by name."""
+    client = deployed.lab.client("lambda")
+    kept = {name: client.get_function_configuration(FunctionName=name) for name in changes}
+    try:
+        for name, change in changes.items():
+            client.update_function_configuration(FunctionName=name, **change)
+        yield
+    finally:
+        for name, before in kept.items():
+            client.update_function_configuration(
+                FunctionName=name,
+                Timeout=before["Timeout"],
+                Environment={"Variables": before.get("Environment", {}).get("Variables", {})},
+            )
+
+
+@pytest.mark.slow
+def test_a_kill_for_memory_and_a_function_timeout_are_recorded_as_such_and_not_tried_for_ever(deployed, tmp_path):
+    outcomes = replace(deployed, profile="outcomes")
+    configuration = outcomes.configuration
+    wanted = [variant for variant in configuration.variants if variant.memory_mb == 256]
+    (hungry, slow) = wanted
+    others = [variant for variant in configuration.variants if variant not in wanted]
+    sleeps = {"STUB_SLEEP_MS": "60000"}
+    variables = {hungry: {"STUB_HOG_MB": "300", **sleeps}, slow: sleeps}
+    changes = {
+        configuration.names.function(variant): {
+            "Timeout": configuration.function.timeout_s,
+            "Environment": {"Variables": variables.get(variant, {})},
+        }
+        for variant in configuration.variants
+    }
+    with functions_changed(outcomes, changes):
+        done = outcomes.run("cold", "--results", str(tmp_path))
+    run = RunDirectory(tmp_path / done.stdout.splitlines()[-1])
+    found = Counter((record.variant, record.outcome) for record in run.client_records())
+    assert found == {
+        (hungry.key, "out_of_memory"): GIVE_UP_AFTER,
+        (slow.key, "timeout"): GIVE_UP_AFTER,
+        **{(variant.key, "ok"): configuration.experiments.cold.forced_samples for variant in others},
+    }
+    stops = {stop.variant: stop for stop in read_stops(run)}
+    assert {key: stop.reason for key, stop in stops.items()} == dict.fromkeys((hungry.key, slow.key), "cannot_run")
+    assert "out_of_memory" in stops[hungry.key].detail
+    assert "timeout" in stops[slow.key].detail
+
+
+def test_a_burst_of_ten_is_sent_at_once_and_one_larger_than_the_account_not_at_all(deployed, tmp_path):
+    bursts = replace(deployed, profile="bursts")
+    variant = bursts.configuration.variants[-1]
+    narrow = ["--models", variant.model, "--memory-mb", str(variant.memory_mb)]
+    client = bursts.lab.client("lambda")
+    idle, burst = (bursts.configuration.names.function(one) for one in (bursts.configuration.variants[0], variant))
+    room = client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"]
+    client.put_function_concurrency(FunctionName=idle, ReservedConcurrentExecutions=room - 100)
+    try:
+        # Long enough that none has answered before all are sent, on however busy a machine.
+        with functions_changed(bursts, {burst: {"Environment": {"Variables": {"STUB_SLEEP_MS": "1000"}}}}):
+            done = bursts.run("cold", "--results", str(tmp_path), *narrow)
+    finally:
+        client.delete_function_concurrency(FunctionName=idle)
+    assert "the largest burst needs 101 concurrent executions, the account has 100" in done.stderr
+    run = RunDirectory(tmp_path / done.stdout.splitlines()[-1])
+    records = list(run.client_records())
+    assert Counter((record.group, record.outcome) for record in records) == {(f"burst-10/{variant.key}/0", "ok"): 10}
+    # All were under way at one moment, so each had an environment of its own.
+    assert max(record.sent_at for record in records) < min(record.answered_at for record in records)
+    assert {record.handler.call_number for record in records} == {1}
+    assert len({record.handler.environment_id for record in records}) == 10
+    (stop,) = read_stops(run)
+    assert (stop.protocol, stop.variant, stop.reason, stop.samples) == (
+        "burst-101",
+        variant.key,
+        "over_concurrency",
+        0,
+    )
 
 
 def test_a_variant_that_cannot_start_is_not_hammered_by_bursts_and_its_calls_are_counted(deployed, tmp_path):
