@@ -178,6 +178,36 @@ def test_logs_that_arrive_late_are_counted_as_missing_and_found_by_the_next_coll
     assert main(["--run", str(run.root), "--no-report", "--deadline", "5", "--strict"]) == 0
 
 
+def test_logs_that_arrive_while_collect_waits_are_found_by_the_second_look(
+    aws, run, configuration, rows, capsys, monkeypatch
+):
+    late = [row for row in rows if row["outcome"] == "ok" and row["experiment"] == "warm"][:3]
+    put_logs(configuration, rows, without={row["request_id"] for row in late})
+    group = next(configuration.names.log_group(v) for v in configuration.variants if v.key == late[0]["variant"])
+    asked, waits, ask = [], [], CloudWatch._page
+
+    def noting(self, cursor):
+        asked.append(cursor.log_group)
+        return ask(self, cursor)
+
+    def arrive(seconds):
+        waits.append((seconds, len(asked)))
+        for row in late:
+            events = [{"timestamp": round(at * 1000), "message": line} for at, line in synthetic.log_lines(row)]
+            boto3.client("logs").put_log_events(logGroupName=group, logStreamName=row["log_stream"], logEvents=events)
+
+    monkeypatch.setattr(CloudWatch, "_page", noting)
+    # The wait itself is the event that they come with, so nothing has to be slept through.
+    monkeypatch.setattr("analysis.collect.time.sleep", arrive)
+    assert main(["--run", str(run.root), "--no-report", "--deadline", "60", "--strict"]) == 0
+    ((seconds, looked),) = waits
+    assert 0 < seconds <= 60
+    assert set(asked[looked:]) == {group}, "only what lacked invocations is read again"
+    found = data(run).filter(pl.col("request_id").is_in([row["request_id"] for row in late]))
+    assert found["duration_ms"].null_count() == 0
+    assert "are not in the logs\n" not in capsys.readouterr().err
+
+
 def test_a_second_reading_broken_off_leaves_the_first_whole(aws, run, configuration, rows, monkeypatch):
     monkeypatch.setattr(cloudwatch, "PAGE_SIZE", 20)
     put_logs(configuration, rows)
