@@ -35,9 +35,16 @@ def cloudwatch(rows, **changes):
         elif query.variant and query.metric == "Duration":
             how = {"Average": times.mean, "Maximum": times.max}.get(query.statistic)
             found = [how() if how else times.quantile(float(query.statistic[1:]) / 100, "linear")]
+        elif query.variant and query.metric == "Throttles":
+            sent = rows.filter(pl.col("variant") == query.variant)
+            found = [float((sent["outcome"] == "throttled").sum())]
+        elif not query.variant and query.metric == "IntegrationLatency":
+            api = rows.filter((pl.col("trigger") == "api") & pl.col("log_stream").is_not_null())
+            waited = api["duration_ms"].quantile(float(query.statistic[1:]) / 100, "linear")
+            found = [] if waited is None else [waited + 2]
         elif not query.variant and query.metric == "Count":
             found = [float((rows["trigger"] == "api").sum())]
-        if query.variant == KEY:
+        if query.variant in {KEY, ""}:
             found = changes.get(f"{query.metric}_{query.statistic}", found)
         values[query.id] = found
     listed = [
@@ -55,9 +62,65 @@ def test_what_cloudwatch_counted_of_the_same_calls_agrees(rows):
     checks = check_metrics(rows, cloudwatch(rows))
     assert not [check for check in checks if check.agrees is False]
     found = verdicts(checks)
-    for key in [("Invocations", "Sum"), ("Errors", "Sum"), ("Duration", "p99"), ("Duration", "Average")]:
+    for key in [
+        ("Invocations", "Sum"),
+        ("Errors", "Sum"),
+        ("Duration", "p99"),
+        ("Duration", "Average"),
+        ("Throttles", "Sum"),
+    ]:
         assert found[key] is True, key
     assert found["ConcurrentExecutions", "Maximum"] is None, "the logs do not tell"
+
+
+def the_check(checks, variant, metric, statistic):
+    (found,) = [c for c in checks if (c.variant, c.metric, c.statistic) == (variant, metric, statistic)]
+    return found
+
+
+def test_more_throttles_than_ours_are_explained_and_fewer_only_where_the_gateway_throttles_too(rows):
+    mine = pl.col("variant") == KEY
+    throttled = rows.with_columns(
+        pl.when(mine & (pl.col("experiment") == "load"))
+        .then(pl.lit("throttled"))
+        .otherwise(pl.col("outcome"))
+        .alias("outcome")
+    )
+    ours = throttled.filter(mine & (pl.col("outcome") == "throttled")).height
+    assert ours
+    for direct, count, agrees, words in [
+        (False, ours, True, ""),
+        (False, ours + 3, None, "asynchronous"),
+        (False, ours - 1, None, "gateway itself"),
+        (True, ours - 1, False, ""),
+    ]:
+        trigger = pl.lit("invoke") if direct else pl.col("trigger")
+        of = throttled.with_columns(trigger.alias("trigger"))
+        check = the_check(check_metrics(of, cloudwatch(of, Throttles_Sum=[float(count)])), KEY, "Throttles", "Sum")
+        assert (check.own, check.agrees) == (ours, agrees)
+        assert words in check.reason
+    unrecorded = throttled.with_columns(pl.lit(None, dtype=pl.String).alias("call_id"))
+    check = the_check(check_metrics(unrecorded, cloudwatch(unrecorded)), KEY, "Throttles", "Sum")
+    assert (check.own, check.agrees) == (None, None)
+    assert "no client" in check.reason
+
+
+def test_the_gateway_cannot_have_waited_for_less_than_the_function_took(rows):
+    whole = rows.filter((pl.col("trigger") != "api") | pl.col("log_stream").is_not_null())
+    name = ("", "IntegrationLatency", "p50")
+    check = the_check(check_metrics(whole, cloudwatch(whole)), *name)
+    assert check.agrees is True
+    assert "least" in check.reason
+    short = {"IntegrationLatency_p50": [0.5]}
+    assert the_check(check_metrics(whole, cloudwatch(whole, **short)), *name).agrees is False
+    check = the_check(check_metrics(whole, cloudwatch(whole, Count_Sum=[1e6], **short)), *name)
+    assert (check.agrees, "other callers" in check.reason) == (None, True)
+    lacking = whole.with_columns(
+        pl.when(pl.int_range(pl.len()) % 9 == 0).then(None).otherwise(pl.col("log_stream")).alias("log_stream")
+    )
+    check = the_check(check_metrics(lacking, cloudwatch(lacking)), *name)
+    assert (check.own, check.agrees) == (None, None)
+    assert "not every call" in check.reason
 
 
 @pytest.mark.parametrize(
