@@ -7,6 +7,7 @@ analysis/prices.toml. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtim
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,7 +68,29 @@ def read_prices(overrides: Mapping[str, float] | None = None, path: Path = PRICE
         raise ConfigurationError(
             f"benchmark.toml [prices]: unknown key `{unknown[0]}`; allowed: {', '.join(sorted(values))}"
         )
-    return Prices(prices.as_of, prices.region, prices.sources, values | dict(overrides or {}), dict(overrides or {}))
+    found = Prices(prices.as_of, prices.region, prices.sources, values | dict(overrides or {}), dict(overrides or {}))
+    _refuse_impossible(found, path)
+    return found
+
+
+def _refuse_impossible(prices: Prices, path: Path) -> None:
+    """Raise ConfigurationError, with the key, for a price that is no amount or a tier that begins below another."""
+
+    def where(key: str) -> str:
+        return f"benchmark.toml [prices] {key}" if key in prices.overrides else f"{path} [values] {key}"
+
+    for key, value in prices.values.items():
+        if not math.isfinite(value) or value < 0:
+            raise ConfigurationError(f"{where(key)} is {value:g}; a price is a finite number from 0 on")
+    for architecture in ("x86_64", "arm64"):
+        second, third = (f"{architecture}_{tier}_tier_from_gb_seconds" for tier in ("second", "third"))
+        if prices[third] < prices[second]:
+            key = third if third in prices.overrides or second not in prices.overrides else second
+            raise ConfigurationError(
+                f"{where(key)} is {prices[key]:,.0f}, so the third tier ({prices[third]:,.0f} GB-s) begins below "
+                f"the second ({prices[second]:,.0f} GB-s)",
+                hint="Give both tiers of an architecture, in ascending order.",
+            )
 
 
 def gb_seconds(memory_mb: float, billed_ms: float) -> float:

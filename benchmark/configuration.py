@@ -155,6 +155,13 @@ class TrafficTable(_Table):
     )
     idle_minutes: Positive
 
+    @field_validator("daily_shape")
+    @classmethod
+    def _has_weight(cls, value: str | tuple[float, ...]) -> str | tuple[float, ...]:
+        if not isinstance(value, str) and not any(value):
+            raise ValueError("24 weights of 0 are a day without requests; at least one must be above 0")
+        return value
+
 
 class LabTable(_Table):
     port: int = Field(ge=1, le=65_535)

@@ -4,6 +4,7 @@ import pytest
 
 from analysis.pricing import (
     MB_PER_GB,
+    PRICES_PATH,
     call_cost,
     compute_usd,
     gb_seconds,
@@ -134,3 +135,26 @@ def test_a_broken_price_table_is_named(tmp_path):
     path.write_text("as_of = 3")
     with pytest.raises(ConfigurationError, match=r"prices\.toml cannot be read"):
         read_prices(path=path)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1])
+def test_a_price_that_is_no_amount_is_refused_by_its_key_wherever_it_stands(value, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"benchmark\.toml \[prices\] rest_api_per_million_usd is .*finite"):
+        read_prices({"rest_api_per_million_usd": value})
+    path = tmp_path / "prices.toml"
+    path.write_text(PRICES_PATH.read_text().replace("ecr_gb_month_usd = 0.10", f"ecr_gb_month_usd = {value}"))
+    with pytest.raises(ConfigurationError, match=r"prices\.toml \[values\] ecr_gb_month_usd is .*finite"):
+        read_prices(path=path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("x86_64_third_tier_from_gb_seconds", 1e9), ("x86_64_second_tier_from_gb_seconds", 2e10)],
+)
+def test_a_third_tier_below_the_second_is_refused_by_the_key_that_was_given(key, value):
+    with pytest.raises(
+        ConfigurationError, match=f"{key} is {value:,.0f}, so the third tier .* begins below the second"
+    ):
+        read_prices({key: value})
+    both = {"arm64_second_tier_from_gb_seconds": 1e9, "arm64_third_tier_from_gb_seconds": 1e9}
+    assert read_prices(both).overrides == both, "a second tier of no width is a price list with two tiers"

@@ -69,6 +69,7 @@ def changed(key, value):
         ("time_scale", "time_scale = inf", "`lab.time_scale` is inf; input should be a finite number"),
         ("steps", "steps = [[inf, 60]]", "`experiments.load.steps.0.0` is inf"),
         ("daily_shape", f"daily_shape = [inf{', 1' * 23}]", "`traffic.daily_shape.0` is inf"),
+        ("daily_shape", f"daily_shape = {[0] * 24}", "key `traffic.daily_shape`: 24 weights of 0"),
     ],
 )
 def test_a_mistake_is_named_by_its_key_its_value_and_what_is_allowed(key, line, said):
