@@ -1,0 +1,74 @@
+"""docs/aws.md names every permission that measuring and collecting need, and none besides."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import botocore.session
+from botocore import xform_name
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CALLERS = [
+    REPOSITORY / "benchmark" / "cloud.py",
+    *(path for room in ("experiments", "analysis", "loadtests") for path in sorted((REPOSITORY / room).rglob("*.py"))),
+]
+# Asked for by UpdateSchedule, which hands the schedule's role on; no operation bears its name.
+HANDED_ON = {"iam:PassRole"}
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+NAMED_OTHERWISE = {"lambda:Invoke": "lambda:InvokeFunction"}
+
+
+def words_of(path):
+    """Methods called in a file, and every text in it: a paginator, a waiter and a service are named by a text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def services_in(path):
+    """Services that a file makes a client of, by `cloud.client("...")` or by `_pages(cloud, "...", ...)`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+            if name in ("client", "_pages"):
+                yield from texts[:1]
+
+
+def action(service, operation):
+    if service == "apigateway":  # its permissions are HTTP methods
+        session = botocore.session.get_session()
+        return f"apigateway:{session.get_service_model(service).operation_model(operation).http['method']}"
+    return NAMED_OTHERWISE.get(f"{service}:{operation}", f"{service}:{operation}")
+
+
+def actions_called():
+    session = botocore.session.get_session()
+    for path in CALLERS:
+        words = set(words_of(path))
+        # A client stays in the file that makes it, so a name says there which service's operation it is.
+        for service in set(services_in(path)):
+            for operation in session.get_service_model(service).operation_names:
+                if xform_name(operation) in words:
+                    yield action(service, operation)
+            if "get_waiter" in words:
+                waiters = session.get_waiter_model(service)
+                for name in waiters.waiter_names:
+                    if xform_name(name) in words:
+                        yield action(service, waiters.get_waiter(name).operation)
+
+
+def actions_on_the_page():
+    text = (REPOSITORY / "docs" / "aws.md").read_text(encoding="utf-8")
+    table = text.partition("*Measure and collect*")[2].partition("\n## ")[0]
+    return set(re.findall(r"`([a-z]+:[A-Za-z]+)`", table))
+
+
+def test_the_page_names_every_permission_that_the_code_needs_and_no_other():
+    called = set(actions_called())
+    assert {"lambda:InvokeFunction", "lambda:GetFunction", "ecr:BatchDeleteImage", "apigateway:GET"} <= called
+    assert actions_on_the_page() - HANDED_ON == called
