@@ -50,6 +50,7 @@ from analysis.tables.choice import (
     choice_table,
     constraints_table,
     costs_table,
+    failed_costs_table,
     knees_table,
     monthly_table,
 )
@@ -297,7 +298,7 @@ def _tables(summary: Summary) -> dict[str, list[Table]]:
         "warm": [cells_table(summary, "warm")],
         "cold": [cold_ratio_table(summary), cells_table(summary, "cold")],
         "load": [load_table(summary), cells_table(summary, "load")],
-        "cost": [costs_table(summary), monthly_table(summary), break_even_table(summary)],
+        "cost": [costs_table(summary), failed_costs_table(summary), monthly_table(summary), break_even_table(summary)],
         "decision": [constraints_table(summary), choice_table(summary), knees_table(summary)],
         "models": [table1(summary)],
         "quality": [

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.broken_off import BROKEN_OFF
-from analysis.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
+from analysis.cells import NOT_IN_LOGS, Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
 from analysis.claims import Context, SwappingEvidence, judge, read_swapping
 from analysis.estimates import SMALLEST_BOOTSTRAP_N, Samples, compare_medians, largest_share, mean, percentile, quantile
 from analysis.models import DeployedModel, accuracies, table1
@@ -25,6 +25,7 @@ from analysis.summary import (
     DataWarning,
     Difference,
     Estimate,
+    FailedCost,
     Knee,
     LoadSecond,
     LoadTotals,
@@ -133,6 +134,7 @@ def summarise(
         coverage=coverages,
         differences=make_differences(measured, variants, random),
         costs=costs,
+        failed_costs=make_failed_costs(rows, variants, prices),
         monthly=monthly,
         break_even=make_break_even(profiles, traffic, prices, configuration.goal.max_cold_share, free_tier=free_tier),
         cost_curves=make_cost_curves(profiles, traffic, prices, configuration.goal.max_cold_share, free_tier=free_tier),
@@ -304,6 +306,36 @@ def make_costs(
                     }
                 )
             )
+    return tuple(found)
+
+
+def make_failed_costs(rows: pl.DataFrame, variants: Mapping[str, Variant], prices: Prices) -> tuple[FailedCost, ...]:
+    """What was billed for calls that failed, of each variant that has some; in no cost of a million predictions.
+
+    Lambda bills a call that ends in an error or a timeout like any other, and one whose client gave up as well. Calls
+    that were throttled or never sent are not billed.
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+    """
+    reached = rows.filter(~pl.col("outcome").is_in(NOT_IN_LOGS))
+    found = []
+    for key, variant in variants.items():
+        part = reached.filter(pl.col("variant") == key)
+        failed = part.filter(pl.col("outcome") != "ok")
+        if not failed.height:
+            continue
+        billed = failed["billed_ms"].drop_nulls()
+        billed_ms, of_all_ms = float(billed.sum()), float(part["billed_ms"].sum())
+        compute = gb_seconds(variant.memory_mb, billed_ms) * prices.gb_second_usd(variant.architecture)
+        found.append(
+            FailedCost(
+                variant=key,
+                failed=failed.height,
+                billed=billed.len(),
+                billed_ms=billed_ms,
+                usd=compute + billed.len() * prices["requests_per_million_usd"] / 1e6,
+                share_of_billed=billed_ms / of_all_ms if of_all_ms else None,
+            )
+        )
     return tuple(found)
 
 
@@ -795,9 +827,10 @@ METHODS: Final = (
         text="Mean billed duration times memory, by the dated price table; INIT is part of the billed duration of an "
         "image "
         "function and is shown as its share. Request fee, REST API and log ingestion are added. The free tier counts "
-        "on request alone. Data transfer is not counted. The interval of a mean is a bootstrap-t interval and "
-        "approximate: in simulations it covers 93 to 95 % for skewed times, 72 to 92 % where single slow calls carry "
-        "the mean. The cost at the median, beside it, has an exact interval.",
+        "on request alone. Data transfer is not counted, nor ECR storage, which is billed by the month and stands "
+        "there. What was billed for calls that failed stands in a table of its own. The interval of a mean is a "
+        "bootstrap-t interval and approximate: in simulations it covers 93 to 95 % for skewed times, 72 to 92 % where "
+        "single slow calls carry the mean. The cost at the median, beside it, has an exact interval.",
     ),
     Method(
         title="A month's cold starts",

@@ -165,6 +165,17 @@ class CostPerMillion(_Model):
     without_gateway_usd: float | None
 
 
+class FailedCost(_Model):
+    """What Lambda billed of one variant for calls that failed, over the whole run: their time and the request fee."""
+
+    variant: str
+    failed: int  # calls that failed and may have reached the function
+    billed: int  # of these, the ones whose billed time the logs hold
+    billed_ms: float  # sum
+    usd: float
+    share_of_billed: float | None  # of all GB-seconds billed to this variant in the run
+
+
 class MonthlyCost(_Model):
     """USD a month for the stated traffic, by one way of keeping environments warm."""
 
@@ -415,6 +426,7 @@ class Summary(_Model):
     coverage: tuple[Coverage, ...]
     differences: tuple[Difference, ...]
     costs: tuple[CostPerMillion, ...]
+    failed_costs: tuple[FailedCost, ...] = ()
     monthly: tuple[MonthlyCost, ...]
     break_even: tuple[BreakEven, ...]
     cost_curves: tuple[CostCurve, ...] = ()

@@ -55,7 +55,8 @@ def costs_table(summary: Summary) -> Table:
         caption="USD per million predictions",
         note=(
             f"Prices of {summary.prices.as_of}, {summary.prices.region}. The mean adds up to a bill, and its interval "
-            "is approximate; that of the median is exact"
+            "is approximate; that of the median is exact. ECR storage, a monthly charge, is in the month's cost alone"
+            + ("; calls that failed are in the table below" if summary.failed_costs else "")
         ),
         columns=columns_of(
             "Function",
@@ -67,6 +68,37 @@ def costs_table(summary: Summary) -> Table:
             "Mean billed ms",
             "GB-s",
             text=(0, 1),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def failed_costs_table(summary: Summary) -> Table:
+    """What was billed for calls that failed."""
+    rows = [
+        TableRow(
+            cells=(
+                text_cell(key_name(cost.variant)),
+                count_cell(cost.failed),
+                count_cell(cost.billed),
+                number_cell(cost.billed_ms / 1000),
+                TableCell(text=usd_text(cost.usd), value=cost.usd, numeric=True),
+                share_cell(cost.share_of_billed),
+            ),
+            attributes=filterable(cost.variant),
+        )
+        for cost in summary.failed_costs
+    ]
+    return Table(
+        id="failed-costs",
+        caption="Billed for calls that failed, over the whole run",
+        note=(
+            "Time in the function and request fee, in no other cost here. Counted as the logs state it: a failed init, "
+            "or one for an environment that never got a call, is billed in vain and is missing where no report of a "
+            "call holds it"
+        ),
+        columns=columns_of(
+            "Function", "Failed", "With billed time", "Billed s", "USD", "Share of all billed time", text=(0,)
         ),
         rows=tuple(rows),
     )

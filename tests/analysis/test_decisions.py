@@ -481,6 +481,29 @@ def test_a_mean_that_rests_on_one_call_is_said_and_the_cost_at_the_median_is_not
     assert not after.median_usd.approximate
 
 
+def test_what_was_billed_for_calls_that_failed_is_priced_and_in_no_cost_of_a_million():
+    of = {"variant": few.variants[0].key, "model": "mobilenet", "memory_mb": few.variants[0].memory_mb}
+    fine = rows_of(20, billed_ms=40.0, **of)
+    rows = pl.concat(
+        [
+            fine,
+            rows_of(3, outcome="timeout", billed_ms=60_000.0, start_type="cold", **of),
+            rows_of(2, outcome="gateway_timeout", billed_ms=31_000.0, **of),
+            rows_of(1, outcome="out_of_memory", billed_ms=None, **of),
+            rows_of(4, outcome="throttled", billed_ms=None, **of),
+        ]
+    )
+    summary = synthetic.summary_of(few, rows.to_dicts())
+    (found,) = summary.failed_costs
+    assert (found.failed, found.billed, found.billed_ms) == (6, 5, 242_000.0)
+    size_gb = few.variants[0].memory_mb / 1024
+    assert found.usd == pytest.approx(242 * size_gb * prices["x86_64_gb_second_usd"] + 5 * 0.2e-6)
+    assert found.share_of_billed == pytest.approx(242_000 / 242_800)
+    alone = synthetic.summary_of(few, fine.to_dicts())
+    assert alone.failed_costs == ()
+    assert alone.cost(found.variant, "warm").parts == summary.cost(found.variant, "warm").parts
+
+
 def test_lab_and_cloud_carry_their_badges(summary):
     assert "not a cloud figure" in summary.origin.badge
     rows = synthetic.make_rows(few, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)
