@@ -76,6 +76,10 @@ summary = summarise(rows, manifest, configuration, read_prices(configuration.pri
 print(time.perf_counter() - began)
 write_atomically(run.root / "summary.json", summary.model_dump_json())
 """
+# So few invocations that their own work is a hundredth of the smallest size's: what is left is what every run begins
+# with, such as the parser's processes and the compiled expressions.
+START_UP_INVOCATIONS: Final = 100
+START_UP_RUNS: Final = 5
 SAMPLED_EVERY_S: Final = 0.02
 PEAK_NOTE: Final = "resident memory of all its processes together, read 50 times a second; shared pages count in each"
 
@@ -83,22 +87,26 @@ PEAK_NOTE: Final = "resident memory of all its processes together, read 50 times
 def measure(quick: bool) -> Iterator[Comparison]:
     """Parse and join at three sizes, then estimate and report at the largest."""
     sizes = QUICK_SIZES if quick else SIZES
-    seconds: dict[int, float] = {}
+    seconds: dict[int, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-analysis-") as folder:
+        root = write_log_set(Path(folder), START_UP_INVOCATIONS)
+        progress("measuring the start-up")
+        seconds[START_UP_INVOCATIONS] = [_stage(JOIN, root).seconds for _ in range(START_UP_RUNS)]
+        shutil.rmtree(root)
         for size in sizes:
             progress(f"generating {size:,} invocations")
             root = write_log_set(Path(folder), size)
             progress(f"parsing and joining {size:,} invocations")
             largest = size == sizes[-1]
             runs = [_stage(JOIN, root) for _ in range(1 if largest else 3)]
-            seconds[size] = min(run.seconds for run in runs)
+            seconds[size] = [run.seconds for run in runs]
             yield Comparison(
                 what=f"parse and join {size:,} invocations",
                 unit="s",
                 ours=tuple(run.seconds for run in runs),
                 peer_name=NO_PEER,
                 goal="under 60 s" if largest else "",
-                met=seconds[size] < 60 if largest else None,
+                met=min(seconds[size]) < 60 if largest else None,
                 note=f"{min(run.cpu_seconds for run in runs):.1f} s of CPU, on all CPUs together",
             )
             if largest:
@@ -111,15 +119,22 @@ def measure(quick: bool) -> Iterator[Comparison]:
                     met=max(run.peak_mb for run in runs) < 2048,
                     note=PEAK_NOTE,
                 )
-                each = [1e6 * seconds[count] / count for count in sizes[1:]]
+                start_up = seconds[START_UP_INVOCATIONS]
+                start_up_s = min(start_up)
+                each = [1e6 * (min(seconds[count]) - start_up_s) / count for count in sizes]
                 yield Comparison(
-                    what=f"time an invocation, from {sizes[1]:,} to {size:,}",
+                    what=f"time an invocation beside start-up, from {sizes[0]:,} to {size:,}",
                     unit="us",
                     ours=tuple(each),
                     peer_name=NO_PEER,
-                    goal="linear: the larger at most 1.5 times the smaller",
-                    met=each[-1] <= 1.5 * each[0],
-                    note="the smallest size is mostly start-up",
+                    goal="linear: the dearest at most 1.5 times the cheapest",
+                    # The quick sizes take little more than the start-up varies by: they say nothing of linearity.
+                    met=None if quick else min(each) > 0 and max(each) <= 1.5 * min(each),
+                    note=(
+                        f"the least of {len(start_up)} runs with {START_UP_INVOCATIONS} invocations is taken for "
+                        f"start-up, {start_up_s:.2f} s (at most {max(start_up):.2f} s), and taken off the least time "
+                        f"of each size, {min(seconds[sizes[0]]):.2f} s at the smallest"
+                    ),
                 )
                 yield from _report(root, size)
             shutil.rmtree(root)
