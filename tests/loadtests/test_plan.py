@@ -38,8 +38,9 @@ def test_options_select_variants_and_change_the_shape(configuration):
         ({"max_in_flight": "0"}, "--max-in-flight"),
         ({"spacing": "odd"}, "--spacing is 'odd'.*even, poisson"),
         ({"end_rps": "0.001", "duration_s": "1"}, "offers 0.00 requests"),
-        ({"end_rps": "inf"}, "the load never ends"),
-        ({"duration_s": "inf"}, "the load never ends"),
+        ({"end_rps": "inf"}, "--end-rps is 'inf'.*finite"),
+        ({"duration_s": "inf"}, "--duration-s is 'inf'.*finite"),
+        ({"end_rps": "1e308", "duration_s": "1e308"}, "the load never ends"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
