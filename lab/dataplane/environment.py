@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import secrets
 import time
@@ -59,6 +60,7 @@ from lab.dataplane.variables import function_variables
 from lab.drivers.protocol import Driver, ExitStatus, LaunchError, LaunchSpec, RunningEnvironment
 
 NAMESPACE: Final = "AWS/Lambda"
+_LOG: Final = logging.getLogger(__name__)
 _LAST_REPORT_S: Final = 1.0
 _REST_S: Final = 0.001  # how long a report may wait for the next request to overlap with
 
@@ -206,9 +208,11 @@ class ExecutionEnvironment:
                     return
                 await self._stop_process()  # it died while it was frozen
             await self._init_and_dispatch(invocation)
-        except (LaunchError, OSError) as error:  # of the system, too: no descriptor, no disk, no process to be had
+        except Exception as error:  # noqa: BLE001 - of the system, too: whatever it is, the caller is not left waiting
             if self.ended:
                 return
+            if not isinstance(error, LaunchError | OSError):
+                _LOG.exception("an environment of %s could not be started", self.configuration.name)
             self._write([str(error)])
             self._begin_invoke(invocation)
             self._fail(invocation, "error", "Runtime.LaunchError", error_payload("Runtime.LaunchError", str(error)))

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import binascii
 import json
+import socket
 from typing import Final, Protocol
 
 from lab.dataplane.rules import MAX_RESPONSE_BYTES
@@ -116,11 +117,19 @@ class RuntimeApi:
         self._servers: dict[int, tuple[asyncio.Server, set[_Connection]]] = {}
 
     async def open(self, endpoint: RuntimeEndpoint) -> int:
-        """Serve an environment; returns the port."""
+        """Serve an environment; returns the port. Raises OSError where there is no descriptor for a socket."""
         connections: set[_Connection] = set()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(endpoint, connections), self._host, 0)
-        port: int = server.sockets[0].getsockname()[1]
+        # A socket of our own: asyncio, which would make one, passes over one that it cannot make and listens nowhere.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setblocking(False)
+            listener.bind((self._host, 0))
+            server = await loop.create_server(lambda: _Connection(endpoint, connections), sock=listener)
+        except OSError:
+            listener.close()
+            raise
+        port: int = listener.getsockname()[1]
         self._servers[port] = server, connections
         return port
 
