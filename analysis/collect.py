@@ -271,7 +271,7 @@ def print_table(summary: Summary) -> None:
     right = (1, 3, 4, 6, 7, 9)
     if sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415 - on a terminal alone
 
         table = Table(title=summary.origin.badge, caption=TITLE, expand=False)
         for place, name in enumerate(HEAD):

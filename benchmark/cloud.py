@@ -68,7 +68,7 @@ class Cloud:
             max_pool_connections=64,
         )
         with cloud_errors():
-            return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]
+            return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]  # a name of any service
 
     def endpoint_facts(self) -> EndpointFacts:
         """Ask where this run is measured: AWS says account and region, a lab says its host and limits too."""

@@ -123,7 +123,7 @@ def _settle(session: Session, asked: list[Asked]) -> list[Asked]:
             state = session.scheduler.state(one.window.variant)
             same = state.start_at is not None and abs(state.start_at - one.window.start_at) <= SAME_MOMENT_S
             if not (state.enabled and same):
-                one = one.close(sum(session.is_done(call.call_id) for call, _ in one.window.fires()))  # noqa: PLW2901
+                one = one.close(sum(session.is_done(call.call_id) for call, _ in one.window.fires()))  # noqa: PLW2901 - closed
         settled.append(one)
     return settled
 

@@ -27,11 +27,11 @@ DOWNLOADS: Final = tempfile.mkdtemp(prefix="keras-downloads-")
 os.environ.setdefault("KERAS_HOME", DOWNLOADS)
 
 # Imported after what they read is set.
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from preprocessing import INPUT_SIZES  # noqa: E402
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: E402
+import keras  # noqa: E402 - as said above
+import numpy as np  # noqa: E402 - as said above
+import tensorflow as tf  # noqa: E402 - as said above
+from preprocessing import INPUT_SIZES  # noqa: E402 - as said above
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: E402 - as said above
 
 SEED: Final = 20261124
 DOWNLOAD_TIMEOUT_S: Final = 60
@@ -115,6 +115,7 @@ def export(network: Any, size: int, directory: Path) -> None:
     once as the archive's) and thereby doubles what a cold start has to read.
     """
 
+    # TensorFlow has no types to check a subclass or a decorator against, here and below.
     class Deployable(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()

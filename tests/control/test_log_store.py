@@ -17,7 +17,7 @@ def read_all(store: LogStore, group: str, **options: object) -> list[StoredEvent
     events: list[StoredEvent] = []
     position: Position | None = None
     while True:
-        page, position = store.filter_events(group, after=position, **options)  # type: ignore[arg-type]
+        page, position = store.filter_events(group, after=position, **options)  # type: ignore[arg-type]  # any of its options
         events.extend(page)
         if position is None:
             return events

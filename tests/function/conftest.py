@@ -60,7 +60,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Environment]]:
         link = tmp_path / f"environment-{len(running)}" / "task"
         link.parent.mkdir()
         link.symlink_to(root)
-        environment = Environment(link, **options)  # type: ignore[arg-type]
+        environment = Environment(link, **options)  # type: ignore[arg-type]  # any of its options
         running.append(environment)
         return environment
 

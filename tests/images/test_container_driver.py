@@ -62,7 +62,7 @@ def image(engine: str) -> Image:  # noqa: F811 - the fixture
 
 
 @pytest.fixture
-def lab_of_containers(engine: str, image: Image, tmp_path: Path) -> Iterator[ContainerLab]:  # noqa: F811
+def lab_of_containers(engine: str, image: Image, tmp_path: Path) -> Iterator[ContainerLab]:  # noqa: F811 - the fixture
     lab = ContainerLab(tmp_path, image)
     yield lab
     assert containers(engine, lab.state) == [], "no container stays behind"
