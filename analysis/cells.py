@@ -11,9 +11,9 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
 - `broken_off`: a call of a load that was broken off and begun again; in no cell, not even as an outcome.
-- `host_contended`: the lab's host owed more CPU than it had. Left out of cold and warm cells as long as that leaves at
-  least half of the samples. Where most are contended they stay, and the cell says how many: what is left would be a
-  choice of quiet moments. In load cells they stay always, since contention is what load does to a host.
+- `host_contended`: the lab's host was short of CPU. Left out of cold and warm cells as long as that leaves at least
+  half of the samples. Where most are contended they stay, and the cell says how many: what is left would be a choice
+  of quiet moments. In load cells they stay always, since contention is what load does to a host.
 """
 
 from __future__ import annotations

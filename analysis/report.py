@@ -187,7 +187,7 @@ def _alerts(summary: Summary) -> list[dict[str, str]]:
         alerts.append({"severity": "serious", "word": "No limits", "message": message})
     contended = _contended(summary)
     if contended:
-        message = f"The host owed more CPU than it had during {contended}."
+        message = f"The host was short of CPU, by its environments together or by other programs, during {contended}."
         alerts.append({"severity": "warning", "word": "Host contended", "message": message})
     weights = sorted({weight for cell in summary.cells for weight in cell.weights})
     if "random" in weights:

@@ -627,8 +627,8 @@ def make_warnings(
             DataWarning(
                 code="host_contended",
                 severity="serious",
-                message="Most cold or warm samples of the functions named here were taken while the host owed more CPU "
-                "than it had; they are in the figures, and too slow.",
+                message="Most cold or warm samples of the functions named here were taken while the host was short of "
+                "CPU, by its environments together or by other programs; they are in the figures, and too slow.",
                 advice="Use a machine with more CPUs, fewer memory sizes, or longer intervals; close other programs.",
                 variants=tuple(sorted({key[0] for key in kept})),
                 count=len(kept),
@@ -640,7 +640,8 @@ def make_warnings(
             DataWarning(
                 code="host_contended_samples",
                 severity="info",
-                message=f"{left_out} samples were taken while the host owed more CPU than it had.",
+                message=f"{left_out} samples were taken while the host was short of CPU, by its environments together "
+                "or by other programs.",
                 advice="They are left out of cold and warm figures where enough others remain, and counted.",
                 count=left_out,
             )
@@ -797,7 +798,7 @@ METHODS: Final = (
         title="Samples",
         text="Every call is kept as it was measured; nothing is trimmed. Warm-up calls, failed calls, first starts "
         "of a new "
-        "image and, in the lab, calls made while the host owed more CPU than it had are set apart by rule and counted.",
+        "image and, in the lab, calls made while the host was short of CPU are set apart by rule and counted.",
     ),
     Method(
         title="Cold or warm",

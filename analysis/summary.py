@@ -43,7 +43,7 @@ Strategy = Literal["on_demand", "provisioned_concurrency", "warm_pings"]
 ExclusionRule = Literal[
     "failed",  # outcome other than ok: counted as an outcome, has no latency to estimate
     "warmup",  # labelled warm-up calls of the warm experiment
-    "host_contended",  # the lab's host owed more CPU than it had
+    "host_contended",  # the lab's host was short of CPU
     "first_after_deploy",  # first start of a new image: fetches it from nowhere near
     "initialised_ahead",  # its environment was ready before it was asked for; nobody waited for the init
     "burst",  # sent together with others: a question of its own, answered in the breakdown

@@ -201,7 +201,7 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "load_ms": "Float64",
     "first_inference_ms": "Float64",
     "major_page_faults": "Int64",  # the lab's own; null on AWS
-    "host_contended": "Boolean",  # the lab's own: environments were owed more CPU than the host had
+    "host_contended": "Boolean",  # the lab's own: environments were due more CPU than the host gave
     "limits": "String",  # "aws" or the lab's cpu/memory enforcement, for example "cgroup-v1/cgroup-v1"
     "time_scale": "Float64",
 }

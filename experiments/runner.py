@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,31 +76,47 @@ def measure(request: Request) -> int:
     run = open_run(request, endpoint, prices)
     with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
         session = _open_session(request, run, lock, cloud, endpoint, prices, progress)
-        stopped_because = "interrupted"
-        try:
-            with session:
-                _run_protocols(session, request.experiments, planned, prices)
-            stopped_because = ""
-        except SpendLimitError as error:
-            stopped_because = error.message
-            progress.say(f"stopped: {error}")
-        except UserError as error:
-            stopped_because = error.message
-            raise
-        finally:
-            run.write_manifest(
-                run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": stopped_because})
-            )
-            if stopped_because:
-                progress.say(f"What was measured is kept. Go on with: {command_to_resume(request, run)}")
+        name = request.experiments[0] if len(request.experiments) == 1 else "run"
+        with ending(run, progress, command_to_resume(request, run, name)) as end, session:
+            _run_protocols(session, request.experiments, planned, prices)
     _say_what_came_of_it(run, session)
     print(run.run_id)
-    return EXIT_CHECK_FAILED if stopped_because else EXIT_OK
+    return EXIT_CHECK_FAILED if end.stopped_because else EXIT_OK
 
 
-def command_to_resume(request: Request, run: RunDirectory) -> str:
-    """The command that goes on with what was asked for, and with no other experiment."""
-    name = request.experiments[0] if len(request.experiments) == 1 else "run"
+@dataclass
+class End:
+    """How a run ended: "" where it ended as planned."""
+
+    stopped_because: str = "interrupted"
+
+
+@contextlib.contextmanager
+def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[End]:
+    """Keep in the manifest how the block ended, and name the command that goes on if it ended early.
+
+    A spend limit that was reached ends the block, and is no error.
+    """
+    end = End()
+    try:
+        yield end
+        end.stopped_because = ""
+    except SpendLimitError as error:
+        end.stopped_because = error.message
+        progress.say(f"stopped: {error}")
+    except UserError as error:
+        end.stopped_because = error.message
+        raise
+    finally:
+        run.write_manifest(
+            run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": end.stopped_because})
+        )
+        if end.stopped_because:
+            progress.say(f"What was measured is kept. Go on with: {go_on_with}")
+
+
+def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
+    """The command that goes on with what was asked for; `name` is that of the experiment, or "run" for all of them."""
     results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
     return f"python -m experiments {name} --resume {run.run_id}{results}"
 

@@ -26,7 +26,7 @@ from experiments.lambda_control import LambdaControl
 from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
 from experiments.progress import Progress
 from experiments.recording import invoke_record
-from experiments.runner import Request, open_run
+from experiments.runner import Request, command_to_resume, ending, open_run
 from experiments.session import RunLock
 from experiments.spend import read_prices
 
@@ -209,17 +209,8 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     cloud = Cloud()
     endpoint = cloud.endpoint_facts()
     run = open_run(request, endpoint, read_prices(request.configuration))
-    stopped_because = "interrupted"
-    with RunLock(run), Progress(verbose=request.verbose) as progress:
-        try:
-            run_swapping(run, cloud, request.configuration, endpoint, progress)
-            stopped_because = ""
-        except UserError as error:
-            stopped_because = error.message
-            raise
-        finally:
-            run.write_manifest(
-                run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": stopped_because})
-            )
+    go_on_with = command_to_resume(request, run, PROTOCOL)
+    with RunLock(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
+        run_swapping(run, cloud, request.configuration, endpoint, progress)
     print(run.run_id)
     return EXIT_OK

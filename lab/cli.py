@@ -8,22 +8,17 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
+from benchmark.command_line import Parser
 from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_OK, UserError
+from benchmark.errors import EXIT_OK
 from lab.settings import DEFAULT_REGION, DRIVERS, REPOSITORY, lab_settings
 
 DOCKER_SHIM: Final = REPOSITORY / "lab" / "bin" / "docker"
 # What a shell may hold from work with AWS, and must not be sent anywhere or chosen instead.
 _FOREIGN_VARIABLES: Final = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
 _LOCAL_NAMES: Final = ("localhost", ".localhost", "127.0.0.1", "::1")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse would leave with 2, which is a check that failed.
-        raise UserError(message, hint=f"`{self.prog} --help` names what there is.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,9 +95,9 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
-def _parser() -> _Parser:
+def _parser() -> Parser:
     defaults = _defaults()
-    parser = _Parser(
+    parser = Parser(
         prog="python -m lab",
         description="A Lambda on this machine: the CDK app deploys to it, the same functions run in it.",
         epilog="docker: what the CDK command line calls to build images (CDK_DOCKER); takes docker's own arguments.",

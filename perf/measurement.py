@@ -11,7 +11,6 @@ where `measure(quick: bool)` yields Comparisons. It runs in a fresh process, alo
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -24,6 +23,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from benchmark.command_line import Parser
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RAW: Final = Path(__file__).resolve().parent / "raw"
@@ -103,7 +104,7 @@ def machine() -> dict[str, Any]:
 
 def hand_over(name: str, about: str, measure: Callable[[bool], Iterable[Comparison]]) -> None:
     """Run a bench and give its comparisons to whoever asked: a table on stdout, JSON in `--json FILE`."""
-    parser = argparse.ArgumentParser(prog=f"perf.bench_{name}", description=about)
+    parser = Parser(prog=f"perf.bench_{name}", description=about)
     parser.add_argument("--quick", action="store_true", help="few and short runs: to see that the bench works")
     parser.add_argument("--json", type=Path, help="write the comparisons here too")
     options = parser.parse_args()

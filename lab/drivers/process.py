@@ -381,12 +381,13 @@ class _ProcessEnvironment:
     async def _end(self) -> None:
         deadline = self._loop.time() + _REMOVE_PATIENCE_S
         delay_s = 0.0005
+        strays: set[int] = set()
         while True:
             with contextlib.suppress(OSError):
                 self._group.kill()
             if isinstance(self._group, ProcessGroup):
-                _kill_strays(self._spec.environment_id)
-            gone = self._exit.done() or self._client.gone
+                strays |= _kill_strays(self._spec.environment_id)
+            gone = (self._exit.done() or self._client.gone) and not any(map(_lives, strays))
             if gone and self._group.remove():
                 break
             if self._loop.time() > deadline:
@@ -414,13 +415,26 @@ def _peak_kb(status: bytes) -> int:
     return int(status[start + 6 : status.index(b"kB", start)])
 
 
-def _kill_strays(environment_id: str) -> None:
-    """Without cgroups: find processes that left the process group, by the log stream that their variables name."""
+def _kill_strays(environment_id: str) -> set[int]:
+    """Without cgroups: kill processes that left the process group, by the log stream that their variables name.
+
+    Returns their ids. A process that was killed lives until it has been scheduled once more, and shows no variables.
+    """
     needle = environment_id.encode()
+    found = set()
     for entry in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if needle in entry.read_bytes():
+                found.add(int(entry.parent.name))
                 os.kill(int(entry.parent.name), signal.SIGKILL)
+    return found
+
+
+def _lives(process_id: int) -> bool:
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{process_id}/stat").read_bytes()
+        return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
+    return False
 
 
 class _Ended:

@@ -86,11 +86,6 @@ class JournalWriter:
         with self._lock:
             self._write_backlog()
 
-    def position(self) -> Position:
-        """The end of what has been written."""
-        with self._lock:
-            return Position(self._segment, self._written)
-
     def close(self) -> None:
         """What is appended afterwards stays in memory: the descriptor's number may be another file's by then."""
         with self._lock:

@@ -25,8 +25,8 @@ from typing import Any, Final, Protocol
 
 from lab.storage.journal import DAMAGED, JournalReader, Position, Record
 
-NICENESS: Final = 5  # it gives way to the lab and to functions; what waits for it is in the journal
-INTERVAL_S: Final = 0.25  # how long what is in the journal may wait for its commit, if nobody asks for it
+_NICENESS: Final = 5  # it gives way to the lab and to functions; what waits for it is in the journal
+_INTERVAL_S: Final = 0.25  # between looks at the journal while there is something in it, if nobody asks
 _IDLE_INTERVAL_S: Final = 1.0
 _LENGTH_BYTES: Final = 4
 _PIECE_BYTES: Final = 1 << 20
@@ -207,7 +207,7 @@ class _Committer:
 def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlite3.Connection], Writer]) -> None:
     """Commit the journal until the socket ends."""
     committer = _Committer(path, journal, make)
-    interval_s = INTERVAL_S
+    interval_s = _INTERVAL_S
     asked: list[tuple[int, int | None]] = []
     listening = True
     questions = select.poll()  # select() takes no descriptor over 1023, and this one bears the number that the lab gave
@@ -219,7 +219,7 @@ def serve(channel: socket.socket, path: str, journal: str, make: Callable[[sqlit
             except (EOFError, OSError):
                 listening = False
         found, problem = committer.commit_all()
-        interval_s = INTERVAL_S if found else _IDLE_INTERVAL_S
+        interval_s = _INTERVAL_S if found else _IDLE_INTERVAL_S
         for question, number in asked:
             unknown = (False, "its outcome is unknown: the writing process ended after it")
             answer = committer.outcomes.pop(number, unknown) if number is not None else (True, None)
@@ -234,7 +234,7 @@ def main() -> None:
     # Ctrl-C and a stop are for the lab, which closes the socket at its end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
+    os.nice(_NICENESS)
     channel = socket.socket(fileno=int(sys.argv[1]))
     with contextlib.suppress(EOFError):
         path, journal, writer_class, settings = receive(channel)

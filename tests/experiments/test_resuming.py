@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from experiments.cold_scheduled import Asked, _look, _settle
 from experiments.interruption import SIGNALS
 from experiments.load import RecordWatch
 from experiments.plan import Window, scheduled_call
+from experiments.runner import Request, command_to_resume, ending
 from experiments.scheduler import ScheduleState
+from experiments.session import SpendLimitError
 from tests.experiments.test_spend import record
 
 CONFIGURATION = read_configuration(profile="")
@@ -80,6 +83,33 @@ def test_half_a_line_that_a_kill_left_does_not_spoil_what_is_written_after_it(tm
     with RecordWriter(path) as writer:
         writer.append(record(call_id="a" * 500))
         assert [found.call_id for found in watch.new_records()] == ["a" * 500]
+
+
+@pytest.mark.parametrize(
+    ("ends_by", "kept", "passes_on"),
+    [
+        (None, "", None),
+        (KeyboardInterrupt(), "interrupted", KeyboardInterrupt),
+        (UserError("the lab went away", hint="Start it."), "the lab went away", UserError),
+        (SpendLimitError("the limit is reached", hint="Raise it."), "the limit is reached", None),
+    ],
+)
+def test_the_end_of_a_run_is_kept_and_an_early_one_names_the_command_that_goes_on(tmp_path, ends_by, kept, passes_on):
+    run = create_run(tmp_path)
+    limits = LimitsInForce(driver="process", cpu="none", memory="none", freezer="none")
+    here = EndpointFacts(source="lab", endpoint_url="x", account_id="1", region="r", host="h", limits=limits)
+    run.write_manifest(new_manifest(run.run_id, CONFIGURATION, here, ["warm"]))
+    request = Request(("warm",), CONFIGURATION, tmp_path, run.run_id, verbose=False)
+    said = []
+    with contextlib.nullcontext() if passes_on is None else pytest.raises(passes_on):  # noqa: SIM117 - one outlives the other
+        with ending(run, SimpleNamespace(say=said.append), command_to_resume(request, run, "swapping")):
+            if ends_by is not None:
+                raise ends_by
+    manifest = run.read_manifest()
+    assert manifest.stopped_because == kept
+    assert manifest.finished_at is not None
+    command = f"python -m experiments swapping --resume {run.run_id} --results {tmp_path}"
+    assert any(line.endswith(command) for line in said) == bool(kept)
 
 
 def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_what_to_do(tmp_path, own_signals):
