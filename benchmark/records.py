@@ -112,9 +112,19 @@ class LimitsInForce(_Record):
     """What the platform enforces on an execution environment."""
 
     driver: str  # "aws", "process" or "container"
-    cpu: str  # "aws", "cgroup-v2", "cgroup-v1", "container", "none"
+    cpu: str  # "aws", "cgroup-v2", "cgroup-v1", "duty-cycle", "container", "none"
     memory: str
     freezer: str
+
+    @property
+    def not_enforced(self) -> tuple[str, ...]:
+        """The limits that nothing enforces, out of "cpu" and "memory"."""
+        return tuple(name for name in ("cpu", "memory") if getattr(self, name) == "none")
+
+    @property
+    def memory_sizes_are_comparable(self) -> bool:
+        """Whether results of different memory sizes may be compared: only if CPU share and memory are enforced."""
+        return not self.not_enforced
 
 
 class EndpointFacts(_Record):

@@ -75,7 +75,7 @@ def _ask_endpoint(cloud: Cloud) -> tuple[EndpointFacts | None, list[Finding]]:
 
 def check_endpoint(endpoint: EndpointFacts) -> list[Finding]:
     """What a lab cannot enforce; AWS has nothing to say here."""
-    missing = [name for name in ("cpu", "memory") if getattr(endpoint.limits, name) == "none"]
+    missing = endpoint.limits.not_enforced
     if endpoint.source == "aws" or not missing:
         return []
     return [

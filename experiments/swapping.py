@@ -139,7 +139,7 @@ def run_swapping(
             "the swapping experiment needs the lab: on AWS memory and CPU share cannot be told apart",
             hint='Start one with `python -m lab serve`, and point here with eval "$(python -m lab env)".',
         )
-    if "none" in (endpoint.limits.cpu, endpoint.limits.memory):
+    if not endpoint.limits.memory_sizes_are_comparable:
         raise UserError(
             "this lab cannot limit CPU and memory, and the experiment is about nothing else",
             hint="`python -m lab doctor` says how to get limits.",

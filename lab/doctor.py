@@ -67,17 +67,18 @@ async def _limits() -> list[Finding]:
     ]
     if advice:
         grade: Grade = "ok" if all(finding.grade == "ok" for finding in findings) else "limited"
-        findings.append(Finding("notes", grade, advice, "" if grade == "ok" else _more_limits()))
+        findings.append(Finding("notes", grade, advice, "" if grade == "ok" else how_to_get_limits()))
     return findings
 
 
 def _limit(subject: str, mechanism: str, meaning: str) -> Finding:
     if mechanism == "none":
-        return Finding(subject, "limited", "not enforced; every record will say so", _more_limits())
+        return Finding(subject, "limited", "not enforced; every record will say so", how_to_get_limits())
     return Finding(subject, "ok", f"{mechanism} ({meaning})")
 
 
-def _more_limits() -> str:
+def how_to_get_limits() -> str:
+    """Return what to do on this machine so that a lab can enforce CPU share and memory."""
     if sys.platform != "linux":
         return f"{platform.system()} has no cgroups: run the lab in Linux, for example in a virtual machine."
     return (
