@@ -26,11 +26,11 @@ test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy app.py benchmark stacks lab experiments loadtests analysis demo perf
+	$(BIN)/mypy app.py core stacks lab experiments loadtests analysis demo bench
 	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
-bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes perf/RESULTS.md
-	@$(BIN)/python -m perf $(BENCHES)
+bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes bench/RESULTS.md
+	@$(BIN)/python -m bench $(BENCHES)
 
 lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
 	@$(BIN)/python -m lab serve

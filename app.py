@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import run_command
+from core.configuration import Configuration, read_configuration
+from core.errors import run_command
 from stacks.endpoints import EndpointsStack
 from stacks.functions import FunctionsStack
 from stacks.limits import check_fits_one_stack

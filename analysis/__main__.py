@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from analysis.command_line import percent
-from benchmark.command_line import Parser
-from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
+from core.command_line import Parser
+from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from analysis.compare import compare, has_regression, load_side, markdown  # noqa: PLC0415 - as above
-    from benchmark.store import find_run  # noqa: PLC0415 - as above
+    from core.run_directory import find_run  # noqa: PLC0415 - as above
 
     before, after = (load_side(find_run(name, chosen.results)) for name in (chosen.before, chosen.after))
     comparisons = compare(before, after, threshold=chosen.threshold)
@@ -78,7 +78,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 def _openmetrics(chosen: argparse.Namespace) -> int:
     from analysis.interchange import open_metrics  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
-    from benchmark.store import find_run  # noqa: PLC0415 - as above
+    from core.run_directory import find_run  # noqa: PLC0415 - as above
 
     print(open_metrics(read_summary(find_run(chosen.run, chosen.results))), end="")
     return EXIT_OK
@@ -87,9 +87,9 @@ def _openmetrics(chosen: argparse.Namespace) -> int:
 def _power_tuning(chosen: argparse.Namespace) -> int:
     from analysis import interchange  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
-    from analysis.wording import models_of  # noqa: PLC0415 - as above
-    from benchmark.configuration import read_configuration  # noqa: PLC0415 - as above
-    from benchmark.store import find_run  # noqa: PLC0415 - as above
+    from analysis.report.wording import models_of  # noqa: PLC0415 - as above
+    from core.configuration import read_configuration  # noqa: PLC0415 - as above
+    from core.run_directory import find_run  # noqa: PLC0415 - as above
 
     if chosen.input_for:
         matrix = read_configuration().matrix
@@ -119,8 +119,8 @@ def _report(chosen: argparse.Namespace) -> int:
     from analysis.collect import print_table  # noqa: PLC0415 - see above
     from analysis.pipeline import build  # noqa: PLC0415 - as above
     from analysis.progress import Progress  # noqa: PLC0415 - as above
-    from benchmark.configuration import read_configuration  # noqa: PLC0415 - as above
-    from benchmark.store import find_run  # noqa: PLC0415 - as above
+    from core.configuration import read_configuration  # noqa: PLC0415 - as above
+    from core.run_directory import find_run  # noqa: PLC0415 - as above
 
     run = find_run(chosen.run, chosen.results)
     with Progress() as progress:

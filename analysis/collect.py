@@ -21,17 +21,25 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages lie one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from analysis.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
+from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
+from analysis.ingest.platform_logs import LogParser
+from analysis.ingest.run_files import (
+    Cursor,
+    RawGroup,
+    raw_group,
+    read_clients,
+    read_metrics,
+    write_image_sizes,
+    write_metrics,
+)
 from analysis.pipeline import build, run_configuration
-from analysis.platform_logs import LogParser
 from analysis.progress import Progress
-from analysis.run_files import Cursor, RawGroup, raw_group, read_clients, read_metrics, write_image_sizes, write_metrics
+from analysis.report.text import HEAD, TITLE, markdown_table, results_table
 from analysis.summary import Summary
-from analysis.text_tables import HEAD, TITLE, markdown_table, results_table
-from benchmark.cloud import Cloud
-from benchmark.command_line import Parser
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import (
+from core.cloud import Cloud
+from core.command_line import Parser
+from core.configuration import Configuration, read_configuration
+from core.errors import (
     EXIT_CHECK_FAILED,
     EXIT_OK,
     DeploymentError,
@@ -39,9 +47,9 @@ from benchmark.errors import (
     UserError,
     run_command,
 )
-from benchmark.matrix import Variant
-from benchmark.records import Manifest
-from benchmark.store import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
+from core.records import Manifest
+from core.run_directory import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
+from core.variants import Variant
 
 MARGIN_S: Final = 60.0  # clocks differ, and an init may lie before the call that waited for it
 LATE_S: Final = 120.0  # a scheduled fire may start within the minute, and the function goes on after a timeout

@@ -19,14 +19,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from analysis.cells import ANALYSED_COLUMNS, Measured
-from analysis.estimates import Samples, compare_medians, holm, quantile, share
+from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
+from analysis.estimate.estimates import Samples, compare_medians, holm, quantile, share
+from analysis.ingest.run_files import read_rows
 from analysis.pipeline import read_summary
-from analysis.run_files import read_rows
+from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Estimate, Summary
-from analysis.text_tables import markdown_table
-from benchmark.errors import RecordError
-from benchmark.store import RunDirectory
+from core.errors import RecordError
+from core.run_directory import RunDirectory
 
 DEFAULT_THRESHOLD: Final = 0.03
 SMALLEST_N: Final = 5  # below this a rank test cannot reject

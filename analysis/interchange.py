@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Estimate, Summary
-from analysis.text_tables import markdown_table
-from benchmark.errors import RecordError
+from core.errors import RecordError
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

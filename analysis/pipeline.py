@@ -17,14 +17,15 @@ from typing import Any, Final
 import polars as pl
 from pydantic import ValidationError
 
-from analysis.broken_off import label_broken_off
-from analysis.cells import ANALYSED_COLUMNS
-from analysis.cross_check import check_metrics
-from analysis.joining import join_variant
-from analysis.models import DeployedModel
-from analysis.platform_logs import LogParser
-from analysis.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES, read_prices
-from analysis.run_files import (
+from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.cross_check import check_metrics
+from analysis.estimate.deployed_models import DeployedModel
+from analysis.estimate.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES, read_prices
+from analysis.estimate.summarise import Extras, summarise
+from analysis.ingest.joining import join_variant
+from analysis.ingest.platform_logs import LogParser
+from analysis.ingest.restarted_loads import label_broken_off
+from analysis.ingest.run_files import (
     RawGroup,
     no_clients,
     raw_group,
@@ -35,13 +36,12 @@ from analysis.run_files import (
     read_whole_stages,
     write_rows,
 )
-from analysis.summarise import Extras, summarise
+from analysis.report.text import summary_markdown
 from analysis.summary import Summary
-from analysis.text_tables import summary_markdown
-from benchmark.configuration import Configuration
-from benchmark.errors import RecordError
-from benchmark.records import Manifest
-from benchmark.store import RunDirectory, write_atomically
+from core.configuration import Configuration
+from core.errors import RecordError
+from core.records import Manifest
+from core.run_directory import RunDirectory, write_atomically
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
@@ -204,7 +204,7 @@ def build(
     write_atomically(run.root / "summary.md", summary_markdown(summary))
     if with_report:
         say("drawing")
-        from analysis.report import write_report  # noqa: PLC0415 - the drawing libraries take a second to load
+        from analysis.report.page import write_report  # noqa: PLC0415 - the drawing libraries take a second to load
 
         write_report(run, rows, summary)
     return summary

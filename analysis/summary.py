@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from benchmark.records import Experiment, LimitsInForce, Source, StartType
+from core.records import Experiment, LimitsInForce, Source, StartType
 
 SUMMARY_SCHEMA_VERSION: Final = 1
 

@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmark.command_line import Parser
-from benchmark.configuration import PROFILE_VARIABLE, read_configuration
-from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from benchmark.store import RESULTS_DIRECTORY, RunDirectory, new_run_id
+from core.command_line import Parser
+from core.configuration import PROFILE_VARIABLE, read_configuration
+from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
+from core.paths import NODE_COMMANDS, REPOSITORY
+from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
 from demo.processes import free_port, run_step, running_lab
 from lab.cli import client_environment
 from lab.settings import DEFAULT_STATE, STATE_VARIABLE
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
 PYTHON: Final = sys.executable
 
 
@@ -81,7 +81,7 @@ def _environment(url: str, profile: str) -> dict[str, str]:
 
 
 def _cdk() -> str:
-    command = REPOSITORY / "node_modules" / ".bin" / "cdk"
+    command = NODE_COMMANDS / "cdk"
     if not command.exists():
         found = shutil.which("cdk")
         raise UserError(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 if TYPE_CHECKING:
-    from benchmark.configuration import Configuration
-    from benchmark.store import RunDirectory
+    from core.configuration import Configuration
+    from core.run_directory import RunDirectory
 
 
 def check_run(run: RunDirectory, configuration: Configuration) -> list[str]:

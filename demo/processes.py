@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from benchmark.cloud import LAB_STATUS_PATH
-from benchmark.errors import CloudError, UserError
+from core.cloud import LAB_STATUS_PATH
+from core.errors import CloudError, UserError
 
 PR_SET_PDEATHSIG: Final = 1
 STOP_PATIENCE_S: Final = 20.0

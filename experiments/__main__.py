@@ -12,15 +12,15 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from benchmark.cloud import Cloud, cloud_errors
-from benchmark.command_line import Parser
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
-from benchmark.records import Experiment
-from benchmark.store import RESULTS_DIRECTORY
-from experiments.findings import has_problem, print_findings
+from core.cloud import Cloud, cloud_errors
+from core.command_line import Parser
+from core.configuration import Configuration, read_configuration
+from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
+from core.records import Experiment
+from core.run_directory import RESULTS_DIRECTORY
+from experiments.checks.findings import has_problem, print_findings
+from experiments.checks.preflight import check_everything
 from experiments.interruption import raise_on_signals
-from experiments.preflight import check_everything
 from experiments.runner import Request, find_existing, measure, show_plan
 
 EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _obey(chosen: argparse.Namespace) -> int:
     if chosen.command == "cleanup":
-        from experiments.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
+        from experiments.checks.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
 
         return clean_up(read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images)
     if chosen.command == "swapping":
@@ -108,7 +108,7 @@ def _obey(chosen: argparse.Namespace) -> int:
 
 
 def _swapping(chosen: argparse.Namespace) -> int:
-    from experiments.swapping import measure_swapping  # noqa: PLC0415 - no other command needs it
+    from experiments.protocols.swapping import measure_swapping  # noqa: PLC0415 - no other command needs it
 
     request = Request(
         experiments=("warm",),

@@ -8,10 +8,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.configuration import Configuration
-from benchmark.records import Experiment
+from core.configuration import Configuration
+from core.records import Experiment
+from experiments.checks.spend import LONGEST_INIT_S, Estimate, Prices, estimate, total, usd
 from experiments.plan import Step, steps
-from experiments.spend import LONGEST_INIT_S, Estimate, Prices, estimate, total, usd
 from loadtests.arrivals import shape_of
 
 

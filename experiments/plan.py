@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
-from benchmark.configuration import Configuration
-from benchmark.matrix import Variant
-from benchmark.records import Experiment, Trigger
+from core.configuration import Configuration
+from core.records import Experiment, Trigger
+from core.variants import Variant
 from loadtests.arrivals import shape_of
 
 Connection = Literal["kept", "new", "none"]

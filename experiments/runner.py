@@ -11,27 +11,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.cloud import Cloud, find_deployment
-from benchmark.configuration import Configuration
-from benchmark.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
-from benchmark.manifest import new_manifest
-from benchmark.records import EndpointFacts, Experiment, Manifest
-from benchmark.store import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
-from experiments.cold_forced import run_bursts, run_forced, run_gateway
-from experiments.cold_scheduled import run_scheduled
+from core.cloud import Cloud, find_deployment
+from core.configuration import Configuration
+from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
+from core.manifest import new_manifest
+from core.records import EndpointFacts, Experiment, Manifest
+from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
+from experiments.aws.function_logs import FunctionLogs
+from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
+from experiments.aws.scheduler import Scheduler
+from experiments.checks.findings import has_problem, print_findings
+from experiments.checks.first_calls import CalledImages, FirstCalls
+from experiments.checks.preflight import check_everything
+from experiments.checks.spend import Prices, SpendMeter, estimate, read_prices, total, usd
 from experiments.dry_run import planned_steps, print_plan
-from experiments.findings import has_problem, print_findings
-from experiments.first_calls import CalledImages, FirstCalls
-from experiments.function_logs import FunctionLogs
-from experiments.lambda_control import NONCE_VARIABLE, LambdaControl
-from experiments.load import run_load
 from experiments.plan import Step
-from experiments.preflight import check_everything
 from experiments.progress import Progress
-from experiments.scheduler import Scheduler
+from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
+from experiments.protocols.cold_scheduled import run_scheduled
+from experiments.protocols.load import run_load
+from experiments.protocols.warm import run_warm
 from experiments.session import RunLock, Session, SpendLimitError
-from experiments.spend import Prices, SpendMeter, estimate, read_prices, total, usd
-from experiments.warm import run_warm
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
-from benchmark.cloud import LAB_HINT, Cloud, Deployment
-from benchmark.configuration import Configuration
-from benchmark.errors import CloudError, UserError
-from benchmark.matrix import Variant
-from benchmark.records import ClientRecord, EndpointFacts, Experiment
-from benchmark.store import RecordWriter, RunDirectory, append_line
-from experiments.first_calls import FirstCalls
-from experiments.function_logs import FunctionLogs
-from experiments.lambda_control import LambdaControl
+from core.cloud import LAB_HINT, Cloud, Deployment
+from core.configuration import Configuration
+from core.errors import CloudError, UserError
+from core.records import ClientRecord, EndpointFacts, Experiment
+from core.run_directory import RecordWriter, RunDirectory, append_line
+from core.variants import Variant
+from experiments.aws.function_logs import FunctionLogs
+from experiments.aws.lambda_control import LambdaControl
+from experiments.aws.scheduler import Scheduler
+from experiments.checks.first_calls import FirstCalls
+from experiments.checks.spend import SpendMeter, usd
 from experiments.plan import gave_up
 from experiments.progress import Progress
-from experiments.scheduler import Scheduler
-from experiments.spend import SpendMeter, usd
 
 STOPS_FILE: Final = "stops.jsonl"
 LOCK_FILE: Final = ".lock"

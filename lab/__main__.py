@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.errors import run_command
+from core.errors import run_command
 from lab.cli import main
 
 if __name__ == "__main__":

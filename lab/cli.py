@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmark.command_line import Parser
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_OK
-from lab.settings import DEFAULT_REGION, DRIVERS, REPOSITORY, lab_settings
+from core.command_line import Parser
+from core.configuration import Configuration, read_configuration
+from core.errors import EXIT_OK
+from core.paths import REPOSITORY
+from lab.settings import DEFAULT_REGION, DRIVERS, lab_settings
 
 DOCKER_SHIM: Final = REPOSITORY / "lab" / "bin" / "docker"
 # What a shell may hold from work with AWS, and must not be sent anywhere or chosen instead.
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if parsed.command == "env":
         return _print_environment(parsed)
     if parsed.command == "doctor":
-        from lab.doctor import examine  # noqa: PLC0415 - as above
+        from lab.host.doctor import examine  # noqa: PLC0415 - as above
 
         return examine(as_json=parsed.json)
     _serve(parsed)

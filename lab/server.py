@@ -15,27 +15,28 @@ from typing import Final
 
 from aiohttp import web
 
-from benchmark.cloud import LAB_STATUS_PATH
-from benchmark.errors import UserError
-from benchmark.records import EndpointFacts
-from lab import gateway, invoke_api
+from core.cloud import LAB_STATUS_PATH
+from core.errors import UserError
+from core.records import EndpointFacts
 from lab.contracts import Invoker
-from lab.control.plane import ControlPlane
-from lab.dataplane.host import available_memory_mb, host_cpus
 from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import ContainerDriver
 from lab.drivers.process import ProcessDriver
 from lab.drivers.protocol import Driver
-from lab.host_guard import host_guard
+from lab.host.resources import available_memory_mb, host_cpus
+from lab.host.state_directory import StateDirectory
+from lab.http.host_header import host_guard
 from lab.images import DirectoryImageStore
 from lab.images.engine import engine_socket, find_engine
 from lab.limits.probe import find_limits
-from lab.logs.store import LogStore
-from lab.metrics.store import MetricStore, default_retained_samples
-from lab.schedules import MotoSchedules, ScheduleRunner
+from lab.services import apigateway
+from lab.services.control_plane import ControlPlane
+from lab.services.functions import invoke_api
+from lab.services.logs.log_store import LogStore
+from lab.services.metrics.metric_store import MetricStore, default_retained_samples
+from lab.services.scheduler import MotoSchedules, ScheduleRunner
 from lab.settings import LabSettings, lab_url
-from lab.state import StateDirectory
 
 _SHUTDOWN_S: Final = 1.5  # for requests under way, twice: to end by themselves, then after they were cancelled
 _KEEP_ALIVE_S: Final = 75.0
@@ -131,7 +132,9 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
             return web.Response(text=facts.model_dump_json(), content_type="application/json")
 
         application.router.add_get(LAB_STATUS_PATH, status)
-        gateway.add_routes(application, gateway.Gateway(gateway.MotoApis(settings.account_id), data_plane, metrics))
+        apigateway.add_routes(
+            application, apigateway.Gateway(apigateway.MotoApis(settings.account_id), data_plane, metrics)
+        )
         invoke_api.add_routes(application, data_plane, data_plane.fate)
         control.add_routes(application)
         yield application, data_plane

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
-from benchmark.configuration import DEFAULT_PATH, Configuration
-from benchmark.errors import UserError
+from core.configuration import Configuration
+from core.errors import UserError
+from core.paths import REPOSITORY
 from lab.contracts import ACCOUNT_ID
 
 T = TypeVar("T")
@@ -16,7 +17,6 @@ T = TypeVar("T")
 Driver = Literal["auto", "process", "container"]
 DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
 
-REPOSITORY: Final = DEFAULT_PATH.parent
 DEFAULT_REGION: Final = "us-east-1"
 DEFAULT_STATE: Final = REPOSITORY / ".lab"
 STATE_VARIABLE: Final = "LAB_STATE"

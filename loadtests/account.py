@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from benchmark.intervals import Interval, quantile_interval
-from benchmark.records import ClientRecord
+from core.intervals import Interval, quantile_interval
+from core.records import ClientRecord
 
 PERCENTILES: Final = (0.5, 0.95, 0.99)
 INTERRUPTED: Final = "interrupted while waiting for the answer"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from benchmark.configuration import LoadTable
+from core.configuration import LoadTable
 
 Spacing = Literal["even", "poisson"]
 SPACINGS: Final[tuple[str, ...]] = get_args(Spacing)

@@ -24,11 +24,11 @@ import gevent.event
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
 
-from benchmark.cloud import Deployment
-from benchmark.errors import CloudError, UserError
-from benchmark.matrix import Variant
-from benchmark.records import ClientRecord
-from benchmark.store import RecordWriter, RunDirectory, append_line
+from core.cloud import Deployment
+from core.errors import CloudError, UserError
+from core.records import ClientRecord
+from core.run_directory import RecordWriter, RunDirectory, append_line
+from core.variants import Variant
 from loadtests.account import Account, Second, StageSummary, merge_rows, summarise
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share

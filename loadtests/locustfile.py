@@ -25,12 +25,12 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from benchmark.cloud import Cloud, Deployment, find_deployment
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
-from benchmark.manifest import new_manifest
-from benchmark.records import EndpointFacts
-from benchmark.store import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
+from core.cloud import Cloud, Deployment, find_deployment
+from core.configuration import Configuration, read_configuration
+from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
+from core.manifest import new_manifest
+from core.records import EndpointFacts
+from core.run_directory import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
 from loadtests.orphans import end_forks_with_this_process
 from loadtests.page import PAGE_PATH, add_page

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from benchmark.matrix import Variant
+from core.variants import Variant
 from loadtests.arrivals import Segment, Shape, Spacing
 
 READY: Final = "load_ready"  # performer to conductor: it can be given shares

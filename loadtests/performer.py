@@ -14,8 +14,8 @@ import gevent.pool
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from benchmark.records import ClientRecord
-from benchmark.store import RecordWriter, RunDirectory
+from core.records import ClientRecord
+from core.run_directory import RecordWriter, RunDirectory
 from loadtests.account import Account
 from loadtests.arrivals import share
 from loadtests.connections import ConnectionPool

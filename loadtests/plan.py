@@ -9,9 +9,9 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from benchmark.configuration import Configuration, GatewayTable, LoadTable
-from benchmark.errors import ConfigurationError
-from benchmark.matrix import Variant
+from core.configuration import Configuration, GatewayTable, LoadTable
+from core.errors import ConfigurationError
+from core.variants import Variant
 from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
 # Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.

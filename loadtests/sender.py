@@ -12,9 +12,9 @@ from typing import Final
 import gevent
 import gevent.pool
 
-from benchmark.matrix import Variant
-from benchmark.outcomes import Answer, classify_http
-from benchmark.records import ClientRecord
+from core.outcomes import Answer, classify_http
+from core.records import ClientRecord
+from core.variants import Variant
 from loadtests.account import INTERRUPTED
 from loadtests.connections import Connection, ConnectionPool
 

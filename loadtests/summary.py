@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmark.records import OUTCOMES
+from core.records import OUTCOMES
 from loadtests.account import Percentile, StageSummary
 from loadtests.conductor import StageReport
 

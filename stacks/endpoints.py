@@ -8,7 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from constructs import Construct
 
-from benchmark.configuration import Configuration
+from core.configuration import Configuration
 from stacks.named import named_function
 
 

@@ -12,9 +12,10 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from benchmark.configuration import DEFAULT_PATH, Configuration
-from benchmark.errors import ConfigurationError
-from benchmark.matrix import Variant
+from core.configuration import Configuration
+from core.errors import ConfigurationError
+from core.paths import REPOSITORY
+from core.variants import Variant
 
 ARCHITECTURES: Final = {"x86_64": lambda_.Architecture.X86_64, "arm64": lambda_.Architecture.ARM_64}
 PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_assets.Platform.LINUX_ARM64}
@@ -104,7 +105,7 @@ class FunctionsStack(cdk.Stack):
 
 def _image_directory(directory: str) -> Path:
     """Resolve the build context against the repository's top. Raises ConfigurationError where it has no Dockerfile."""
-    path = DEFAULT_PATH.parent / directory
+    path = REPOSITORY / directory
     if not (path / "Dockerfile").is_file():
         raise ConfigurationError(
             f"key `function.directory` is {directory!r}; {path} holds no Dockerfile",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmark.configuration import Configuration
-from benchmark.errors import ConfigurationError
+from core.configuration import Configuration
+from core.errors import ConfigurationError
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
 MAX_RESOURCES_A_STACK: Final = 500

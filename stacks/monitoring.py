@@ -8,8 +8,8 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from benchmark.configuration import Configuration
-from benchmark.matrix import DISPLAY_NAMES, Variant
+from core.configuration import Configuration
+from core.variants import DISPLAY_NAMES, Variant
 
 PERIOD: Final = cdk.Duration.minutes(1)
 FULL_WIDTH: Final = 24

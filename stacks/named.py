@@ -5,8 +5,8 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 
-from benchmark.configuration import Configuration
-from benchmark.matrix import Variant
+from core.configuration import Configuration
+from core.variants import Variant
 
 
 def function_arn(stack: cdk.Stack, configuration: Configuration, variant: Variant) -> str:

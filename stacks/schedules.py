@@ -11,8 +11,8 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_scheduler_targets as targets
 from constructs import Construct
 
-from benchmark.configuration import Configuration
-from benchmark.matrix import Variant
+from core.configuration import Configuration
+from core.variants import Variant
 from stacks.functions import MAX_EVENT_AGE
 from stacks.named import function_arn, named_function
 

@@ -13,22 +13,22 @@ from tests.lab_support import Lab, running_lab
 # Folders in the order they run: the quickest first, then the longest, so that two workers end at about the same time.
 # The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
 FOLDERS = (
-    "unit",
+    "core",
     "architecture",
     "experiments",
     "loadtests",
-    "analysis",
+    "analysis/ingest",
+    "analysis/estimate",
+    "analysis/decide",
     "e2e",
-    "control",
-    "images",
-    "infrastructure",
-    "dataplane",
-    "robustness",
-    "function",
-    "report",
-    "browser",
-    "gateway",
-    "schedules",
+    "lab/services",
+    "lab/storage",
+    "lab/images",
+    "stacks",
+    "lab/dataplane",
+    "lab/robustness",
+    "functions",
+    "analysis",
 )
 
 
@@ -43,8 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
-        folder = item.path.relative_to(tests).parts[0]
-        return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+        path = item.path.relative_to(tests)
+        folders = (place for place, folder in enumerate(FOLDERS) if path.is_relative_to(folder))
+        return next(folders, len(FOLDERS))
 
     items.sort(key=place)
 

@@ -21,7 +21,8 @@ from typing import Any
 import boto3
 import botocore.config
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from core.paths import NODE_COMMANDS, REPOSITORY
+
 # Generous: other tests may have the machine to themselves for a while. It is waited for by events, not slept.
 START_PATIENCE_S = 120.0
 STOP_PATIENCE_S = 60.0
@@ -55,7 +56,7 @@ class Lab:
 
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         inherited["PATH"] = os.pathsep.join(
-            [str(Path(sys.executable).parent), str(REPOSITORY / "node_modules" / ".bin"), inherited.get("PATH", "")]
+            [str(Path(sys.executable).parent), str(NODE_COMMANDS), inherited.get("PATH", "")]
         )
         return {**inherited, **client_environment(self.url)}
 

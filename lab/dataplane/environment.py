@@ -23,7 +23,6 @@ from typing import Final, Protocol
 
 from lab.contracts import FunctionConfiguration, Image, LogEvent, LogSink, MetricSink
 from lab.dataplane.function_output import OutputSplitter
-from lab.dataplane.host_load import HostWatch
 from lab.dataplane.invocation import (
     EXIT_ERROR,
     RESPONSE_TOO_LARGE_ERROR,
@@ -58,6 +57,7 @@ from lab.dataplane.runtime_api import Reply, RuntimeApi, StreamError
 from lab.dataplane.settings import DataPlaneSettings
 from lab.dataplane.variables import function_variables
 from lab.drivers.protocol import Driver, ExitStatus, LaunchError, LaunchSpec, RunningEnvironment
+from lab.host.load import HostWatch
 
 NAMESPACE: Final = "AWS/Lambda"
 _LOG: Final = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Final
 
-from benchmark.records import LimitsInForce
+from core.records import LimitsInForce
 from lab.contracts import (
     FunctionCatalogue,
     FunctionConfiguration,
@@ -21,8 +21,6 @@ from lab.contracts import (
 )
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
 from lab.dataplane.environment import NAMESPACE, ExecutionEnvironment, Surroundings
-from lab.dataplane.host import available_memory_mb, host_cpus, raise_file_limit
-from lab.dataplane.host_load import HostWatch
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
@@ -37,6 +35,8 @@ from lab.dataplane.rules import (
 from lab.dataplane.runtime_api import RuntimeApi
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.protocol import Driver
+from lab.host.load import HostWatch
+from lab.host.resources import available_memory_mb, host_cpus, raise_file_limit
 
 NOT_MODELLED: Final = (
     "image fetch",

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from benchmark.records import LimitsInForce
+from core.records import LimitsInForce
 from lab.drivers.launcher import OPEN_FILES
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.images.engine import engine_socket, find_engine

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.records import LimitsInForce
-from lab.dataplane.host import host_cpus
+from core.records import LimitsInForce
 from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
+from lab.host.resources import host_cpus
 from lab.limits import Group, Limits, find_limits, in_force
 from lab.limits.files import ROOT_PREFIX, owner_is_gone
 from lab.limits.none import ProcessGroup

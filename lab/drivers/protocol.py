@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmark.errors import UserError
-from benchmark.records import LimitsInForce
+from core.errors import UserError
+from core.records import LimitsInForce
 from lab.contracts import Image
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lab.images.store import DirectoryImageStore
+from lab.images.image_store import DirectoryImageStore
 
 __all__ = ["DirectoryImageStore"]

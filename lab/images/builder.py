@@ -30,7 +30,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from lab.images.dockerfile import ENGINE_HINT, DockerfileError, Instruction, exec_form, expand, pairs, parse, words
 from lab.images.dockerignore import matcher
-from lab.images.store import TASK_ROOT, DirectoryImageStore, ImageRecord
+from lab.images.image_store import TASK_ROOT, DirectoryImageStore, ImageRecord
 
 FORMAT: Final = "1"  # part of every key: raise it when a change of this module changes what is built
 BASE_ENTRYPOINT: Final = "/lambda-entrypoint.sh"  # of AWS's base images: it starts the runtime client with CMD

@@ -19,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from benchmark.errors import EXIT_ERROR, EXIT_OK, UserError
+from core.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
 from lab.images.engine import ENGINE_VARIABLE, Engine, find_engine
-from lab.images.store import DirectoryImageStore, ImageError, ImageRecord
+from lab.images.image_store import DirectoryImageStore, ImageError, ImageRecord
 
 MANIFEST_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -42,7 +42,7 @@ def _wants_engine() -> bool:
         return True
     if not os.environ.get("AWS_ENDPOINT_URL"):
         return False
-    from benchmark.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
+    from core.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
 
     return Cloud().endpoint_facts().limits.driver == "container"
 
@@ -101,7 +101,7 @@ def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine
 
 def _register(reference: str, record: ImageRecord) -> None:
     """Tell the lab's ECR: `describe-images` lists the image, and a function is known to run another one than before."""
-    from benchmark.cloud import Cloud, cloud_errors  # noqa: PLC0415 - as above
+    from core.cloud import Cloud, cloud_errors  # noqa: PLC0415 - as above
 
     registry_and_name, _, tag = reference.rpartition(":")
     _, _, repository = registry_and_name.partition("/")

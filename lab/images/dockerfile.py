@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from benchmark.errors import UserError
+from core.errors import UserError
 
 KNOWN: Final = ("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "CMD", "ENTRYPOINT", "LABEL", "USER")
 ENGINE_HINT: Final = (

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark.errors import UserError
-from lab.images.store import ImageRecord
+from core.errors import UserError
+from lab.images.image_store import ImageRecord
 
 ENGINE_VARIABLE: Final = "LAB_ENGINE"
 BUILD_NETWORK_VARIABLE: Final = "LAB_BUILD_NETWORK"

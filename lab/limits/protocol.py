@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from benchmark.records import LimitsInForce
+from core.records import LimitsInForce
 
 
 class Group(Protocol):

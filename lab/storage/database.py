@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from benchmark.errors import UserError
+from core.errors import UserError
+from core.paths import REPOSITORY
 from lab.storage import writing
 from lab.storage.journal import JournalWriter, segments
 
@@ -24,9 +25,8 @@ Item = TypeVar("Item")
 _WAIT_S: Final = 30.0
 _END_S: Final = 30.0
 _ELSEWHERE: Final = "Move the file away, or name another --state."
-_ROOT: Final = Path(__file__).resolve().parents[2]
 # Without site and environment: the writer needs nothing but the standard library and our own modules.
-_PROGRAM: Final = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from lab.storage.writing import main; main()"
+_PROGRAM: Final = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from lab.storage.writing import main; main()"
 
 
 class StorageError(UserError):

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.pricing import read_prices
-from analysis.summarise import summarise
+from analysis.estimate.pricing import read_prices
+from analysis.estimate.summarise import summarise
 from analysis.summary import Summary
-from benchmark.configuration import Configuration, read_configuration
-from benchmark.matrix import Variant
-from benchmark.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
-from benchmark.store import RunDirectory
+from core.configuration import Configuration, read_configuration
+from core.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
+from core.run_directory import RunDirectory
+from core.variants import Variant
 
 STARTED_AT = 1_795_000_000.0
 NOT_MODELLED = ("image fetch", "placement", "network", "proactive init")

@@ -3,18 +3,16 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import polars as pl
 import pytest
 
-from benchmark.store import find_run
-from experiments.swapping import samples_of
+from core.paths import REPOSITORY
+from core.run_directory import find_run
+from experiments.protocols.swapping import samples_of
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.lab_support import running_lab
 from tests.stubs.making import write_stub
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from analysis import __main__ as command
-from analysis.cells import Measured
 from analysis.command_line import percent
 from analysis.compare import (
     DEFAULT_THRESHOLD,
@@ -26,10 +25,11 @@ from analysis.compare import (
     p_of_samples,
     refuse_unlike,
 )
-from analysis.run_files import write_rows
-from benchmark.configuration import read_configuration
-from benchmark.errors import RecordError
-from benchmark.store import RunDirectory, write_atomically
+from analysis.estimate.cells import Measured
+from analysis.ingest.run_files import write_rows
+from core.configuration import read_configuration
+from core.errors import RecordError
+from core.run_directory import RunDirectory, write_atomically
 from tests.analysis import synthetic
 
 

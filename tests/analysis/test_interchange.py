@@ -13,8 +13,8 @@ from analysis.interchange import (
     power_tuning_markdown,
     read_power_tuning,
 )
-from benchmark.configuration import read_configuration
-from benchmark.errors import RecordError, UserError
+from core.configuration import read_configuration
+from core.errors import RecordError, UserError
 from tests.analysis import synthetic
 
 # The documented output, with averages as `includeOutputResults` adds them.

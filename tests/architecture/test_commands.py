@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.paths import REPOSITORY
+
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/adr/*.md", "lab/*.md", "perf/*.md")
+    for pattern in ("*.md", "docs/*.md", "docs/adr/*.md", "lab/*.md", "bench/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-MODULE = re.compile(r"python -m (experiments|lab|analysis|demo|perf)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)")
+MODULE = re.compile(r"python -m (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)")
 SCRIPT = re.compile(r"python ([a-z]+/[a-z_]+\.py)")
 LOCUSTFILE = re.compile(r"locust -f ([a-z]+/[a-z_]+\.py)")
 TARGET = re.compile(r"(?:`|^ {4})make ([a-z]+)\b", re.MULTILINE)

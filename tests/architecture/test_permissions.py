@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import botocore.session
 from botocore import xform_name
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.paths import REPOSITORY
+
 CALLERS = [
-    REPOSITORY / "benchmark" / "cloud.py",
+    REPOSITORY / "core" / "cloud.py",
     *(path for room in ("experiments", "analysis", "loadtests") for path in sorted((REPOSITORY / room).rglob("*.py"))),
 ]
 # Asked for by UpdateSchedule, which hands the schedule's role on; no operation bears its name.

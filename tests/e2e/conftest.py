@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cloud import gateway_url
-from benchmark.configuration import DEFAULT_PATH, parse_configuration
+from core.cloud import gateway_url
+from core.configuration import parse_configuration
+from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
 from tests.lab_support import Lab
 
-TOP = DEFAULT_PATH.parent
-CDK = str(TOP / "node_modules" / ".bin" / "cdk")
+CDK = str(NODE_COMMANDS / "cdk")
 PATIENCE_S = 600
 
 
@@ -25,7 +25,7 @@ class Deployment:
 
     def configure(self, changes: dict[str, str]):
         """Write benchmark.toml anew: `key = value` replaces the first line of that key."""
-        lines = DEFAULT_PATH.read_text(encoding="utf-8").splitlines()
+        lines = BENCHMARK_TOML.read_text(encoding="utf-8").splitlines()
         for key, value in changes.items():
             index = next(i for i, line in enumerate(lines) if line.startswith(f"{key} ="))
             lines[index] = f"{key} = {value}"
@@ -36,7 +36,7 @@ class Deployment:
         """Standard output of a command; fails the test with all it said where it leaves with another code."""
         done = subprocess.run(
             [str(word) for word in command],
-            cwd=TOP,
+            cwd=REPOSITORY,
             env=self.lab.environment | {"BENCHMARK_TOML": str(self.document), "BENCHMARK_PROFILE": ""},
             stdin=subprocess.DEVNULL,
             capture_output=True,

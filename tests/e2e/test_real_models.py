@@ -10,16 +10,15 @@ import urllib.request
 import polars as pl
 import pytest
 
-from benchmark.cloud import gateway_url
-from benchmark.configuration import DEFAULT_PATH
-from benchmark.store import RunDirectory
-from lab.images.store import DEFAULT_DIRECTORY
+from core.cloud import gateway_url
+from core.paths import BENCHMARK_TOML, REPOSITORY
+from core.run_directory import RunDirectory
+from lab.images.image_store import DEFAULT_DIRECTORY
 from tests.experiments.conftest import Deployed, deploy
 from tests.lab_support import running_lab
 
 # An export takes 20 to 30 s a model, where no earlier test and no demo has made it.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TOP = DEFAULT_PATH.parent
 MODELS = ("resnet50", "inceptionv3", "mobilenet")
 # Parameters by the models' papers and Keras's documentation, in millions: each image holds the model it is named after.
 PARAMETERS_MILLION = {"resnet50": 25.6, "inceptionv3": 23.9, "mobilenet": 4.3}
@@ -53,9 +52,9 @@ def deployed(tmp_path_factory):
     """The functions as they are, in a lab that shares the checkout's store: what the demo exported is there."""
     directory = tmp_path_factory.mktemp("real")
     path = directory / "benchmark.toml"
-    text = DEFAULT_PATH.read_text(encoding="utf-8").partition("\n[profile.")[0] + SHORT
+    text = BENCHMARK_TOML.read_text(encoding="utf-8").partition("\n[profile.")[0] + SHORT
     text, count = re.subn(
-        r'^directory = "(.*)"', lambda found: f'directory = "{TOP / found[1]}"', text, flags=re.MULTILINE
+        r'^directory = "(.*)"', lambda found: f'directory = "{REPOSITORY / found[1]}"', text, flags=re.MULTILINE
     )
     assert count == 1
     path.write_text(text, encoding="utf-8")
@@ -80,7 +79,7 @@ def test_each_model_is_measured_from_cold_warm_and_under_load(deployed, tmp_path
     run = RunDirectory(tmp_path / done.stdout.splitlines()[-1])
     subprocess.run(
         [sys.executable, "analysis/collect.py", "--run", str(run.root), "--strict", "--no-report"],
-        cwd=TOP,
+        cwd=REPOSITORY,
         env=deployed.environment(),
         check=True,
         capture_output=True,

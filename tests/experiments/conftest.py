@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from benchmark.configuration import DEFAULT_PATH, Configuration, parse_configuration
-from benchmark.matrix import Variant
+from core.configuration import Configuration, parse_configuration
+from core.paths import BENCHMARK_TOML, REPOSITORY
+from core.variants import Variant
 from tests.lab_support import Lab, running_lab
 from tests.stubs.making import write_stub
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # 10 minutes of a schedule pass in 2.5 s, 7 idle minutes in 1.75 s.
 TIME_SCALE = 240
 
@@ -68,7 +68,7 @@ class Deployed:
 
 def configuration_text(directory: Path) -> str:
     """The repository's benchmark.toml, made small: two models, two sizes, stub functions, short experiments."""
-    text = DEFAULT_PATH.read_text(encoding="utf-8")
+    text = BENCHMARK_TOML.read_text(encoding="utf-8")
     for pattern, line in {
         r"^models = .*": 'models = ["resnet50", "mobilenet"]',
         r"^memory_sizes_mb = \[512.*": "memory_sizes_mb = [256, 512]",

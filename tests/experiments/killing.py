@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmark.errors import run_command
+from core.errors import run_command
 from experiments.__main__ import main
 
 

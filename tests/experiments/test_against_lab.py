@@ -14,28 +14,27 @@ from pathlib import Path
 
 import pytest
 
-from analysis.run_files import read_whole_stages
-from benchmark.configuration import read_configuration
-from benchmark.errors import UserError
-from benchmark.records import ClientRecord
-from benchmark.store import RunDirectory
+from analysis.ingest.run_files import read_whole_stages
+from core.configuration import read_configuration
+from core.errors import UserError
+from core.paths import REPOSITORY
+from core.records import ClientRecord
+from core.run_directory import RunDirectory
 from experiments.__main__ import main
+from experiments.aws.lambda_control import NONCE_VARIABLE
+from experiments.aws.scheduler import KEPT_FIELDS
+from experiments.checks.spend import estimate, read_prices, total
 from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
-from experiments.lambda_control import NONCE_VARIABLE
-from experiments.load import read_stages
 from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled
-from experiments.scheduler import KEPT_FIELDS
+from experiments.protocols.load import read_stages
+from experiments.protocols.warm import is_warm_sample
 from experiments.session import STOPS_FILE, UNREACHABLE_AFTER, Stop, read_stops
-from experiments.spend import estimate, read_prices, total
-from experiments.warm import is_warm_sample
 from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
 from tests.experiments.relay import Relay
 from tests.lab_support import free_port
 from tests.stubs.making import write_stub
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def records_of(results, run_id) -> list[ClientRecord]:

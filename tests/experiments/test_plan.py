@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.configuration import read_configuration
-from benchmark.matrix import Variant
+from core.configuration import read_configuration
+from core.variants import Variant
 from experiments.plan import (
     GIVE_UP_AFTER,
     Series,

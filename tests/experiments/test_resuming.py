@@ -9,20 +9,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmark.configuration import read_configuration
-from benchmark.errors import UserError
-from benchmark.manifest import new_manifest
-from benchmark.records import EndpointFacts, LimitsInForce
-from benchmark.store import RecordWriter, create_run
+from core.configuration import read_configuration
+from core.errors import UserError
+from core.manifest import new_manifest
+from core.records import EndpointFacts, LimitsInForce
+from core.run_directory import RecordWriter, create_run
 from experiments.__main__ import main
-from experiments.cold_scheduled import Asked, _look, _settle
+from experiments.aws.scheduler import ScheduleState
 from experiments.interruption import SIGNALS
-from experiments.load import RecordWatch
 from experiments.plan import Window, scheduled_call
+from experiments.protocols.cold_scheduled import Asked, _look, _settle
+from experiments.protocols.load import RecordWatch
 from experiments.runner import Request, command_to_resume, ending
-from experiments.scheduler import ScheduleState
 from experiments.session import SpendLimitError
-from tests.experiments.test_spend import record
+from tests.experiments.checks.test_spend import record
 
 CONFIGURATION = read_configuration(profile="")
 VARIANT = CONFIGURATION.variants[0]

@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.configuration import DEFAULT_PATH
-from benchmark.store import RunDirectory
-
-TOP = DEFAULT_PATH.parent
-LOCUSTFILE = TOP / "loadtests" / "locustfile.py"
+from core.paths import LOCUSTFILE
+from core.run_directory import RunDirectory
 
 
 class Endpoint:

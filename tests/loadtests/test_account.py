@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.records import ClientRecord
+from core.records import ClientRecord
 from loadtests.account import Account, merge_rows, percentiles, summarise
 
 START = 1_000_000.0

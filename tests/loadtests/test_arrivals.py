@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.configuration import read_configuration
+from core.configuration import read_configuration
 from loadtests.arrivals import Segment, Shape, shape_of, share
 
 rates = st.floats(0, 60)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.outcomes import (
+from core.outcomes import (
     MAX_ERROR_CHARACTERS,
     classify_api_error,
     classify_function_error,
@@ -12,7 +12,7 @@ from benchmark.outcomes import (
     classify_invoke,
     parse_handler_facts,
 )
-from benchmark.records import OUTCOMES
+from core.records import OUTCOMES
 
 FACTS = {
     "schema_version": 1,

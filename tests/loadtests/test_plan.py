@@ -1,7 +1,7 @@
 import pytest
 
-from benchmark.configuration import read_configuration
-from benchmark.errors import ConfigurationError
+from core.configuration import read_configuration
+from core.errors import ConfigurationError
 from loadtests.plan import make_plan
 
 

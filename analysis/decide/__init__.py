@@ -1,0 +1,1 @@
+"""Verdicts: the paper's claims and the recommendation."""

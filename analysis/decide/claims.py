@@ -1,0 +1,536 @@
+"""The paper's claims C1 to C11, each with a written rule and a verdict from the data. No I/O.
+
+Every rule compares medians (or mean costs) and decides by 95 % intervals: `supported` needs the interval on the claim's
+side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. The thresholds that
+turn a paper's words into numbers stand here, and in docs/claims.md with their reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from analysis.estimate.cells import SWAPPING, Measured
+from analysis.estimate.estimates import (
+    SMALLEST_BOOTSTRAP_N,
+    Samples,
+    bootstrap_means,
+    bootstrap_medians,
+    clean,
+    compare_medians,
+    quantile,
+    share,
+)
+from analysis.estimate.pricing import MB_PER_GB, Prices
+from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
+from core.variants import DISPLAY_NAMES, Variant
+
+HARDLY: Final = 0.10  # "hardly falls": by less than this share
+SLOWER_STEP: Final = 1.05  # a step to more memory may be slower by this much before it counts against C1
+FAR_MORE: Final = 2.0  # "costs far more": at least twice
+NO_RELATION: Final = 0.20  # "no evident relation": largest and smallest size differ by less than this share
+ABOUT: Final = 0.20  # "about what it is warm": within this share
+ANSWERED_UNDER_LOAD: Final = 0.99
+CLAIMED_RATE_RPS: Final = 100.0
+GATEWAY_LIMIT_MS: Final = 29_000.0
+RARE: Final = 0.01
+STILL_COLD: Final = 0.05
+KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
+FLOPS_ORDER: Final = ("mobilenet", "resnet50", "inceptionv3")
+API: Final = "client_latency_ms"
+METRIC_NAMES: Final = {API: "API latency", "inference_ms": "inference", "duration_ms": "duration"}
+
+
+@dataclass
+class Evidence:
+    """Gathers the numbers of one claim and what each says: +1 for it, -1 against it, 0 neither."""
+
+    numbers: list[ClaimNumber] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+
+    def add(self, label: str, estimate: Estimate, unit: str, sign: int, note: str = "") -> None:
+        self.numbers.append(
+            ClaimNumber(
+                label=label, value=estimate.value, unit=unit, low=estimate.low, high=estimate.high, n=estimate.n
+            )
+        )
+        self.signs.append(sign)
+        self.samples.append(estimate.n)
+        if note:
+            self.notes.append(note)
+
+    @property
+    def verdict(self) -> Verdict:
+        if any(sign < 0 for sign in self.signs):
+            return "refuted"
+        if self.signs and all(sign > 0 for sign in self.signs):
+            return "supported"
+        return "undetermined"
+
+    def why(self, nothing: str) -> str:
+        if not self.signs:
+            return nothing
+        for_it = sum(sign > 0 for sign in self.signs)
+        against = sum(sign < 0 for sign in self.signs)
+        text = f"{for_it} of {len(self.signs)} comparisons for it, {against} against it."
+        return " ".join([text, *self.notes[:6]])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the rules look at."""
+
+    measured: Measured
+    variants: Sequence[Variant]
+    prices: Prices
+    accuracies: Mapping[str, float]
+    load_end_rps: float
+    lab: bool
+    random: np.random.Generator
+    swapping: SwappingEvidence | None = None
+
+    def by_model(self) -> dict[str, list[Variant]]:
+        """Variants of each model, memory ascending."""
+        models: dict[str, list[Variant]] = {}
+        for variant in sorted(self.variants, key=lambda v: v.memory_mb):
+            models.setdefault(variant.model, []).append(variant)
+        return models
+
+    def warm(self, variant: Variant, metric: str) -> Samples:
+        return self.measured.warm(variant.key, metric)
+
+    def with_warm(self, variants: Sequence[Variant], metric: str) -> list[Variant]:
+        return [variant for variant in variants if len(self.warm(variant, metric))]
+
+    def ratio(self, a: Samples, b: Samples) -> Estimate:
+        return compare_medians(a, b, self.random).ratio
+
+    def usd_draws(self, variant: Variant) -> tuple[float, Samples] | None:
+        """Mean compute cost in USD of a million warm calls, and bootstrap draws of it."""
+        billed = self.warm(variant, "billed_ms")
+        if len(billed) < SMALLEST_BOOTSTRAP_N:
+            return None
+        factor = variant.memory_mb / MB_PER_GB * 1000 * self.prices.gb_second_usd(variant.architecture)
+        return float(billed.mean()) * factor, bootstrap_means(billed, self.random) * factor
+
+
+@dataclass(frozen=True)
+class SwappingEvidence:
+    """Medians of the experiment that varies CPU share and memory apart from each other (`experiments swapping`).
+
+    `cells` maps (model, memory_mb, vcpu) to inference times in ms; `faults` to major page faults a call.
+    """
+
+    cells: Mapping[tuple[str, int, float], Samples]
+    faults: Mapping[tuple[str, int, float], float]
+    killed: Mapping[tuple[str, int, float], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    statement: str
+    rule: str
+    gather: Callable[[Context], tuple[Evidence, str]]
+
+
+def read_swapping(rows: pl.DataFrame) -> SwappingEvidence | None:
+    """The evidence on C11 from rows of the swapping experiment; None where there are none.
+
+    Their group names the cell: `memory_mb=512 vcpu=0.289`.
+    """
+    found = rows.filter((pl.col("protocol") == SWAPPING) & ~pl.col("warmup")).with_columns(
+        pl.col("group").str.extract(r"memory_mb=(\d+)").cast(pl.Int64).alias("cell_mb"),
+        pl.col("group").str.extract(r"vcpu=([0-9.]+)").cast(pl.Float64).alias("cell_vcpu"),
+    )
+    found = found.filter(pl.col("cell_mb").is_not_null() & pl.col("cell_vcpu").is_not_null())
+    if not found.height:
+        return None
+    cells: dict[tuple[str, int, float], Samples] = {}
+    faults: dict[tuple[str, int, float], float] = {}
+    killed: dict[tuple[str, int, float], int] = {}
+    for key, part in found.group_by("model", "cell_mb", "cell_vcpu", maintain_order=True):
+        cell = (str(key[0]), int(str(key[1])), float(str(key[2])))
+        answered = part.filter((pl.col("outcome") == "ok") & (pl.col("start_type") != "cold"))
+        if answered.height:
+            cells[cell] = clean(answered["inference_ms"].to_numpy())
+        counted = answered["major_page_faults"].drop_nulls()
+        if counted.len():
+            faults[cell] = float(counted.to_numpy().mean())
+        killed[cell] = int((part["outcome"] == "out_of_memory").sum())
+    return SwappingEvidence(cells=cells, faults=faults, killed=killed)
+
+
+def judge(context: Context) -> tuple[Claim, ...]:
+    """All claims in the paper's order."""
+    return tuple(_claim(context, number, rule) for number, rule in enumerate(_CLAIMS, start=1))
+
+
+def _claim(context: Context, number: int, rule: _Rule) -> Claim:
+    evidence, nothing = rule.gather(context)
+    return Claim(
+        id=f"C{number}",
+        statement=rule.statement,
+        rule=rule.rule,
+        verdict=evidence.verdict,
+        numbers=tuple(evidence.numbers),
+        n=min(evidence.samples, default=0),
+        why=evidence.why(nothing),
+    )
+
+
+def _name(variant: Variant) -> str:
+    return variant.display_name
+
+
+def _below(estimate: Estimate, limit: float) -> bool:
+    return estimate.high is not None and estimate.high < limit
+
+
+def _above(estimate: Estimate, limit: float) -> bool:
+    return estimate.low is not None and estimate.low > limit
+
+
+def _more_memory(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for variants in context.by_model().values():
+        for metric in (API, "inference_ms"):
+            sizes = context.with_warm(variants, metric)
+            if len(sizes) < 2:
+                continue
+            first, last = sizes[0], sizes[-1]
+            overall = context.ratio(context.warm(last, metric), context.warm(first, metric))
+            label = f"{_name(first)} to {last.memory_mb} MB, {METRIC_NAMES[metric]}"
+            evidence.add(label, overall, "ratio", 1 if _below(overall, 1) else -1 if _above(overall, 1) else 0)
+            for smaller, larger in pairwise(sizes):
+                step = context.ratio(context.warm(larger, metric), context.warm(smaller, metric))
+                if _above(step, SLOWER_STEP):
+                    label = f"{_name(smaller)} to {larger.memory_mb} MB, {METRIC_NAMES[metric]}"
+                    evidence.add(label, step, "ratio", -1, f"{label} is slower.")
+    return evidence, "needs warm samples at two memory sizes of a model"
+
+
+def _knees(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for model, variants in context.by_model().items():
+        beyond = [v for v in context.with_warm(variants, API) if v.memory_mb >= KNEE_MB.get(model, 1750)]
+        if len(beyond) < 2:
+            continue
+        ratio = context.ratio(context.warm(beyond[-1], API), context.warm(beyond[0], API))
+        sign = 1 if _above(ratio, 1 - HARDLY) else -1 if _below(ratio, 1 - HARDLY) else 0
+        evidence.add(f"{_name(beyond[0])} to {beyond[-1].memory_mb} MB", ratio, "ratio", sign)
+    return evidence, "needs warm samples at two memory sizes beyond the knee the paper names"
+
+
+def _order(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    models = context.by_model()
+    for faster, slower in pairwise([model for model in FLOPS_ORDER if model in models]):
+        slow_by_size = {variant.memory_mb: variant for variant in models[slower]}
+        for variant in models[faster]:
+            other = slow_by_size.get(variant.memory_mb)
+            for metric in (API, "inference_ms"):
+                if other is None or not len(context.warm(variant, metric)) or not len(context.warm(other, metric)):
+                    continue
+                ratio = context.ratio(context.warm(variant, metric), context.warm(other, metric))
+                label = f"{_name(variant)} beside {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
+                sign = 1 if _below(ratio, 1) else -1 if _above(ratio, 1) else 0
+                evidence.add(label, ratio, "ratio", sign, f"{label} is slower." if sign < 0 else "")
+    return evidence, "needs warm samples of two models at one memory size"
+
+
+def _cold_far_more(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for variant in context.variants:
+        cold, warm = context.measured.cold(variant.key, "total_ms"), context.warm(variant, "total_ms")
+        if len(cold) and len(warm):
+            ratio = context.ratio(cold, warm)
+            sign = 1 if _above(ratio, FAR_MORE) else -1 if _below(ratio, FAR_MORE) else 0
+            evidence.add(_name(variant), ratio, "ratio", sign)
+    return evidence, "needs cold and warm samples of a variant"
+
+
+def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for variants in context.by_model().values():
+        both = [
+            v
+            for v in context.with_warm(variants, "total_ms")
+            if len(context.measured.cold(v.key, "total_ms")) >= SMALLEST_BOOTSTRAP_N
+            and len(context.warm(v, "total_ms")) >= SMALLEST_BOOTSTRAP_N
+        ]
+        if len(both) < 2:
+            continue
+        values, draws, sizes = [], [], []
+        for variant in (both[0], both[-1]):
+            cold, warm = context.measured.cold(variant.key, "total_ms"), context.warm(variant, "total_ms")
+            values.append(quantile(cold, 0.5) - quantile(warm, 0.5))
+            draws.append(bootstrap_medians(cold, context.random) - bootstrap_medians(warm, context.random))
+            sizes.append(min(len(cold), len(warm)))
+        if values[0] <= 0 or (draws[0] <= 0).any():
+            continue
+        low, high = np.quantile(draws[1] / draws[0], (0.025, 0.975))
+        ratio = Estimate(value=values[1] / values[0], low=float(low), high=float(high), n=min(sizes))
+        inside = low > 1 - NO_RELATION and high < 1 + NO_RELATION
+        outside = high < 1 - NO_RELATION or low > 1 + NO_RELATION
+        label = f"{_name(both[0])} to {both[-1].memory_mb} MB, overhead"
+        evidence.add(label, ratio, "ratio", 1 if inside else -1 if outside else 0)
+    return evidence, f"needs {SMALLEST_BOOTSTRAP_N} cold and warm samples at two memory sizes of a model"
+
+
+def _load_like_warm(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    reached = context.load_end_rps >= CLAIMED_RATE_RPS
+    for variant in context.variants:
+        part = context.measured.parts.get((variant.key, "load", "any"))
+        warm = context.measured.samples(variant.key, "warm", "warm", API)
+        load = context.measured.samples(variant.key, "load", "any", "latency_from_intended_ms")
+        if part is None or not len(warm) or not len(load):
+            continue
+        ratio = context.ratio(load, warm)
+        inside = _above(ratio, 1 - ABOUT) and _below(ratio, 1 + ABOUT)
+        outside = _above(ratio, 1 + ABOUT) or _below(ratio, 1 - ABOUT)
+        evidence.add(
+            f"{_name(variant)}, latency under load",
+            ratio,
+            "ratio",
+            -1 if outside else 1 if inside and reached else 0,
+        )
+        # Warm-up calls come before the shape, one after another: they are no part of the load that was offered.
+        offered = part.filter(~pl.col("warmup"))
+        answered = share(int((offered["outcome"] == "ok").sum()), offered.height)
+        failing = _below(answered, ANSWERED_UNDER_LOAD)
+        holding = _above(answered, ANSWERED_UNDER_LOAD)
+        evidence.add(
+            f"{_name(variant)}, answered under load",
+            answered,
+            "share",
+            -1 if failing else 1 if holding and reached else 0,
+        )
+    if evidence.signs and not reached:
+        evidence.notes.append(
+            f"The load rose to {context.load_end_rps:g} requests/s only; the claim speaks of {CLAIMED_RATE_RPS:g}."
+        )
+    return evidence, "needs warm and load samples of a variant"
+
+
+def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    models = context.by_model()
+    for variant in models.get("mobilenet", []):
+        for other in context.variants:
+            if other.model == "mobilenet" or other.memory_mb != variant.memory_mb:
+                continue
+            mine, theirs = context.usd_draws(variant), context.usd_draws(other)
+            if mine is None or theirs is None:
+                continue
+            low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
+            n = min(len(context.warm(variant, "billed_ms")), len(context.warm(other, "billed_ms")))
+            ratio = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=n)
+            label = f"{_name(variant)} beside {DISPLAY_NAMES[other.model]}, compute cost"
+            evidence.add(label, ratio, "ratio", 1 if high < 1 else -1 if low > 1 else 0)
+    others = [value for model, value in context.accuracies.items() if model != "mobilenet"]
+    if evidence.signs and others and "mobilenet" in context.accuracies:
+        accuracy = context.accuracies["mobilenet"]
+        evidence.notes.append(
+            f"Published top-1 accuracies: MobileNet {accuracy:.3f}, the others from {min(others):.3f}."
+        )
+        if accuracy >= min(others):
+            evidence.signs.append(-1)
+    return evidence, "needs warm samples of MobileNet and another model at one memory size"
+
+
+def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for variants in context.by_model().values():
+        ran = context.with_warm(variants, API)
+        lower = next((v for v in ran if 1450 <= v.memory_mb <= 1600), None)
+        upper = next((v for v in reversed(ran) if 1950 <= v.memory_mb <= 2100), None)
+        if lower is None or upper is None:
+            continue
+        latency = context.ratio(context.warm(upper, API), context.warm(lower, API))
+        sign = 1 if _above(latency, 1 - HARDLY) else -1 if _below(latency, 1 - HARDLY) else 0
+        evidence.add(f"{_name(lower)} to {upper.memory_mb} MB, API latency", latency, "ratio", sign)
+        mine, theirs = context.usd_draws(upper), context.usd_draws(lower)
+        if mine is not None and theirs is not None:
+            low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
+            cost = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=latency.n)
+            sign = 1 if low > 1 else -1 if high < 1 else 0
+            evidence.add(f"{_name(lower)} to {upper.memory_mb} MB, compute cost", cost, "ratio", sign)
+    return evidence, "needs warm samples near 1500 and near 2000 MB of a model"
+
+
+def _over_the_gateways_limit(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    rows = context.measured.rows.filter((pl.col("start_type") == "cold") & (pl.col("outcome") != "missing"))
+    over = rows.filter((pl.col("total_ms") > GATEWAY_LIMIT_MS) | (pl.col("outcome") == "gateway_timeout")).height
+    found = share(over, rows.height)
+    # One is enough to show that it can happen; that it cannot is never shown where image fetch is not modelled.
+    rare = found.high is not None and found.high < RARE and not context.lab
+    if rows.height:
+        evidence.add("cold starts over 29 s", found, "share", 1 if over else -1 if rare else 0)
+        longest = rows["total_ms"].max()
+        value = float(longest) if isinstance(longest, (int, float)) else None
+        evidence.numbers.append(ClaimNumber(label="longest cold start", value=value, unit="ms", n=rows.height))
+        if context.lab and not over:
+            evidence.notes.append("The lab does not model the fetch of the image, which is most of such a start.")
+    return evidence, "needs cold starts"
+
+
+def _warm_up_call(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    for variant in context.variants:
+        rows = context.measured.rows.filter(
+            (pl.col("variant") == variant.key)
+            & (pl.col("experiment") == "warm")
+            & pl.col("call_id").is_not_null()
+            & (pl.col("outcome") == "ok")
+            & ~pl.col("warmup")
+            & (pl.col("start_type") != "unknown")
+        )
+        if rows.height:
+            cold = int((rows["start_type"] == "cold").sum())
+            found = share(cold, rows.height)
+            sign = 1 if _below(found, STILL_COLD) else -1 if _above(found, STILL_COLD) else 0
+            evidence.add(f"{_name(variant)}, cold after a warm-up call", found, "share", sign)
+    load = context.measured.rows.filter((pl.col("experiment") == "load") & (pl.col("start_type") != "unknown"))
+    if evidence.signs and load.height:
+        found = share(int((load["start_type"] == "cold").sum()), load.height)
+        evidence.numbers.append(
+            ClaimNumber(
+                label="cold under load", value=found.value, unit="share", low=found.low, high=found.high, n=found.n
+            )
+        )
+        evidence.notes.append(
+            "It holds for one caller at a time: a warm-up call warms one environment, and the load's cold share stands "
+            "beside it."
+        )
+    return evidence, "needs warm samples"
+
+
+def _swapping(context: Context) -> tuple[Evidence, str]:
+    evidence = Evidence()
+    swapping = context.swapping
+    if swapping is not None:
+        models = sorted({key[0] for key in swapping.cells})
+        for model in models:
+            name = DISPLAY_NAMES.get(model, model)
+            keys = [key for key in swapping.cells if key[0] == model]
+            # Memory varied, share held: the claim wants an effect here.
+            for share_held in sorted({key[2] for key in keys}):
+                sizes = sorted(key[1] for key in keys if key[2] == share_held)
+                if len(sizes) < 2:
+                    continue
+                small, large = (model, sizes[0], share_held), (model, sizes[-1], share_held)
+                ratio = context.ratio(swapping.cells[large], swapping.cells[small])
+                sign = 1 if _below(ratio, 1 - HARDLY) else -1 if _above(ratio, 1 - HARDLY) else 0
+                evidence.add(f"{name}, {share_held:.2f} vCPU, {sizes[0]} to {sizes[-1]} MB", ratio, "ratio", sign)
+            # Share varied, memory held: shown beside it, the rival explanation.
+            for memory_held in sorted({key[1] for key in keys}):
+                shares = sorted(key[2] for key in keys if key[1] == memory_held)
+                if len(shares) < 2:
+                    continue
+                ratio = context.ratio(
+                    swapping.cells[model, memory_held, shares[-1]], swapping.cells[model, memory_held, shares[0]]
+                )
+                label = f"{name}, {memory_held} MB, {shares[0]:.2f} to {shares[-1]:.2f} vCPU"
+                evidence.numbers.append(
+                    ClaimNumber(label=label, value=ratio.value, unit="ratio", low=ratio.low, high=ratio.high, n=ratio.n)
+                )
+            most = max(swapping.faults.get(key, 0.0) for key in keys)
+            evidence.numbers.append(
+                ClaimNumber(label=f"{name}, most major page faults a call", value=most, unit="count")
+            )
+        killed = sum(swapping.killed.values())
+        if killed:
+            evidence.notes.append(f"{killed} calls were killed for their memory rather than slowed down.")
+        evidence.notes.append("Lambda has no swap: a function over its memory is killed.")
+    else:
+        faults = context.measured.rows["major_page_faults"].drop_nulls()
+        if faults.len():
+            evidence.numbers.append(
+                ClaimNumber(
+                    label="mean major page faults a call",
+                    value=float(faults.to_numpy().mean()),
+                    unit="count",
+                    n=faults.len(),
+                )
+            )
+    return evidence, "needs the swapping experiment: python -m experiments swapping, in the lab"
+
+
+_CLAIMS: Final = (
+    _Rule(
+        "More memory, less API latency and less inference time, for every model.",
+        "For every model, both medians at the largest size are below those at the smallest (ratio under 1), and no "
+        f"step to the next size is slower by more than {100 * (SLOWER_STEP - 1):.0f} %.",
+        _more_memory,
+    ),
+    _Rule(
+        "Beyond 1500 MB (MobileNet) and 1750 MB (ResNet50, InceptionV3) latency hardly falls.",
+        "The median API latency at the largest size is less than "
+        f"{100 * HARDLY:.0f} % below that at the first size from the knee on, for every model.",
+        _knees,
+    ),
+    _Rule(
+        "At every memory size MobileNet is faster than ResNet50 and ResNet50 faster than InceptionV3, in latency and "
+        "inference time, in the order of their FLOPs.",
+        "Each ratio of medians of neighbours in that order, at each size both ran, is below 1 for both metrics.",
+        _order,
+    ),
+    _Rule(
+        "A cold start costs far more than a warm one.",
+        f"The median of init and duration of cold starts is at least {FAR_MORE:g} times the warm one, "
+        "for every variant.",
+        _cold_far_more,
+    ),
+    _Rule(
+        "The cold-start overhead has no evident relation to memory.",
+        "Overhead is the cold median less the warm median of init and duration. At the largest size it is within "
+        f"{100 * NO_RELATION:.0f} % of that at the smallest, for every model.",
+        _overhead_and_memory,
+    ),
+    _Rule(
+        "Under load, 0 to 100 requests/s, latency stays about what it is warm: Lambda scales.",
+        f"The median latency from the intended send time is within {100 * ABOUT:.0f} % of the warm median, and at "
+        f"least {100 * ANSWERED_UNDER_LOAD:.0f} % of the requests offered are answered, for every variant, at a load "
+        f"that reaches {CLAIMED_RATE_RPS:g} requests/s.",
+        _load_like_warm,
+    ),
+    _Rule(
+        "MobileNet is the cheapest at every memory size, and the least accurate.",
+        "Its mean compute cost is below each other model's at each size both ran, and its published top-1 accuracy is "
+        "the lowest. Intervals of means are approximate.",
+        _mobilenet_cheapest,
+    ),
+    _Rule(
+        "From 1500 to 2000 MB the price rises, the latency does not fall with it.",
+        "Between the sizes measured nearest to 1500 and 2000 MB the mean compute cost rises and the median API latency "
+        f"falls by less than {100 * HARDLY:.0f} %, for every model. Intervals of means are approximate.",
+        _dearer_not_faster,
+    ),
+    _Rule(
+        "Cold starts can exceed the API Gateway's 29 s.",
+        "Supported if one cold start took longer or met the gateway's timeout; refuted if none did and the interval of "
+        f"their share lies below {100 * RARE:.0f} % (on AWS alone: the lab does not model the fetch of the image).",
+        _over_the_gateways_limit,
+    ),
+    _Rule(
+        "A warm-up call before use removes the cold start.",
+        f"Fewer than {100 * STILL_COLD:.0f} % of the calls that follow warm-up calls, one after another, start cold, "
+        "for every variant.",
+        _warm_up_call,
+    ),
+    _Rule(
+        "The cause of C1 is swapping for want of memory.",
+        "With the CPU share held, the median inference time at the largest memory size is more than "
+        f"{100 * HARDLY:.0f} % below that at the smallest, for every model and share.",
+        _swapping,
+    ),
+)

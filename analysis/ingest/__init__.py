@@ -1,0 +1,1 @@
+"""From raw logs, metrics and client records to one row per invocation."""

@@ -1,0 +1,296 @@
+"""One row per invocation: what the client saw, what the platform logged, what the handler said. No I/O.
+
+Rules, in this order:
+
+1. A client record and a logged invocation with the same request id are one.
+2. A scheduled fire (outcome `pending`, no request id) takes the first invocation of its variant that began after it and
+   before the next fire of that variant; one that is left takes the first that is left and began within a minute of it.
+3. Any other call that was sent and has no request id (the gateway does not tell it when the function fails) takes, in
+   the order of sending, the first invocation of its variant that began between sending and answer, give or take the
+   clocks' tolerance.
+4. What is left over in the logs is a row of its own without a client; what is left over of the client's stays as the
+   client saw it, and a scheduled fire without an invocation becomes `missing`.
+
+Outcome: the client's where it had an answer of its own; the log explains `error` and decides `pending`.
+Start type: by the strongest evidence there is, see `core.records.StartEvidence`. Cold is a start that the caller
+waited for; an environment that the platform initialised ahead of the call is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+from analysis.ingest.platform_logs import FACT_COLUMNS, LOGGED_COLUMNS
+from analysis.ingest.run_files import CLIENT_SCHEMA, ROW_SCHEMA
+from core.records import SCHEMA_VERSION, EndpointFacts
+from core.variants import Variant
+
+# Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.
+CLOCK_TOLERANCE_S: Final = 2.0
+
+# How late a fire may still begin: the queue of asynchronous calls gives no promise, so this is generous.
+LATE_FIRE_S: Final = 60.0
+ONLY_FIRE_S: Final = 900.0  # how long a fire without another before it may own what begins
+
+# A killed process reports at most its memory limit; page accounting keeps it a little below at times.
+OUT_OF_MEMORY_SHARE: Final = 0.97
+
+# An init that was over this long before START was not waited for. Between the two lie milliseconds otherwise.
+AHEAD_MS: Final = 1000.0
+
+_PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")
+_CONSTANT: Final = frozenset({"model", "engine", "architecture", "memory_mb"})
+_FACTS: Final = tuple(
+    name for name in FACT_COLUMNS if name in ROW_SCHEMA and name not in CLIENT_SCHEMA and name not in _CONSTANT
+)
+
+
+def join_variant(
+    variant: Variant,
+    logged: pl.DataFrame,
+    clients: pl.DataFrame,
+    endpoint: EndpointFacts,
+    run_id: str,
+    *,
+    logs_alone: bool = False,
+) -> pl.DataFrame:
+    """Rows of one variant with the columns of `INVOCATION_COLUMNS`.
+
+    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`, both of this variant alone. `logs_alone`:
+    the run has no client records at all, so experiments are told from the logs: cold starts count as cold, the others
+    as warm.
+    """
+    logged = _classify(logged)
+    clients = _flatten(clients).with_row_index("client_index")
+    clients = _match(clients, logged)
+    rows = clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
+    return _decide(rows, variant, endpoint, run_id, logs_alone=logs_alone)
+
+
+def _flatten(clients: pl.DataFrame) -> pl.DataFrame:
+    handler = pl.col("handler")
+    return clients.with_columns(
+        pl.col("request_id").str.to_lowercase(),
+        *(handler.struct.field(name).alias(name) for name in _FACTS if name not in _PHASES),
+        *(handler.struct.field("phases").struct.field(name).alias(name) for name in _PHASES),
+    ).drop("handler")
+
+
+def _classify(logged: pl.DataFrame) -> pl.DataFrame:
+    """Outcome by the logs, from the strongest sign to the weakest."""
+    text = pl.concat_str(pl.col("error_type", "failure"), separator=" ", ignore_nulls=True)
+    full = pl.col("max_memory_used_mb") >= OUT_OF_MEMORY_SHARE * pl.col("memory_size_mb")
+    killed = text.str.contains("signal: killed") | (text.str.contains("Runtime.ExitError") & full)
+    timed_out = (pl.col("status") == "timeout") | text.str.contains("Task timed out")
+    outcome = (
+        pl.when((pl.col("error_type") == "Runtime.OutOfMemory") | killed)
+        .then(pl.lit("out_of_memory"))
+        .when(timed_out & (pl.col("init_status") == "timeout"))
+        .then(pl.lit("init_timeout"))
+        .when(timed_out)
+        .then(pl.lit("timeout"))
+        .when((pl.col("status").is_not_null() & (pl.col("status") != "success")) | (text != ""))
+        .then(pl.lit("error"))
+        .when(pl.col("duration_ms").is_not_null() | pl.col("handler_ms").is_not_null())
+        .then(pl.lit("ok"))
+        .otherwise(None)  # begun and not finished within the window
+    )
+    return logged.with_columns(
+        outcome.alias("outcome_logged"),
+        pl.when(text == "").then(None).otherwise(text).alias("error_logged"),
+        pl.lit(value=True).alias("in_logs"),
+    )
+
+
+def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
+    """Give client records without a request id the id of the invocation that rules 2 and 3 find."""
+    known = set(clients["request_id"].drop_nulls().to_list())
+    free = (
+        logged.filter(pl.col("logged_at").is_not_null())
+        # START is written after INIT: the call began that much earlier, unless the init did not wait for it.
+        .select(
+            "request_id",
+            pl.col("logged_at")
+            - pl.when(_EARLY).then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", pl.lit(0.0))) / 1000,
+        )
+        .sort("logged_at")
+        .filter(~pl.col("request_id").is_in(list(known)))
+    )
+    if free.height == 0:
+        return clients
+    open_calls = clients.filter(pl.col("request_id").is_null())
+    fires = open_calls.filter(pl.col("outcome") == "pending").sort("intended_at")
+    others = open_calls.filter(
+        pl.col("sent_at").is_not_null() & ~pl.col("outcome").is_in(["pending", "dropped", "throttled"])
+    ).sort("sent_at")
+    found = _match_fires(fires["client_index"].to_list(), fires["intended_at"].to_list(), free)
+    taken = set(found.values())
+    left = free.filter(~pl.col("request_id").is_in(list(taken)))
+    found |= _match_in_order(others, left)
+    if not found:
+        return clients
+    matches = pl.DataFrame(
+        {"client_index": list(found), "matched_id": list(found.values())},
+        schema={"client_index": clients.schema["client_index"], "matched_id": pl.String},
+    )
+    return clients.join(matches, on="client_index", how="left", maintain_order="left").with_columns(
+        pl.coalesce("request_id", "matched_id").alias("request_id")
+    )
+
+
+def _match_fires(indices: list[int], times: list[float], free: pl.DataFrame) -> dict[int, str]:
+    """Fires and the invocations they began: within each interval first, then what is left in the order of time."""
+    found: dict[int, str] = {}
+    ids, starts = free["request_id"].to_list(), free["logged_at"].to_list()
+    place = 0
+    taken: set[int] = set()
+    last_s = times[-1] - times[-2] if len(times) > 1 else ONLY_FIRE_S
+    for number, (index, fired_at) in enumerate(zip(indices, times, strict=True)):
+        following = times[number + 1] if number + 1 < len(times) else fired_at + last_s
+        # In a lab that shortens its schedules the interval may be shorter than the tolerance.
+        tolerance_s = min(CLOCK_TOLERANCE_S, (following - fired_at) / 10)
+        while place < len(starts) and starts[place] < fired_at - tolerance_s:
+            place += 1
+        if place < len(starts) and starts[place] < following - tolerance_s:
+            found[index] = ids[place]
+            taken.add(place)
+            place += 1
+    left = [number for number in range(len(starts)) if number not in taken]
+    for index, fired_at in zip(indices, times, strict=True):
+        if index in found:
+            continue
+        late = next((n for n in left if fired_at <= starts[n] <= fired_at + LATE_FIRE_S), None)
+        if late is not None:
+            found[index] = ids[late]
+            left.remove(late)
+    return found
+
+
+def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
+    found: dict[int, str] = {}
+    ids, starts = free["request_id"].to_list(), free["logged_at"].to_list()
+    place = 0
+    for index, sent_at, answered_at in calls.select("client_index", "sent_at", "answered_at").iter_rows():
+        while place < len(starts) and starts[place] < sent_at - CLOCK_TOLERANCE_S:
+            place += 1
+        if place == len(starts):
+            break
+        if answered_at is None or starts[place] <= answered_at + CLOCK_TOLERANCE_S:
+            found[index] = ids[place]
+            place += 1
+    return found
+
+
+_EARLY: Final = (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False)
+
+
+def _initialised_ahead() -> pl.Expr:
+    """Whether the platform had initialised the environment before it was asked for, as Lambda may do.
+
+    Told by the platform's own times of init and START (where its log level shows the former), or by a caller who had
+    the answer in less time than the init alone took. Who gave up waiting was not quicker: a 504 comes before the end of
+    a long init.
+    """
+    answered = ~pl.col("outcome").cast(pl.String).is_in(["gateway_timeout", "connection"])
+    quick = answered & (pl.col("client_latency_ms") < pl.col("init_ms"))
+    fine = pl.col("init_status").fill_null("success") == "success"
+    return fine & (_EARLY | quick.fill_null(value=False))
+
+
+def _decide(
+    rows: pl.DataFrame, variant: Variant, endpoint: EndpointFacts, run_id: str, *, logs_alone: bool
+) -> pl.DataFrame:
+    call_number = pl.coalesce("call_number_logged", "call_number")
+    in_logs = pl.col("in_logs").fill_null(value=False)
+    failed_init = pl.col("init_status").is_in(["timeout", "error"])
+    ahead = _initialised_ahead()
+    evidence = (
+        pl.when(ahead)
+        .then(pl.lit("initialised_ahead"))
+        .when(call_number.is_not_null())
+        .then(pl.lit("call_number"))
+        .when(in_logs & pl.col("init_ms").is_not_null())
+        .then(pl.lit("init_duration"))
+        .when(in_logs & failed_init)
+        .then(pl.lit("init_report"))
+        .when(in_logs & pl.col("first_in_stream").is_not_null())
+        .then(pl.lit("first_in_stream"))
+        .otherwise(pl.lit("none"))
+    )
+    cold = (
+        pl.when(ahead)
+        .then(pl.lit(value=False))
+        .when(call_number.is_not_null())
+        .then(call_number == 1)
+        .when(in_logs & (pl.col("init_ms").is_not_null() | failed_init))
+        .then(pl.lit(value=True))
+        .when(in_logs & pl.col("first_in_stream").is_not_null())
+        .then(pl.col("first_in_stream"))
+        .otherwise(None)
+    )
+    start_type = pl.when(cold).then(pl.lit("cold")).when(~cold).then(pl.lit("warm")).otherwise(pl.lit("unknown"))
+    by_client, by_log = pl.col("outcome"), pl.col("outcome_logged")
+    outcome = (
+        pl.when(by_client.is_null())
+        .then(by_log.fill_null("missing"))
+        .when(by_client == "pending")
+        .then(by_log.fill_null("missing"))
+        .when((by_client == "error") & by_log.is_not_null() & (by_log != "ok"))
+        .then(by_log)
+        .otherwise(by_client)
+    )
+    error = (
+        pl.when(pl.col("error").fill_null("") == "")
+        .then(pl.col("error_logged").fill_null(""))
+        .otherwise(pl.col("error"))
+    )
+    own_limits = "aws" if endpoint.source == "aws" else f"{endpoint.limits.cpu}/{endpoint.limits.memory}"
+    rows = rows.with_columns(
+        pl.when(logs_alone)
+        .then(start_type.replace("unknown", None))
+        .otherwise(pl.col("experiment"))
+        .alias("experiment"),
+        pl.when(logs_alone).then(pl.lit("logs")).otherwise(pl.col("protocol")).alias("protocol"),
+        *(pl.coalesce(f"{name}_logged", name).alias(name) for name in _FACTS),
+        evidence.alias("start_evidence"),
+        start_type.alias("start_type"),
+        outcome.alias("outcome"),
+        error.alias("error"),
+        # A failed init is named by its own line; its time is what the caller waited for before the second one.
+        pl.coalesce("init_ms", "failed_init_ms").alias("init_ms"),
+        pl.when(ahead)
+        .then(pl.lit("ahead"))
+        .when(pl.col("init_status").is_not_null())
+        .then(pl.col("init_status"))
+        .when(pl.col("init_ms").is_not_null())
+        .then(pl.lit("success"))
+        .otherwise(None)
+        .alias("init_status"),
+        pl.col("warmup").fill_null(value=False),
+        pl.col("first_after_deploy").fill_null(value=False),
+        pl.col("group").fill_null(""),
+        pl.col("connection").fill_null("none"),
+        pl.coalesce("time_scale_logged", "time_scale").fill_null(endpoint.time_scale).alias("time_scale"),
+        pl.col("limits").fill_null(own_limits),
+    )
+    constants: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "source": endpoint.source,
+        "region": endpoint.region,
+        "host": endpoint.host,
+        "variant": variant.key,
+        "model": variant.model,
+        "engine": variant.engine,
+        "architecture": variant.architecture,
+        "memory_mb": variant.memory_mb,
+    }
+    rows = rows.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
+    return rows.sort(pl.coalesce("intended_at", "logged_at"), nulls_last=True, maintain_order=True).select(
+        pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()
+    )
+
+
+assert set(_FACTS) <= set(LOGGED_COLUMNS)

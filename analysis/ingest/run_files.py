@@ -1,0 +1,299 @@
+"""What the analysis reads and writes below a run's directory: the one module that knows its formats.
+
+raw/logs/<function>/000000.jsonl.gz   one page of log events each, as CloudWatch gave them
+raw/logs/<function>/cursor.json       how far the group was read; `done` when its window is complete
+raw/metrics.json.gz                   what GetMetricData answered
+data/invocations.parquet, .csv        one row an invocation
+summary.json, summary.md
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import polars as pl
+
+from core.errors import RecordError
+from core.records import INVOCATION_COLUMNS, ClientRecord
+from core.run_directory import RunDirectory, read_client_records, write_atomically
+
+ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
+
+_EVENT_SCHEMA: Final[dict[str, Any]] = {"logStreamName": pl.String, "timestamp": pl.Int64, "message": pl.String}
+_FACT_FIELDS: Final[dict[str, Any]] = {
+    "weights": pl.String,
+    "environment_id": pl.String,
+    "call_number": pl.Int32,
+    "inference_ms": pl.Float64,
+    "decode_ms": pl.Float64,
+    "handler_ms": pl.Float64,
+    "phases": pl.Struct({"import_ms": pl.Float64, "load_ms": pl.Float64, "first_inference_ms": pl.Float64}),
+}
+# What every record of a variant has in common is set when its rows are joined; a million copies of it fill memory.
+_COMMON: Final = frozenset({"schema_version", "run_id", "model", "engine", "architecture", "memory_mb", "handler"})
+CLIENT_SCHEMA: Final[dict[str, Any]] = {
+    name: ROW_SCHEMA[name] for name in ClientRecord.model_fields if name not in _COMMON
+}
+_FEW_VALUES: Final = ("experiment", "protocol", "trigger", "variant", "connection", "outcome")
+CHUNK_BYTES: Final = 32_000_000
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a log group was read."""
+
+    log_group: str
+    start_ms: int
+    end_ms: int
+    pages: int = 0
+    next_token: str | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class RawGroup:
+    """Pages of one log group on disk; a page counts once the cursor names it."""
+
+    directory: Path
+
+    @property
+    def cursor(self) -> Cursor | None:
+        try:
+            return Cursor(**json.loads((self.directory / "cursor.json").read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise RecordError(
+                f"{self.directory / 'cursor.json'} is damaged: {error}", hint="Remove its folder and collect again."
+            ) from None
+
+    def save(self, cursor: Cursor) -> None:
+        write_atomically(self.directory / "cursor.json", json.dumps(asdict(cursor), indent=1) + "\n")
+
+    def restart(self, cursor: Cursor) -> Self:
+        """Begin the window anew; what was there goes only when the new pages are complete (see `fresh`)."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.save(cursor)
+        return self
+
+    @property
+    def fresh(self) -> RawGroup:
+        """Where a second reading of a complete window grows until it takes the first one's place."""
+        return RawGroup(self.directory.with_name(self.directory.name + ".fresh"))
+
+    def replace_by(self, other: RawGroup) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        other.directory.rename(self.directory)
+
+    def add_page(self, cursor: Cursor, events: Sequence[Mapping[str, Any]], next_token: str | None) -> Cursor:
+        """Write one page, then the cursor that counts it, so that a kill between the two loses nothing."""
+        data = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+        write_atomically(self.directory / f"{cursor.pages:06d}.jsonl.gz", gzip.compress(data, 3, mtime=0))
+        cursor = replace(cursor, pages=cursor.pages + 1, next_token=next_token, done=next_token is None)
+        self.save(cursor)
+        return cursor
+
+    def pages(self) -> Iterator[pl.DataFrame]:
+        """Events page by page: logStreamName, timestamp (ms), message."""
+        cursor = self.cursor
+        for number in range(cursor.pages if cursor else 0):
+            path = self.directory / f"{number:06d}.jsonl.gz"
+            try:
+                data = gzip.decompress(path.read_bytes())
+                yield (
+                    pl.read_ndjson(data, schema=_EVENT_SCHEMA) if data.strip() else pl.DataFrame(schema=_EVENT_SCHEMA)
+                )
+            except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
+                raise RecordError(
+                    f"{path} cannot be read: {error}", hint=f"Remove {self.directory} and collect again."
+                ) from None
+
+
+def raw_group(run: RunDirectory, function: str) -> RawGroup:
+    return RawGroup(run.raw_directory / "logs" / function)
+
+
+def write_metrics(run: RunDirectory, answer: Mapping[str, Any]) -> None:
+    write_atomically(run.raw_directory / "metrics.json.gz", gzip.compress(json.dumps(answer).encode(), 6, mtime=0))
+
+
+def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
+    """What GetMetricData answered, or None where it was never asked."""
+    try:
+        answer: Any = json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise RecordError(
+            f"{run.raw_directory / 'metrics.json.gz'} cannot be read: {error}", hint="Remove it and collect again."
+        ) from None
+    if not isinstance(answer, dict) or not {"queries", "values"} <= set(answer):
+        raise RecordError(
+            f"{run.raw_directory / 'metrics.json.gz'} holds no answer of GetMetricData",
+            hint="Remove it and collect again.",
+        )
+    return answer
+
+
+def write_image_sizes(run: RunDirectory, size_bytes: Mapping[str, int]) -> None:
+    write_atomically(run.raw_directory / "images.json", json.dumps(size_bytes, indent=1) + "\n")
+
+
+def read_image_sizes(run: RunDirectory) -> dict[str, int]:
+    """Bytes of each model's image in ECR; empty where they were never asked for."""
+    try:
+        found = json.loads((run.raw_directory / "images.json").read_text())
+        return {str(model): int(size) for model, size in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"{run.raw_directory / 'images.json'} cannot be read: {error}",
+            hint="Remove it and fetch it anew: python analysis/collect.py --refresh",
+        ) from None
+
+
+def read_clients(run: RunDirectory) -> pl.DataFrame:
+    """Client records of a run as a frame of `CLIENT_SCHEMA` and the handler's facts as a struct.
+
+    A torn last line is passed over, any other bad line raises RecordError with its file and number.
+    """
+    frames = list(_client_chunks(run))
+    return _each_call_once(pl.concat(frames)) if frames else no_clients()
+
+
+def read_clients_by_variant(run: RunDirectory) -> dict[str, pl.DataFrame]:
+    """The same by the variant's key, without ever holding all of them twice."""
+    parts: dict[str, list[pl.DataFrame]] = {}
+    for chunk in _client_chunks(run):
+        for key, part in chunk.partition_by("variant", as_dict=True, maintain_order=True).items():
+            parts.setdefault(str(key[0]), []).append(part)
+    return {key: _each_call_once(pl.concat(frames)) for key, frames in parts.items()}
+
+
+def no_clients() -> pl.DataFrame:
+    """No record at all, with the columns of `read_clients`."""
+    return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
+
+
+def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
+    """Load stages that were not interrupted, by what their call ids begin with; None where no load says so.
+
+    `load-stages.jsonl` has a line for each stage that came to an end; one that was killed has none.
+    """
+    path = run.root / "load-stages.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read: {error}") from None
+    whole = set()
+    for number, line in enumerate(lines, start=1):
+        try:
+            stage = json.loads(line)
+        except ValueError:
+            continue  # torn by a kill
+        try:
+            if stage["stopped_because"] != "interrupted":
+                whole.add(f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}")
+        except (KeyError, TypeError, ValueError):
+            raise RecordError(
+                f"{path}:{number} does not tell of a load stage: {line[:80]!r}",
+                hint="Remove that line; its load then counts as broken off.",
+            ) from None
+    return frozenset(whole)
+
+
+def _each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
+    # A resumed run never repeats a call; should a writer have done so all the same, the first record counts.
+    if clients["call_id"].is_unique().all():
+        return clients
+    return clients.unique("call_id", keep="first", maintain_order=True)
+
+
+def _client_chunks(run: RunDirectory) -> Iterator[pl.DataFrame]:
+    for path in sorted(run.client_directory.glob("*.jsonl")):
+        yield from _read_chunks(path)
+
+
+_CATEGORIES: Final = pl.col(*_FEW_VALUES).cast(pl.Categorical)
+
+
+def _read_chunks(path: Path) -> Iterator[pl.DataFrame]:
+    """A file's records some ten thousand at a time: a load test writes gigabytes."""
+    rest = b""
+    with path.open("rb") as file:
+        while data := file.read(CHUNK_BYTES):
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            rest, data = data[cut:], data[:cut]
+            if data:
+                yield _read_records(path, data)
+
+
+def _read_records(path: Path, data: bytes) -> pl.DataFrame:
+    schema = {"schema_version": pl.Int32, **CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}
+    try:
+        frame = pl.read_ndjson(data, schema=schema)
+        needed = frame.select("schema_version", "call_id", "variant", "outcome", "intended_at")
+        sound = bool((frame["schema_version"] == 1).all()) and not any(needed.null_count().row(0))
+    except pl.exceptions.PolarsError:
+        sound = False
+    if not sound:
+        for _ in read_client_records(path):
+            pass  # raises with the line's number
+        raise RecordError(f"{path} cannot be read as client records of schema version 1")
+    return frame.drop("schema_version").with_columns(_CATEGORIES)
+
+
+def write_rows(run: RunDirectory, parts: Iterable[pl.DataFrame]) -> int:
+    """Write `data/invocations.parquet` and `.csv` from parts of `ROW_SCHEMA`, whole or not at all.
+
+    Returns the number of rows. Parts are written one by one, so that a million rows need not be held twice.
+    """
+    directory = run.data_directory
+    directory.mkdir(parents=True, exist_ok=True)
+    scratch = directory / ".parts"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        count = 0
+        number = -1
+        for number, part in enumerate(parts):
+            part.select(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()).write_parquet(
+                scratch / f"{number:06d}.parquet", compression="lz4"
+            )
+            count += part.height
+        if number < 0:
+            pl.DataFrame(schema=ROW_SCHEMA).write_parquet(scratch / "000000.parquet")
+        rows = pl.scan_parquet(scratch / "*.parquet")
+        rows.sink_parquet(scratch / "invocations.parquet.new", compression="zstd")
+        rows.sink_csv(scratch / "invocations.csv.new")
+        (scratch / "invocations.parquet.new").replace(directory / "invocations.parquet")
+        (scratch / "invocations.csv.new").replace(directory / "invocations.csv")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return count
+
+
+def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """The invocations of a collected run, or some of their columns. Raises RecordError where it was not collected."""
+    path = run.data_directory / "invocations.parquet"
+    if not path.exists():
+        raise RecordError(
+            f"{run.root} holds no data/invocations.parquet", hint="Collect it first: python analysis/collect.py"
+        )
+    try:
+        return pl.read_parquet(path, columns=None if columns is None else list(columns))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RecordError(
+            f"{path} cannot be read: {error}", hint=f"Make it anew: python -m analysis report {run.run_id}"
+        ) from None

@@ -1,0 +1,1 @@
+"""What people read: figures, tables, texts and the HTML page."""

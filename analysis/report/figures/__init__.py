@@ -1,0 +1,83 @@
+"""The figures of a run: those of the paper under its numbers, and those it lacks. No I/O.
+
+What is drawn is aggregated first, so a figure's size does not grow with the number of invocations. A value that could
+not be estimated is named below the title with its reason, never drawn as 0. Every figure carries the badge of its
+origin inside the picture, so a copy of it cannot pass for something else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from analysis.estimate.cells import Measured
+from analysis.report.figures.choice import (
+    cost_against_latency,
+    cost_per_million,
+    memory_used,
+    monthly_by_strategy,
+    monthly_by_traffic,
+    outcomes,
+    swapping,
+)
+from analysis.report.figures.latency import cold_phases, load_over_time, spread
+from analysis.report.figures.marks import Figure
+from analysis.report.figures.paper import all_models, cold_against_warm, load, request_rate, warm
+from analysis.report.wording import models_of
+from analysis.summary import Summary
+
+# Of the invocations, what figures are made from; the identifiers are most of their bytes.
+MEASURED_COLUMNS: Final = (
+    "variant",
+    "experiment",
+    "protocol",
+    "start_type",
+    "outcome",
+    "warmup",
+    "first_after_deploy",
+    "host_contended",
+    "intended_at",
+    "client_latency_ms",
+    "latency_from_intended_ms",
+    "duration_ms",
+    "init_ms",
+    "init_status",
+    "import_ms",
+    "load_ms",
+    "first_inference_ms",
+)
+
+
+def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
+    """Every figure of a run, those of all models first within each section; pure.
+
+    `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. A model that is not in the run has no
+    figure; an experiment that left nothing has figures that say so.
+    """
+    known = pl.col("variant").is_in(list(summary.variants))
+    measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
+    models = models_of(summary)
+    figures = [
+        all_models(summary, 14),
+        all_models(summary, 16),
+        *(warm(summary, model) for model in models),
+        spread(summary, measured, "warm"),
+        all_models(summary, 15),
+        spread(summary, measured, "cold"),
+        *(cold_against_warm(summary, model) for model in models),
+        *(cold_phases(summary, measured, model) for model in models),
+        request_rate(summary),
+        spread(summary, measured, "load"),
+        *(load(summary, model) for model in models),
+        *(load_over_time(summary, measured, model) for model in models),
+        cost_per_million(summary),
+        *(monthly_by_strategy(summary, model) for model in models),
+        *(monthly_by_traffic(summary, model) for model in models),
+        cost_against_latency(summary),
+        memory_used(summary),
+    ]
+    figures += [swapping(summary, model) for model in models if any(cell.model == model for cell in summary.swapping)]
+    if any(outcome != "ok" and count for outcome, count in summary.outcomes.items()):
+        figures.append(outcomes(summary))
+    return figures

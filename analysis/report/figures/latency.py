@@ -1,0 +1,307 @@
+"""Figures of latency that the paper lacks: spread, phases of a cold start, the load test over time. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import altair as alt
+import polars as pl
+
+from analysis.estimate.cells import Measured
+from analysis.report.figures.marks import (
+    HOVER,
+    LINE_SYMBOLS,
+    Column,
+    Figure,
+    Row,
+    Series,
+    Text,
+    colours,
+    line_of,
+    make_figure,
+    memory_series,
+    rows_data,
+    spreads,
+    stacks,
+    tooltip,
+    value_axis,
+)
+from analysis.report.figures.shared import (
+    WHISKERS_FROM_N,
+    bin_width_s,
+    variants_of,
+    why_no,
+)
+from analysis.report.wording import (
+    missing_reason,
+    model_name,
+    models_of,
+    number_text,
+    rounded,
+    variant_name,
+)
+from analysis.summary import Summary
+from core.records import Experiment
+from core.variants import Variant
+
+SPREADS: Final[dict[str, tuple[str, str, str]]] = {
+    # experiment: (start type, metric, title)
+    "warm": ("warm", "client_latency_ms", "Spread of API latency, warm"),
+    "cold": ("cold", "total_ms", "Spread of cold starts"),
+    "load": ("any", "latency_from_intended_ms", "Spread of latency under load"),
+}
+
+
+def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figure:
+    """How far samples lie apart: p5, p25, p50, p75 and p95 of each function."""
+    start_type, metric, title = SPREADS[experiment]
+    rows: list[Row] = []
+    notes = []
+    for variant in variants_of(summary):
+        samples = measured.samples(variant.key, experiment, start_type, metric)
+        if not len(samples):
+            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, experiment, None)}")
+            continue
+        shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(samples) >= WHISKERS_FROM_N else (0.0, 0.25, 0.5, 0.75, 1.0)
+        series = pl.Series(samples)
+        values = [series.quantile(share, "linear") for share in shares]
+        rows.append(
+            {
+                "experiment": experiment,
+                "model": variant.model,
+                "name": model_name(variant.model),
+                "memory_mb": variant.memory_mb,
+                **dict(zip(("p5", "p25", "p50", "p75", "p95"), map(rounded, values), strict=True)),
+                "minimum": rounded(float(samples[0])),
+                "maximum": rounded(float(samples[-1])),
+                "n": len(samples),
+                "text": ", ".join(number_text(value) for value in values) + " ms",
+                "range": f"{number_text(float(samples[0]))} to {number_text(float(samples[-1]))} ms",
+            }
+        )
+    text = Text(
+        id=f"spread_{experiment}",
+        title=title,
+        caption=(
+            "Box from p25 to p75 with the median, whiskers from p5 to p95; with fewer than "
+            f"{WHISKERS_FROM_N} samples the whiskers reach from the smallest to the largest. Nothing is trimmed: the "
+            "extremes stand in the numbers."
+        ),
+        section=experiment,
+        experiments=(experiment,),
+        models=models_of(summary),
+        detail="Single samples, not the uncertainty of their median",
+    )
+    columns = (
+        Column("name", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        *(Column(key, key) for key in ("minimum", "p5", "p25", "p50", "p75", "p95", "maximum", "n")),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        lambda: spreads(rows, models_of(summary), "ms"),
+        columns,
+        notes=notes,
+        legend=[model_name(model) for model in models_of(summary)],
+        why_empty=why_no(summary, experiment),
+    )
+
+
+PHASES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("Platform and runtime", "platform_ms", "@series5"),
+    ("Import of the engine", "import_ms", "@series1"),
+    ("Loading of the model", "load_ms", "@series2"),
+    ("First inference", "first_inference_ms", "@series3"),
+    ("Rest of the call", "rest_ms", "@series4"),
+)
+
+
+def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
+    """Where a cold start's time goes: means of its phases, which add up to the mean of the whole."""
+    rows: list[Row] = []
+    notes = []
+    for variant in variants_of(summary, model):
+        part = measured.parts.get((variant.key, "cold", "cold"))
+        phased = _phases(part.filter(pl.col("rule").is_null())) if part is not None else pl.DataFrame()
+        if phased.is_empty():
+            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, 'cold', None)}")
+            continue
+        for place, (name, key, _) in enumerate(PHASES):
+            value = phased[key].mean()
+            mean = float(value) if isinstance(value, float) else 0.0
+            rows.append(
+                {
+                    "experiment": "cold",
+                    "model": model,
+                    "name": model_name(model),
+                    "memory_mb": variant.memory_mb,
+                    "series": name,
+                    "place": place,
+                    "value": rounded(mean),
+                    "text": f"{number_text(mean)} ms",
+                    "n": phased.height,
+                }
+            )
+    series = [Series(name, colour) for name, _, colour in PHASES]
+    text = Text(
+        id=f"cold_phases_{model}",
+        title=f"{model_name(model)}: where a cold start's time goes",
+        caption=(
+            "Means, because means add up; medians and intervals are in the figures before. Import, loading and first "
+            "inference are timed by the function, the rest is what init and duration leave."
+        ),
+        section="cold",
+        experiments=("cold",),
+        models=(model,),
+        detail="Mean of each phase",
+    )
+    columns = (
+        Column("name", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        Column("series", "Phase", numeric=False),
+        Column("value", "Mean, ms"),
+        Column("n", "n"),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        lambda: stacks(series, "ms"),
+        columns,
+        notes=notes,
+        legend=[one.name for one in series],
+        why_empty="no cold start of this run timed its phases",
+    )
+
+
+def _phases(samples: pl.DataFrame) -> pl.DataFrame:
+    """Phases of cold starts in ms; those of before the handler are what init leaves after import and loading."""
+    timed = samples.filter(pl.col("import_ms").is_not_null() & pl.col("load_ms").is_not_null())
+    first = pl.col("first_inference_ms").fill_null(0.0)
+    in_init = pl.col("init_ms") >= pl.col("import_ms") + pl.col("load_ms")
+    started = pl.col("import_ms") + pl.col("load_ms")
+    # Where the function loads its model in the first call, or an init timeout left no init_ms, the phases lie in the
+    # duration instead.
+    platform = pl.when(in_init).then(pl.col("init_ms") - started).otherwise(pl.col("init_ms").fill_null(0.0))
+    rest = pl.col("duration_ms") - first - pl.when(in_init).then(0.0).otherwise(started)
+    return timed.select(
+        platform.clip(lower_bound=0.0).alias("platform_ms"),
+        "import_ms",
+        "load_ms",
+        first.alias("first_inference_ms"),
+        rest.clip(lower_bound=0.0).alias("rest_ms"),
+    )
+
+
+def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
+    """Latency second by second of the load test, with what was offered and how it ended."""
+    width_s = bin_width_s(summary)
+    rows: list[Row] = []
+    series = memory_series([variant.memory_mb for variant in variants_of(summary, model)])
+    for variant in variants_of(summary, model):
+        rows += _load_bins(summary, measured, variant, width_s)
+    text = Text(
+        id=f"load_over_time_{model}",
+        title=f"{model_name(model)}: latency over the time of the load test",
+        caption=(
+            "Latency of answered requests by the second they were due, counted from then; p95 where there are "
+            f"{WHISKERS_FROM_N} or more. The CSV also holds offered, "
+            "answered, throttled, dropped and cold requests of each second."
+        ),
+        section="load",
+        experiments=("load",),
+        models=(model,),
+        detail=f"Median of each {'second' if width_s == 1 else f'{width_s} s'}; faint: p95" if rows else "",
+    )
+
+    answered = {row["series"] for row in rows if row["p50"] is not None}
+    series = tuple(one for one in series if one.name in answered)
+    if not series:
+        rows.clear()
+
+    def draw() -> Any:
+        axis = value_axis(rows, "ms", ("p50", "p95"))
+        base = alt.Chart(rows_data()).encode(
+            x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
+            color=colours(series),
+            tooltip=tooltip(
+                ("series", "Memory"),
+                ("second", "Second"),
+                ("p50", "Median, ms"),
+                ("p95", "p95, ms"),
+                ("n", "n"),
+                ("offered", "Offered"),
+                ("answered", "Answered"),
+                ("failed", "Not ok"),
+                ("cold", "Cold"),
+            ),
+        )
+        median, tail = alt.Y("p50:Q", **axis), alt.Y("p95:Q", **axis)
+        return alt.layer(
+            *(line_of(base, one, strokeWidth=1.2, opacity=0.4).encode(y=tail) for one in series),
+            *(line_of(base, one).encode(y=median) for one in series),
+            # Something to hit with a pointer; lines alone are thin.
+            base.mark_point(filled=True, size=60, opacity=0).encode(y=median).properties(name=HOVER),
+        )
+
+    columns = (
+        Column("model", "Model", numeric=False),
+        Column("memory_mb", "Memory, MB"),
+        Column("second", "Second"),
+        *(Column(key, key) for key in ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "cold")),
+        Column("n", "n"),
+        Column("p50", "Median, ms"),
+        Column("p95", "p95, ms"),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        draw,
+        columns,
+        legend=[one.name for one in series],
+        legend_style=LINE_SYMBOLS,
+        why_empty=why_no(summary, "load"),
+    )
+
+
+LOAD_COUNTS: Final = ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "failed", "cold")
+
+
+def _load_bins(summary: Summary, measured: Measured, variant: Variant, width_s: int) -> list[Row]:
+    """Counts and latency of a variant's load test by time; latency is None where no request was answered."""
+    seconds = [second for second in summary.load_seconds if second.variant == variant.key]
+    part = measured.parts.get((variant.key, "load", "any"))
+    if not seconds or part is None:
+        return []
+    counts = (
+        pl.DataFrame(
+            [{"second": second.second} | {key: getattr(second, key) for key in LOAD_COUNTS} for second in seconds]
+        )
+        .group_by((pl.col("second") // width_s).cast(pl.Int64).alias("bin"))
+        .agg(pl.col(LOAD_COUNTS).sum())
+        .sort("bin")
+    )
+    start = part["intended_at"].min()
+    latency = pl.col("latency_from_intended_ms")
+    latencies = (
+        part.filter(pl.col("rule").is_null() & latency.is_not_null())
+        .group_by(((pl.col("intended_at") - start) // width_s).cast(pl.Int64).alias("bin"))
+        .agg(latency.median().alias("p50"), latency.quantile(0.95, "linear").alias("p95"), latency.len().alias("n"))
+        .with_columns(pl.when(pl.col("n") >= WHISKERS_FROM_N).then("p95"))
+    )
+    return [
+        {
+            "model": variant.model,
+            "memory_mb": variant.memory_mb,
+            "series": f"{variant.memory_mb} MB",
+            "second": row["bin"] * width_s,
+            **{key: row[key] for key in LOAD_COUNTS},
+            "n": row["n"] or 0,
+            "p50": rounded(row["p50"]),
+            "p95": rounded(row["p95"]),
+        }
+        for row in counts.join(latencies, on="bin", how="left").sort("bin").iter_rows(named=True)
+    ]

@@ -1,0 +1,505 @@
+"""What figures are built of: axes, lines with intervals, spreads, stacks, and the frame with title and badge. No I/O.
+
+A chart is a Vega-Lite specification whose colours are tokens (see `analysis.theme`) and whose data are one data set
+named `rows`, so that the page can filter the rows and change the theme without making the chart again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import altair as alt
+
+from analysis.report.theme import MODEL_DASHES, MODEL_SHAPES, SERIES_DASHES, SERIES_SHAPES, model_colour
+from analysis.report.wording import estimate_text, missing_reason, model_name, rounded, variant_name
+from analysis.summary import Estimate, Summary
+from core.records import Experiment
+from core.variants import MEMORY_MB_PER_VCPU, Variant
+
+Row = dict[str, Any]
+
+WIDTH_PX: Final = 660
+HEIGHT_PX: Final = 320
+EMPTY_HEIGHT_PX: Final = 48
+WIDE_PLOT_PX: Final = 430  # of a chart beside another
+NARROW_PLOT_PX: Final = 260  # of a chart on a phone
+LABEL_PX: Final = 30  # of a memory size in four digits with a gap
+HEADING_CHARACTERS: Final = 84  # of a line in a picture of WIDTH_PX
+SUBTITLE_CHARACTERS: Final = 112
+MAX_NOTES_IN_PICTURE: Final = 3
+LOG_SCALE_FROM_RATIO: Final = 12.0  # a linear axis would press the smaller values flat
+HOVER: Final = "hover"  # name of a layer that only a pointer meets: pictures on disk do without
+LINE_SYMBOLS: Final = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table and the CSV behind a figure."""
+
+    key: str
+    label: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the data behind it."""
+
+    id: str  # file name without suffix, for example `fig04_warm_inceptionv3`
+    label: str  # "Figure 4", or "" for one the paper does not have
+    title: str
+    caption: str
+    section: str  # part of the report it belongs to
+    experiments: tuple[str, ...]  # it is hidden with the first of them
+    models: tuple[str, ...]
+    chart: dict[str, Any]
+    rows: list[Row]
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+    legend: tuple[str, ...] = ()
+    detail: str = ""
+    why_empty: str = ""  # set where there is nothing to draw: the picture says it
+
+    @property
+    def heading(self) -> str:
+        return f"{self.label}. {self.title}" if self.label else self.title
+
+    @property
+    def empty(self) -> bool:
+        return not self.rows
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words of a figure, apart from its data."""
+
+    id: str
+    title: str
+    caption: str
+    section: str
+    experiments: tuple[str, ...]
+    models: tuple[str, ...]
+    label: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One entry of a legend: its name, colour token, dash and shape."""
+
+    name: str
+    colour: str
+    dash: Sequence[int] = (1, 0)
+    shape: str = "circle"
+
+
+@dataclass
+class Points:
+    """Rows of a figure as they gather, and what could not be drawn."""
+
+    summary: Summary
+    rows: list[Row] = field(default_factory=list)
+    gaps: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # (variant, reason) -> series
+
+    def add(
+        self,
+        variant: Variant,
+        where: tuple[Experiment, str],
+        series: str,
+        metric: str,
+        percentile: str = "p50",
+        *,
+        gaps: bool = True,
+    ) -> None:
+        """Add the estimate of one cell's metric, or (`gaps`) a note why there is none."""
+        experiment, start_type = where
+        cell = self.summary.cell(variant.key, experiment, start_type)
+        distribution = cell.metrics.get(metric) if cell is not None else None
+        estimate: Estimate | None = getattr(distribution, percentile) if distribution is not None else None
+        if estimate is None or estimate.value is None:
+            if gaps:
+                self.gap(variant, series, missing_reason(self.summary, variant, experiment, estimate))
+        else:
+            unit = distribution.unit if distribution else "ms"
+            self.add_estimate(variant, series, estimate, unit=unit, experiment=experiment)
+
+    def add_estimate(
+        self, variant: Variant, series: str, estimate: Estimate, *, unit: str, experiment: str = ""
+    ) -> None:
+        """Add an estimate that has a value."""
+        if estimate.low is None or estimate.high is None:
+            self.gap(variant, series, f"no interval, {estimate.reason or 'too few samples'}")
+        self.rows.append(
+            {
+                "experiment": experiment,
+                "model": variant.model,
+                "name": model_name(variant.model),
+                "memory_mb": variant.memory_mb,
+                "series": series,
+                "value": rounded(estimate.value),
+                "low": rounded(estimate.low),
+                "high": rounded(estimate.high),
+                "n": estimate.n,
+                "text": estimate_text(estimate, unit),
+            }
+        )
+
+    def gap(self, variant: Variant, series: str, reason: str) -> None:
+        self.gaps.setdefault((variant_name(variant), reason), []).append(series)
+
+    @property
+    def notes(self) -> list[str]:
+        """One sentence a function; the quantity is named only where the function's others are drawn."""
+        drawn = {(f"{row['name']} {row['memory_mb']} MB", row["series"]) for row in self.rows}
+        notes: dict[str, list[str]] = {}
+        for (name, reason), series in self.gaps.items():
+            others = any(key[0] == name and key[1] not in series for key in drawn)
+            notes.setdefault(name, []).append(f"{' and '.join(series)}: {reason}" if others else reason)
+        return [f"{name}, {'; '.join(reasons)}" for name, reasons in notes.items()]
+
+    @property
+    def sample_range(self) -> str:
+        counts = sorted({row["n"] for row in self.rows})
+        if not counts:
+            return ""
+        return f"n = {counts[0]:,}" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,}"
+
+
+ESTIMATE_COLUMNS: Final = (
+    Column("name", "Model", numeric=False),
+    Column("memory_mb", "Memory, MB"),
+    Column("series", "Quantity", numeric=False),
+    Column("value", "Value"),
+    Column("low", "Low"),
+    Column("high", "High"),
+    Column("n", "n"),
+)
+
+POINT_TOOLTIP: Final = (
+    ("name", "Model"),
+    ("memory_mb", "Memory, MB"),
+    ("series", "Quantity"),
+    ("text", "Value (95 % interval)"),
+    ("n", "n"),
+)
+
+
+def model_series(models: Sequence[str]) -> tuple[Series, ...]:
+    """One series a model, in the colour, dash and shape it has everywhere."""
+    return tuple(
+        Series(
+            model_name(model),
+            model_colour(model, index),
+            MODEL_DASHES.get(model, SERIES_DASHES[index % len(SERIES_DASHES)]),
+            MODEL_SHAPES.get(model, SERIES_SHAPES[index % len(SERIES_SHAPES)]),
+        )
+        for index, model in enumerate(models)
+    )
+
+
+def memory_series(memory_sizes_mb: Sequence[int]) -> tuple[Series, ...]:
+    """One series a memory size, on a ramp from the light to the dark, or the other way on a dark screen."""
+    last = max(len(memory_sizes_mb) - 1, 1)
+    return tuple(
+        Series(
+            f"{memory_mb} MB",
+            f"@step{1 + round(index * 5 / last)}",
+            SERIES_DASHES[index % len(SERIES_DASHES)],
+            SERIES_SHAPES[index % len(SERIES_SHAPES)],
+        )
+        for index, memory_mb in enumerate(memory_sizes_mb)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The frame
+
+
+def make_figure(
+    text: Text,
+    summary: Summary,
+    rows: list[Row],
+    draw: Callable[[], Any],
+    columns: tuple[Column, ...],
+    *,
+    notes: Sequence[str] = (),
+    legend: Sequence[str] = (),
+    legend_style: dict[str, Any] | None = None,
+    why_empty: str = "",
+    height_px: int = HEIGHT_PX,
+) -> Figure:
+    """Put words, data and chart together; without rows the picture says why."""
+    heading = f"{text.label}. {text.title}" if text.label else text.title
+    why_empty = "" if rows else why_empty or "nothing was measured"
+    if rows:
+        spec = _framed(draw(), summary, heading, [text.detail, _notes_line(notes)])
+        spec["height"] = height_px
+        spec["config"] = {"legend": {"columns": legend_columns(legend, WIDTH_PX)} | (legend_style or {})}
+    else:
+        spec = _framed(_nothing(f"No data: {why_empty}."), summary, heading, [_notes_line(notes)])
+        spec["height"] = EMPTY_HEIGHT_PX
+    return Figure(
+        id=text.id,
+        label=text.label,
+        title=text.title,
+        caption=text.caption,
+        section=text.section,
+        experiments=text.experiments,
+        models=text.models,
+        chart=spec | {"datasets": {"rows": rows}},
+        rows=rows,
+        columns=columns,
+        notes=tuple(notes),
+        legend=tuple(legend),
+        detail=text.detail,
+        why_empty=why_empty,
+    )
+
+
+def _framed(chart: Any, summary: Summary, heading: str, details: Sequence[str]) -> dict[str, Any]:
+    """The specification with size, title, and the badge and the details below the title."""
+    subtitle = [line for text in (summary.origin.badge, *details) for line in _wrapped(text, SUBTITLE_CHARACTERS)]
+    title = alt.TitleParams(text=_wrapped(heading, HEADING_CHARACTERS), subtitle=subtitle)
+    # Validating takes nine tenths of a chart's time and finds what does not depend on the data: a test does it.
+    spec: dict[str, Any] = chart.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title).to_dict(validate=False)
+    spec.pop("config", None)  # the theme's is put in when it is drawn
+    for layer in [spec, *spec.get("layer", [])]:
+        # A mark without data is drawn once; altair's name for its absence would find no data set.
+        if layer.get("data") == {"name": "empty"}:
+            layer["data"] = {"values": [{}]}
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    spec["description"] = f"{heading}. {summary.origin.badge}."
+    return spec
+
+
+def _wrapped(text: str, characters: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > characters:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [line for line in lines if line]
+
+
+def _notes_line(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    rest = len(notes) - MAX_NOTES_IN_PICTURE
+    more = f"; and {rest} more" if rest > 0 else ""
+    return f"Not shown or without interval: {'; '.join(notes[:MAX_NOTES_IN_PICTURE])}{more}"
+
+
+def _nothing(text: str) -> Any:
+    """A picture that says why there is no figure."""
+    return alt.Chart().mark_text(text=text, color="@quiet", fontSize=14, align="left", x=0, y=24)
+
+
+def legend_columns(legend: Sequence[str], width_px: int) -> int:
+    """As many entries side by side as the width holds."""
+    return max(1, min(len(legend), width_px // legend_entry_px(legend)))
+
+
+def legend_entry_px(legend: Sequence[str]) -> int:
+    """Width of the widest entry, by the mean advance of a 12 px sans serif."""
+    return 6 * max((len(name) for name in legend), default=0) + 48
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Axes
+
+
+def rows_data() -> Any:
+    return alt.NamedData(name="rows")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: the fewer decades, the more ticks in each."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1,) if last - first > 4 else (1, 3) if last - first > 2 else (1, 2, 5)
+    return [step * 10.0**power for power in range(first, last + 1) for step in steps]
+
+
+def value_axis(
+    rows: Sequence[Row], title: str, keys: Sequence[str] = ("value", "low", "high"), *, zero: bool = True
+) -> dict[str, Any]:
+    """Scale and axis that suit the values: linear from 0 (`zero`), or logarithmic where they span a decade or more."""
+    values = [row[key] for row in rows for key in keys if row.get(key) is not None]
+    if values and min(values) > 0 and max(values) / min(values) > LOG_SCALE_FROM_RATIO:
+        axis = alt.Axis(title=f"{title}, logarithmic", values=_ticks(min(values), max(values)), format=",~r")
+        return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
+    return {
+        "scale": alt.Scale(type="linear", zero=zero, nice=True),
+        "axis": alt.Axis(title=title, tickCount=6, format=",~r"),
+    }
+
+
+def memory_axis(memory_sizes_mb: Iterable[int]) -> dict[str, Any]:
+    """Scale and axis that put memory sizes where they are, each one labelled where there is room."""
+    sizes = sorted(set(memory_sizes_mb))
+    low, high = _memory_domain(sizes)
+    return {
+        "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
+        "axis": alt.Axis(
+            title="Memory size, MB",
+            values=sizes,
+            format="d",
+            # Vega's own thinning of labels goes wrong where a chart is fitted to its container in several passes.
+            labelOverlap=False,
+            labelExpr=memory_labels(sizes, WIDE_PLOT_PX),
+        ),
+    }
+
+
+def _memory_domain(sizes: Sequence[int]) -> tuple[float, float]:
+    margin = max((sizes[-1] - sizes[0]) * 0.04, 64)
+    return sizes[0] - margin, sizes[-1] + margin
+
+
+def memory_labels(memory_sizes_mb: Iterable[int], plot_px: int) -> str:
+    """A Vega expression for the labels of a memory axis: first and last, and between them what does not touch."""
+    sizes = sorted(set(memory_sizes_mb))
+    low, high = _memory_domain(sizes)
+    gap_mb = LABEL_PX * (high - low) / plot_px
+    kept = sizes[:1]
+    for size in sizes[1:-1]:
+        if size - kept[-1] >= gap_mb and sizes[-1] - size >= gap_mb:
+            kept.append(size)
+    kept += sizes[-1:] if len(sizes) > 1 else []
+    return f"indexof({kept}, datum.value) < 0 ? '' : datum.label"
+
+
+def memory_axis_values(node: Any) -> list[int]:
+    """The memory sizes on the axis of a chart; none where it has no such axis."""
+    if isinstance(node, dict):
+        axis = node.get("axis")
+        if isinstance(axis, dict) and "labelExpr" in axis:
+            return list(axis["values"])
+        node = list(node.values())
+    if isinstance(node, list):
+        return next((found for child in node if (found := memory_axis_values(child))), [])
+    return []
+
+
+def one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Any]:
+    """A thin line at 1769 MB, where the CPU share reaches one vCPU, if the axis reaches beyond it."""
+    sizes = sorted(set(memory_sizes_mb))
+    if not sizes[0] < MEMORY_MB_PER_VCPU < sizes[-1]:
+        return []
+    x = alt.XDatum(MEMORY_MB_PER_VCPU, **memory_axis(sizes))
+    label = {"color": "@quiet", "align": "center", "baseline": "bottom", "fontSize": 10, "text": "1 vCPU"}
+    return [
+        alt.Chart().mark_rule(color="@grid", strokeWidth=1, aria=False).encode(x=x),
+        alt.Chart().mark_text(**label).encode(x=x, y=alt.value(-5)),
+    ]
+
+
+def colours(series: Sequence[Series], key: str = "series") -> Any:
+    names = [one.name for one in series]
+    return alt.Color(f"{key}:N", scale=alt.Scale(domain=names, range=[one.colour for one in series]))
+
+
+def shapes(series: Sequence[Series], key: str = "series") -> Any:
+    names = [one.name for one in series]
+    return alt.Shape(f"{key}:N", scale=alt.Scale(domain=names, range=[one.shape for one in series]))
+
+
+def tooltip(*pairs: tuple[str, str]) -> list[Any]:
+    return [alt.Tooltip(field=key, type="nominal", title=label) for key, label in pairs]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Kinds of charts
+
+
+def line_of(base: Any, one: Series, **style: Any) -> Any:
+    """The line of one series.
+
+    Its dash is set here rather than by a scale, which would draw dashes round the symbols of the legend.
+    """
+    mine = alt.FieldEqualPredicate(field="series", equal=one.name)
+    return base.mark_line(strokeDash=list(one.dash), **style).transform_filter(mine)
+
+
+def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Any:
+    """Lines over memory size with points and intervals."""
+    axis = value_axis(rows, axis_title)
+    x = alt.X("memory_mb:Q", **memory_axis(memory_sizes_mb))
+    y, low, high = (alt.Y(f"{key}:Q", **axis) for key in ("value", "low", "high"))
+    base = alt.Chart(rows_data()).encode(x=x, color=colours(series))
+    cap = {"size": 9, "thickness": 1.4, "orient": "horizontal"}
+    intervals = [
+        base.mark_rule().encode(y=low, y2="high:Q"),
+        base.mark_tick(**cap).encode(y=low),
+        base.mark_tick(**cap).encode(y=high),
+    ]
+    return alt.layer(
+        *one_vcpu_rule(memory_sizes_mb),
+        *(intervals if any(row["low"] is not None for row in rows) else []),
+        *(line_of(base, one).encode(y=y) for one in series),
+        base.mark_point(filled=True, opacity=1).encode(y=y, shape=shapes(series), tooltip=tooltip(*POINT_TOOLTIP)),
+    )
+
+
+def curve_figure(
+    text: Text,
+    points: Points,
+    series: Sequence[Series],
+    axis_title: str,
+    memory_sizes_mb: Sequence[int],
+    why_empty: str,
+) -> Figure:
+    """A figure of `curves`; series without a point are left out of the legend."""
+    present = {row["series"] for row in points.rows}
+    shown = [one for one in series if one.name in present]
+    return make_figure(
+        text,
+        points.summary,
+        points.rows,
+        lambda: curves(points.rows, shown, axis_title, memory_sizes_mb),
+        ESTIMATE_COLUMNS,
+        notes=points.notes,
+        legend=[one.name for one in shown],
+        why_empty=why_empty,
+    )
+
+
+def spreads(rows: Sequence[Row], models: Sequence[str], axis_title: str) -> Any:
+    """Whiskers p5 to p95, box p25 to p75 and median, side by side by model at each memory size."""
+    series = model_series(models)
+    axis = value_axis(rows, axis_title, ("p5", "p95"))
+    base = alt.Chart(rows_data()).encode(
+        x=alt.X("memory_mb:O", axis=alt.Axis(title="Memory size, MB", labelAngle=0)),
+        xOffset=alt.XOffset("name:N", scale=alt.Scale(domain=[one.name for one in series])),
+        color=colours(series, "name"),
+    )
+    low, quarter, median = (alt.Y(f"{key}:Q", **axis) for key in ("p5", "p25", "p50"))
+    hover = tooltip(
+        ("name", "Model"), ("memory_mb", "Memory, MB"), ("text", "p5, p25, p50, p75, p95"), ("range", "All"), ("n", "n")
+    )
+    return alt.layer(
+        base.mark_rule(strokeWidth=1.6).encode(y=low, y2="p95:Q"),
+        base.mark_bar(size=13, opacity=0.4).encode(y=quarter, y2="p75:Q"),
+        base.mark_point(filled=True, size=44, opacity=1).encode(y=median, shape=shapes(series, "name")),
+        # A box a pixel high is no target for a pointer; this one is.
+        base.mark_rule(strokeWidth=18, opacity=0).encode(y=low, y2="p95:Q", tooltip=hover).properties(name=HOVER),
+    )
+
+
+def stacks(series: Sequence[Series], axis_title: str) -> Any:
+    """Bars by memory size, stacked in the order of the legend."""
+    return (
+        alt.Chart(rows_data())
+        .mark_bar(stroke="@paper", strokeWidth=1.5, size=38)
+        .encode(
+            x=alt.X("memory_mb:O", axis=alt.Axis(title="Memory size, MB", labelAngle=0)),
+            y=alt.Y("value:Q", stack="zero", axis=alt.Axis(title=axis_title, tickCount=6, format=",~r")),
+            color=colours(series),
+            order=alt.Order("place:Q"),
+            tooltip=tooltip(
+                ("name", "Model"), ("memory_mb", "Memory, MB"), ("series", "Part"), ("text", "Mean"), ("n", "n")
+            ),
+        )
+    )

@@ -1,0 +1,280 @@
+"""The figures of the paper, under its numbers. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import altair as alt
+import polars as pl
+
+from analysis.report.figures.marks import (
+    LINE_SYMBOLS,
+    Column,
+    Figure,
+    Points,
+    Row,
+    Series,
+    Text,
+    colours,
+    curve_figure,
+    line_of,
+    make_figure,
+    model_series,
+    rows_data,
+    tooltip,
+)
+from analysis.report.figures.shared import (
+    bin_width_s,
+    detail_of,
+    memory_sizes_of,
+    variants_of,
+    why_no,
+)
+from analysis.report.theme import model_colour
+from analysis.report.wording import (
+    model_name,
+    models_of,
+    rounded,
+    variant_name,
+)
+from analysis.summary import Summary
+from core.records import Experiment
+
+# The paper's own order of its figures by model.
+WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
+COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
+LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
+
+
+def _numbered(numbers: dict[str, int], stem: str, model: str) -> tuple[str, str]:
+    """File name and label of a model's figure; a model the paper does not have gets no number."""
+    number = numbers.get(model)
+    return (f"fig{number:02d}_{stem}_{model}", f"Figure {number}") if number else (f"{stem}_{model}", "")
+
+
+def request_rate(summary: Summary) -> Figure:
+    """Figure 1: the rate offered, and the rate answered, over the time of the load test."""
+    rows = _load_rates(summary)
+    models = models_of(summary)
+    offered, *answered = (Series("Offered", "@band"), *model_series(models))
+    text = Text(
+        id="fig01_request_rate",
+        label="Figure 1",
+        title="Request rate of the load test, offered and answered",
+        caption=(
+            "Offered: requests by the second they were due, whether or not the generator could send them. Answered: "
+            "responses by the second they came. One answered line for each function; where it leaves the offered "
+            "line, the load was not carried."
+        ),
+        section="load",
+        experiments=("load",),
+        models=models,
+        detail="Offered rate as the broad line; answered rate by function, coloured by model",
+    )
+
+    def draw() -> Any:
+        base = alt.Chart(rows_data()).encode(
+            x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
+            y=alt.Y("rps:Q", axis=alt.Axis(title="Requests a second"), scale=alt.Scale(zero=True, nice=True)),
+            detail="variant:N",
+            color=colours([offered, *answered]),
+            tooltip=tooltip(("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")),
+        )
+        # The offered rate is a broad road; the answered lines keep to it or leave it.
+        return alt.layer(
+            line_of(base, offered, strokeWidth=9, opacity=0.35, strokeCap="round"),
+            *(line_of(base, one, strokeWidth=1.6) for one in answered),
+        )
+
+    columns = (
+        Column("variant", "Function", numeric=False),
+        Column("series", "Rate", numeric=False),
+        Column("second", "Second"),
+        Column("rps", "Requests/s"),
+    )
+    return make_figure(
+        text,
+        summary,
+        rows,
+        draw,
+        columns,
+        legend=["Offered", *(one.name for one in answered)],
+        legend_style=LINE_SYMBOLS,
+        why_empty=why_no(summary, "load"),
+    )
+
+
+def _load_rates(summary: Summary) -> list[Row]:
+    """Offered and answered rate in at most MAX_TIME_BINS bins for each variant; the offered line once for all."""
+    if not summary.load_seconds:
+        return []
+    width_s = bin_width_s(summary)
+    frame = pl.DataFrame(
+        {
+            "variant": [second.variant for second in summary.load_seconds],
+            "bin": [second.second // width_s for second in summary.load_seconds],
+            "offered": [second.offered for second in summary.load_seconds],
+            "answered": [second.answered for second in summary.load_seconds],
+        }
+    )
+    by_variant = frame.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
+    offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
+    rows: list[Row] = [
+        {
+            "model": "",
+            "memory_mb": None,
+            "variant": "mean of all functions",
+            "series": "Offered",
+            "second": place * width_s,
+            "rps": rounded(rate),
+        }
+        for place, rate in offered.iter_rows()
+    ]
+    for variant in variants_of(summary):
+        mine = by_variant.filter(pl.col("variant") == variant.key).sort("bin")
+        rows.extend(
+            {
+                "model": variant.model,
+                "memory_mb": variant.memory_mb,
+                "variant": variant_name(variant),
+                "series": model_name(variant.model),
+                "second": row["bin"] * width_s,
+                "rps": rounded(row["answered"]),
+            }
+            for row in mine.iter_rows(named=True)
+        )
+    return rows
+
+
+def warm(summary: Summary, model: str) -> Figure:
+    """Figures 4 to 6: API latency and inference time against memory, warm."""
+    points = Points(summary)
+    colour = model_colour(model, 0)
+    series = (Series("API latency", colour), Series("Inference time", colour, (5, 3), "square"))
+    for variant in variants_of(summary, model):
+        points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
+        points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
+    file_name, label = _numbered(WARM_FIGURES, "warm", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)}, warm: time against memory",
+        caption=(
+            "API latency is the client's, from request to response over the REST endpoint. Inference time is the "
+            "forward pass alone, timed inside the function. Between the two lie gateway, network, image decoding and "
+            "the platform."
+        ),
+        section="warm",
+        experiments=("warm",),
+        models=(model,),
+        detail=detail_of("Median with 95 % interval", points),
+    )
+    return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "warm"))
+
+
+def cold_against_warm(summary: Summary, model: str) -> Figure:
+    """Figures 7 to 9: what a cold start takes beside a warm call, both by the platform's clock."""
+    points = Points(summary)
+    cold = Series("Cold start: init and duration", model_colour(model, 0), (1, 0), "diamond")
+    reference = Series("Warm call: duration", "@reference", (5, 3), "circle")
+    for variant in variants_of(summary, model):
+        points.add(variant, ("cold", "cold"), cold.name, "total_ms")
+        points.add(variant, ("warm", "warm"), reference.name, "total_ms")
+    if not any(row["series"] == cold.name for row in points.rows):
+        points.rows.clear()  # the reference alone is no figure of cold starts
+    file_name, label = _numbered(COLD_FIGURES, "cold", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)}: cold start against warm call",
+        caption=(
+            "Both are the platform's own times, so they compare: for a cold start init and duration together, for a "
+            "warm call its duration. Scheduled cold starts have no client, hence no API latency."
+        ),
+        section="cold",
+        experiments=("cold", "warm"),
+        models=(model,),
+        detail=detail_of("Median with 95 % interval", points),
+    )
+    return curve_figure(text, points, (cold, reference), "ms", memory_sizes_of(summary), why_no(summary, "cold"))
+
+
+def load(summary: Summary, model: str) -> Figure:
+    """Figures 10 to 12: latency and inference time under load, beside the warm latency."""
+    points = Points(summary)
+    colour = model_colour(model, 0)
+    series = (
+        Series("API latency under load, median", colour),
+        Series("API latency under load, p95", colour, (7, 3), "triangle-up"),
+        Series("Inference time under load", colour, (2, 2), "square"),
+        Series("API latency, single warm calls", "@reference", (5, 3), "diamond"),
+    )
+    for variant in variants_of(summary, model):
+        points.add(variant, ("load", "any"), series[0].name, "latency_from_intended_ms")
+        points.add(variant, ("load", "any"), series[1].name, "latency_from_intended_ms", "p95")
+        points.add(variant, ("load", "any"), series[2].name, "inference_ms")
+        points.add(variant, ("warm", "warm"), series[3].name, "client_latency_ms", gaps=False)
+    if not any(row["series"] != series[3].name for row in points.rows):
+        points.rows.clear()  # the reference alone is no figure of the load test
+    file_name, label = _numbered(LOAD_FIGURES, "load", model)
+    text = Text(
+        id=file_name,
+        label=label,
+        title=f"{model_name(model)} under load: time against memory",
+        caption=(
+            "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
+            "it. Cold and warm starts together, as users of the load test met them. Grey: the latency of single warm "
+            "calls."
+        ),
+        section="load",
+        experiments=("load",),
+        models=(model,),
+        detail=detail_of("With 95 % intervals", points),
+    )
+    return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "load"))
+
+
+# Number: file name, title, caption, experiment and start type, metric.
+ALL_MODELS: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = {
+    14: (
+        "api_latency_warm",
+        "API latency of warm calls, all models",
+        "The client's time from request to response over the REST endpoint.",
+        ("warm", "warm"),
+        "client_latency_ms",
+    ),
+    15: (
+        "latency_cold",
+        "Latency of cold starts, all models",
+        "Init and duration together, by the platform's clock.",
+        ("cold", "cold"),
+        "total_ms",
+    ),
+    16: (
+        "inference_time",
+        "Inference time, all models",
+        "The forward pass alone, timed inside the function, of warm calls.",
+        ("warm", "warm"),
+        "inference_ms",
+    ),
+}
+
+
+def all_models(summary: Summary, number: int) -> Figure:
+    """Figures 14 to 16: one quantity of every model against memory."""
+    stem, title, caption, where, metric = ALL_MODELS[number]
+    points = Points(summary)
+    for variant in variants_of(summary):
+        points.add(variant, where, model_name(variant.model), metric)
+    models = models_of(summary)
+    text = Text(
+        id=f"fig{number:02d}_{stem}",
+        label=f"Figure {number}",
+        title=title,
+        caption=caption,
+        section=where[0],
+        experiments=(where[0],),
+        models=models,
+        detail=detail_of("Median with 95 % interval", points),
+    )
+    return curve_figure(text, points, model_series(models), "ms", memory_sizes_of(summary), why_no(summary, where[0]))

@@ -1,0 +1,481 @@
+"""The report of a run: figures as files, and one self-contained HTML page that needs no network.
+
+`write_report` is the only part that writes; `build_page` is a pure function from summary and figures to HTML, so the
+same run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import polars as pl
+import vl_convert
+from markupsafe import Markup
+
+from analysis.report.figures import build_figures, drawing
+from analysis.report.figures.drawing import VEGA_LITE_VERSION
+from analysis.report.figures.marks import (
+    HEIGHT_PX,
+    NARROW_PLOT_PX,
+    WIDTH_PX,
+    Figure,
+    legend_entry_px,
+    memory_axis_values,
+    memory_labels,
+)
+from analysis.report.tables.about import (
+    checks_table,
+    claim_table,
+    coverage_table,
+    figure_table,
+    flat,
+    outcomes_table,
+    pairs_table,
+    price_pairs,
+    run_pairs,
+    table1,
+)
+from analysis.report.tables.choice import (
+    break_even_table,
+    choice_table,
+    constraints_table,
+    costs_table,
+    failed_costs_table,
+    knees_table,
+    monthly_table,
+)
+from analysis.report.tables.measured import (
+    breakdown_table,
+    cells_table,
+    cold_ratio_table,
+    differences_table,
+    load_table,
+    overview,
+)
+from analysis.report.tables.parts import Table, TableCell, estimate_cell
+from analysis.report.theme import CONFIG, THEMES
+from analysis.report.wording import (
+    count_text,
+    duration_text,
+    key_name,
+    model_name,
+    models_of,
+    moment_text,
+    parse_variant,
+    percent_text,
+    usd_text,
+)
+from analysis.summary import Estimate, Summary
+from core.run_directory import RunDirectory, write_atomically
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+
+# Chosen so that nothing in a page can call out: no connection, no frame, no script but those whose text is hashed.
+SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+    "form-action 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its figures and tables."""
+
+    id: str
+    title: str
+    lead: str = ""
+    measured: bool = False  # shows measured figures, so what the lab leaves out is said there
+    figures: tuple[dict[str, Any], ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The answer
+
+
+def _answer(summary: Summary) -> dict[str, Any]:
+    recommendation = summary.recommendation
+    return {
+        "kicker": "The answer, provisional" if _provisional(summary) else "The answer",
+        "headline": recommendation.headline,
+        "tiles": _tiles(summary),
+        "why": recommendation.why,
+        "how_sure": recommendation.how_sure,
+        "tied": [key_name(key) for key in recommendation.tied],
+        "measured_where": recommendation.measured_where,
+        "facts": _facts(summary),
+    }
+
+
+def _provisional(summary: Summary) -> bool:
+    """Whether the recommended variant is not shown to meet every demand."""
+    key = summary.recommendation.variant
+    return any(one.variant == key and one.verdict != "meets" for one in summary.recommendation.constraints)
+
+
+def _tiles(summary: Summary) -> list[dict[str, str]]:
+    key = summary.recommendation.variant
+    if key is None:
+        return []
+    tiles = []
+    for label, where, metric, percentile in (
+        ("Warm, median", ("warm", "warm"), "client_latency_ms", "p50"),
+        ("Warm, p99", ("warm", "warm"), "client_latency_ms", "p99"),
+        ("Cold start, median", ("cold", "cold"), "total_ms", "p50"),
+    ):
+        estimate = _estimate_of(summary, key, where, metric, percentile)
+        tiles.append(_tile(label, estimate_cell(estimate, reason="not measured"), "ms"))
+    cost = summary.cost(key, "warm")
+    tiles.append(_tile("Per million, warm", estimate_cell(cost.usd if cost else None, money=True), ""))
+    if summary.recommendation.monthly_usd is not None:
+        requests = summary.recommendation.goal.get("requests_per_month")
+        note = f"{requests:,.0f} requests" if requests else ""
+        tiles.append(
+            {"label": "A month", "value": usd_text(summary.recommendation.monthly_usd), "unit": "", "note": note}
+        )
+    best = summary.recommendation.probability_best.get(key)
+    if best is not None:
+        tiles.append({"label": "Best in resamples", "value": percent_text(best), "unit": "", "note": "bootstrap"})
+    return tiles
+
+
+def _tile(label: str, cell: TableCell, unit: str) -> dict[str, str]:
+    known = cell.value is not None
+    return {"label": label, "value": cell.text, "unit": unit if known else "", "note": cell.interval or cell.reason}
+
+
+def _estimate_of(summary: Summary, key: str, where: tuple[str, str], metric: str, percentile: str) -> Estimate | None:
+    cell = summary.cell(key, *where)
+    distribution = cell.metrics.get(metric) if cell else None
+    return getattr(distribution, percentile) if distribution else None
+
+
+def _facts(summary: Summary) -> list[str]:
+    origin = summary.origin
+    facts = []
+    if origin.source == "lab":
+        cpus = f", {count_text(origin.host_cpus)} CPUs" if origin.host_cpus else ""
+        facts.append(f"Host {origin.host or 'unknown'}{cpus}")
+        limits = origin.limits
+        facts.append(f"Limits in force: CPU {limits.cpu}, memory {limits.memory}, freezer {limits.freezer}")
+        if origin.time_scale != 1:
+            facts.append(f"Time scale {count_text(origin.time_scale)}: schedules and idle time ran that much faster")
+    else:
+        facts.append(f"Account {origin.account_id}, {origin.region}")
+    return facts
+
+
+def _alerts(summary: Summary) -> list[dict[str, str]]:
+    """What must be known on the first screen: conditions that bend the figures, then how many warnings there are."""
+    origin = summary.origin
+    alerts: list[dict[str, str]] = []
+    if origin.not_modelled:
+        message = f"The lab does not model {', '.join(origin.not_modelled)}."
+        alerts.append({"severity": "warning", "word": "Lab figures", "message": message})
+    if origin.source == "lab" and "none" in {origin.limits.cpu, origin.limits.memory}:
+        what = " and ".join(name for name in ("cpu", "memory") if getattr(origin.limits, name) == "none")
+        message = f"No {what} limit was in force: memory sizes hardly differ here."
+        alerts.append({"severity": "serious", "word": "No limits", "message": message})
+    contended = _contended(summary)
+    if contended:
+        message = f"The host was short of CPU, by its environments together or by other programs, during {contended}."
+        alerts.append({"severity": "warning", "word": "Host contended", "message": message})
+    weights = sorted({weight for cell in summary.cells for weight in cell.weights})
+    if "random" in weights:
+        message = (
+            "Measured with random weights. Latency does not depend on them; accuracy is quoted from its source, "
+            "not measured."
+        )
+        alerts.append({"severity": "warning", "word": "Random weights", "message": message})
+    serious = sum(warning.severity == "serious" for warning in summary.warnings)
+    if summary.warnings:
+        count = len(summary.warnings)
+        message = f"{count} in this run" + (f", {serious} of them serious." if serious else ".")
+        severity = "serious" if serious else "info"
+        alerts.append(
+            {"severity": severity, "word": "Warnings", "message": message, "href": "#warnings", "link": "Read them."}
+        )
+    return alerts
+
+
+def _contended(summary: Summary) -> str:
+    """How many samples of which experiment: `20 cold (20 left out) and 1,007 load samples`."""
+    parts = []
+    for experiment in summary.experiments:
+        cells = [cell for cell in summary.cells if cell.experiment == experiment and cell.start_type != "any"]
+        kept = sum(cell.host_contended for cell in cells)
+        left_out = sum(cell.excluded.get("host_contended", 0) for cell in cells)
+        if kept or left_out:
+            parts.append(f"{kept + left_out:,} {experiment}" + (f" ({left_out:,} left out)" if left_out else ""))
+    return f"{' and '.join(parts)} samples" if parts else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures in the page
+
+
+def _figure_view(figure: Figure, still: str | None) -> dict[str, Any]:
+    size = re.search(r'<svg[^>]* width="(\d+)[^"]*" height="(\d+)', still or "")
+    return {
+        "id": figure.id,
+        "label": figure.label,
+        "title": figure.title,
+        "heading": figure.heading,
+        "caption": figure.caption,
+        "detail": figure.detail,
+        "notes": figure.notes,
+        "models": figure.models,
+        "experiments": figure.experiments,
+        "empty": figure.empty,
+        "why_empty": f"No data: {figure.why_empty}.",
+        "wide": any(column.key == "second" for column in figure.columns),  # time runs far
+        "still": _data_uri(still) if still else "",
+        "width": size[1] if size else WIDTH_PX,
+        "height": size[2] if size else HEIGHT_PX,
+        "table": figure_table(figure),
+    }
+
+
+# What a screen reader or a pointer would use; the still picture has its text beside it.
+_SPOKEN: Final = re.compile(r' (?:aria-[a-z]+|role|pointer-events|xmlns:xlink)="[^"]*"')
+
+
+def _data_uri(document: str) -> str:
+    document = _SPOKEN.sub("", document)
+    return "data:image/svg+xml;base64," + base64.b64encode(document.encode()).decode()
+
+
+def _figure_data(figure: Figure) -> dict[str, Any]:
+    memory_sizes_mb = memory_axis_values(figure.chart)
+    return {
+        "id": figure.id,
+        "chart": {key: value for key, value in figure.chart.items() if key != "datasets"},
+        **_columnar(figure.rows),
+        "columns": [{"key": column.key} for column in figure.columns],
+        "legend_columns": max(1, len(figure.legend)),
+        "narrow_labels": memory_labels(memory_sizes_mb, NARROW_PLOT_PX) if memory_sizes_mb else "",
+        "legend_width": legend_entry_px(figure.legend),
+    }
+
+
+def _columnar(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rows without their keys said each time: a third of the bytes."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return {"keys": keys, "values": [[row.get(key) for key in keys] for row in rows]}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+
+SECTION_TEXTS: Final[tuple[tuple[str, str, str, bool], ...]] = (
+    ("warnings", "Warnings", "", False),
+    ("comparison", "Every function at a glance", "", True),
+    ("warm", "Warm calls", "An environment is there and idle: what a call takes then.", True),
+    ("cold", "Cold starts", "No environment is there: it is started first, and the caller waits for it.", True),
+    ("load", "Under load", "Requests arrive at a set rate, whether or not earlier ones were answered.", True),
+    ("cost", "Cost", "", True),
+    ("decision", "The choice", "Which functions meet the goal, and which of those is best.", True),
+    ("claims", "The paper's claims", "Each held against this run by a rule written down beforehand.", True),
+    ("models", "The models", "", False),
+    ("quality", "Quality of the data", "", False),
+    ("methods", "Methods", "", False),
+    ("configuration", "Configuration", "All that this run was made with.", False),
+    ("files", "Data", "The figures above rest on these files, beside this page.", False),
+)
+
+
+def _tables(summary: Summary) -> dict[str, list[Table]]:
+    return {
+        "warm": [cells_table(summary, "warm")],
+        "cold": [cold_ratio_table(summary), cells_table(summary, "cold")],
+        "load": [load_table(summary), cells_table(summary, "load")],
+        "cost": [costs_table(summary), failed_costs_table(summary), monthly_table(summary), break_even_table(summary)],
+        "decision": [constraints_table(summary), choice_table(summary), knees_table(summary)],
+        "models": [table1(summary)],
+        "quality": [
+            coverage_table(summary),
+            outcomes_table(summary),
+            breakdown_table(summary),
+            differences_table(summary),
+            checks_table(summary),
+        ],
+        "configuration": [
+            pairs_table("run", "The run", run_pairs(summary), "Property"),
+            pairs_table("settings", "benchmark.toml, with its profile applied", flat(summary.configuration)),
+            pairs_table("traffic", "Traffic of the monthly cost", flat(summary.traffic)),
+            pairs_table("prices", "Prices", price_pairs(summary)),
+        ],
+    }
+
+
+def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) -> list[Section]:
+    tables = _tables(summary)
+    sections = []
+    for section_id, title, lead, measured in SECTION_TEXTS:
+        sections.append(
+            Section(
+                id=section_id,
+                title=title,
+                lead=lead,
+                measured=measured,
+                figures=tuple(view for figure, view in views if figure.section == section_id),
+                tables=tuple(table for table in tables.get(section_id, []) if table.rows),
+            )
+        )
+    return sections
+
+
+def _claims(summary: Summary) -> list[dict[str, Any]]:
+    return [claim.model_dump() | {"table": claim_table(claim)} for claim in summary.claims]
+
+
+def _warnings(summary: Summary) -> list[dict[str, Any]]:
+    order = {"serious": 0, "warning": 1, "info": 2}
+    return [
+        warning.model_dump() | {"names": [key_name(key) for key in warning.variants]}
+        for warning in sorted(summary.warnings, key=lambda warning: order[warning.severity])
+    ]
+
+
+def _meta(summary: Summary) -> list[str]:
+    meta = [moment_text(summary.started_at)]
+    if summary.finished_at is not None:
+        meta.append(f"took {duration_text(summary.finished_at - summary.started_at)}")
+    meta += [
+        f"{summary.invocations:,} invocations",
+        f"{len(summary.variants)} functions",
+        ", ".join(summary.experiments),
+    ]
+    return meta
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that cannot leave its script element, whatever strings it holds."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - every character that markup could begin with is escaped above
+
+
+@cache
+def _vega_script() -> str:
+    """Vega, Vega-Lite and vega-embed in one script, as vl-convert ships them."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE_VERSION)
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _source_hash(script: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'"
+
+
+EARLY_SCRIPT: Final = 'document.documentElement.className = "js";'
+
+
+@dataclass(frozen=True)
+class LinkedFile:
+    """A file beside the page."""
+
+    href: str
+    name: str
+    text: str
+
+
+def build_page(
+    summary: Summary, figures: Sequence[Figure], stills: dict[str, str], files: Sequence[LinkedFile] = ()
+) -> str:
+    """The page as HTML. `stills` holds the SVG of each figure by its id, for print and for readers without scripts."""
+    page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    scripts = [EARLY_SCRIPT, _vega_script(), page_script]
+    sections = _sections(summary, [(figure, _figure_view(figure, stills.get(figure.id))) for figure in figures])
+    if not files:
+        sections = [section for section in sections if section.id != "files"]
+    variants = [parse_variant(key) for key in summary.variants]
+    origin = summary.origin.model_dump() | {"short_badge": "Lab" if summary.origin.source == "lab" else "AWS"}
+    data = {
+        "themes": THEMES,
+        "config": CONFIG,
+        "figures": [_figure_data(figure) for figure in figures if not figure.empty],
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    view = summary.model_dump(include={"run_id", "title", "commit", "schema_version", "methods"})
+    return environment.get_template("report.html.j2").render(
+        page_title=f"{summary.recommendation.headline} {summary.title}",
+        description=f"{summary.recommendation.headline} {summary.origin.badge}. {summary.invocations:,} invocations.",
+        security_policy=SECURITY_POLICY.format(scripts=" ".join(_source_hash(script) for script in scripts)),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own file
+        early_script=Markup(EARLY_SCRIPT),  # noqa: S704 - our own constant
+        vega_script=Markup(_vega_script()),  # noqa: S704 - as shipped, and its hash is in the page's policy
+        page_script=Markup(page_script),  # noqa: S704 - our own file
+        data_json=_script_json(data),
+        summary=view | {"claims": _claims(summary), "warnings": _warnings(summary)},
+        origin=origin,
+        meta=_meta(summary),
+        answer=_answer(summary),
+        alerts=_alerts(summary),
+        contents=[{"id": section.id, "title": section.title} for section in sections],
+        filters={
+            "models": [{"value": model, "label": model_name(model)} for model in models_of(summary)],
+            "memory_sizes_mb": sorted({one.memory_mb for one in variants}),
+            "experiments": summary.experiments,
+        },
+        overview=overview(summary),
+        sections=sections,
+        files=files,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+FILE_TEXTS: Final[tuple[tuple[str, str], ...]] = (
+    ("summary.json", "every number of this page, with a schema version"),
+    ("summary.md", "the summary for a pull request or a terminal"),
+    ("manifest.json", "what the run was made with"),
+    ("data/invocations.parquet", "one row for each invocation"),
+    ("data/invocations.csv", "the same as CSV"),
+    ("data/invocations.csv.gz", "the same as CSV, compressed"),
+)
+
+
+def _linked_files(run: RunDirectory) -> list[LinkedFile]:
+    found = [LinkedFile(name, name, text) for name, text in FILE_TEXTS if (run.root / name).exists()]
+    return [*found, LinkedFile("figures/", "figures/", "each figure as SVG, PNG and CSV")]
+
+
+def write_report(run: RunDirectory, invocations: pl.DataFrame, summary: Summary) -> Path:
+    """Write `figures/` and `report.html` of a run and return the page's path.
+
+    `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. Each file is written whole or not at all;
+    figures that an earlier report left and this one does not have are removed.
+    """
+    figures = build_figures(summary, invocations)
+    stills: dict[str, str] = {}
+    written = set()
+    for figure in figures:
+        still = drawing.svg(figure)
+        stills[figure.id] = still
+        for suffix, content in ((".svg", still), (".png", drawing.png(still)), (".csv", drawing.csv_text(figure))):
+            path = run.figures_directory / f"{figure.id}{suffix}"
+            write_atomically(path, content)
+            written.add(path)
+    for path in run.figures_directory.glob("*"):
+        if path not in written and path.suffix in {".svg", ".png", ".csv"}:
+            path.unlink()
+    write_atomically(run.report_path, build_page(summary, figures, stills, _linked_files(run)))
+    return run.report_path

@@ -1,0 +1,137 @@
+"""The summary as text: the one table that `collect` prints, and `summary.md`. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from analysis.summary import Cell, Distribution, Estimate, Summary
+from core.variants import DISPLAY_NAMES
+
+HEAD: Final = (
+    "Model",
+    "Memory MB",
+    "Experiment",
+    "n",
+    "Median ms",
+    "95 % interval",
+    "p95 ms",
+    "Inference ms",
+    "Outcomes",
+    "USD per million",
+)
+TITLE: Final = (
+    "Cold: init and duration of cold starts. Warm: API latency. Load: latency from the intended send time. "
+    "Cost: mean, with gateway and logs."
+)
+# Experiment -> the start type and the metrics that its row shows, first one that was measured.
+_ROWS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "cold": ("cold", ("total_ms",)),
+    "warm": ("warm", ("client_latency_ms", "duration_ms")),
+    "load": ("any", ("latency_from_intended_ms", "client_latency_ms", "duration_ms")),
+}
+
+
+def results_table(summary: Summary) -> list[tuple[str, ...]]:
+    """One line per model, memory size and experiment; cells that cannot be had are empty or say why."""
+    lines: list[tuple[str, ...]] = []
+    for key in summary.variants:
+        for experiment, (start_type, metrics) in _ROWS.items():
+            cell = summary.cell(key, experiment, start_type)
+            others = [c for c in summary.cells if c.variant == key and c.experiment == experiment]
+            if cell is None and not others:
+                continue
+            shown = cell or others[0]
+            chosen = _first(cell, metrics)
+            median = chosen.p50 if chosen else None
+            lines.append(
+                (
+                    DISPLAY_NAMES.get(shown.model, shown.model),
+                    str(shown.memory_mb),
+                    experiment,
+                    str(chosen.n if chosen else 0),
+                    _number(median),
+                    _interval(median),
+                    _number(chosen.p95 if chosen else None),
+                    _number(_p50(cell, "inference_ms")),
+                    _outcomes(_merged_outcomes(others, experiment)),
+                    _cost(summary, key, experiment),
+                )
+            )
+    return lines
+
+
+def _first(cell: Cell | None, metrics: Sequence[str]) -> Distribution | None:
+    return next((cell.metrics[name] for name in metrics if cell and name in cell.metrics), None)
+
+
+def _p50(cell: Cell | None, metric: str) -> Estimate | None:
+    return cell.metrics[metric].p50 if cell and metric in cell.metrics else None
+
+
+def _merged_outcomes(cells: Sequence[Cell], experiment: str) -> dict[str, int]:
+    if experiment == "load":
+        # The cell of start type `any` holds all the others.
+        cells = [cell for cell in cells if cell.start_type == "any"]
+    total: dict[str, int] = {}
+    for cell in cells:
+        for outcome, count in cell.outcomes.items():
+            total[outcome] = total.get(outcome, 0) + count
+    return total
+
+
+def _outcomes(outcomes: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items())
+
+
+def _cost(summary: Summary, key: str, experiment: str) -> str:
+    if experiment == "load":
+        return ""
+    cost = summary.cost(key, experiment)
+    return "" if cost is None or cost.usd.value is None else f"{cost.usd.value:.2f}"
+
+
+def _number(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "none"
+    return estimate.reason or "none" if estimate.value is None else f"{estimate.value:.1f}"
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    if estimate.low is None or estimate.high is None:
+        return estimate.reason
+    return f"{estimate.low:.1f} to {estimate.high:.1f}"
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """A Markdown table; columns named in `right` are aligned to the right."""
+    rule = ["---:" if place in right else "---" for place in range(len(head))]
+    body = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), rule, *body])
+
+
+def summary_markdown(summary: Summary) -> str:
+    """The summary for people who read text: the answer, the table, the claims, the warnings."""
+    answer = summary.recommendation
+    parts = [
+        f"# {summary.title}",
+        f"**{summary.origin.badge}.** Run `{summary.run_id}`, {summary.invocations:,} invocations.",
+        f"## Answer\n\n{answer.headline}\n\n" + "\n".join(f"- {line}" for line in answer.why),
+        f"How sure: {answer.how_sure}",
+        f"## Results\n\n{TITLE}\n\n{markdown_table(HEAD, results_table(summary), right=(1, 3, 4, 6, 7, 9))}",
+        "## The paper's claims\n\n"
+        + markdown_table(
+            ("Claim", "Statement", "Verdict", "n", "Why"),
+            [(c.id, c.statement, c.verdict, str(c.n), c.why) for c in summary.claims],
+            right=(3,),
+        ),
+    ]
+    if summary.warnings:
+        parts.append("## Warnings\n\n" + "\n".join(f"- {w.message} {w.advice}" for w in summary.warnings))
+    if summary.origin.not_modelled:
+        parts.append("Not modelled: " + ", ".join(summary.origin.not_modelled) + ".")
+    overrides = f", overridden: {', '.join(summary.prices.overrides)}" if summary.prices.overrides else ""
+    parts.append(f"Prices of {summary.prices.as_of}, {summary.prices.region}{overrides}.")
+    return "\n\n".join(parts) + "\n"

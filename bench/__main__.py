@@ -1,0 +1,76 @@
+"""`python -m bench [NAME ...]`: run the benches, each in a fresh process, and write bench/RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from bench.measurement import HEADER, RAW, Comparison
+from core.command_line import Parser
+from core.errors import EXIT_ERROR, EXIT_OK, UserError, run_command
+from core.paths import REPOSITORY
+
+RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
+
+
+def main() -> int:
+    """Run the benches that were named, or all; a bench that fails keeps its last results and fails the command."""
+    available = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+    parser = Parser(prog="python -m bench", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(available)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="see that the benches work; writes no results")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(available))
+    if unknown:
+        raise UserError(f"no bench {', '.join(unknown)}", hint=f"There are: {', '.join(available)}.")
+    RAW.mkdir(exist_ok=True)
+    failed = [name for name in options.names or available if not _run(name, quick=options.quick)]
+    if not options.quick:
+        RESULTS.write_text(_render(available), encoding="utf-8")
+        print(f"written: {RESULTS.relative_to(REPOSITORY)}", file=sys.stderr)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return EXIT_ERROR if failed else EXIT_OK
+
+
+def _run(name: str, *, quick: bool) -> bool:
+    print(f"bench {name}", file=sys.stderr, flush=True)
+    raw = RAW / f"{name}{'.quick' if quick else ''}.json"
+    command = [sys.executable, "-m", f"bench.bench_{name}", "--json", str(raw), *(["--quick"] if quick else [])]
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+
+
+def _render(names: list[str]) -> str:
+    sections = [_section(json.loads(path.read_text(encoding="utf-8"))) for path in map(_raw, names) if path.exists()]
+    return (
+        "# Results of `make bench`\n\n"
+        "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
+        "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
+        "shows in the load average. Other machines have other figures: run it there.\n\n" + "\n".join(sections)
+    )
+
+
+def _raw(name: str) -> Path:
+    return RAW / f"{name}.json"
+
+
+def _section(record: dict[str, Any]) -> str:
+    machine = record["machine"]
+    rows = [
+        Comparison(**{**one, "ours": tuple(one["ours"]), "peer": tuple(one["peer"])}) for one in record["comparisons"]
+    ]
+    about = (
+        f"{machine['at']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
+        f"Python {machine['python']}, commit {machine['commit']}; load average {machine['load_average'][0]} before, "
+        f"{record['load_average_after'][0]} after; {record['seconds']:.0f} s."
+    )
+    return "\n".join(
+        [f"## {record['name']}\n", record["about"], "", about, "", HEADER, *(row.line() for row in rows), ""]
+    )
+
+
+if __name__ == "__main__":
+    run_command("bench", main)

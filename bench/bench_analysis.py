@@ -1,0 +1,348 @@
+"""The analysis on generated log sets of 10,000 to 1,000,000 invocations: time, memory, the report's size."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+
+from bench.measurement import Comparison, hand_over, progress
+from core.configuration import Configuration, read_configuration
+from core.paths import REPOSITORY
+from core.records import EndpointFacts, LimitsInForce, Manifest
+from core.run_directory import RunDirectory
+from core.variants import Variant
+
+SIZES: Final = (10_000, 100_000, 1_000_000)
+QUICK_SIZES: Final = (1_000, 5_000, 20_000)
+PAGE_EVENTS: Final = 10_000
+STARTED_AT: Final = 1_795_000_000.0
+RUN_ID: Final = "20261124T101500Z-0001"
+INFERENCE_MS: Final = {"mobilenet": 9.5, "resnet50": 44.0, "inceptionv3": 58.0}
+NO_PEER: Final = "none: no other tool joins platform logs in two formats with client records"
+
+# Each stage in a process of its own, so that the peak is the stage's; it prints its seconds, the join those of CPU too.
+JOIN: Final = """
+import resource, sys, time
+from analysis.pipeline import make_rows, run_configuration
+from core.run_directory import RunDirectory
+run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
+manifest = run.read_manifest()
+began = time.perf_counter()
+make_rows(run, manifest, run_configuration(manifest))
+taken = time.perf_counter() - began
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(taken, sum(one.ru_utime + one.ru_stime for one in used))
+"""
+REPORT: Final = """
+import sys, time
+from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.pipeline import read_summary
+from analysis.report.page import write_report
+from analysis.ingest.run_files import read_rows
+from core.run_directory import RunDirectory
+run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
+summary = read_summary(run)
+began = time.perf_counter()
+write_report(run, read_rows(run, ANALYSED_COLUMNS), summary)
+print(time.perf_counter() - began)
+"""
+SUMMARISE: Final = """
+import sys, time
+from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.pipeline import run_configuration
+from analysis.estimate.pricing import read_prices
+from analysis.ingest.run_files import read_rows
+from analysis.estimate.summarise import summarise
+from core.run_directory import RunDirectory, write_atomically
+run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
+manifest = run.read_manifest()
+configuration = run_configuration(manifest)
+began = time.perf_counter()
+rows = read_rows(run, ANALYSED_COLUMNS)
+summary = summarise(rows, manifest, configuration, read_prices(configuration.prices))
+print(time.perf_counter() - began)
+write_atomically(run.root / "summary.json", summary.model_dump_json())
+"""
+# So few invocations that their own work is a hundredth of the smallest size's: what is left is what every run begins
+# with, such as the parser's processes and the compiled expressions.
+START_UP_INVOCATIONS: Final = 100
+START_UP_RUNS: Final = 5
+SAMPLED_EVERY_S: Final = 0.02
+PEAK_NOTE: Final = "resident memory of all its processes together, read 50 times a second; shared pages count in each"
+
+
+def measure(quick: bool) -> Iterator[Comparison]:
+    """Parse and join at three sizes, then estimate and report at the largest."""
+    sizes = QUICK_SIZES if quick else SIZES
+    seconds: dict[int, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-analysis-") as folder:
+        root = write_log_set(Path(folder), START_UP_INVOCATIONS)
+        progress("measuring the start-up")
+        seconds[START_UP_INVOCATIONS] = [_stage(JOIN, root).seconds for _ in range(START_UP_RUNS)]
+        shutil.rmtree(root)
+        for size in sizes:
+            progress(f"generating {size:,} invocations")
+            root = write_log_set(Path(folder), size)
+            progress(f"parsing and joining {size:,} invocations")
+            largest = size == sizes[-1]
+            runs = [_stage(JOIN, root) for _ in range(1 if largest else 3)]
+            seconds[size] = [run.seconds for run in runs]
+            yield Comparison(
+                what=f"parse and join {size:,} invocations",
+                unit="s",
+                ours=tuple(run.seconds for run in runs),
+                peer_name=NO_PEER,
+                goal="under 60 s" if largest else "",
+                met=min(seconds[size]) < 60 if largest else None,
+                note=f"{min(run.cpu_seconds for run in runs):.1f} s of CPU, on all CPUs together",
+            )
+            if largest:
+                yield Comparison(
+                    what=f"memory to parse and join {size:,} invocations",
+                    unit="MB",
+                    ours=tuple(run.peak_mb for run in runs),
+                    peer_name=NO_PEER,
+                    goal="under 2 GB",
+                    met=max(run.peak_mb for run in runs) < 2048,
+                    note=PEAK_NOTE,
+                )
+                start_up = seconds[START_UP_INVOCATIONS]
+                start_up_s = min(start_up)
+                each = [1e6 * (min(seconds[count]) - start_up_s) / count for count in sizes]
+                yield Comparison(
+                    what=f"time an invocation beside start-up, from {sizes[0]:,} to {size:,}",
+                    unit="us",
+                    ours=tuple(each),
+                    peer_name=NO_PEER,
+                    goal="linear or better: at a larger size at most 1.5 times what it is at any smaller one",
+                    # The quick sizes take little more than the start-up varies by: they say nothing of linearity.
+                    met=None
+                    if quick
+                    else all(large <= 1.5 * small for small, large in itertools.combinations(each, 2)),
+                    note=(
+                        f"{', '.join(f'{value:.1f}' for value in each)} in the order of size; "
+                        f"the least of {len(start_up)} runs with {START_UP_INVOCATIONS} invocations is taken for "
+                        f"start-up, {start_up_s:.2f} s (at most {max(start_up):.2f} s), and taken off the least time "
+                        f"of each size, {min(seconds[sizes[0]]):.2f} s at the smallest"
+                    ),
+                )
+                yield from _report(root, size)
+            shutil.rmtree(root)
+
+
+def _report(root: Path, size: int) -> Iterator[Comparison]:
+    progress(f"estimating from {size:,} invocations")
+    estimating = _stage(SUMMARISE, root)
+    yield Comparison(
+        what=f"estimate from {size:,} invocations",
+        unit="s",
+        ours=(estimating.seconds,),
+        peer_name=NO_PEER,
+        note=f"peak {estimating.peak_mb:,.0f} MB",
+    )
+    progress(f"drawing the report of {size:,} invocations")
+    drawing = _stage(REPORT, root)
+    yield Comparison(
+        what=f"report of {size:,} invocations",
+        unit="s",
+        ours=(drawing.seconds,),
+        peer_name=NO_PEER,
+        goal="under 30 s",
+        met=drawing.seconds < 30,
+        note=f"peak {drawing.peak_mb:,.0f} MB",
+    )
+    size_mb = (root / "report.html").stat().st_size / 1e6
+    yield Comparison(
+        what=f"size of the report of {size:,} invocations",
+        unit="MB",
+        ours=(size_mb,),
+        peer_name=NO_PEER,
+        goal="under 5 MB",
+        met=size_mb < 5,
+    )
+    progress(f"parsing, joining, estimating and drawing {size:,} invocations in one command")
+    began = time.perf_counter()
+    peak_mb, _printed = _watched([sys.executable, "-m", "analysis", "report", str(root)])
+    taken = time.perf_counter() - began
+    yield Comparison(
+        what=f"memory of `python -m analysis report`, {size:,} invocations",
+        unit="MB",
+        ours=(peak_mb,),
+        peer_name=NO_PEER,
+        goal="under 2 GB",
+        met=peak_mb < 2048,
+        note=f"parse, join, estimates, figures and page in {taken:.0f} s; {PEAK_NOTE}",
+    )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage took."""
+
+    seconds: float
+    peak_mb: float
+    cpu_seconds: float = 0.0
+
+
+def _stage(code: str, root: Path) -> Stage:
+    peak_mb, printed = _watched([sys.executable, "-c", code, str(root)])
+    seconds, *cpu_seconds = (float(word) for word in printed.split())
+    return Stage(seconds, peak_mb, *cpu_seconds)
+
+
+def _watched(command: Sequence[str]) -> tuple[float, str]:
+    """Run a command; the peak of the resident memory of all its processes together in MB, and what it printed."""
+    peak_bytes = 0
+    with tempfile.TemporaryFile("w+") as printed, subprocess.Popen(command, cwd=REPOSITORY, stdout=printed) as process:
+        root = psutil.Process(process.pid)
+        while process.poll() is None:
+            total = 0
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for one in (root, *root.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        total += one.memory_info().rss
+            peak_bytes = max(peak_bytes, total)
+            time.sleep(SAMPLED_EVERY_S)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        printed.seek(0)
+        return peak_bytes / 2**20, printed.read()
+
+
+def write_log_set(folder: Path, invocations: int) -> Path:
+    """Write a run of so many invocations, spread evenly over the matrix: client records, JSON logs, manifest."""
+    configuration = read_configuration(profile="")
+    root = folder / RUN_ID
+    run = RunDirectory(root)
+    run.client_directory.mkdir(parents=True)
+    variants = configuration.variants
+    share = -(-invocations // len(variants))
+    source = random.Random(1)  # noqa: S311 - figures to measure with, no secret
+    left = invocations
+    with (run.client_directory / "load.jsonl").open("w") as clients:
+        for variant in variants:
+            count = min(share, left)
+            left -= count
+            _write_group(run, configuration, variant, count, source, clients)
+    run.write_manifest(
+        Manifest(
+            run_id=RUN_ID,
+            started_at=STARTED_AT,
+            finished_at=STARTED_AT + 600,
+            endpoint=EndpointFacts(
+                source="lab",
+                endpoint_url="http://localhost:4566",
+                account_id="123456789012",
+                region="us-east-1",
+                host="bench",
+                limits=LimitsInForce(driver="process", cpu="cgroup-v2", memory="cgroup-v2", freezer="cgroup-v2"),
+            ),
+            configuration=configuration.model_dump(mode="json"),
+            profile="",
+            experiments=("load",),
+            seed=1,
+            versions={},
+            commit="",
+        )
+    )
+    return root
+
+
+def _write_group(
+    run: RunDirectory,
+    configuration: Configuration,
+    variant: Variant,
+    count: int,
+    source: random.Random,
+    clients: IO[str],
+) -> None:
+    function = configuration.names.function(variant)
+    directory = run.raw_directory / "logs" / function
+    directory.mkdir(parents=True)
+    page: list[str] = []
+    pages = 0
+    streams = [f"2026/11/24/[$LATEST]{source.getrandbits(128):032x}" for _ in range(20)]
+    for number in range(count):
+        request_id = str(uuid.UUID(int=source.getrandbits(128), version=4))
+        stream = source.choice(streams)
+        at_ms = round(STARTED_AT * 1000) + number * 600_000 // count
+        duration_ms = INFERENCE_MS[variant.model] / min(variant.vcpu_share, 1.7) * source.lognormvariate(0, 0.2) + 6
+        facts = (
+            f'{{"event": "inference", "schema_version": 1, "model": "{variant.model}", "engine": "tensorflow", '
+            f'"architecture": "x86_64", "weights": "random", "memory_mb": {variant.memory_mb}, '
+            f'"request_id": "{request_id}", "environment_id": "{stream[-16:]}", "call_number": {number // 20 + 1}, '
+            f'"cold": {"true" if number < 20 else "false"}, "image": "tabby.jpg", '
+            f'"inference_ms": {duration_ms - 6:.3f}, '
+            f'"decode_ms": 4.5, "handler_ms": {duration_ms - 1:.3f}, "phases": {{"import_ms": null, "load_ms": null, '
+            '"first_inference_ms": null}'
+        )
+        lines = (
+            (
+                f'{{"time":"2026-11-18T11:06:40.000Z","type":"platform.start","record":{{"requestId":"{request_id}",'
+                '"version":"$LATEST"}}'
+            ),
+            facts + "}",
+            (
+                f'{{"time":"2026-11-18T11:06:40.000Z","type":"platform.report","record":{{"requestId":"{request_id}",'
+                f'"metrics":{{"durationMs":{duration_ms:.3f},"billedDurationMs":{int(duration_ms) + 1},"memorySizeMB":'
+                f'{variant.memory_mb},"maxMemoryUsedMB":{variant.memory_mb * 3 // 4}}},"status":"success"}}}}'
+            ),
+        )
+        page += [
+            f'{{"logStreamName":"{stream}","timestamp":{at_ms},"ingestionTime":{at_ms + 40},"message":'
+            f'{json.dumps(line)},"eventId":"{at_ms:014d}{number:08d}{place}"}}\n'
+            for place, line in enumerate(lines)
+        ]
+        if len(page) >= PAGE_EVENTS:
+            _write_page(directory, pages, page)
+            pages, page = pages + 1, []
+        clients.write(_client(variant, number, request_id, at_ms / 1000, duration_ms, facts))
+    if page or not pages:
+        _write_page(directory, pages, page)
+        pages += 1
+    cursor = {
+        "log_group": configuration.names.log_group(variant),
+        "start_ms": 0,
+        "end_ms": 1,
+        "pages": pages,
+        "next_token": None,
+        "done": True,
+    }
+    (directory / "cursor.json").write_text(json.dumps(cursor))
+
+
+def _write_page(directory: Path, number: int, lines: list[str]) -> None:
+    (directory / f"{number:06d}.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode(), 1))
+
+
+def _client(variant: Variant, number: int, request_id: str, at: float, duration_ms: float, facts: str) -> str:
+    latency_ms = duration_ms + 4
+    handler = facts.removeprefix('{"event": "inference", ')
+    return (
+        f'{{"schema_version":1,"run_id":"{RUN_ID}","call_id":"load/{variant.key}/{number:07d}","experiment":"load",'
+        f'"protocol":"linear","trigger":"api","variant":"{variant.key}","model":"{variant.model}","engine":"tensorflow",'
+        f'"architecture":"x86_64","memory_mb":{variant.memory_mb},"warmup":false,"first_after_deploy":false,"group":"",'
+        f'"connection":"kept","intended_at":{at},"sent_at":{at + 0.001},"answered_at":{at + 0.001 + latency_ms / 1000},'
+        f'"connect_ms":null,"client_latency_ms":{latency_ms},"latency_from_intended_ms":{latency_ms + 1},'
+        f'"http_status":200,"outcome":"ok","error":"","request_id":"{request_id}","gateway_request_id":"{request_id}",'
+        f'"handler":{{{handler}}},"time_scale":1.0}}\n'
+    )
+
+
+if __name__ == "__main__":
+    hand_over("analysis", (__doc__ or "").partition("\n")[0], measure)

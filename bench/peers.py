@@ -1,0 +1,105 @@
+"""Programs that the project is measured beside."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench.http_clients import KeptConnection
+from bench.measurement import RAW
+
+# AWS's Runtime Interface Emulator is published inside this wheel.
+SAM_CLI: Final = "aws-sam-cli==1.170.0"
+RIE_PATH: Final = "/2015-03-31/functions/function/invocations"
+_CACHE: Final = RAW / "peers"
+
+
+class PeerMissingError(Exception):
+    """The peer cannot be had here; the message says why."""
+
+
+def emulator() -> Path:
+    """AWS's Runtime Interface Emulator, downloaded once. Raises PeerMissingError."""
+    machine = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+    if sys.platform != "linux" or machine is None:
+        raise PeerMissingError(f"AWS's emulator does not run on {sys.platform} {platform.machine()}")
+    binary = _CACHE / f"aws-lambda-rie-{machine}"
+    if not binary.exists():
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as directory:
+            done = subprocess.run(
+                [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, SAM_CLI],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            wheels = list(Path(directory).glob("*.whl"))
+            if done.returncode or not wheels:
+                raise PeerMissingError(f"{SAM_CLI} could not be downloaded: {done.stderr.strip()[-200:]}")
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                binary.write_bytes(wheel.read(f"samcli/local/rapid/{binary.name}"))
+        binary.chmod(0o755)
+    return binary
+
+
+@contextlib.contextmanager
+def running_emulator(task_root: Path) -> Iterator[tuple[int, int]]:
+    """The emulator in front of a real runtime client on this handler; gives its port and process id.
+
+    Raises PeerMissingError.
+    """
+    binary = emulator()
+    port, runtime_port = _free_port(), _free_port()
+    process = subprocess.Popen(
+        [
+            *(str(binary), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+            *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
+            *(sys.executable, "-m", "awslambdaric", "handler.handler"),
+        ],
+        cwd=task_root,
+        env={**os.environ, "LAMBDA_TASK_ROOT": str(task_root), "AWS_LAMBDA_FUNCTION_TIMEOUT": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for_port(port, process)
+        connection = KeptConnection(port, RIE_PATH)
+        connection.call()
+        connection.close()
+        yield port, process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise PeerMissingError(f"the emulator ended with {process.returncode}")
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise PeerMissingError("the emulator did not listen within 30 s")

@@ -1,0 +1,179 @@
+"""The seam to AWS: clients, where a run talks to, what is deployed.
+
+AWS_ENDPOINT_URL alone decides whether that is AWS or a lab.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import boto3
+import botocore.config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from pydantic import ValidationError
+
+from core.configuration import Configuration
+from core.errors import CloudError, DeploymentError
+from core.records import EndpointFacts, LimitsInForce
+from core.variants import Variant
+
+ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL"
+LAB_STATUS_PATH: Final = "/_lab/status"
+LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
+
+
+def endpoint_url() -> str | None:
+    """The lab's address, or None for AWS."""
+    return os.environ.get(ENDPOINT_VARIABLE) or None
+
+
+class Cloud:
+    """Makes boto3 clients, and turns what goes wrong with AWS into errors a user can act on."""
+
+    def __init__(self, session: boto3.session.Session | None = None) -> None:
+        with cloud_errors():
+            self._session = session or boto3.session.Session()
+        self.endpoint_url = endpoint_url()
+
+    @property
+    def region(self) -> str:
+        region = self._session.region_name
+        if not region:
+            raise CloudError(
+                "no AWS region is set",
+                hint='Set AWS_DEFAULT_REGION, or for the lab: eval "$(python -m lab env)".',
+            )
+        return region
+
+    def client(self, service: str, *, read_timeout_s: float = 60, max_attempts: int = 8) -> Any:
+        """A boto3 client with adaptive retries. An Invoke wants `max_attempts=1`: a retry would be a second call."""
+        config = botocore.config.Config(
+            retries={"mode": "adaptive" if max_attempts > 1 else "standard", "total_max_attempts": max_attempts},
+            read_timeout=read_timeout_s,
+            max_pool_connections=64,
+        )
+        with cloud_errors():
+            return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]  # a name of any service
+
+    def endpoint_facts(self) -> EndpointFacts:
+        """Ask where this run is measured: AWS says account and region, a lab says its host and limits too."""
+        if self.endpoint_url:
+            return _lab_status(self.endpoint_url)
+        with cloud_errors():
+            identity = self.client("sts").get_caller_identity()
+        return EndpointFacts(
+            source="aws",
+            endpoint_url=None,
+            account_id=identity["Account"],
+            region=self.region,
+            host="",
+            limits=LimitsInForce(driver="aws", cpu="aws", memory="aws", freezer="aws"),
+        )
+
+
+@contextmanager
+def cloud_errors() -> Iterator[None]:
+    """Turn botocore's exceptions into CloudError with what to do."""
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError):
+        raise CloudError(
+            "no AWS credentials were found",
+            hint='Configure them (`aws configure`, or AWS_PROFILE), or use the lab: eval "$(python -m lab env)".',
+        ) from None
+    except ProfileNotFound as error:
+        raise CloudError(
+            f"AWS client: {error}",
+            hint="Set AWS_PROFILE to one that `aws configure list-profiles` names, or unset it. "
+            'For the lab: eval "$(python -m lab env)".',
+        ) from None
+    except NoRegionError:
+        raise CloudError("no AWS region is set", hint="Set AWS_DEFAULT_REGION.") from None
+    except EndpointConnectionError as error:
+        raise CloudError(f"no answer: {error}", hint=LAB_HINT if endpoint_url() else "Check the network.") from None
+    except ClientError as error:
+        detail = error.response.get("Error", {})
+        code = detail.get("Code", "")
+        hint = ""
+        if code in {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}:
+            hint = "The credentials are expired or wrong; sign in again."
+        elif "AccessDenied" in code:
+            hint = "The credentials lack this permission; docs/aws.md lists what is needed."
+        raise CloudError(f"{error.operation_name}: {code}: {detail.get('Message', '')}", hint=hint) from None
+    except BotoCoreError as error:
+        raise CloudError(f"AWS client: {error}", hint=LAB_HINT if endpoint_url() else "") from None
+
+
+def _lab_status(url: str) -> EndpointFacts:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=10) as answer:  # noqa: S310 - the user's own setting
+            return EndpointFacts.model_validate(json.load(answer))
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError, ValidationError) as error:
+        raise CloudError(f"{ENDPOINT_VARIABLE} is {url}, and no lab answers there: {error}", hint=LAB_HINT) from None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What `cdk deploy` left behind, as far as an experiment needs it."""
+
+    api_id: str
+    stage_name: str
+    region: str
+    api_url: str  # base of the REST endpoint, without a slash at its end
+
+    def url(self, variant: Variant) -> str:
+        return f"{self.api_url}{variant.route}"
+
+
+def gateway_url(api_id: str, stage_name: str, region: str, endpoint: str | None) -> str:
+    """Base URL of a deployed stage.
+
+    A lab serves it below its own address, as names under localhost do not resolve everywhere.
+    """
+    if endpoint is None:
+        return f"https://{api_id}.execute-api.{region}.amazonaws.com/{stage_name}"
+    return f"{endpoint.rstrip('/')}/_aws/execute-api/{api_id}/{stage_name}"
+
+
+def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
+    """Find the REST endpoint by the outputs `ApiId` and `StageName` of the Endpoints stack. Raises DeploymentError."""
+    stack = configuration.names.stack("Endpoints")
+    try:
+        with cloud_errors():
+            described = cloud.client("cloudformation").describe_stacks(StackName=stack)
+    except CloudError as error:
+        if "does not exist" in error.message or "ValidationError" in error.message:
+            raise DeploymentError(
+                f"stack {stack} is not deployed at {cloud.endpoint_url or 'AWS ' + cloud.region}",
+                hint="Deploy it with `cdk deploy --all`.",
+            ) from None
+        raise
+    stacks = described["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])} if stacks else {}
+    if "ApiId" not in outputs or "StageName" not in outputs:
+        status = stacks[0]["StackStatus"] if stacks else "absent"
+        raise DeploymentError(
+            f"stack {stack} is {status} and has no outputs ApiId and StageName",
+            hint="Deploy again with `cdk deploy --all`.",
+        )
+    return Deployment(
+        api_id=outputs["ApiId"],
+        stage_name=outputs["StageName"],
+        region=cloud.region,
+        api_url=gateway_url(outputs["ApiId"], outputs["StageName"], cloud.region, cloud.endpoint_url),
+    )

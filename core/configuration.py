@@ -1,0 +1,276 @@
+"""The typed reader of `benchmark.toml`: one file for the CDK app, the experiments, the lab and the analysis."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from core.errors import ConfigurationError
+from core.paths import BENCHMARK_TOML
+from core.variants import (
+    MAX_MEMORY_MB,
+    MIN_MEMORY_MB,
+    Architecture,
+    Engine,
+    Model,
+    Names,
+    Variant,
+)
+
+PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
+PATH_VARIABLE: Final = "BENCHMARK_TOML"
+
+T = TypeVar("T")
+# An array of TOML arrives as a list, and a strict tuple would refuse it; its elements stay strict.
+Array = Annotated[T, Field(strict=False)]
+MemoryMb = Annotated[int, Field(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    # TOML has types: "60" is text, 60.0 no whole number, true no 1. Read as what was meant, each would hide a mistake.
+    # TOML's inf and nan are no rate, time or amount, and pass bounds such as "above 0".
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class MatrixTable(_Table):
+    models: Array[tuple[Model, ...]] = Field(min_length=1)
+    engines: Array[tuple[Engine, ...]] = Field(min_length=1, max_length=1)
+    memory_sizes_mb: Array[tuple[MemoryMb, ...]] = Field(min_length=1)
+    architecture: Architecture
+    weights: Literal["imagenet", "random", "imagenet_or_random"]
+
+    @field_validator("models", "engines", "memory_sizes_mb")
+    @classmethod
+    def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("every value once")
+        return value
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants, model by model, memory ascending."""
+        return tuple(
+            Variant(model=model, engine=engine, architecture=self.architecture, memory_mb=memory_mb)
+            for model in self.models
+            for engine in self.engines
+            for memory_mb in sorted(self.memory_sizes_mb)
+        )
+
+
+class FunctionTable(_Table):
+    # The longest name made from it, PREFIX-inceptionv3-tensorflow-10240-cold, may have 64 characters.
+    name_prefix: str = Field(pattern=r"^[a-z][a-z0-9-]{1,29}$")
+    directory: str
+    base_image: str = Field(min_length=1)
+    timeout_s: int = Field(ge=1, le=900)
+    # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
+    log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365]
+
+
+class GatewayTable(_Table):
+    stage_name: str = Field(pattern=r"^[A-Za-z0-9_]{1,128}$")
+    # 29 s unless the account's quota for Regional APIs was raised; no function answers after 15 minutes.
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+    integration_timeout_ms: int = Field(default=29_000, ge=50, le=900_000)
+
+
+class ColdTable(_Table):
+    protocols: Array[tuple[Literal["scheduled", "forced", "burst"], ...]]
+    interval_minutes: int = Field(ge=1, le=1440)
+    duration_minutes: int = Field(ge=1, le=10_080)
+    forced_samples: int = Field(ge=1, le=1000)
+    burst_sizes: Array[tuple[Annotated[int, Field(ge=1, le=1000)], ...]]
+    burst_repeats: int = Field(default=3, ge=1, le=100)
+    gateway_samples: int = Field(ge=0, le=1000)
+
+    @model_validator(mode="after")
+    def _at_least_one_sample(self) -> Self:
+        if self.duration_minutes < self.interval_minutes:
+            raise ValueError(
+                f"duration_minutes ({self.duration_minutes}) must be at least "
+                f"interval_minutes ({self.interval_minutes})"
+            )
+        return self
+
+    @property
+    def scheduled_samples(self) -> int:
+        """Events a schedule sends in its duration."""
+        return self.duration_minutes // self.interval_minutes
+
+
+class WarmTable(_Table):
+    warmups: int = Field(ge=1, le=100)
+    samples: int = Field(ge=1, le=100_000)
+    max_samples: int = Field(ge=1, le=100_000)
+    until_ci_percent: float = Field(ge=0, lt=100)
+    connections: Array[tuple[Literal["kept", "new"], ...]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _bound_above_samples(self) -> Self:
+        if self.max_samples < self.samples:
+            raise ValueError(f"max_samples ({self.max_samples}) must be at least samples ({self.samples})")
+        return self
+
+
+class LoadTable(_Table):
+    warmups: int = Field(ge=0, le=100)
+    shape: Literal["linear", "steps", "constant"]
+    start_rps: NotNegative
+    end_rps: Positive
+    duration_s: Positive
+    steps: Array[tuple[Array[tuple[Positive, Positive]], ...]] = Field(min_length=1)
+    late_after_ms: Positive
+    max_in_flight: int = Field(ge=1)
+
+
+class ExperimentsTable(_Table):
+    seed: int = Field(ge=0)
+    max_usd: Positive
+    cold: ColdTable
+    warm: WarmTable
+    load: LoadTable
+
+
+class GoalTable(_Table):
+    p99_ms: Positive
+    min_top1_accuracy: Share
+    requests_per_month: int = Field(ge=1)
+    max_cold_share: Share
+
+
+class TrafficTable(_Table):
+    requests_per_day: int = Field(ge=1)
+    daily_shape: (
+        Literal["flat", "business_hours"]
+        | Annotated[tuple[NotNegative, ...], Field(min_length=24, max_length=24, strict=False)]
+    )
+    idle_minutes: Positive
+
+    @field_validator("daily_shape")
+    @classmethod
+    def _has_weight(cls, value: str | tuple[float, ...]) -> str | tuple[float, ...]:
+        if not isinstance(value, str) and not any(value):
+            raise ValueError("24 weights of 0 are a day without requests; at least one must be above 0")
+        return value
+
+
+class LabTable(_Table):
+    port: int = Field(ge=1, le=65_535)
+    idle_minutes: Positive
+    init_burst_vcpu: Positive
+    account_concurrency: int = Field(ge=0)
+    time_scale: float = Field(ge=1)
+    log_retention_invocations: int = Field(ge=1000)
+
+
+class Configuration(_Table):
+    """`benchmark.toml` with one profile applied."""
+
+    schema_version: Literal[1]
+    profile: str = ""
+    matrix: MatrixTable
+    function: FunctionTable
+    gateway: GatewayTable
+    experiments: ExperimentsTable
+    goal: GoalTable
+    traffic: TrafficTable
+    prices: dict[str, NotNegative] = Field(default_factory=dict)
+    lab: LabTable
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return self.matrix.variants
+
+    @property
+    def names(self) -> Names:
+        return Names(self.function.name_prefix)
+
+
+def read_configuration(path: Path | None = None, *, profile: str | None = None) -> Configuration:
+    """Read `benchmark.toml` and apply a profile.
+
+    `path` and `profile` default to the environment variables BENCHMARK_TOML and BENCHMARK_PROFILE, then to the
+    file at the repository's top and no profile. Raises ConfigurationError that names the key, the value found and
+    the values allowed.
+    """
+    path = path or Path(os.environ.get(PATH_VARIABLE) or BENCHMARK_TOML)
+    profile = os.environ.get(PROFILE_VARIABLE, "") if profile is None else profile
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}", hint="Name an existing file with BENCHMARK_TOML."
+        ) from None
+    return parse_configuration(text, profile=profile, origin=str(path))
+
+
+def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmark.toml") -> Configuration:
+    """Parse the text of a `benchmark.toml`; pure. Raises ConfigurationError."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{origin} is not TOML: {error}", hint="Mend the line named.") from None
+    profiles = tables.pop("profile", {})
+    if not isinstance(profiles, dict):
+        raise ConfigurationError(f"{origin}: key `profile` is {profiles!r}; expected tables [profile.NAME...]")
+    base = tables
+    if profile:
+        if profile not in profiles:
+            raise ConfigurationError(
+                f"{origin}: profile {profile!r} is not there; "
+                f"allowed: {', '.join(sorted(profiles)) or 'none is declared'}",
+                hint="Choose one of them, or add a table [profile.NAME].",
+            )
+        tables = _merge(tables, profiles[profile])
+    configuration = _validate(tables, origin, profile)
+    # Every profile is checked, so that a mistake in one shows before the day it is used.
+    for name, overrides in profiles.items():
+        if name != profile:
+            _validate(_merge(base, overrides), f"{origin} [profile.{name}]", name)
+    return configuration
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in overrides.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _validate(tables: Mapping[str, Any], origin: str, profile: str) -> Configuration:
+    try:
+        return Configuration.model_validate({**tables, "profile": profile})
+    except ValidationError as error:
+        found = [_explain(detail) for detail in error.errors()]
+        raise ConfigurationError(
+            "\n".join(f"{origin}: {line}" for line in found), hint="docs/configuration.md lists every key."
+        ) from None
+
+
+def _explain(detail: Any) -> str:
+    key = ".".join(
+        str(part) for part in detail["loc"] if not re.fullmatch(r"tuple\[.*|literal\[.*|function-.*", str(part))
+    )
+    value, context, kind = detail.get("input"), detail.get("ctx", {}), detail["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key `{key}`"
+    if kind == "missing":
+        return f"key `{key}` is missing"
+    allowed = context.get("expected")
+    if kind == "value_error":
+        return f"key `{key}`: {context['error']}"
+    if allowed:
+        return f"key `{key}` is {value!r}; allowed: {allowed}"
+    return f"key `{key}` is {value!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"

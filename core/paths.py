@@ -1,0 +1,12 @@
+"""The folders and files of this repository that more than one room reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+BENCHMARK_TOML: Final = REPOSITORY / "benchmark.toml"
+PRICES_TOML: Final = REPOSITORY / "core" / "prices.toml"
+LOCUSTFILE: Final = REPOSITORY / "loadtests" / "locustfile.py"
+NODE_COMMANDS: Final = REPOSITORY / "node_modules" / ".bin"  # the CDK command line, among others

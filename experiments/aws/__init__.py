@@ -1,0 +1,1 @@
+"""The seams to the AWS APIs that an experiment calls."""

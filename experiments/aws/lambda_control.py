@@ -1,0 +1,213 @@
+"""The seam to Lambda's API: forced updates, direct invokes, what is deployed."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, WaiterError  # noqa: A004 - botocore's own name
+
+from core.cloud import Cloud, cloud_errors
+from core.configuration import Configuration
+from core.errors import CloudError
+from core.variants import Variant
+from experiments.interruption import undisturbed
+
+NONCE_VARIABLE: Final = "BENCHMARK_NONCE"
+# An invoke may wait for an init that is stopped after 10 s before the function's own timeout starts to count.
+INVOKE_PATIENCE_S: Final = 60.0
+UPDATE_WAIT: Final = {"Delay": 1, "MaxAttempts": 300}
+
+
+@dataclass(frozen=True)
+class InvokeAnswer:
+    """What came back from one Invoke, or what kept it from coming back."""
+
+    sent_at: float
+    answered_at: float
+    latency_ms: float
+    status: int | None = None
+    payload: bytes = b""
+    function_error: str | None = None
+    error_code: str | None = None  # Lambda refused the call, for example TooManyRequestsException
+    connection_error: str = ""
+    log_tail: str = ""
+    request_id: str | None = None
+
+
+class LambdaControl:
+    """Control calls and direct invokes for the functions of one configuration. Safe to use from several threads."""
+
+    def __init__(self, cloud: Cloud, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._control = cloud.client("lambda")
+        # A second attempt would be a second call of the function.
+        self._invoker = cloud.client(
+            "lambda", read_timeout_s=configuration.function.timeout_s + INVOKE_PATIENCE_S, max_attempts=1
+        )
+        self._sent = threading.local()
+        # Credentials and signature are made before the request leaves; latency counts from here.
+        self._invoker.meta.events.register("before-send.lambda.Invoke", self._note_sent)
+
+    def function_name(self, variant: Variant) -> str:
+        return self._configuration.names.function(variant)
+
+    def configuration_of(self, variant: Variant) -> dict[str, Any] | None:
+        """GetFunctionConfiguration's answer, or None where the function is not deployed."""
+        with cloud_errors():
+            try:
+                answer: dict[str, Any] = self._control.get_function_configuration(
+                    FunctionName=self.function_name(variant)
+                )
+            except self._control.exceptions.ResourceNotFoundException:
+                return None
+        return answer
+
+    def image_of(self, variant: Variant) -> str:
+        """URI of the function's image, "" where Lambda does not say."""
+        with cloud_errors():
+            code: dict[str, str] = self._control.get_function(FunctionName=self.function_name(variant)).get("Code", {})
+        return code.get("ImageUri", "")
+
+    def account_limits(self) -> dict[str, int]:
+        with cloud_errors():
+            limits: dict[str, int] = self._control.get_account_settings()["AccountLimit"]
+        return limits
+
+    def reserved_concurrency(self, variant: Variant) -> int | None:
+        with cloud_errors():
+            answer = self._control.get_function_concurrency(FunctionName=self.function_name(variant))
+        reserved: int | None = answer.get("ReservedConcurrentExecutions")
+        return reserved
+
+    def set_nonce(self, variant: Variant, nonce: str) -> None:
+        """Change one environment variable and wait until it holds: every existing environment is of the past then."""
+        self._set_variables(variant, self._variables(variant) | {NONCE_VARIABLE: nonce})
+
+    def remove_nonce(self, variant: Variant) -> bool:
+        """Give the function its own variables back; says whether there was a nonce to remove."""
+        variables = self._variables(variant)
+        if NONCE_VARIABLE not in variables:
+            return False
+        del variables[NONCE_VARIABLE]
+        self._set_variables(variant, variables)
+        return True
+
+    def deployed_configuration(self, variant: Variant) -> dict[str, Any]:
+        """GetFunctionConfiguration's answer. Raises CloudError where the function is not deployed."""
+        found = self.configuration_of(variant)
+        if found is None:
+            raise CloudError(
+                f"function {self.function_name(variant)} is not deployed", hint="Deploy it with `cdk deploy --all`."
+            )
+        return found
+
+    def _variables(self, variant: Variant) -> dict[str, str]:
+        found = self.deployed_configuration(variant)
+        environment = found.get("Environment", {})
+        if "Error" in environment:
+            # Writing back what cannot be read would wipe it.
+            raise CloudError(
+                f"the variables of {self.function_name(variant)} cannot be read: {environment['Error'].get('Message')}",
+                hint="Grant kms:Decrypt on the function's key.",
+            )
+        return dict(environment.get("Variables", {}))
+
+    def _set_variables(self, variant: Variant, variables: Mapping[str, str]) -> None:
+        self.update(variant, Environment={"Variables": dict(variables)})
+
+    def update(self, variant: Variant, **changes: Any) -> None:
+        """UpdateFunctionConfiguration, and wait until it holds: before that, calls may still meet the old one.
+
+        Raises CloudError where it fails, or takes longer than UPDATE_WAIT.
+        """
+        name = self.function_name(variant)
+        with cloud_errors():
+            try:
+                # An update in progress refuses another one with ResourceConflictException.
+                self._control.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=UPDATE_WAIT)
+                self._control.update_function_configuration(FunctionName=name, **changes)
+                self._control.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig=UPDATE_WAIT)
+            except WaiterError as error:
+                last: Any = error.last_response or {}
+                found = last.get("Configuration", {})
+                status, reason = found.get("LastUpdateStatus"), found.get("LastUpdateStatusReason")
+                raise CloudError(
+                    f"an update of {name} did not come through: {status or error}{f', {reason}' if reason else ''}",
+                    hint=f"Look at it with `aws lambda get-function-configuration --function-name {name}`; when it is "
+                    "Successful again, go on with --resume, or deploy anew with `cdk deploy --all`.",
+                ) from None
+
+    def invoke(self, variant: Variant, payload: bytes = b"{}") -> InvokeAnswer:
+        """Call the function directly and wait for its answer; never raises for what the call met on its way."""
+        self._sent.moment = None
+        entered = (time.time(), time.perf_counter())
+        fields: dict[str, Any] = {}
+        try:
+            answer = self._invoker.invoke(
+                FunctionName=self.function_name(variant),
+                InvocationType="RequestResponse",
+                LogType="Tail",
+                Payload=payload,
+            )
+            fields = {
+                "status": answer["StatusCode"],
+                "payload": answer["Payload"].read(),
+                "function_error": answer.get("FunctionError"),
+                "log_tail": base64.b64decode(answer.get("LogResult", "")).decode(errors="replace"),
+                "request_id": answer["ResponseMetadata"].get("RequestId"),
+            }
+        except ClientError as error:
+            detail = error.response.get("Error", {})
+            metadata = error.response.get("ResponseMetadata", {})
+            fields = {
+                "status": metadata.get("HTTPStatusCode"),
+                "error_code": detail.get("Code", "Unknown"),
+                "payload": str(detail.get("Message", "")).encode(),
+                "request_id": metadata.get("RequestId"),
+            }
+        except (HTTPClientError, ConnectionError, OSError) as error:
+            fields = {"connection_error": f"{type(error).__name__}: {error}"}
+        ended = time.perf_counter()
+        sent_at, sent = self._sent.moment or entered
+        return InvokeAnswer(
+            sent_at=sent_at, answered_at=sent_at + (ended - sent), latency_ms=(ended - sent) * 1000, **fields
+        )
+
+    def _note_sent(self, **_: Any) -> None:
+        self._sent.moment = (time.time(), time.perf_counter())
+
+
+class Nonces:
+    """Forced updates that are undone when the block ends, whatever ends it."""
+
+    def __init__(self, control: LambdaControl, run_id: str) -> None:
+        self._control = control
+        self._run_id = run_id
+        self._touched: dict[str, Variant] = {}
+
+    def force(self, variant: Variant, scope: str) -> None:
+        """Make the next call of this variant start a new environment."""
+        self._touched[variant.key] = variant
+        self._control.set_nonce(variant, f"{self._run_id}/{scope}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        problems = []
+        with undisturbed():
+            for variant in self._touched.values():
+                try:
+                    self._control.remove_nonce(variant)
+                except CloudError as error:
+                    problems.append(error.message)
+        if problems:
+            raise CloudError(
+                f"{len(problems)} functions keep the variable {NONCE_VARIABLE}: {problems[0]}",
+                hint="`python -m experiments cleanup` removes it.",
+            )

@@ -1,0 +1,213 @@
+"""What a run or a deployment leaves behind: switched off where nobody wants it, named where it costs money."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from core.cloud import Cloud, cloud_errors
+from core.configuration import Configuration
+from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+from core.variants import STACK_ROLES
+from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
+from experiments.aws.scheduler import Scheduler
+from experiments.checks.findings import Finding, has_problem, print_findings
+from experiments.checks.first_calls import CalledImages
+
+MB: Final = 1024 * 1024
+DESTROY: Final = "`cdk destroy --all` removes it."
+LEFT: Final = "No stack owns it any more: delete it."
+
+
+def clean_up(configuration: Configuration, results: Path, *, remove_images: bool) -> int:
+    """Switch off, take back, look around; exit code 2 when something stays on or is left without an owner."""
+    cloud = Cloud()
+    stacks = _deployed_stacks(cloud, configuration)
+    findings = [
+        *_switch_off(cloud, configuration),
+        *_take_nonces_back(cloud, configuration),
+        *_what_costs(cloud, configuration, owned=bool(stacks)),
+        *_images(cloud, configuration, results, remove=remove_images),
+    ]
+    if stacks:
+        findings.append(Finding("ok", "stacks", f"{', '.join(stacks)} deployed; {DESTROY}"))
+    elif not findings:
+        findings.append(Finding("ok", "everything", "no stack is deployed, and nothing of one is left"))
+    print_findings(findings, sys.stdout, all_of_them=True)
+    return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
+
+
+def _deployed_stacks(cloud: Cloud, configuration: Configuration) -> list[str]:
+    wanted = {configuration.names.stack(role) for role in STACK_ROLES}
+    with cloud_errors():
+        pages = cloud.client("cloudformation").get_paginator("describe_stacks").paginate()
+        return sorted(
+            stack["StackName"]
+            for page in pages
+            for stack in page["Stacks"]
+            if stack["StackName"] in wanted and stack["StackStatus"] != "DELETE_COMPLETE"
+        )
+
+
+def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    scheduler = Scheduler(cloud, configuration)
+    findings = []
+    by_name = {configuration.names.schedule(variant): variant for variant in configuration.variants}
+    for state in scheduler.live(time.time()):
+        subject = f"schedule {state.name}"
+        variant = by_name.get(state.name)
+        if variant is None:
+            # Of another profile's deployment; its name is all there is to go by.
+            advice = "It is not in this profile. Name the profile it was deployed with, or disable it by hand."
+            findings.append(Finding("problem", subject, "is on", advice))
+            continue
+        scheduler.disable(variant)
+        findings.append(Finding("ok", subject, "was on, and is off now"))
+    # Looked at again, rather than believed; of a group that is gone there is nothing to say.
+    if not scheduler.live(time.time()) and _schedule_groups(cloud, configuration.names.schedule_group):
+        findings.append(Finding("ok", "schedules", "all are off"))
+    return findings
+
+
+def _take_nonces_back(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    control = LambdaControl(cloud, configuration)
+    return [
+        Finding("ok", f"function {control.function_name(variant)}", f"{NONCE_VARIABLE} was left, and is removed now")
+        for variant in configuration.variants
+        if control.configuration_of(variant) is not None and control.remove_nonce(variant)
+    ]
+
+
+def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> list[Finding]:
+    """Everything of our names that is there, with what it costs; without a stack it should not be there."""
+    names = configuration.names
+    parts: list[tuple[str, str]] = [
+        *_functions(cloud, f"{names.prefix}-"),
+        *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
+        *_apis(cloud, names.api),
+        *_api_keys(cloud, names.prefix),
+        *_schedule_groups(cloud, names.schedule_group),
+        *_dashboards(cloud, names.dashboard),
+    ]
+    if owned:
+        return [Finding("ok", subject, text) for subject, text in parts]
+    return [Finding("problem", subject, text, LEFT) for subject, text in parts]
+
+
+def _functions(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
+    found = [
+        item["FunctionName"]
+        for item in _pages(cloud, "lambda", "list_functions", "Functions")
+        if item["FunctionName"].startswith(prefix)
+    ]
+    return [("functions", f"{len(found)}, no cost while nobody calls them")] if found else []
+
+
+def _log_groups(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
+    groups = list(_pages(cloud, "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=prefix))
+    if not groups:
+        return []
+    stored_mb = sum(group.get("storedBytes", 0) for group in groups) / MB
+    days = sorted({group.get("retentionInDays", 0) for group in groups})
+    kept = ", ".join("for ever" if day == 0 else f"{day} days" for day in days)
+    return [("log groups", f"{len(groups)} with {stored_mb:.1f} MB, kept {kept}: storage per GB and month")]
+
+
+def _apis(cloud: Cloud, name: str) -> list[tuple[str, str]]:
+    found = [item["id"] for item in _pages(cloud, "apigateway", "get_rest_apis", "items") if item["name"] == name]
+    return [("REST API", f"{', '.join(found)}: open to calls, each of which costs")] if found else []
+
+
+def _api_keys(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
+    keys = _pages(cloud, "apigateway", "get_api_keys", "items")
+    found = [item["name"] for item in keys if item.get("name", "").startswith(prefix)]
+    return [("API keys", ", ".join(found))] if found else []
+
+
+def _schedule_groups(cloud: Cloud, name: str) -> list[tuple[str, str]]:
+    groups = _pages(cloud, "scheduler", "list_schedule_groups", "ScheduleGroups", NamePrefix=name)
+    found = [group for group in groups if group["Name"] == name]
+    return [("schedule group", f"{name}, no cost while its schedules are off")] if found else []
+
+
+def _dashboards(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
+    entries = _pages(cloud, "cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=prefix)
+    found = [entry["DashboardName"] for entry in entries if entry["DashboardName"] == prefix]
+    return [("dashboard", f"{prefix}: 3 USD a month beyond an account's first three")] if found else []
+
+
+def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
+    with cloud_errors():
+        for page in cloud.client(service).get_paginator(operation).paginate(**arguments):
+            yield from page[key]
+
+
+def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove: bool) -> list[Finding]:
+    """Images that runs have called: `cdk destroy` leaves them in the bootstrap stack's repository."""
+    control = LambdaControl(cloud, configuration)
+    deployed = [v for v in configuration.variants if control.configuration_of(v) is not None]
+    used = {control.image_of(variant) for variant in deployed}
+    if candidates := CalledImages(results, cloud.endpoint_facts()).uris() - used:
+        used |= candidates & _images_of_all_functions(cloud)
+    findings = []
+    for uri in sorted(used | candidates):
+        subject = f"image {uri.rpartition(':')[2][:12]}"
+        size_mb = _image_size_mb(cloud, uri)
+        if size_mb is None:
+            continue
+        text = f"{size_mb:.0f} MB in ECR: storage per GB and month"
+        if uri in used:
+            findings.append(Finding("ok", subject, text))
+        elif remove:
+            _delete_image(cloud, uri)
+            findings.append(Finding("ok", subject, "no function used it, and it is deleted now"))
+        else:
+            advice = "`python -m experiments cleanup --images` deletes it; so does `cdk gc`."
+            findings.append(Finding("problem", subject, f"{text}; no function uses it", advice))
+    return findings
+
+
+def _images_of_all_functions(cloud: Cloud) -> set[str]:
+    """Images that any function of the account and region runs: another deployment may share ours."""
+    client = cloud.client("lambda")
+    names = [item["FunctionName"] for item in _pages(cloud, "lambda", "list_functions", "Functions")]
+    with cloud_errors():
+        return {client.get_function(FunctionName=name).get("Code", {}).get("ImageUri", "") for name in names}
+
+
+def _image_size_mb(cloud: Cloud, uri: str) -> float | None:
+    """Size of an image, or None where it is not there."""
+    repository, image_id = _image_id(uri)
+    client = cloud.client("ecr")
+    try:
+        found = client.describe_images(repositoryName=repository, imageIds=[image_id])["imageDetails"]
+    except (client.exceptions.ImageNotFoundException, client.exceptions.RepositoryNotFoundException):
+        return None
+    except client.exceptions.ClientError as error:
+        with cloud_errors():
+            raise error from None
+    return float(sum(image.get("imageSizeInBytes", 0) for image in found)) / MB if found else None
+
+
+def _delete_image(cloud: Cloud, uri: str) -> None:
+    repository, image_id = _image_id(uri)
+    with cloud_errors():
+        answer = cloud.client("ecr").batch_delete_image(repositoryName=repository, imageIds=[image_id])
+    if answer.get("failures"):
+        raise UserError(
+            f"{uri} could not be deleted: {answer['failures'][0].get('failureReason', 'no reason given')}",
+            hint="Delete it by hand in ECR.",
+        )
+
+
+def _image_id(uri: str) -> tuple[str, dict[str, str]]:
+    """Repository and image id of `registry/repository:tag` or `registry/repository@digest`."""
+    path = uri.partition("/")[2]
+    if "@" in path:
+        repository, _, digest = path.partition("@")
+        return repository, {"imageDigest": digest}
+    repository, _, tag = path.partition(":")
+    return repository, {"imageTag": tag}

@@ -1,0 +1,292 @@
+"""Everything that would spoil a run, looked at in seconds before its first call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from core.cloud import Cloud, cloud_errors, find_deployment
+from core.configuration import Configuration
+from core.errors import CloudError, DeploymentError, UserError
+from core.records import EndpointFacts, Experiment
+from core.variants import Variant
+from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
+from experiments.aws.scheduler import Scheduler, ScheduleState
+from experiments.checks.findings import Finding
+from loadtests.arrivals import shape_of
+
+DEPLOY: Final = "Deploy it with `cdk deploy --all`, under the same profile (BENCHMARK_PROFILE)."
+CLEANUP: Final = "`python -m experiments cleanup` puts it right."
+# New accounts get these; see the quota "Concurrent executions" and https://docs.aws.amazon.com/lambda/latest/dg/limits.html
+NEW_ACCOUNT_MEMORY_MB: Final = 3008
+# A signature is refused when it is off by five minutes; before that, times of logs and client drift apart.
+CLOCK_REFUSED_S: Final = 300.0
+CLOCK_NOTICED_S: Final = 2.0
+DATE_RESOLUTION_S: Final = 1.0
+GATEWAY_DEFAULT_MS: Final = 29_000  # an integration that names no timeout
+AT_ONCE: Final = 8
+
+
+def check_everything(cloud: Cloud, configuration: Configuration, experiments: Sequence[Experiment]) -> list[Finding]:
+    """All checks, each of which finds something or says that it is well. Never raises for what it finds."""
+    endpoint, findings = _ask_endpoint(cloud)
+    if endpoint is None:
+        return findings
+    findings += check_endpoint(endpoint)
+    control, scheduler = LambdaControl(cloud, configuration), Scheduler(cloud, configuration)
+    scheduled = "cold" in experiments and "scheduled" in configuration.experiments.cold.protocols
+    roles = ["Functions", "Endpoints", *(["Schedules"] if scheduled else [])]
+    checks: list[Callable[[], list[Finding]]] = [
+        lambda: _check_clock(cloud),
+        *(lambda role=role: _check_stack(cloud, configuration, role) for role in roles),
+        lambda: _check_functions(control, configuration),
+        lambda: _check_gateway(cloud, configuration),
+        lambda: _check_quotas(control, configuration, experiments),
+        lambda: check_live(scheduler.live(time.time())),
+        *([lambda: _check_schedules(scheduler, configuration)] if scheduled else []),
+    ]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        for found in pool.map(_guarded, checks):
+            findings += found
+    return findings
+
+
+def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return check()
+    except UserError as error:
+        return [Finding("problem", "asking AWS", error.message, error.hint or "See the message.")]
+
+
+def _ask_endpoint(cloud: Cloud) -> tuple[EndpointFacts | None, list[Finding]]:
+    try:
+        endpoint = cloud.endpoint_facts()
+        region = cloud.region
+    except UserError as error:
+        return None, [Finding("problem", "credentials and region", error.message, error.hint or "See the message.")]
+    where = f"account {endpoint.account_id}, region {region}"
+    if endpoint.source == "lab":
+        where = f"lab at {endpoint.endpoint_url} on {endpoint.host}, time scale {endpoint.time_scale:g}"
+    return endpoint, [Finding("ok", "endpoint", where)]
+
+
+def check_endpoint(endpoint: EndpointFacts) -> list[Finding]:
+    """What a lab cannot enforce; AWS has nothing to say here."""
+    missing = endpoint.limits.not_enforced
+    if endpoint.source == "aws" or not missing:
+        return []
+    return [
+        Finding(
+            "warning",
+            "limits",
+            f"the lab enforces no limit on {' and '.join(missing)}: memory sizes will not differ as they should",
+            "`python -m lab doctor` says how to get more. The records and the report say it too.",
+        )
+    ]
+
+
+def _check_clock(cloud: Cloud) -> list[Finding]:
+    with cloud_errors():
+        before = time.time()
+        answer = cloud.client("lambda").get_account_settings()
+        after = time.time()
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+    return [check_clock_offset(date, before, after)]
+
+
+def check_clock_offset(date: str, before: float, after: float) -> Finding:
+    """Compare an answer's Date header, which is cut to the second, with the clock around the request."""
+    try:
+        theirs = parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return Finding("warning", "clock", f"the answer's Date is {date!r}", "Compare the clock with a time server.")
+    # They read their clock between our two looks, and cut up to a second off.
+    ahead_s = max(0.0, before - (theirs + DATE_RESOLUTION_S), theirs - after)
+    if ahead_s <= CLOCK_NOTICED_S:
+        return Finding("ok", "clock", f"within {CLOCK_NOTICED_S:g} s of theirs")
+    return Finding(
+        "problem" if ahead_s >= CLOCK_REFUSED_S else "warning",
+        "clock",
+        f"{ahead_s:.0f} s off theirs",
+        "Set it by a time server (`timedatectl set-ntp true`): logs are looked up by this clock.",
+    )
+
+
+def _check_stack(cloud: Cloud, configuration: Configuration, role: str) -> list[Finding]:
+    name = configuration.names.stack(role)
+    client = cloud.client("cloudformation")
+    try:
+        status = client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+    except client.exceptions.ClientError as error:
+        if "does not exist" in str(error):
+            return [Finding("problem", f"stack {name}", "not deployed", DEPLOY)]
+        with cloud_errors():
+            raise
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
+        return [Finding("ok", f"stack {name}", status)]
+    return [Finding("problem", f"stack {name}", status, "Wait until it is complete, or deploy again.")]
+
+
+def _check_functions(control: LambdaControl, configuration: Configuration) -> list[Finding]:
+    variants = configuration.variants
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        found = dict(zip(variants, pool.map(control.configuration_of, variants), strict=True))
+        deployed = [variant for variant in variants if found[variant] is not None]
+        images = dict(zip(deployed, pool.map(control.image_of, deployed), strict=True))
+        reserved = dict(zip(deployed, pool.map(control.reserved_concurrency, deployed), strict=True))
+    if not deployed:
+        return [Finding("problem", "functions", f"none of {len(variants)} is deployed", DEPLOY)]
+    findings = [
+        finding
+        for variant in variants
+        for finding in check_function(variant, found[variant], configuration, reserved.get(variant))
+    ]
+    findings += check_images(images)
+    if not findings:
+        findings = [Finding("ok", "functions", f"{len(variants)} deployed as configured, Active")]
+    return findings
+
+
+def check_function(
+    variant: Variant, found: Mapping[str, Any] | None, configuration: Configuration, reserved: int | None
+) -> list[Finding]:
+    """Compare GetFunctionConfiguration's answer with the configuration."""
+    subject = f"function {configuration.names.function(variant)}"
+    if found is None:
+        advice = DEPLOY
+        if variant.memory_mb > NEW_ACCOUNT_MEMORY_MB:
+            advice += f" A new account gets at most {NEW_ACCOUNT_MEMORY_MB} MB until AWS raises its quota."
+        return [Finding("problem", subject, "not deployed", advice)]
+    expected = {
+        "MemorySize": variant.memory_mb,
+        "Timeout": configuration.function.timeout_s,
+        "Architectures": [variant.architecture],
+    }
+    findings = [
+        Finding("problem", subject, f"{key} is {found.get(key)}, benchmark.toml says {value}", DEPLOY)
+        for key, value in expected.items()
+        if found.get(key) != value
+    ]
+    state = found.get("State", "Active")
+    if state == "Inactive":
+        advice = "It was not called for weeks. Call it once (`aws lambda invoke`), and wait until it is Active."
+        findings.append(Finding("problem", subject, "its image is Inactive", advice))
+    elif state != "Active":
+        reason = found.get("StateReason") or "no reason given"
+        findings.append(Finding("problem", subject, f"state {state}: {reason}", "Wait, or deploy again."))
+    update = found.get("LastUpdateStatus", "Successful")
+    if update != "Successful":
+        reason = found.get("LastUpdateStatusReason") or "no reason given"
+        findings.append(Finding("problem", subject, f"update {update}: {reason}", "Wait, or deploy again."))
+    if NONCE_VARIABLE in found.get("Environment", {}).get("Variables", {}):
+        findings.append(Finding("warning", subject, f"{NONCE_VARIABLE} was left by a forced cold start", CLEANUP))
+    if reserved is not None:
+        text = f"reserved concurrency {reserved}: more calls at once are throttled"
+        findings.append(Finding("warning", subject, text, "Remove it, unless throttling is what you measure."))
+    return findings
+
+
+def check_images(images: Mapping[Variant, str]) -> list[Finding]:
+    """Memory sizes of one model are compared with each other, so they have to run one image."""
+    by_model: dict[tuple[str, str], set[str]] = {}
+    for variant, image in images.items():
+        by_model.setdefault((variant.model, variant.engine), set()).add(image)
+    return [
+        Finding("problem", f"image of {model} ({engine})", f"{len(uris)} different ones are deployed", DEPLOY)
+        for (model, engine), uris in by_model.items()
+        if len(uris) > 1
+    ]
+
+
+def _check_gateway(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    client = cloud.client("apigateway")
+    try:
+        api_id = find_deployment(cloud, configuration).api_id
+        with cloud_errors():
+            pages = client.get_paginator("get_resources").paginate(restApiId=api_id, embed=["methods"])
+            resources = [resource for page in pages for resource in page["items"]]
+    except DeploymentError:
+        return []  # the check of the stack says it
+    except CloudError as error:
+        advice = "Grant apigateway:GET on it, or see to it that it was deployed with this benchmark.toml."
+        return [Finding("warning", "REST API", f"cannot be compared with benchmark.toml: {error.message}", advice)]
+    return check_gateway(resources, configuration)
+
+
+def check_gateway(resources: Iterable[Mapping[str, Any]], configuration: Configuration) -> list[Finding]:
+    """Compare GetResources' answer, methods embedded, with the routes and the integration timeout configured."""
+    methods = {resource["path"]: resource.get("resourceMethods", {}) for resource in resources}
+    expected_ms = configuration.gateway.integration_timeout_ms
+    findings = []
+    waits_ms: set[int] = set()
+    for variant in configuration.variants:
+        integration = methods.get(variant.route, {}).get("GET", {}).get("methodIntegration")
+        if integration is None:
+            findings.append(Finding("problem", "REST API", f"GET {variant.route} is not deployed", DEPLOY))
+        else:
+            waits_ms.add(integration.get("timeoutInMillis", GATEWAY_DEFAULT_MS))
+    findings += [
+        Finding("problem", "REST API", f"integration timeout is {ms} ms, benchmark.toml says {expected_ms}", DEPLOY)
+        for ms in sorted(waits_ms - {expected_ms})
+    ]
+    return findings or [Finding("ok", "REST API", f"{len(configuration.variants)} routes, 504 after {expected_ms} ms")]
+
+
+def _check_quotas(
+    control: LambdaControl, configuration: Configuration, experiments: Sequence[Experiment]
+) -> list[Finding]:
+    limits = control.account_limits()
+    return check_concurrency(limits["UnreservedConcurrentExecutions"], configuration, experiments)
+
+
+def check_concurrency(room: int, configuration: Configuration, experiments: Sequence[Experiment]) -> list[Finding]:
+    """Compare the account's concurrent executions with what the experiments ask for at once."""
+    tables = configuration.experiments
+    needs: dict[str, int] = {}
+    if "cold" in experiments and "burst" in tables.cold.protocols:
+        needs["the largest burst"] = max(tables.cold.burst_sizes)
+    if "load" in experiments:
+        peak = shape_of(tables.load).peak_rps
+        # Little's law with a second a call: less is enough when calls are faster, more when environments start.
+        needs[f"load of {peak:g} requests/s, at a second a call,"] = round(peak)
+    findings = [
+        Finding(
+            "warning",
+            "concurrency",
+            f"{what} needs {need} concurrent executions, the account has {room}",
+            "Calls beyond it are throttled, which is recorded; a larger burst is not sent. "
+            "Ask AWS for a higher quota, or configure less.",
+        )
+        for what, need in needs.items()
+        if need > room
+    ]
+    return findings or [Finding("ok", "concurrency", f"{room} concurrent executions")]
+
+
+def check_live(states: Iterable[ScheduleState]) -> list[Finding]:
+    """Schedules that call a function while nobody measures."""
+    return [Finding("warning", f"schedule {state.name}", "is on, and calls its function", CLEANUP) for state in states]
+
+
+def _check_schedules(scheduler: Scheduler, configuration: Configuration) -> list[Finding]:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        states = list(pool.map(scheduler.state, configuration.variants))
+    expected = expected_expression(configuration.experiments.cold.interval_minutes)
+    findings = [
+        Finding("problem", f"schedule {state.name}", f"{state.expression}, benchmark.toml says {expected}", DEPLOY)
+        for state in states
+        if state.expression != expected
+    ]
+    return findings or [Finding("ok", "schedules", f"{len(states)} deployed, {expected}")]
+
+
+def expected_expression(interval_minutes: int) -> str:
+    """The rate expression that CDK writes for an interval: in the largest unit that divides it."""
+    for unit, minutes in (("day", 1440), ("hour", 60)):
+        if interval_minutes % minutes == 0:
+            count = interval_minutes // minutes
+            return f"rate({count} {unit}{'' if count == 1 else 's'})"
+    return f"rate({interval_minutes} minute{'' if interval_minutes == 1 else 's'})"

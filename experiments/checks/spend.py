@@ -1,0 +1,212 @@
+"""What a plan will cost and what a run has cost so far. Pure but for reading the price table.
+
+Only what grows with calls is counted: compute by billed time, requests, the REST API. Storage and logs are the
+report's business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from core.configuration import Configuration
+from core.errors import ConfigurationError
+from core.paths import PRICES_TOML
+from core.records import ClientRecord
+from core.variants import Variant
+from experiments.plan import Step
+
+MB_PER_GB: Final = 1024
+
+# Milliseconds of one vCPU that a call needs, measured with the TensorFlow SavedModels on one core. They make the
+# expected cost and duration of a plan, and nothing else.
+WARM_CPU_MS: Final[dict[str, float]] = {"mobilenet": 15, "resnet50": 50, "inceptionv3": 65}
+INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has a CPU of its own, whatever the memory size
+FIRST_CPU_MS: Final[dict[str, float]] = {"mobilenet": 160, "resnet50": 460, "inceptionv3": 630}
+# Guest CPUs above which TensorFlow gains nothing from a larger share on one image.
+USEFUL_VCPU: Final = 2.0
+# An init phase is stopped after 10 s, and the function's timeout counts from the invoke phase on; images are billed for
+# both. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
+LONGEST_INIT_S: Final = 10.0
+ROUND_TRIP_MS: Final = 40.0
+FORCED_UPDATE_MS: Final = 3000.0
+
+NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
+_BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of a call in USD; `date` is that of the table."""
+
+    gb_second_usd: float
+    request_usd: float
+    gateway_request_usd: float
+    date: str
+
+    def call_usd(self, memory_mb: int, billed_ms: float, *, through_gateway: bool) -> float:
+        """Compute + request + REST API fee: https://aws.amazon.com/lambda/pricing/ and .../api-gateway/pricing/."""
+        compute = memory_mb / MB_PER_GB * billed_ms / 1000 * self.gb_second_usd
+        return compute + self.request_usd + (self.gateway_request_usd if through_gateway else 0.0)
+
+
+def read_prices(configuration: Configuration, path: Path = PRICES_TOML) -> Prices:
+    """The first tier's prices for the configuration's architecture; overrides of `[prices]` win.
+
+    Raises ConfigurationError where the table lacks what a call costs.
+    """
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(
+            f"the price table {path} cannot be read: {error}", hint="Restore it from the repository."
+        ) from None
+    values = table.get("values", {}) | configuration.prices
+    keys = (
+        f"{configuration.matrix.architecture}_gb_second_usd",
+        "requests_per_million_usd",
+        "rest_api_per_million_usd",
+    )
+    if missing := [key for key in keys if not isinstance(values.get(key), int | float)]:
+        raise ConfigurationError(
+            f"{path} has no price {missing[0]}", hint="Add it to the table, or to [prices] of benchmark.toml."
+        )
+    compute, requests, gateway = (float(values[key]) for key in keys)
+    return Prices(
+        gb_second_usd=compute,
+        request_usd=requests / 1e6,
+        gateway_request_usd=gateway / 1e6,
+        date=str(table.get("as_of", "")),
+    )
+
+
+def usd(amount: float) -> str:
+    """An amount for people: cents where there are some, two digits that count where there are none."""
+    return f"{amount:.2f} USD" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} USD"
+
+
+def expected_billed_ms(variant: Variant, *, cold: bool) -> float:
+    """What one call is expected to be billed, from the CPU time it needs and the share it gets."""
+    share = min(variant.vcpu_share, USEFUL_VCPU)
+    warm = WARM_CPU_MS.get(variant.model, max(WARM_CPU_MS.values())) / share
+    if not cold:
+        return warm
+    return INIT_CPU_MS + FIRST_CPU_MS.get(variant.model, max(FIRST_CPU_MS.values())) / share + warm
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A plan in figures."""
+
+    calls: int
+    duration_s: float
+    expected_usd: float
+    longest_usd: float  # every call billed as long as Lambda lets it run
+    under_way_usd: float  # calls that may be under way, and not counted yet, at one moment; billed as long
+    side_by_side: bool = False  # with other variants, whose calls are under way at the same moment
+
+    def upper_usd(self, limit_usd: float) -> float:
+        """At most: a run stops when what it has cost reaches the limit, and pays for what is under way then."""
+        return min(self.longest_usd, limit_usd + self.under_way_usd)
+
+
+def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estimate:
+    """Calls, duration and cost of one step."""
+    variant, longest_ms = step.variant, longest_billed_ms(configuration.function.timeout_s)
+    cold_ms, warm_ms = expected_billed_ms(variant, cold=True), expected_billed_ms(variant, cold=False)
+
+    def cost(billed_ms: float) -> float:
+        return prices.call_usd(variant.memory_mb, billed_ms, through_gateway=step.through_gateway)
+
+    calls = step.cold_calls + step.warm_calls
+    duration_s = step.fixed_s
+    if duration_s is None:
+        size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
+        forced_ms = FORCED_UPDATE_MS if step.experiment == "cold" else 0.0
+        duration_s = (
+            step.cold_calls / size * (cold_ms + forced_ms + ROUND_TRIP_MS) + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
+        ) / 1000
+    return Estimate(
+        calls=calls,
+        duration_s=duration_s,
+        expected_usd=step.cold_calls * cost(cold_ms) + step.warm_calls * cost(warm_ms),
+        longest_usd=calls * cost(longest_ms),
+        under_way_usd=min(calls, step.under_way) * cost(longest_ms),
+        side_by_side=step.protocol == "scheduled",
+    )
+
+
+def total(estimates: Sequence[Estimate]) -> Estimate:
+    """The sum; of what is under way, that of the schedules together or of the one other step that has most."""
+    together = sum(one.under_way_usd for one in estimates if one.side_by_side)
+    return Estimate(
+        calls=sum(one.calls for one in estimates),
+        duration_s=sum(one.duration_s for one in estimates),
+        expected_usd=sum(one.expected_usd for one in estimates),
+        longest_usd=sum(one.longest_usd for one in estimates),
+        under_way_usd=max([together, *(one.under_way_usd for one in estimates if not one.side_by_side)]),
+    )
+
+
+def billed_ms_in(log_text: str) -> float | None:
+    """Billed milliseconds of the last report in a piece of log, Text or JSON format; None where none is there."""
+    found = _BILLED.findall(log_text)
+    return float(found[-1][0] or found[-1][1]) if found else None
+
+
+def longest_billed_ms(timeout_s: float) -> float:
+    """The longest that one call can be billed. The gateway's 29 s are none: they end the wait, not the function."""
+    return (LONGEST_INIT_S + timeout_s) * 1000
+
+
+def billed_ms_bound(record: ClientRecord, *, timeout_s: float, variant: Variant) -> float:
+    """At most what a call was billed, from what its caller saw.
+
+    A caller waits longer than the function runs, unless the gateway or the connection gave up before it.
+    """
+    if record.outcome in NOT_INVOKED:
+        return 0.0
+    if record.outcome == "pending":
+        return expected_billed_ms(variant, cold=True)
+    if record.outcome in ("gateway_timeout", "connection", "missing") or record.client_latency_ms is None:
+        return longest_billed_ms(timeout_s)
+    return float(math.ceil(record.client_latency_ms))
+
+
+class SpendMeter:
+    """Adds up what a run has cost; `reached` once that is the limit or more."""
+
+    def __init__(self, configuration: Configuration, prices: Prices) -> None:
+        self._timeout_s = configuration.function.timeout_s
+        self._prices = prices
+        self._variants = {variant.key: variant for variant in configuration.variants}
+        self.limit_usd = configuration.experiments.max_usd
+        self.spent_usd = 0.0
+
+    @property
+    def reached(self) -> bool:
+        return self.spent_usd >= self.limit_usd
+
+    def add(self, record: ClientRecord, *, billed_ms: float | None = None) -> None:
+        """Count one call, by its billed time where the log told it, else by the bound its caller's watch gives."""
+        variant = self._variants.get(record.variant) or Variant(
+            record.model, record.engine, record.architecture, record.memory_mb
+        )
+        if billed_ms is None:
+            billed_ms = billed_ms_bound(record, timeout_s=self._timeout_s, variant=variant)
+        through_gateway = record.trigger == "api"
+        if record.outcome not in NOT_INVOKED:
+            self.spent_usd += self._prices.call_usd(record.memory_mb, billed_ms, through_gateway=through_gateway)
+        elif record.outcome == "throttled" and through_gateway:
+            # Lambda refused the gateway's call, and the gateway's own work is charged. Its own throttles are not, and
+            # look alike here: a bound may count them.
+            self.spent_usd += self._prices.gateway_request_usd
+
+    def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
+        """Replace the time that was assumed for a call already counted by the one its log says."""
+        self.spent_usd += variant.memory_mb / MB_PER_GB * (billed_ms - assumed_ms) / 1000 * self._prices.gb_second_usd

@@ -1,0 +1,1 @@
+"""One module per protocol: cold, warm, load, swapping."""

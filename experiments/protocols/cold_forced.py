@@ -1,0 +1,136 @@
+"""Cold starts on demand: change the configuration, wait until it holds, call.
+
+Every environment of the old configuration is of the past after an update, so the next call starts a new one. That is a
+new environment with cached image blocks: not the first call after a push, and not a natural idle time either. Whether
+a sample did come out cold is decided by the function's own counter, never assumed.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from core.variants import Variant
+from experiments.aws.http_timing import get_once
+from experiments.aws.lambda_control import InvokeAnswer, Nonces
+from experiments.checks.spend import billed_ms_in
+from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls, still_to_make
+from experiments.protocols.gateway_timeouts import let_function_end
+from experiments.protocols.recording import invoke_record, reply_record
+from experiments.session import Session, Stop
+from loadtests.plan import gateway_patience_s
+
+
+def run_forced(session: Session) -> None:
+    """One direct invoke after each forced update, variants in turn."""
+    configuration = session.configuration
+    calls = forced_calls(
+        configuration.variants, configuration.experiments.cold.forced_samples, configuration.experiments.seed
+    )
+    _one_by_one(session, calls, "cold, forced")
+
+
+def run_gateway(session: Session) -> None:
+    """The same through the REST endpoint, where a start of more than 29 s ends in a 504: that is its outcome.
+
+    The next call waits until such a function has ended.
+    """
+    configuration = session.configuration
+    calls = gateway_calls(
+        configuration.variants, configuration.experiments.cold.gateway_samples, configuration.experiments.seed
+    )
+    _one_by_one(session, calls, "cold, through the gateway")
+
+
+def run_bursts(session: Session) -> None:
+    """N first calls at once after each forced update: what N users see who arrive together."""
+    configuration = session.configuration
+    cold = configuration.experiments.cold
+    planned = bursts(configuration.variants, cold.burst_sizes, cold.burst_repeats, configuration.experiments.seed)
+    todo = [burst for burst in planned if not all(session.is_done(call.call_id) for call in burst.calls)]
+    session.progress.phase("cold, bursts", sum(burst.size for burst in todo), then_s=session.then_s)
+    room = session.control.account_limits()["UnreservedConcurrentExecutions"]
+    largest = max((burst.size for burst in todo), default=1)
+    refused: set[tuple[str, int]] = set()
+    with Nonces(session.control, session.run.run_id) as nonces, ThreadPoolExecutor(max_workers=largest) as pool:
+        for burst in todo:
+            if burst.size > room:
+                refused.add((burst.variant.key, burst.size))
+            elif not session.cannot_run("cold", burst.variant):
+                _send_burst(session, nonces, pool, burst)
+            session.progress.advance(burst.size, burst.variant.display_name)
+    for key, size in sorted(refused):
+        detail = f"a burst of {size} needs more than the account's {room} concurrent executions; ask AWS for more"
+        session.stop(Stop("cold", f"burst-{size}", key, "none", "over_concurrency", detail, 0))
+    _say_who_cannot_run(session, "burst")
+    session.progress.end_phase()
+
+
+def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
+    todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.records.items()})
+    session.progress.phase(name, len(todo), then_s=session.then_s)
+    with Nonces(session.control, session.run.run_id) as nonces:
+        for call in todo:
+            if not session.cannot_run("cold", call.variant):
+                first = session.first_calls.is_first(call.variant)
+                nonces.force(call.variant, call.call_id)
+                _send(session, call, first=first)
+            session.progress.advance(1, call.variant.display_name)
+    if calls:
+        _say_who_cannot_run(session, calls[0].protocol)
+    session.progress.end_phase()
+
+
+def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
+    if call.trigger == "api":
+        patience_s = gateway_patience_s(session.configuration.gateway)
+        reply = get_once(session.deployment.url(call.variant), timeout_s=patience_s)
+        session.first_calls.called(call.variant)
+        record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
+        session.add(record)
+        if record.outcome == "gateway_timeout":
+            let_function_end(session, record)
+    else:
+        answer = session.control.invoke(call.variant)
+        session.first_calls.called(call.variant)
+        _keep(session, call, answer, first=first)
+
+
+def _keep(session: Session, call: PlannedCall, answer: InvokeAnswer, *, first: bool) -> None:
+    session.add(
+        invoke_record(call, answer, run_id=session.run.run_id, time_scale=session.time_scale, first=first),
+        billed_ms=billed_ms_in(answer.log_tail),
+    )
+
+
+def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burst: Burst) -> None:
+    """Send a whole burst; one that a kill cut short is sent whole again, and its missing calls alone are kept."""
+    first = session.first_calls.is_first(burst.variant)
+    nonces.force(burst.variant, burst.calls[0].group)
+    together = threading.Barrier(burst.size)
+
+    def call_with_the_others(call: PlannedCall) -> None:
+        together.wait()
+        answer = session.control.invoke(burst.variant)
+        if not session.is_done(call.call_id):
+            _keep(session, call, answer, first=first)
+
+    try:
+        sent = [pool.submit(call_with_the_others, call) for call in burst.calls]
+        session.first_calls.called(burst.variant)
+        for one in sent:
+            one.result()
+    finally:
+        together.abort()  # an interruption before all were there would leave the others waiting for ever
+
+
+def _say_who_cannot_run(session: Session, protocol: str) -> None:
+    for variant in session.configuration.variants:
+        if session.cannot_run("cold", variant):
+            session.stop(_cannot_run(session, protocol, variant))
+
+
+def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
+    outcome = session.latest_outcome("cold", variant)
+    detail = f"{outcome} several times in a row: not tried again"
+    return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.recorded(protocol, variant))

@@ -1,0 +1,30 @@
+"""What follows a 504: the gateway stops waiting for a function, and the function goes on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from core.records import ClientRecord
+from experiments.checks.spend import billed_ms_bound, longest_billed_ms
+from experiments.session import Session
+
+LOG_DELAY_S: Final = 30.0  # CloudWatch shows a line some seconds after it was written
+
+
+def let_function_end(session: Session, record: ClientRecord) -> None:
+    """Wait until the log says that a function has ended which the gateway gave up on, and count what it was billed.
+
+    Called again at once, Lambda would start another environment, which would be as late; in a lab the two would share
+    the host's CPUs as well. A function that cannot run to its end has reported by its timeout; one that reports
+    nothing even then is said, and the run goes on.
+    """
+    variant = next(one for one in session.configuration.variants if one.key == record.variant)
+    timeout_s = session.configuration.function.timeout_s
+    began = record.sent_at or record.intended_at
+    patience_s = longest_billed_ms(timeout_s) / 1000 + LOG_DELAY_S
+    billed_ms = session.logs.wait_for_report(variant, began, until=began + patience_s)
+    if billed_ms is None:
+        session.progress.say(f"{variant.display_name}: no report {patience_s:.0f} s after a call that got a 504")
+        return
+    assumed_ms = billed_ms_bound(record, timeout_s=timeout_s, variant=variant)
+    session.meter.correct(variant, assumed_ms=assumed_ms, billed_ms=billed_ms)

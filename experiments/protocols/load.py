@@ -1,0 +1,198 @@
+"""The load protocol: runs `loadtests/locustfile.py` as a program of its own, and watches what it records.
+
+Locust patches Python's sockets and threads when it is imported, so it has its process to itself. A stage, one variant
+under the whole shape, is the unit of a resumed run: a rising rate cannot be entered half way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from core.configuration import PROFILE_VARIABLE
+from core.errors import CloudError
+from core.paths import LOCUSTFILE, REPOSITORY
+from core.records import ClientRecord
+from core.run_directory import RunDirectory, read_client_records
+from core.variants import Variant
+from experiments.session import Session, Stop
+from loadtests.arrivals import shape_of
+
+STAGES_FILE: Final = "load-stages.jsonl"
+LOG_FILE: Final = "load.log"
+INTERRUPTED: Final = "interrupted"
+OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
+WATCH_EVERY_S: Final = 1.0
+STOP_PATIENCE_S: Final = 30.0
+LOG_LINES_SHOWN: Final = 8
+PR_SET_PDEATHSIG: Final = 1
+
+
+def run_load(session: Session) -> None:
+    """Load every variant that was not loaded yet and that can run."""
+    configuration = session.configuration
+    shape = shape_of(configuration.experiments.load)
+    stages = read_stages(session.run)
+    done = {stage["variant"] for stage in stages if stage["stopped_because"] != INTERRUPTED}
+    _say_what_was_broken_off(session, stages, shape.name)
+    todo = []
+    for variant in configuration.variants:
+        if variant.key in done:
+            continue
+        if session.cannot_run("warm", variant):
+            detail = f"the warm calls ended in {session.latest_outcome('warm', variant)}: not loaded"
+            session.stop(Stop("load", shape.name, variant.key, "none", "cannot_run", detail, 0))
+        else:
+            todo.append(variant)
+    expected_s = len(todo) * (shape.duration_s + OVERHEAD_S)
+    session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
+    began = time.monotonic()
+    for variants in rectangles(todo):
+        session.check_spend()  # the end of the one before is counted, and nobody has looked since
+        _run_locust(session, variants, began)
+        for variant in variants:
+            session.first_calls.called(variant)
+    session.progress.end_phase()
+
+
+def read_stages(run: RunDirectory) -> list[dict[str, Any]]:
+    """Stages that came to an end of any kind, as the load test wrote them down; a torn last line is left out."""
+    path = run.root / STAGES_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
+    """Groups of variants that a list of models and a list of memory sizes describe, in their order."""
+    sizes: dict[str, list[Variant]] = {}
+    for variant in variants:
+        sizes.setdefault(variant.model, []).append(variant)
+    groups: list[list[Variant]] = []
+    for members in sizes.values():
+        same = groups and {v.memory_mb for v in groups[-1]} == {v.memory_mb for v in members}
+        if same:
+            groups[-1].extend(members)
+        else:
+            groups.append(members)
+    return groups
+
+
+def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
+    log_path = session.run.root / LOG_FILE
+    watched = RecordWatch(session.run)
+    watched.skip_what_is_there()
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            locust_command(session.run, variants, session.configuration.profile),
+            cwd=REPOSITORY,
+            # An empty profile means none, whatever the variable says here.
+            env={**os.environ, PROFILE_VARIABLE: session.configuration.profile},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C comes to us alone, and we end it in order; it keeps the run's lock as long as it lives.
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no other thread holds a lock the child needs
+            pass_fds=session.lock_descriptors,
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(WATCH_EVERY_S)
+            for record in watched.new_records():
+                session.meter.add(record)
+            session.check_spend()
+            session.progress.at(time.monotonic() - began, f"{watched.seen} calls")
+    finally:
+        _end(process)
+        for record in watched.new_records():
+            session.meter.add(record)
+    if process.returncode != 0:
+        lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        raise CloudError(
+            "the load test ended with exit code {}:\n    {}".format(process.returncode, "\n    ".join(lines)),
+            hint=f"All it said is in {log_path}.",
+        )
+
+
+def locust_command(run: RunDirectory, variants: Sequence[Variant], profile: str) -> list[str]:
+    """The command that loads these variants into this run."""
+    command = [
+        *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
+        *("--run", run.run_id, "--results", str(run.root.parent.resolve())),
+        *("--model", ",".join(dict.fromkeys(v.model for v in variants))),
+        *("--memory-mb", ",".join(dict.fromkeys(str(v.memory_mb) for v in variants))),
+    ]
+    return [*command, "--benchmark-profile", profile] if profile else command
+
+
+class RecordWatch:
+    """Reads load records as they are appended."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._directory = run.client_directory
+        self._offsets: dict[Path, int] = {}
+        self.seen = 0
+
+    def skip_what_is_there(self) -> None:
+        """Pass over the whole lines there are; half a line that a kill left is cut by who writes on."""
+        self._offsets = {path: path.read_bytes().rfind(b"\n") + 1 for path in self._paths()}
+
+    def new_records(self) -> Iterable[ClientRecord]:
+        """Whole lines since the last look."""
+        for path in self._paths():
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offsets[path] = self._offsets.get(path, 0) + len(line)
+                    self.seen += 1
+                    yield ClientRecord.model_validate_json(line)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._directory.glob("load*.jsonl"))
+
+
+def _say_what_was_broken_off(session: Session, stages: Sequence[dict[str, Any]], protocol: str) -> None:
+    """Name the stages that an earlier attempt did not bring to their end: their calls stay, and are told apart."""
+    whole = {stage_name(stage) for stage in stages if stage["stopped_because"] != INTERRUPTED}
+    begun: dict[str, tuple[str, int]] = {}
+    for path in sorted(session.run.client_directory.glob("load*.jsonl")):
+        for record in read_client_records(path):
+            if record.warmup:
+                continue  # no part of a stage
+            name = record.call_id.rpartition("-")[0]
+            begun[name] = (record.variant, begun.get(name, ("", 0))[1] + 1)
+    for name, (variant, calls) in begun.items():
+        if name not in whole:
+            detail = f"stage {name} was broken off after {calls} calls and is begun again"
+            session.stop(Stop("load", protocol, variant, name, "broken_off", detail, calls))
+
+
+def stage_name(stage: dict[str, Any]) -> str:
+    """What the call ids of a stage begin with, as the load test names them."""
+    return f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,93 @@
+"""From what came back to a client record. No I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.outcomes import Answer, classify_api_error, classify_http, classify_invoke
+from core.records import ClientRecord
+from experiments.aws.http_timing import Reply
+from experiments.aws.lambda_control import InvokeAnswer
+from experiments.plan import PlannedCall
+
+
+def reply_record(call: PlannedCall, reply: Reply, *, run_id: str, time_scale: float, first: bool) -> ClientRecord:
+    """Record of a GET on the REST endpoint."""
+    if reply.status is None:
+        answer = Answer("connection", reply.connection_error)
+    else:
+        answer = classify_http(reply.status, reply.body, reply.headers)
+    return _record(
+        call,
+        answer,
+        run_id=run_id,
+        time_scale=time_scale,
+        first_after_deploy=first,
+        intended_at=reply.sent_at,
+        sent_at=reply.sent_at,
+        answered_at=reply.answered_at,
+        client_latency_ms=reply.latency_ms,
+        connect_ms=reply.connect_ms,
+        http_status=reply.status,
+        request_id=answer.handler.request_id if answer.handler else None,
+        gateway_request_id=reply.headers.get("x-amzn-requestid"),
+    )
+
+
+def invoke_record(
+    call: PlannedCall, answer: InvokeAnswer, *, run_id: str, time_scale: float, first: bool
+) -> ClientRecord:
+    """Record of a direct invoke."""
+    if answer.connection_error:
+        meaning = Answer("connection", answer.connection_error)
+    elif answer.error_code:
+        text = f"{answer.error_code}: {answer.payload.decode(errors='replace')}"
+        meaning = Answer(classify_api_error(answer.error_code), text)
+    else:
+        meaning = classify_invoke(answer.payload, answer.function_error)
+    return _record(
+        call,
+        meaning,
+        run_id=run_id,
+        time_scale=time_scale,
+        first_after_deploy=first,
+        intended_at=answer.sent_at,
+        sent_at=answer.sent_at,
+        answered_at=answer.answered_at,
+        client_latency_ms=answer.latency_ms,
+        http_status=answer.status,
+        request_id=answer.request_id,
+    )
+
+
+def fire_record(call: PlannedCall, expected_at: float, *, run_id: str, time_scale: float, first: bool) -> ClientRecord:
+    """Record of a schedule's fire: asynchronous, so what became of it is in the logs alone."""
+    return _record(
+        call,
+        Answer("pending"),
+        run_id=run_id,
+        time_scale=time_scale,
+        first_after_deploy=first,
+        intended_at=expected_at,
+    )
+
+
+def _record(call: PlannedCall, answer: Answer, **fields: Any) -> ClientRecord:
+    return ClientRecord(
+        call_id=call.call_id,
+        experiment=call.experiment,
+        protocol=call.protocol,
+        trigger=call.trigger,
+        variant=call.variant.key,
+        model=call.variant.model,
+        engine=call.variant.engine,
+        architecture=call.variant.architecture,
+        memory_mb=call.variant.memory_mb,
+        warmup=call.warmup,
+        group=call.group,
+        connection=call.connection,
+        outcome=answer.outcome,
+        error=answer.error,
+        handler=answer.handler,
+        **fields,
+    )

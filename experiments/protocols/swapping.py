@@ -1,0 +1,216 @@
+"""CPU share and memory varied apart from each other, in the lab: is it want of memory that slows a small function?
+
+On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
+LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to
+one function of each model, whose memory size and variable are changed for each cell and put back at the end. Every cell
+has its turn in each of a few rounds of random order, in a new environment each time: neither the host's drift nor the
+luck of one environment falls on one cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from core.cloud import Cloud
+from core.configuration import Configuration
+from core.errors import EXIT_OK, UserError
+from core.records import ClientRecord, EndpointFacts
+from core.run_directory import RecordWriter, RunDirectory
+from core.variants import MEMORY_MB_PER_VCPU, Variant
+from experiments.aws.lambda_control import LambdaControl
+from experiments.checks.spend import read_prices
+from experiments.interruption import undisturbed
+from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
+from experiments.progress import Progress
+from experiments.protocols.recording import invoke_record
+from experiments.runner import Request, command_to_resume, ending, open_run
+from experiments.session import RunLock
+
+PROTOCOL: Final = "swapping"
+VCPU_VARIABLE: Final = "LAB_VCPU"
+MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
+# The shares that Lambda gives the smallest and the largest of these sizes.
+VCPU_SHARES: Final = (round(512 / MEMORY_MB_PER_VCPU, 3), round(3008 / MEMORY_MB_PER_VCPU, 3))
+MODELS: Final = 2
+ROUNDS: Final = 3
+WARMUPS: Final = 2  # of each environment
+MOST_SAMPLES: Final = 30
+GIVE_UP_AFTER: Final = 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid; `function` names the deployed variant that is changed to it."""
+
+    function: Variant
+    memory_mb: int
+    vcpu: float
+
+    @property
+    def group(self) -> str:
+        """How records name the cell; the analysis reads it back."""
+        return f"memory_mb={self.memory_mb} vcpu={self.vcpu}"
+
+    def call(self, round_number: int, number: int) -> PlannedCall:
+        """One call; numbers below 0 are warm-ups."""
+        return PlannedCall(
+            f"{PROTOCOL}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{round_number}/{number:+04d}",
+            "warm",
+            PROTOCOL,
+            "invoke",
+            self.function,
+            warmup=number < 0,
+            group=self.group,
+        )
+
+
+def grid(configuration: Configuration) -> list[Cell]:
+    """Every cell: the two models that differ most in size first, shares, memory sizes."""
+    by_model: dict[str, Variant] = {}
+    for variant in configuration.variants:
+        by_model.setdefault(variant.model, variant)
+    order = [model for model in ("mobilenet", "resnet50", "inceptionv3") if model in by_model][:MODELS]
+    return [
+        Cell(by_model[model], memory_mb, vcpu)
+        for model in order
+        for vcpu in VCPU_SHARES
+        for memory_mb in MEMORY_SIZES_MB
+    ]
+
+
+def samples_of(configuration: Configuration) -> list[int]:
+    """Calls of a cell in each round: together those of the warm experiment, 30 at most."""
+    samples = min(MOST_SAMPLES, configuration.experiments.warm.samples)
+    rounds = min(ROUNDS, samples)
+    return [samples // rounds + (number < samples % rounds) for number in range(rounds)]
+
+
+def in_round(cells: Sequence[Cell], seed: int, round_number: int, before: Cell | None) -> list[Cell]:
+    """One function's cells in a round's order; `before` is not the first, as it would keep its environment."""
+    ordered = shuffled(cells, seed, PROTOCOL, round_number)
+    if len(ordered) > 1 and ordered[0] == before:
+        ordered.append(ordered.pop(0))
+    return ordered
+
+
+class Changed:
+    """A function whose memory size and share are changed, and put back when the block ends."""
+
+    def __init__(self, control: LambdaControl, variant: Variant) -> None:
+        self._control = control
+        self._variant = variant
+
+    def set(self, memory_mb: int, vcpu: float | None) -> None:
+        """Change both and wait until they hold; no share means the one that belongs to the memory size."""
+        found = self._control.deployed_configuration(self._variant)
+        variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
+        wanted = {name: value for name, value in variables.items() if name != VCPU_VARIABLE}
+        if vcpu is not None:
+            wanted[VCPU_VARIABLE] = str(vcpu)
+        if (found["MemorySize"], variables) != (memory_mb, wanted):
+            self._control.update(self._variant, MemorySize=memory_mb, Environment={"Variables": wanted})
+
+    def put_back(self) -> None:
+        self.set(self._variant.memory_mb, None)
+
+    def __enter__(self) -> Self:
+        self.put_back()  # what a kill may have left changed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with undisturbed():
+            self.put_back()
+
+
+def run_swapping(
+    run: RunDirectory,
+    cloud: Cloud,
+    configuration: Configuration,
+    endpoint: EndpointFacts,
+    progress: Progress,
+) -> None:
+    """Measure the grid; a resumed run leaves out the calls it has. Raises UserError."""
+    if endpoint.source != "lab":
+        raise UserError(
+            "the swapping experiment needs the lab: on AWS memory and CPU share cannot be told apart",
+            hint='Start one with `python -m lab serve`, and point here with eval "$(python -m lab env)".',
+        )
+    if not endpoint.limits.memory_sizes_are_comparable:
+        raise UserError(
+            "this lab cannot limit CPU and memory, and the experiment is about nothing else",
+            hint="`python -m lab doctor` says how to get limits.",
+        )
+    control = LambdaControl(cloud, configuration)
+    cells, samples = grid(configuration), samples_of(configuration)
+    done = {record.call_id: record for record in run.client_records()}
+    calls = len(cells) * sum(WARMUPS + count for count in samples)
+    progress.phase("CPU share and memory apart", calls, then_s=0.0)
+    with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
+        for function in dict.fromkeys(cell.function for cell in cells):
+            mine = [cell for cell in cells if cell.function == function]
+            before: Cell | None = None
+            failures: Counter[str] = Counter()  # one after another, by cell
+            with Changed(control, function) as changed:
+                for round_number, count in enumerate(samples):
+                    for cell in in_round(mine, configuration.experiments.seed, round_number, before):
+                        before = cell
+                        todo = [cell.call(round_number, number) for number in range(-WARMUPS, count)]
+                        if all(call.call_id in done for call in todo):
+                            progress.advance(len(todo), cell.group)
+                            continue
+                        changed.set(cell.memory_mb, cell.vcpu)
+                        for record in _call(control, run, todo, done, endpoint, failures):
+                            writer.append(record)
+                            progress.advance(1, f"{cell.function.model} {cell.group}")
+    progress.end_phase()
+
+
+def _call(
+    control: LambdaControl,
+    run: RunDirectory,
+    todo: Sequence[PlannedCall],
+    done: dict[str, ClientRecord],
+    endpoint: EndpointFacts,
+    failures: Counter[str],
+) -> Iterator[ClientRecord]:
+    """One call after another; a cell that cannot run is a result and is not hammered, in later rounds either."""
+    for call in todo:
+        if call.call_id in done:
+            continue
+        if failures[call.group] >= GIVE_UP_AFTER:
+            return
+        record = invoke_record(
+            call,
+            control.invoke(call.variant),
+            run_id=run.run_id,
+            time_scale=endpoint.time_scale,
+            first=False,
+        )
+        failures[call.group] = failures[call.group] + 1 if record.outcome in UNRECOVERABLE else 0
+        if record.outcome == "throttled":
+            time.sleep(1.0)
+        yield record
+
+
+def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
+    """The command: make or go on with a run, measure the grid, print the run's id."""
+    cells = grid(request.configuration)
+    if dry_run:
+        samples = samples_of(request.configuration)
+        calls = len(cells) * sum(WARMUPS + count for count in samples)
+        print(f"{len(cells)} cells, {calls} calls in {len(samples)} rounds; in the lab they cost nothing")
+        for cell in cells:
+            print(f"  {cell.function.model}: {cell.memory_mb} MB, {cell.vcpu} vCPU")
+        return EXIT_OK
+    cloud = Cloud()
+    endpoint = cloud.endpoint_facts()
+    run = open_run(request, endpoint, read_prices(request.configuration))
+    go_on_with = command_to_resume(request, run, PROTOCOL)
+    with RunLock(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
+        run_swapping(run, cloud, request.configuration, endpoint, progress)
+    print(run.run_id)
+    return EXIT_OK

@@ -1,7 +1,0 @@
-"""API Gateway's data plane for REST APIs: routing, proxy events, throttles, the gateway's own answers, metrics."""
-
-from lab.gateway.http import Target, add_routes, serve, target_of
-from lab.gateway.moto_apis import MotoApis
-from lab.gateway.service import Gateway
-
-__all__ = ["Gateway", "MotoApis", "Target", "add_routes", "serve", "target_of"]

@@ -1,0 +1,1 @@
+"""The machine that the lab runs on: its resources, its load, its state directory."""

@@ -1,0 +1,243 @@
+"""Reads REST APIs out of moto's backend, in this process: the gateway's only view of the control plane.
+
+moto has no snapshot of a deployment. One is taken here when a stage is first asked for after its deployment changed;
+later changes to resources and methods show after the next deployment, as on AWS. Stage variables, throttling, API keys
+and usage plans are read live, as on AWS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from moto.apigateway.models import apigateway_backends
+
+from lab.contracts import ACCOUNT_ID
+from lab.services.apigateway.api import (
+    DEFAULT_TIMEOUT_MS,
+    ApiKey,
+    Deployment,
+    GatewayResponse,
+    Integration,
+    Method,
+    MockResponse,
+    Quota,
+    Throttle,
+    UsagePlan,
+)
+from lab.services.apigateway.routing import RoutingTable
+
+_LAMBDA_URI: Final = re.compile(r"arn:[^:]+:apigateway:[^:]+:lambda:path/[^/]+/functions/(?P<arn>.+)/invocations$")
+_STATUS_CODE: Final = re.compile(r"[\"']?statusCode[\"']?\s*:\s*(\d{3})")
+# What moto fills in, with all other settings, when any one of a method's is patched; nobody declared it.
+_MOTO_DEFAULT: Final = Throttle(1000.0, 2000)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage at the moment of a request."""
+
+    deployment: Deployment
+    routes: RoutingTable
+    name: str
+    variables: Mapping[str, str]
+    method_settings: Mapping[str, Mapping[str, Any]]
+    account_throttle: Throttle
+
+    def throttle(self, method: Method) -> Throttle | None:
+        """The stage's declared limit for a method: its own, else the one for all methods, else None."""
+        for key in (_setting_key(method), "*/*"):
+            settings = self.method_settings.get(key)
+            if settings is None:
+                continue
+            rate, burst = settings.get("throttlingRateLimit"), settings.get("throttlingBurstLimit")
+            if rate is None or burst is None or float(rate) < 0 or int(burst) < 0:
+                continue
+            declared = Throttle(float(rate), int(burst))
+            if declared != _MOTO_DEFAULT or "cacheDataEncrypted" not in settings:
+                return declared
+        return None
+
+    def has_detailed_metrics(self, method: Method) -> bool:
+        settings = self.method_settings.get(_setting_key(method)) or self.method_settings.get("*/*") or {}
+        return bool(settings.get("metricsEnabled"))
+
+
+class ApiCatalogue(Protocol):
+    """The control plane's view of REST APIs. Cheap: called for every request."""
+
+    def stage(self, api_id: str, name: str) -> Stage | None: ...
+
+    def api_key(self, region: str, value: str) -> ApiKey | None: ...
+
+    def usage_plan(self, region: str, key: ApiKey, api_id: str, stage: str) -> UsagePlan | None: ...
+
+
+class MotoApis:
+    """The ApiCatalogue over moto."""
+
+    def __init__(self, account_id: str = ACCOUNT_ID) -> None:
+        self._account_id = account_id
+        self._cache: dict[tuple[str, str], tuple[Any, str, Deployment, RoutingTable]] = {}
+
+    def stage(self, api_id: str, name: str) -> Stage | None:
+        found = self._find(api_id)
+        if found is None:
+            return None
+        backend, region, api = found
+        stage = api.stages.get(name)
+        if stage is None:
+            return None
+        deployment_id = stage.deployment_id or ""
+        key = (api_id, name)
+        cached = self._cache.get(key)
+        # The API object is compared too: a reset control plane may hand out the same ids again.
+        if cached is None or cached[0] is not api or cached[1] != deployment_id:
+            deployment = _read_deployment(api, self._account_id, region, deployment_id)
+            cached = self._cache[key] = (api, deployment_id, deployment, RoutingTable(deployment.methods))
+        limits = backend.account.throttle_settings
+        return Stage(
+            deployment=cached[2],
+            routes=cached[3],
+            name=name,
+            variables=stage.variables or {},
+            method_settings=stage.method_settings or {},
+            account_throttle=Throttle(float(limits["rateLimit"]), int(limits["burstLimit"])),
+        )
+
+    def api_key(self, region: str, value: str) -> ApiKey | None:
+        for key in list(self._backend(region).keys.values()):
+            # A key declared by CloudFormation may carry text where a boolean belongs.
+            if key.value == value and str(key.enabled).lower() == "true":
+                return ApiKey(key.id, key.value)
+        return None
+
+    def usage_plan(self, region: str, key: ApiKey, api_id: str, stage: str) -> UsagePlan | None:
+        backend = self._backend(region)
+        for plan in list(backend.usage_plans.values()):
+            if key.key_id not in backend.usage_plan_keys.get(plan.id, {}):
+                continue
+            for declared in plan.api_stages:
+                if _field(declared, "apiId") == api_id and _field(declared, "stage") == stage:
+                    return _read_usage_plan(plan, declared)
+        return None
+
+    def _backend(self, region: str) -> Any:
+        return apigateway_backends[self._account_id][region]
+
+    def _find(self, api_id: str) -> tuple[Any, str, Any] | None:
+        for region, backend in list(apigateway_backends[self._account_id].items()):
+            api = backend.apis.get(api_id)
+            if api is not None:
+                return backend, region, api
+        return None
+
+
+def _setting_key(method: Method) -> str:
+    # A slash inside the path is written ~1, as in a JSON pointer.
+    return f"{method.resource_path.replace('/', '~1')}/{method.http_method}"
+
+
+def _read_deployment(api: Any, account_id: str, region: str, deployment_id: str) -> Deployment:
+    return Deployment(
+        api_id=api.id,
+        api_name=api.name,
+        account_id=account_id,
+        region=region,
+        deployment_id=deployment_id,
+        methods=tuple(_read_methods(api)),
+        gateway_responses={
+            kind: GatewayResponse(
+                response_type=kind,
+                status=_integer(declared.status_code),
+                headers=dict(declared.response_parameters or {}),
+                templates=dict(declared.response_templates or {}),
+            )
+            for kind, declared in list(api.gateway_responses.items())
+        },
+        binary_media_types=frozenset(kind.lower() for kind in api.binaryMediaTypes or ()),
+    )
+
+
+def _read_methods(api: Any) -> Iterator[Method]:
+    for resource in list(api.resources.values()):
+        path = resource.get_path()
+        for http_method, declared in list(resource.resource_methods.items()):
+            yield Method(
+                resource_id=resource.id,
+                resource_path=path,
+                http_method=http_method.upper(),
+                integration=_read_integration(declared.method_integration),
+                api_key_required=str(declared.api_key_required).lower() == "true",
+                authorization=declared.authorization_type or "NONE",
+            )
+
+
+def _read_integration(declared: Any) -> Integration:
+    if declared is None:
+        return Integration("unsupported", why_unsupported="the method has no integration")
+    timeout_ms = _integer(declared.timeout_in_millis) or DEFAULT_TIMEOUT_MS
+    if declared.integration_type == "MOCK":
+        template = (declared.request_templates or {}).get("application/json") or ""
+        found = _STATUS_CODE.search(template)
+        return Integration(
+            "mock", timeout_ms=timeout_ms, mock_status=int(found[1]) if found else 200, mock_responses=_mocks(declared)
+        )
+    uri = _LAMBDA_URI.fullmatch(declared.uri or "")
+    if declared.integration_type == "AWS_PROXY" and uri is not None:
+        return Integration("lambda_proxy", function_arn=uri["arn"], timeout_ms=timeout_ms)
+    return Integration(
+        "unsupported", why_unsupported=f"integration {declared.integration_type} with URI {declared.uri!r}"
+    )
+
+
+def _mocks(declared: Any) -> dict[int, MockResponse]:
+    responses: dict[int, MockResponse] = {}
+    for code, response in (declared.integration_responses or {}).items():
+        headers = {
+            name.removeprefix("method.response.header."): value[1:-1]
+            for name, value in (response.response_parameters or {}).items()
+            if name.startswith("method.response.header.") and value[:1] == "'" == value[-1:]
+        }
+        templates = {kind: text or "" for kind, text in (response.response_templates or {}).items()}
+        with contextlib.suppress(ValueError):
+            responses[int(code)] = MockResponse(int(code), headers, templates)
+    return responses
+
+
+def _read_usage_plan(plan: Any, declared_stage: Any) -> UsagePlan:
+    methods = {}
+    for path, limits in (_field(declared_stage, "throttle") or {}).items():
+        throttle = _throttle(limits)
+        if throttle is not None:
+            methods[path] = throttle
+    limit = _integer(_field(plan.quota, "limit"))
+    period = str(_field(plan.quota, "period") or "").upper()
+    quota = Quota(limit, period) if limit is not None and period in {"DAY", "WEEK", "MONTH"} else None  # type: ignore[arg-type]  # the set above is the literal's
+    return UsagePlan(plan.id, _throttle(plan.throttle), quota, methods)
+
+
+def _throttle(declared: Any) -> Throttle | None:
+    rate, burst = _field(declared, "rateLimit"), _field(declared, "burstLimit")
+    if rate is None and burst is None:
+        return None
+    # One of the two alone: AWS fills the other in so that it does not bind.
+    rate_rps = float(rate) if rate is not None else float("inf")
+    return Throttle(rate_rps, int(burst) if burst is not None else max(1, int(rate_rps)))
+
+
+def _field(declared: Any, name: str) -> Any:
+    """A field as the API spells it (`apiId`) or as CloudFormation does (`ApiId`)."""
+    if not declared:
+        return None
+    return declared.get(name, declared.get(name[0].upper() + name[1:]))
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None

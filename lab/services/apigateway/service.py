@@ -1,0 +1,261 @@
+"""The REST API data plane: from a request to a stage to its response, over the Invoker."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from lab.contracts import Invoker, InvokeResult, MetricSink
+from lab.services.apigateway import gateway_responses as own
+from lab.services.apigateway.api import Integration, Method
+from lab.services.apigateway.gateway_responses import Failure, substitute
+from lab.services.apigateway.moto_apis import ApiCatalogue, Stage
+from lab.services.apigateway.proxy_event import Identity, Request, build_event
+from lab.services.apigateway.proxy_response import MalformedResponseError, Response, map_response
+from lab.services.apigateway.routing import Match
+from lab.services.apigateway.throttling import Buckets, Quotas
+
+_log: Final = logging.getLogger(__name__)
+_STAGE_VARIABLE: Final = re.compile(r"\$\{stageVariables\.(\w+)\}")
+_NAMESPACE: Final = "AWS/ApiGateway"
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class _FailedError(Exception):
+    """The gateway answers by itself."""
+
+    def __init__(self, failure: Failure, reason: str = "") -> None:
+        super().__init__(reason or failure.message)
+        self.failure = failure
+        self.reason = reason
+
+
+class Gateway:
+    """Serves every stage of every REST API in the control plane.
+
+    One instance belongs to one event loop. It keeps no request: a function that runs past the integration timeout goes
+    on in the data plane, its answer is dropped.
+    """
+
+    def __init__(self, catalogue: ApiCatalogue, invoker: Invoker, metrics: MetricSink) -> None:
+        self._catalogue = catalogue
+        self._invoker = invoker
+        self._metrics = metrics
+        self._buckets = Buckets()
+        self._quotas = Quotas()
+
+    async def handle(self, api_id: str, stage_name: str, request: Request) -> Response:
+        """Answer one request; never raises for anything that a caller or a function did."""
+        identity = new_identity(request)
+        stage = self._catalogue.stage(api_id, stage_name)
+        if stage is None:
+            # On AWS the host name of an unknown API does not resolve; an unknown stage of a known one answers this.
+            response = own.answer(own.FORBIDDEN, {}, None, {}, {})
+            return _finish(response, identity, request)
+        match = stage.routes.match(request.http_method, request.raw_path)
+        latency = _Latency()
+        try:
+            response, identity = await self._run(stage, match, request, identity, latency)
+        except _FailedError as error:
+            if error.reason:
+                _log.warning("%s/%s %s: %s", api_id, stage_name, request.raw_path, error.reason)
+            response = own.answer(
+                error.failure,
+                stage.deployment.gateway_responses,
+                request.header("accept"),
+                _context(stage, match, request, identity),
+                stage.variables,
+            )
+        self._record(stage, match.method if match else None, response.status, request, latency)
+        return _finish(response, identity, request)
+
+    async def _run(
+        self, stage: Stage, match: Match | None, request: Request, identity: Identity, latency: _Latency
+    ) -> tuple[Response, Identity]:
+        if match is None:
+            raise _FailedError(own.UNKNOWN_PATH)
+        method = match.method
+        if request.body_too_large:
+            raise _FailedError(own.BODY_TOO_LARGE)
+        if method.authorization == "AWS_IAM" and request.header("authorization") is None:
+            raise _FailedError(own.UNKNOWN_PATH)
+        if method.authorization not in {"NONE", "AWS_IAM"}:
+            raise _FailedError(own.CONFIGURATION, f"authorization {method.authorization} is not modelled by the lab")
+        identity = self._admit(stage, method, request, identity)
+        integration = method.integration
+        if integration.kind == "mock":
+            return _mock(integration, stage, match, request, identity), identity
+        if integration.kind == "unsupported":
+            raise _FailedError(own.CONFIGURATION, f"not modelled by the lab: {integration.why_unsupported}")
+        event = build_event(request, match, stage.deployment, stage.name, stage.variables, identity)
+        result = await self._invoke(integration, stage.variables, event, identity, latency)
+        if result.function_error is not None:
+            raise _FailedError(own.BAD_ANSWER)
+        try:
+            mapped = map_response(result.payload, request.header("accept"), stage.deployment.binary_media_types)
+        except MalformedResponseError as error:
+            raise _FailedError(own.BAD_ANSWER, f"malformed Lambda proxy response: {error}") from None
+        return mapped, identity
+
+    def _admit(self, stage: Stage, method: Method, request: Request, identity: Identity) -> Identity:
+        """Apply API key, quota and throttles, the narrowest first, as AWS orders them. Raises _FailedError."""
+        api_id, now = stage.deployment.api_id, request.received_at
+        if method.api_key_required:
+            value = request.header("x-api-key")
+            key = self._catalogue.api_key(stage.deployment.region, value) if value else None
+            plan = self._catalogue.usage_plan(stage.deployment.region, key, api_id, stage.name) if key else None
+            if key is None or plan is None:
+                raise _FailedError(own.INVALID_API_KEY)
+            own_limit = plan.methods.get(f"{method.resource_path}/{method.http_method}")
+            if own_limit is not None and not self._buckets.take(
+                ("plan-method", plan.plan_id, key.key_id, api_id, stage.name, method), own_limit, now
+            ):
+                raise _FailedError(own.THROTTLED)
+            if plan.throttle is not None and not self._buckets.take(
+                ("plan", plan.plan_id, key.key_id), plan.throttle, now
+            ):
+                raise _FailedError(own.THROTTLED)
+            if plan.quota is not None and not self._quotas.take(
+                (plan.plan_id, key.key_id), plan.quota, request.received_epoch_s
+            ):
+                raise _FailedError(own.QUOTA_EXCEEDED)
+            identity = Identity(
+                identity.request_id, identity.extended_request_id, identity.trace_id, key.value, key.key_id
+            )
+        if stage.method_settings:
+            limit = stage.throttle(method)
+            if limit is not None and not self._buckets.take(
+                ("stage", api_id, stage.name, method.resource_path, method.http_method), limit, now
+            ):
+                raise _FailedError(own.THROTTLED)
+        if not self._buckets.take(("account", stage.deployment.region), stage.account_throttle, now):
+            raise _FailedError(own.THROTTLED)
+        return identity
+
+    async def _invoke(
+        self,
+        integration: Integration,
+        variables: Mapping[str, str],
+        event: dict[str, Any],
+        identity: Identity,
+        latency: _Latency,
+    ) -> InvokeResult:
+        arn, qualifier = split_qualifier(
+            _STAGE_VARIABLE.sub(lambda found: variables.get(found[1], ""), integration.function_arn)
+        )
+        payload = _encode(event).encode()
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(integration.timeout_ms / 1000):
+                result = await self._invoker.invoke(arn, payload, qualifier=qualifier, trace_id=identity.trace_id)
+        except TimeoutError:
+            raise _FailedError(own.TIMEOUT) from None
+        finally:
+            latency.integration_ms = (time.monotonic() - started) * 1000
+        if result.error_code is not None:
+            too_large = result.status == 413
+            raise _FailedError(
+                own.PAYLOAD_TOO_LARGE if too_large else own.INVOKE_REJECTED, f"Invoke answered {result.error_code}"
+            )
+        return result
+
+    def _record(self, stage: Stage, method: Method | None, status: int, request: Request, latency: _Latency) -> None:
+        """AWS/ApiGateway's metrics.
+
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
+        """
+        api = {"ApiName": stage.deployment.api_name}
+        dimensions: list[dict[str, str]] = [api, {**api, "Stage": stage.name}]
+        if method is not None and stage.method_settings and stage.has_detailed_metrics(method):
+            dimensions.append({**dimensions[1], "Resource": method.resource_path, "Method": method.http_method})
+        now_s = time.time()
+        values = [
+            ("Count", "Count", 1.0),
+            ("4XXError", "Count", float(400 <= status < 500)),
+            ("5XXError", "Count", float(status >= 500)),
+            ("Latency", "Milliseconds", (time.monotonic() - request.received_at) * 1000),
+        ]
+        if latency.integration_ms is not None:
+            values.append(("IntegrationLatency", "Milliseconds", latency.integration_ms))
+        for names in dimensions:
+            self._metrics.put(_NAMESPACE, names, now_s, values)
+
+
+class _Latency:
+    """Time spent behind the gateway, filled in on the way."""
+
+    integration_ms: float | None = None
+
+
+def new_identity(request: Request) -> Identity:
+    """Fresh ids; a trace root that the caller sent is kept."""
+    sent = request.header("x-amzn-trace-id")
+    root = f"Root=1-{int(request.received_epoch_s):08x}-{os.urandom(12).hex()}"
+    return Identity(
+        request_id=str(uuid.uuid4()),
+        extended_request_id=base64.b64encode(os.urandom(11)).decode("ascii"),
+        trace_id=sent if sent and sent.startswith("Root=") and sent.isprintable() else root,
+    )
+
+
+def split_qualifier(function_arn: str) -> tuple[str, str | None]:
+    """An ARN with its version or alias as (ARN without it, qualifier)."""
+    parts = function_arn.split(":")
+    return (":".join(parts[:7]), parts[7]) if len(parts) == 8 else (function_arn, None)
+
+
+def _mock(integration: Integration, stage: Stage, match: Match, request: Request, identity: Identity) -> Response:
+    found = integration.mock_responses.get(integration.mock_status)
+    if found is None:
+        raise _FailedError(own.CONFIGURATION, f"no integration response for status {integration.mock_status}")
+    context = _context(stage, match, request, identity)
+    template = found.templates.get("application/json", "")
+    body = substitute(template, context, stage.variables).encode()
+    return Response(found.status, [("Content-Type", "application/json"), *found.headers.items()], body)
+
+
+def _context(stage: Stage, match: Match | None, request: Request, identity: Identity) -> dict[str, str]:
+    path = request.raw_path or "/"
+    return {
+        "accountId": stage.deployment.account_id,
+        "apiId": stage.deployment.api_id,
+        "deploymentId": stage.deployment.deployment_id,
+        "domainName": f"{stage.deployment.api_id}.execute-api.localhost",
+        "domainPrefix": stage.deployment.api_id,
+        "extendedRequestId": identity.extended_request_id,
+        "httpMethod": request.http_method,
+        "identity.sourceIp": request.source_ip,
+        "identity.userAgent": request.header("user-agent") or "",
+        "identity.apiKeyId": identity.api_key_id or "",
+        "path": f"/{stage.name}{path if path != '/' else ''}",
+        "protocol": request.protocol,
+        "requestId": identity.request_id,
+        "requestTimeEpoch": str(int(request.received_epoch_s * 1000)),
+        "resourceId": match.method.resource_id if match else "",
+        "resourcePath": match.method.resource_path if match else "",
+        "stage": stage.name,
+        "xrayTraceId": identity.trace_id.removeprefix("Root="),
+    }
+
+
+def _finish(response: Response, identity: Identity, request: Request) -> Response:
+    """Add what every answer carries; a response to HEAD, a 204 and a 304 have no body."""
+    headers = response.headers
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers = [("Content-Type", "application/json"), *headers]
+    headers = [
+        *headers,
+        ("x-amzn-RequestId", identity.request_id),
+        ("x-amz-apigw-id", identity.extended_request_id),
+        ("X-Amzn-Trace-Id", identity.trace_id),
+    ]
+    body = b"" if request.http_method == "HEAD" or response.status in {204, 304} else response.body
+    return Response(response.status, headers, body)

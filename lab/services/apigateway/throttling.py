@@ -1,0 +1,67 @@
+"""Token buckets and quotas.
+
+https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Hashable
+
+from lab.services.apigateway.api import Quota, Throttle
+
+
+class TokenBucket:
+    """Holds at most `burst` tokens and gains `rate_rps` a second; a request takes one. Times are monotonic seconds."""
+
+    def __init__(self, throttle: Throttle, now: float) -> None:
+        self.throttle = throttle
+        self._tokens = float(throttle.burst)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Take one token, if there is one."""
+        elapsed = max(0.0, now - self._at)
+        self._at = max(now, self._at)
+        self._tokens = min(float(self.throttle.burst), self._tokens + elapsed * self.throttle.rate_rps)
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Buckets:
+    """Token buckets by what they limit; one whose numbers changed starts afresh."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Hashable, TokenBucket] = {}
+
+    def take(self, key: Hashable, throttle: Throttle, now: float) -> bool:
+        bucket = self._buckets.get(key)
+        if bucket is None or bucket.throttle != throttle:
+            bucket = self._buckets[key] = TokenBucket(throttle, now)
+        return bucket.take(now)
+
+
+class Quotas:
+    """How many requests each API key has sent in its usage plan's current day, week or month (UTC)."""
+
+    def __init__(self) -> None:
+        self._used: dict[Hashable, tuple[str, int]] = {}
+
+    def take(self, key: Hashable, quota: Quota, epoch_s: float) -> bool:
+        """Count one request, if the quota still holds it."""
+        period = period_of(quota.period, epoch_s)
+        counted_in, used = self._used.get(key, (period, 0))
+        if counted_in != period:
+            used = 0
+        if used >= quota.limit:
+            return False
+        self._used[key] = (period, used + 1)
+        return True
+
+
+def period_of(period: str, epoch_s: float) -> str:
+    """A name of the day, the ISO week or the month (UTC) that holds this moment."""
+    moment = dt.datetime.fromtimestamp(epoch_s, dt.UTC)
+    return moment.strftime({"DAY": "%Y-%m-%d", "WEEK": "%G-W%V", "MONTH": "%Y-%m"}[period])

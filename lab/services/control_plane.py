@@ -1,0 +1,56 @@
+"""The control plane as one object: moto with the lab's extensions, behind aiohttp."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+import lab.services.functions.catalogue as functions
+import lab.services.logs.api as logs
+import lab.services.metrics.api as metrics
+import lab.services.scheduler.api as scheduler
+from lab.services.apigateway import rest_api_patches
+from lab.services.functions.catalogue import MotoFunctionCatalogue, account_settings
+from lab.services.logs.log_store import LogStore
+from lab.services.metrics.metric_store import MetricStore
+from lab.services.moto_application import MotoApplication
+
+ACCOUNT_SETTINGS_PATH = "/2016-08-19/account-settings"
+
+
+class ControlPlane:
+    """AWS's APIs over moto's models; one a process, as moto's models are of the process."""
+
+    def __init__(
+        self, *, account_id: str, region: str, account_concurrency: int, log_store: LogStore, metric_store: MetricStore
+    ) -> None:
+        logs.install(log_store)
+        metrics.install(metric_store)
+        functions.install()
+        rest_api_patches.install()
+        scheduler.install()
+        self._account_id = account_id
+        self._region = region
+        self._account_concurrency = account_concurrency
+        self._moto = MotoApplication(before_first_request={"cloudformation": _install_cloudformation})
+        self.catalogue = MotoFunctionCatalogue(account_id, region, account_concurrency)
+
+    def add_routes(self, application: web.Application) -> None:
+        """Add the APIs; the last route takes whatever no other has taken."""
+        application.router.add_get(ACCOUNT_SETTINGS_PATH, self._account_settings)
+        application.router.add_get(f"{ACCOUNT_SETTINGS_PATH}/", self._account_settings)
+        application.router.add_route("*", "/{path:.*}", self._moto.handle)
+
+    async def _account_settings(self, _request: web.Request) -> web.Response:
+        return web.json_response(account_settings(self._account_id, self._region, self._account_concurrency))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._moto.close()
+
+
+def _install_cloudformation() -> None:
+    """Load and extend CloudFormation when it is first asked for: it loads EC2, half of what a lab has to load."""
+    from lab.services.cloudformation import resources, stacks  # noqa: PLC0415 - that is the point
+
+    stacks.install()
+    resources.install()

@@ -1,0 +1,1 @@
+"""Lambda: the catalogue of functions and the Invoke API."""

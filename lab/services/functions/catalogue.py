@@ -1,0 +1,250 @@
+"""Lambda's configuration side: moto's functions with what images, logging and revisions need, and the catalogue."""
+
+# moto has no types of its own to check a subclass against.
+# mypy: allow-subclassing-any
+# Its models show parts of their state under private names only.
+# ruff: noqa: SLF001
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from moto.awslambda.exceptions import InvalidParameterValueException, PreconditionFailedException
+from moto.awslambda.models import ImageConfig, LambdaBackend, LambdaFunction, lambda_backends
+from moto.awslambda.utils import make_function_arn
+from moto.core.utils import iso_8601_datetime_with_nanoseconds
+from moto.ecr.models import ecr_backends
+
+from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB
+from lab.contracts import FunctionConfiguration, LogFormat
+from lab.services.moto_backend import MotoUrls
+
+# https://docs.aws.amazon.com/lambda/latest/api/API_FunctionEventInvokeConfig.html
+DEFAULT_RETRY_ATTEMPTS: Final = 2
+DEFAULT_EVENT_AGE_S: Final = 21_600
+MAX_TIMEOUT_S: Final = 900
+
+
+class LabFunction(LambdaFunction):
+    """A function as AWS shows it: package type Image, logging configuration, a revision for every change."""
+
+    def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
+        _check_limits(spec)
+        self.logging_config: dict[str, Any] = {}
+        self.revision_id = str(uuid.uuid4())
+        super().__init__(account_id, spec, region, version)
+        self._set_logging(spec.get("LoggingConfig") or {})
+        if "ImageUri" in self.code:
+            self.package_type = "Image"
+
+    def _set_logging(self, wanted: Mapping[str, Any]) -> None:
+        """Moto 5.2.5 loses LoggingConfig; defaults by API_LoggingConfig of the Lambda API reference."""
+        json_format = wanted.get("LogFormat", "Text") == "JSON"
+        levels = {
+            "ApplicationLogLevel": wanted.get("ApplicationLogLevel", "INFO"),
+            "SystemLogLevel": wanted.get("SystemLogLevel", "INFO"),
+        }
+        self.logging_config = {
+            "LogFormat": "JSON" if json_format else "Text",
+            **(levels if json_format else {}),
+            "LogGroup": wanted.get("LogGroup") or f"/aws/lambda/{self.function_name}",
+        }
+        self.logs_group_name = self.logging_config["LogGroup"]
+
+    def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
+        """Add LoggingConfig, RevisionId and ImageConfigResponse as AWS answers them."""
+        answer: dict[str, Any] = super().get_configuration(on_create=on_create)
+        answer["LoggingConfig"] = self.logging_config
+        answer["RevisionId"] = self.revision_id
+        if not (self.image_config.cmd or self.image_config.entry_point or self.image_config.working_directory):
+            answer.pop("ImageConfigResponse", None)
+        return answer
+
+    def get_code(self) -> dict[str, Any]:
+        """Resolve the image to the digest that was pushed; moto 5.2.5 makes one up and breaks a URI with a digest."""
+        answer: dict[str, Any] = super().get_code()
+        uri = self.code.get("ImageUri")
+        if uri:
+            answer["Code"]["ResolvedImageUri"] = self.resolved_image_uri
+        if self.reserved_concurrency is not None:
+            answer["Concurrency"] = {"ReservedConcurrentExecutions": self.reserved_concurrency}
+        return answer
+
+    @property
+    def resolved_image_uri(self) -> str:
+        """The image by digest: what was pushed under the tag, or a digest of the URI where nothing was."""
+        uri: str = self.code["ImageUri"]
+        if "@" in uri:
+            return uri
+        repository, _, tag = uri.rpartition(":")
+        pushed = ecr_backends[self.account_id][self.region].repositories.get(repository.split("/", 1)[-1])
+        for image in pushed.images if pushed is not None else ():
+            if tag in image.image_tags:
+                return f"{repository}@{image.image_digest}"
+        return f"{repository}@sha256:{self.code_sha_256}"
+
+    def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
+        """Honour what moto 5.2.5 passes over: LoggingConfig, ImageConfig, storage, tracing, RevisionId, limits."""
+        self._check_revision(config_updates)
+        _check_limits(config_updates)
+        updates = dict(config_updates)
+        if "LoggingConfig" in updates:
+            self._set_logging(updates["LoggingConfig"] or {})
+        if "ImageConfig" in updates:
+            self.image_config = ImageConfig(updates["ImageConfig"] or {})
+        if "EphemeralStorage" in updates:
+            self.ephemeral_storage = updates["EphemeralStorage"]["Size"]
+        if "TracingConfig" in updates:
+            self.tracing_config = updates["TracingConfig"]
+        if "Environment" in updates:
+            updates["Environment"] = {"Variables": (updates["Environment"] or {}).get("Variables", {})}
+        super().update_configuration(updates)
+        self._new_revision()
+        return self.get_configuration()
+
+    def update_function_code(self, updated_spec: dict[str, Any]) -> dict[str, Any]:
+        """A new revision, and the architecture where it is given."""
+        self._check_revision(updated_spec)
+        if updated_spec.get("Architectures"):
+            self.architectures = updated_spec["Architectures"]
+        super().update_function_code(updated_spec)
+        if not updated_spec.get("DryRun"):
+            self._new_revision()
+        return self.get_configuration()
+
+    def _new_revision(self) -> None:
+        self.revision_id = str(uuid.uuid4())
+        self.last_modified = iso_8601_datetime_with_nanoseconds()
+
+    def _check_revision(self, updates: Mapping[str, Any]) -> None:
+        wanted = updates.get("RevisionId")
+        if wanted and wanted != self.revision_id:
+            raise PreconditionFailedException(
+                "The RevisionId provided does not match the latest RevisionId for the Lambda function or alias. Call "
+                "the GetFunction or the GetAlias API to retrieve the latest RevisionId for your resource."
+            )
+
+
+def _check_limits(spec: Mapping[str, Any]) -> None:
+    """Moto 5.2.5 takes any memory size and time-out; AWS refuses these (API_CreateFunction)."""
+    memory_mb, timeout_s = spec.get("MemorySize"), spec.get("Timeout")
+    if memory_mb is not None and not MIN_MEMORY_MB <= int(memory_mb) <= MAX_MEMORY_MB:
+        raise InvalidParameterValueException(
+            f"'MemorySize' value failed to satisfy constraint: Member must be from {MIN_MEMORY_MB} to {MAX_MEMORY_MB}"
+        )
+    if timeout_s is not None and not 1 <= int(timeout_s) <= MAX_TIMEOUT_S:
+        raise InvalidParameterValueException(
+            f"'Timeout' value failed to satisfy constraint: Member must have value from 1 to {MAX_TIMEOUT_S}"
+        )
+
+
+class LabLambdaBackend(MotoUrls, LambdaBackend):
+    """moto's backend making our functions."""
+
+    def create_function(self, spec: dict[str, Any]) -> LambdaFunction:
+        """Make a LabFunction; a name that is taken is refused, which moto 5.2.5 does in its response class alone."""
+        name = spec.get("FunctionName")
+        if not name:
+            raise InvalidParameterValueException("FunctionName is missing")
+        function = LabFunction(self.account_id, spec, self.region_name, version="$LATEST")
+        self._lambdas.put_function(function)
+        if spec.get("Publish"):
+            self.publish_version(name)
+        return function
+
+    def put_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Replace the configuration: moto 5.2.5 appends the new one and keeps answering the first."""
+        self.get_function(function_name).event_invoke_config = []
+        answer: dict[str, Any] = super().put_function_event_invoke_config(function_name, config)
+        return answer
+
+    def update_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
+        """Keep what is not given, as UpdateFunctionEventInvokeConfig does; moto 5.2.5 puts."""
+        function = self.get_function(function_name)
+        known = function.event_invoke_config[0].config if function.event_invoke_config else {}
+        return self.put_function_event_invoke_config(function_name, {**known, **config})
+
+
+class MotoFunctionCatalogue:
+    """The `lab.contracts.FunctionCatalogue` over moto's backend."""
+
+    def __init__(self, account_id: str, region: str, account_concurrency: int) -> None:
+        self._account_id = account_id
+        self._region = region
+        self._account_concurrency = account_concurrency
+        self._cache: dict[str, tuple[tuple[Any, ...], FunctionConfiguration]] = {}
+
+    def account_concurrency(self) -> int:
+        """Concurrent executions of the account."""
+        return self._account_concurrency
+
+    def get(self, name_or_arn: str) -> FunctionConfiguration | None:
+        """The function of this name, partial ARN or ARN, without qualifier; None where there is none."""
+        parts = name_or_arn.split(":")
+        # function, account:function:NAME, or the whole ARN
+        name, region = parts[-1], self._region
+        if len(parts) == 7:
+            region = parts[3]
+        functions = lambda_backends[self._account_id][region]._lambdas._functions
+        known = functions.get(name)
+        if known is None or known.get("latest") is None:
+            self._cache.pop(name_or_arn, None)
+            return None
+        function: LabFunction = known["latest"]
+        invoke = function.event_invoke_config[0] if function.event_invoke_config else None
+        state = (id(function), function.revision_id, function.reserved_concurrency, id(invoke))
+        cached = self._cache.get(name_or_arn)
+        if cached is None or cached[0] != state:
+            cached = self._cache[name_or_arn] = (state, self._read(function, region, invoke.config if invoke else {}))
+        return cached[1]
+
+    def _read(self, function: LabFunction, region: str, invoke: Mapping[str, Any]) -> FunctionConfiguration:
+        logging = function.logging_config
+        log_format: LogFormat = "JSON" if logging["LogFormat"] == "JSON" else "Text"
+        reserved = function.reserved_concurrency
+        return FunctionConfiguration(
+            name=function.function_name,
+            arn=make_function_arn(region, self._account_id, function.function_name),
+            region=region,
+            revision=function.revision_id,
+            image_uri=function.code.get("ImageUri", ""),
+            memory_mb=int(function.memory_size),
+            timeout_s=float(function.timeout),
+            architecture=function.architectures[0],
+            environment=dict(function.environment_vars or {}),
+            log_group=logging["LogGroup"],
+            log_format=log_format,
+            application_log_level=logging.get("ApplicationLogLevel", "INFO"),
+            system_log_level=logging.get("SystemLogLevel", "INFO"),
+            reserved_concurrency=None if reserved is None else int(reserved),
+            maximum_retry_attempts=int(invoke.get("MaximumRetryAttempts", DEFAULT_RETRY_ATTEMPTS)),
+            maximum_event_age_s=int(invoke.get("MaximumEventAgeInSeconds", DEFAULT_EVENT_AGE_S)),
+            command=tuple(function.image_config.cmd or ()),
+            working_directory=function.image_config.working_directory or "",
+        )
+
+
+def account_settings(account_id: str, region: str, account_concurrency: int) -> dict[str, Any]:
+    """The answer of GetAccountSettings, which moto 5.2.5 does not have.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_GetAccountSettings.html
+    """
+    functions = [entry["latest"] for entry in list(lambda_backends[account_id][region]._lambdas._functions.values())]
+    reserved = sum(int(f.reserved_concurrency or 0) for f in functions if f is not None)
+    return {
+        "AccountLimit": {
+            "TotalCodeSize": 80_530_636_800,
+            "CodeSizeUnzipped": 262_144_000,
+            "CodeSizeZipped": 52_428_800,
+            "ConcurrentExecutions": account_concurrency,
+            "UnreservedConcurrentExecutions": max(0, account_concurrency - reserved),
+        },
+        "AccountUsage": {"TotalCodeSize": 0, "FunctionCount": len(functions)},
+    }
+
+
+def install() -> None:
+    """Put the backend into moto."""
+    lambda_backends.backend = LabLambdaBackend

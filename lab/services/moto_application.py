@@ -1,0 +1,272 @@
+"""The bridge from aiohttp to moto's WSGI application, which runs in a pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import sqlite3
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+from botocore.exceptions import BotoCoreError
+from botocore.model import OperationNotFoundError
+from botocore.validate import ParamValidator
+from moto.core.utils import get_service_model
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from core.errors import UserError
+from core.paths import REPOSITORY
+from lab.dataplane.rules import function_name_problem
+from lab.http.request_body import read_body
+
+# An asset of a CDK app is rarely larger, and images do not come this way.
+MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+_THREADS: Final = 8
+# moto's own console and its stand-in for EC2's metadata: neither is an AWS API, and the first can erase everything.
+_NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
+# Services whose requests carry no sign of JSON where they have no body.
+_REST_JSON: Final = frozenset({"lambda", "scheduler", "apigateway"})
+# Those whose answers are XML and whose word for an operation that they do not have is another.
+_QUERY: Final = frozenset({"cloudformation", "monitoring", "iam", "sts", "sqs", "sns", "ec2"})
+_MODELS: Final = {"monitoring": "cloudwatch"}  # botocore's names where they are not those of the signature
+_NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
+# The machine's failures and the lab's own: nothing that the caller could mend.
+_NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
+_LAB: Final = f"{REPOSITORY / 'lab'}/"
+_EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/")
+# Set by aiohttp itself, or of one connection only.
+_HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
+
+
+_NOTHING: Final[Mapping[str, Callable[[], None]]] = MappingProxyType({})
+
+
+def _nothing() -> None:
+    pass
+
+
+class MotoApplication:
+    """Answers AWS API requests with moto."""
+
+    def __init__(
+        self, *, max_body_bytes: int = MAX_BODY_BYTES, before_first_request: Mapping[str, Callable[[], None]] = _NOTHING
+    ) -> None:
+        """`before_first_request` names what to run once before a service of moto's answers for the first time."""
+
+        def create(service: Any) -> Any:
+            # moto holds a lock here, so nothing runs twice.
+            before_first_request.get(service, _nothing)()
+            return create_backend_app(service)
+
+        self._application = DomainDispatcherApplication(create)
+        self._max_body_bytes = max_body_bytes
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One request to one response; what goes wrong inside moto becomes an error in AWS's shape."""
+        if request.path.startswith(_NOT_AWS):
+            return aws_error(request, 404, "UnknownOperationException", "not an AWS API")
+        if _EMPTY_FUNCTION_NAME.match(request.raw_path):
+            return aws_error(request, 400, "ValidationException", function_name_problem(""))
+        body = await read_body(request, self._max_body_bytes)
+        if body is None:
+            return aws_error(
+                request, 413, "RequestEntityTooLarge", f"the body is over {self._max_body_bytes} bytes", close=True
+            )
+        if (problem := _broken_json(request, body)) is not None:
+            return aws_error(request, 400, "SerializationException", problem)
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._pool, self._call, _environ(request, body))
+        except Exception as error:  # noqa: BLE001 - moto raises anything at a request that it did not foresee
+            print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
+            return aws_error(request, *refusal(request, body, error))
+        if answer.status == 308:
+            # werkzeug would have the caller ask again without an empty part of the path; AWS has no such address.
+            return aws_error(request, 404, "UnknownOperationException", f"no operation has the path {request.path!r}")
+        return answer
+
+    def close(self) -> None:
+        """End the threads; requests that run are waited for."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _call(self, environ: dict[str, Any]) -> web.Response:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            del exc_info
+            started[:] = [(status, headers)]
+            return lambda _data: None
+
+        chunks: Iterable[bytes] = self._application(environ, start_response)
+        try:
+            body = b"".join(chunks)
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        status, headers = started[0]
+        response = web.Response(status=int(status.split(" ", 1)[0]), body=body)
+        # HEAD of an object: moto answers its length without the object.
+        length = next((value for name, value in headers if name.lower() == "content-length"), None)
+        if environ["REQUEST_METHOD"] == "HEAD" and length is not None:
+            response.headers["Content-Length"] = length
+        response.headers.popall("Content-Type", None)
+        for name, value in headers:
+            if name.lower() not in _HOP_BY_HOP:
+                response.headers.add(name, value)
+        return response
+
+
+def refusal(request: web.Request, body: bytes, error: Exception) -> tuple[int, str, str]:
+    """Status, code and message for a request at which moto, or an extension of the lab, raised what it did not mean to.
+
+    It would raise the same again, so the answer is one that no SDK tries again: 4xx, unless the failure is the
+    machine's or the lab's own.
+    """
+    service = _service(request)
+    if not service and not isinstance(error, _NOT_THE_CALLERS):
+        return 403, "MissingAuthenticationTokenException", "Missing Authentication Token"
+    asked = request.headers.get("X-Amz-Target") or f"{request.method} {request.path[:200]}"
+    if isinstance(error, NotImplementedError):
+        if service in _QUERY:
+            return 400, "InvalidAction", f"the lab does not model this action ({error})"
+        return 404, "UnknownOperationException", f"the lab does not model {service or 'this service'}: {asked}"
+    if (violation := _violation(request, body)) is not None:
+        return 400, "ValidationException", violation
+    if isinstance(error, _NOT_THE_CALLERS) or _raised_in(error).startswith(_LAB):
+        return 500, "InternalFailure", f"{type(error).__name__}: {error}"
+    if _raised_in(error).endswith("/moto/backends.py"):
+        return 404, "UnknownOperationException", f"the lab has no service {service!r}"
+    missing = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(missing, str) and missing and missing.encode() in body + request.path_qs.encode():
+        # moto looked up what the caller had named, and it was not there.
+        return 404, _NOT_FOUND.get(service, "ResourceNotFoundException"), f"{missing} was not found"
+    return (
+        400,
+        "ValidationException",
+        f"this request is malformed, or moto does not cover it: {type(error).__name__}: {error}",
+    )
+
+
+def _violation(request: web.Request, body: bytes) -> str | None:
+    """Where a request of the JSON protocol departs from AWS's own model of the service; None where it does not."""
+    name = _MODELS.get(_service(request), _service(request))
+    operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+    try:
+        shape = get_service_model(name).operation_model(operation).input_shape
+        report = ParamValidator().validate(json.loads(body or b"{}"), shape)
+    except (BotoCoreError, OperationNotFoundError, ValueError):
+        return None
+    if not report.has_errors():
+        return None
+    problems = report.generate_report().splitlines()
+    return f"{len(problems)} validation error(s) detected: {'; '.join(problems)}"
+
+
+def aws_error(request: web.Request, status: int, code: str, message: str, *, close: bool = False) -> web.Response:
+    """An error in the shape that the caller's protocol asks for: JSON with `__type`, else XML."""
+    request_id = str(uuid.uuid4())
+    headers = {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": code}
+    if close:
+        headers["Connection"] = "close"
+    content_type = request.headers.get("Content-Type", "")
+    if "json" in content_type or "X-Amz-Target" in request.headers or _service(request) in _REST_JSON:
+        text = json.dumps({"__type": code, "message": message, "Message": message})
+        kind = content_type if content_type.startswith("application/x-amz-json") else "application/json"
+        return web.Response(status=status, body=text.encode(), headers={**headers, "Content-Type": kind})
+    if _service(request) in {"", "s3"}:
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?>\n'
+            f"<Error><Code>{_xml(code)}</Code><Message>{_xml(message)}</Message>"
+            f"<RequestId>{request_id}</RequestId></Error>"
+        )
+        return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<ErrorResponse><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{_xml(code)}</Code>"
+        f"<Message>{_xml(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+    )
+    return web.Response(status=status, text=text, content_type="text/xml", headers=headers)
+
+
+def _described(request: web.Request) -> str:
+    action = request.headers.get("X-Amz-Target") or request.path
+    return f"{request.method} {_service(request)} {action[:200]!r}"
+
+
+def _where(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+
+
+def _raised_in(error: Exception) -> str:
+    return traceback.extract_tb(error.__traceback__)[-1].filename
+
+
+def _service(request: web.Request) -> str:
+    """The service that a request is signed for, "" where it is not signed."""
+    found = re.search(r"Credential=[^/]*/\d+/[^/]*/([^/]*)/aws4_request", request.headers.get("Authorization", ""))
+    return found[1] if found else ""
+
+
+def _xml(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _broken_json(request: web.Request, body: bytes) -> str | None:
+    """Why a body that claims to be JSON is not, or None. moto would answer 500 with its own traceback."""
+    if "json" not in request.headers.get("Content-Type", "") or not body:
+        return None
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return f"the body is not JSON: {error}"
+    return None
+
+
+def _environ(request: web.Request, body: bytes) -> dict[str, Any]:
+    # As CPython's own servers do: percent-decoded bytes as latin-1 text (PEP 3333).
+    path, _, query = request.raw_path.partition("?")
+    if "://" in path:
+        path = "/" + path.split("://", 1)[1].partition("/")[2]
+    host = request.headers.get("Host", "localhost")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "RAW_URI": request.raw_path,
+        "REQUEST_URI": request.raw_path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": host.rsplit(":", 1)[0],
+        "SERVER_PORT": host.rsplit(":", 1)[1] if ":" in host else "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": request.remote or "127.0.0.1",
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in request.headers.items():
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environ["CONTENT_TYPE"] = value
+        elif key == "CONTENT_ENCODING" and value.lower() in {"gzip", "deflate"}:
+            continue  # aiohttp has undone it
+        elif key not in {"CONTENT_LENGTH", "TRANSFER_ENCODING"}:
+            key = f"HTTP_{key}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    return environ

@@ -1,0 +1,177 @@
+"""Fires schedules: watches the control plane and invokes each target asynchronously at its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from lab.contracts import Invoker
+from lab.services.scheduler.definitions import (
+    GRACE_S,
+    ScheduleDefinition,
+    Timetable,
+    event_payload,
+    flexible_delay_s,
+    timetable,
+)
+from lab.services.scheduler.expressions import ExpressionError
+from lab.services.scheduler.moto_schedules import ScheduleSource
+
+_log: Final = logging.getLogger(__name__)
+# How late a change of a schedule, a step of the clock or the end of a suspension is noticed at most.
+_POLL_S: Final = 0.25
+# A gap between two looks at the clock that is longer than this was no busy moment: the machine slept or was stopped.
+_SUSPENDED_S: Final = 5.0
+_RETRY_PAUSE_S: Final = (1.0, 60.0)  # first, longest; doubled in between
+
+
+@dataclass
+class _Entry:
+    definition: ScheduleDefinition
+    table: Timetable | None
+    passed_s: float  # every fire time up to here has been dealt with
+    next_s: float | None
+
+
+class ScheduleRunner:
+    """Runs every schedule of the control plane until it is stopped.
+
+    A fire time belongs to the wall clock, as StartDate does; sleeping belongs to the monotonic clock, in short
+    slices, so that a step of the wall clock is noticed. A fire time is dealt with once: a clock that steps back
+    repeats none, and all that a suspended machine missed of one schedule fires once, as its latest time.
+    """
+
+    def __init__(
+        self,
+        source: ScheduleSource,
+        invoker: Invoker,
+        *,
+        time_scale: float = 1.0,
+        now_s: Callable[[], float] = time.time,
+        poll_s: float = _POLL_S,
+    ) -> None:
+        """`poll_s`: how often the control plane and the clock are looked at."""
+        self._source = source
+        self._poll_s = poll_s
+        self._invoker = invoker
+        self._time_scale = time_scale
+        self._now_s = now_s
+        self._entries: dict[str, _Entry] = {}
+        self._broken: set[Hashable] = set()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.fired = 0  # deliveries started since the lab did
+
+    def start(self) -> None:
+        """Begin to fire, on the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="schedules")
+
+    async def stop(self) -> None:
+        """Fire nothing more; a delivery that waits for its retry is dropped."""
+        for task in (*([self._task] if self._task else []), *self._deliveries):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._task = None
+
+    async def _run(self) -> None:
+        looked_s = self._now_s()
+        while True:
+            now_s = self._now_s()
+            self._refresh()
+            self._fire_due(now_s, suspended=now_s - looked_s > _SUSPENDED_S)
+            looked_s = now_s
+            upcoming = [entry.next_s for entry in self._entries.values() if entry.next_s is not None]
+            pause_s = min(self._poll_s, max(0.0, min(upcoming) - self._now_s())) if upcoming else self._poll_s
+            await asyncio.sleep(pause_s)
+
+    def _refresh(self) -> None:
+        current = {definition.key: definition for definition in self._source.definitions()}
+        for key in self._entries.keys() - current.keys():
+            del self._entries[key]
+        for key, definition in current.items():
+            known = self._entries.get(key)
+            if known is None or known.definition.revision != definition.revision:
+                self._entries[key] = self._entry(definition, known)
+
+    def _entry(self, definition: ScheduleDefinition, known: _Entry | None) -> _Entry:
+        table = None
+        try:
+            table = timetable(definition, self._time_scale)
+        except ExpressionError as error:
+            if definition.revision not in self._broken:
+                self._broken.add(definition.revision)
+                _log.warning("schedule %s never fires: %s", definition.arn, error)
+        # A changed schedule has missed nothing before its change, and repeats nothing that its last revision fired.
+        passed_s = max(definition.modified_s - GRACE_S, known.passed_s if known else float("-inf"))
+        next_s = table.next_after(passed_s) if table is not None and definition.enabled else None
+        while table is not None and next_s is not None and next_s < definition.modified_s:
+            following_s = table.next_after(next_s)
+            if following_s is None or following_s > definition.modified_s:
+                break
+            passed_s, next_s = next_s, following_s
+        return _Entry(definition, table, passed_s, next_s)
+
+    def _fire_due(self, now_s: float, *, suspended: bool) -> None:
+        for entry in list(self._entries.values()):
+            due: list[float] = []
+            while entry.table is not None and entry.next_s is not None and entry.next_s <= now_s:
+                due.append(entry.next_s)
+                entry.passed_s = entry.next_s
+                entry.next_s = entry.table.next_after(
+                    # After a long sleep there may be a great many; only the latest one matters.
+                    max(entry.passed_s, now_s - 86_400.0) if suspended else entry.passed_s
+                )
+            for scheduled_s in due[-1:] if suspended else due:
+                self._start_delivery(
+                    entry.definition, scheduled_s, last=entry.next_s is None and scheduled_s == due[-1]
+                )
+
+    def _start_delivery(self, definition: ScheduleDefinition, scheduled_s: float, *, last: bool) -> None:
+        self.fired += 1
+        task = asyncio.get_running_loop().create_task(self._deliver(definition, scheduled_s, last=last))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, definition: ScheduleDefinition, scheduled_s: float, *, last: bool) -> None:
+        delay_s = flexible_delay_s(definition, scheduled_s, self._time_scale)
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        started = time.monotonic()
+        pause_s, longest_s = _RETRY_PAUSE_S
+        execution_id = secrets.token_hex(8)
+        for attempt in range(1, definition.maximum_retry_attempts + 2):
+            problem = await self._attempt(definition, scheduled_s, execution_id, attempt)
+            if problem is None:
+                break
+            retryable, text = problem
+            age_s = time.monotonic() - started + pause_s
+            if not retryable or attempt > definition.maximum_retry_attempts or age_s > definition.maximum_event_age_s:
+                _log.warning("schedule %s could not invoke %s: %s", definition.arn, definition.target_arn, text)
+                break
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+        if last and definition.delete_after_completion:
+            self._source.delete(definition)
+
+    async def _attempt(
+        self, definition: ScheduleDefinition, scheduled_s: float, execution_id: str, attempt: int
+    ) -> tuple[bool, str] | None:
+        """None if the event was taken over, else whether to try again, and why it was not."""
+        if ":lambda:" not in definition.target_arn:
+            return False, "the lab's schedules invoke Lambda functions only"
+        payload = event_payload(definition, scheduled_s, execution_id, attempt)
+        try:
+            result = await self._invoker.invoke(definition.target_arn, payload, invocation_type="Event")
+        except Exception as error:  # noqa: BLE001 - a delivery must not die unseen; the data plane's faults are worth another try
+            _log.exception("schedule %s", definition.arn)
+            return True, repr(error)
+        if result.error_code is None:
+            return None
+        return result.status == 429 or result.status >= 500, result.error_code

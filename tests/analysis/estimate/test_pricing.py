@@ -1,0 +1,160 @@
+"""Prices are AWS's: its own published examples come out to the cent."""
+
+import pytest
+
+from analysis.estimate.pricing import (
+    MB_PER_GB,
+    call_cost,
+    compute_usd,
+    gb_seconds,
+    lambda_month_usd,
+    logs_usd,
+    provisioned_duration_usd,
+    provisioned_usd,
+    read_prices,
+)
+from core.errors import ConfigurationError
+from core.paths import PRICES_TOML
+
+prices = read_prices()
+
+
+# https://aws.amazon.com/lambda/pricing/, the examples for US East (N. Virginia), from a stored copy read on 2026-11-24.
+@pytest.mark.parametrize(
+    ("architecture", "requests", "memory_mb", "duration_ms", "free_tier", "compute", "fee"),
+    [
+        ("x86_64", 3e6, 1536, 120, True, 2.33, 0.40),  # mobile application backend
+        ("x86_64", 7.44e6, 1024, 2000, False, 248.00, 1.49),  # streaming telemetry
+        ("x86_64", 6e6, 4096, 280, True, 105.33, 1.00),  # customer support; its ephemeral storage left out
+        (
+            "x86_64",
+            10e6,
+            1024,
+            2000,
+            False,
+            333.33,
+            2.00,
+        ),  # tenant isolation, without its surcharge; 333.34 on the page
+        ("arm64", 2e6, 1024, 16_000, True, 421.34, 0.20),  # durable functions: 32 s a claim in two invocations
+        ("x86_64", 30e6, 128, 200, True, 5.83, 5.80),  # an older edition of the page, 350,000 GB-s
+    ],
+)
+def test_the_published_examples_of_a_month_come_out(
+    architecture, requests, memory_mb, duration_ms, free_tier, compute, fee
+):
+    amount = requests * gb_seconds(memory_mb, duration_ms)
+    found = lambda_month_usd(requests, amount, architecture, prices, free_tier=free_tier)
+    assert found == (pytest.approx(compute, abs=0.005), pytest.approx(fee, abs=0.005))
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "environments", "hours", "requests", "duration_ms", "kept", "duration"),
+    [
+        (1536, 100, 8, 500_000, 100, 18.00, 0.73),  # launch of a mobile application
+        (4096, 7, 24, 2_000_000, 280, 10.08, 21.78),  # a sale's customer support: with 0.40 for requests 32.26 in all
+    ],
+)
+def test_the_published_examples_of_provisioned_concurrency_come_out(
+    memory_mb, environments, hours, requests, duration_ms, kept, duration
+):
+    amount = requests * gb_seconds(memory_mb, duration_ms)
+    assert provisioned_usd(memory_mb, environments, hours * 3600, "x86_64", prices) == pytest.approx(kept, abs=0.005)
+    assert provisioned_duration_usd(amount, "x86_64", prices) == pytest.approx(duration, abs=0.005)
+
+
+# https://aws.amazon.com/blogs/compute/introducing-tiered-pricing-for-aws-lambda/
+@pytest.mark.parametrize(("architecture", "second", "third"), [("x86_64", 6e9, 15e9), ("arm64", 7.5e9, 18.75e9)])
+def test_the_tiers_begin_where_aws_says_and_take_off_a_tenth_and_a_fifth(architecture, second, third):
+    assert prices[f"{architecture}_second_tier_from_gb_seconds"] == second
+    assert prices[f"{architecture}_third_tier_from_gb_seconds"] == third
+    first = prices[f"{architecture}_gb_second_usd"]
+    assert prices[f"{architecture}_second_tier_gb_second_usd"] == pytest.approx(0.9 * first, rel=1e-4)
+    assert prices[f"{architecture}_third_tier_gb_second_usd"] == pytest.approx(0.8 * first, rel=1e-4)
+
+
+def test_arm_is_a_fifth_cheaper_throughout():
+    for key in ("gb_second_usd", "provisioned_gb_second_usd", "provisioned_duration_gb_second_usd"):
+        assert prices[f"arm64_{key}"] == pytest.approx(0.8 * prices[f"x86_64_{key}"], rel=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64"])
+def test_each_tier_is_charged_for_what_lies_in_it(architecture):
+    second = prices[f"{architecture}_second_tier_from_gb_seconds"]
+    third = prices[f"{architecture}_third_tier_from_gb_seconds"]
+    rates = [
+        prices[f"{architecture}_gb_second_usd"],
+        prices[f"{architecture}_second_tier_gb_second_usd"],
+        prices[f"{architecture}_third_tier_gb_second_usd"],
+    ]
+    assert rates == sorted(rates, reverse=True)
+    assert compute_usd(second, architecture, prices) == pytest.approx(second * rates[0])
+    step = compute_usd(second + 1e6, architecture, prices) - compute_usd(second, architecture, prices)
+    assert step == pytest.approx(1e6 * rates[1], rel=1e-6)
+    step = compute_usd(third + 1e6, architecture, prices) - compute_usd(third, architecture, prices)
+    assert step == pytest.approx(1e6 * rates[2], rel=1e-6)
+
+
+def test_init_is_a_part_of_the_billed_time_and_never_added_to_it():
+    without = call_cost(1024, "x86_64", prices, billed_ms=2344, init_ms=0, log_bytes=0, through_gateway=False)
+    shown = call_cost(1024, "x86_64", prices, billed_ms=2344, init_ms=1293.83, log_bytes=0, through_gateway=False)
+    assert shown.total == pytest.approx(without.total)
+    assert shown.init == pytest.approx(1293.83 / 1000 * prices["x86_64_gb_second_usd"])
+    assert without.compute == pytest.approx(2.344 * prices["x86_64_gb_second_usd"])
+
+
+def test_gateway_and_logs_are_counted_apart():
+    cost = call_cost(512, "arm64", prices, billed_ms=10, init_ms=0, log_bytes=1024, through_gateway=True)
+    assert cost.gateway == pytest.approx(3.5e-6)
+    assert cost.request == pytest.approx(0.2e-6)
+    assert cost.logs == pytest.approx(0.5 / MB_PER_GB / 1024)
+    assert logs_usd(1024**3, prices) == pytest.approx(0.50)
+
+
+def test_the_free_tier_counts_only_where_it_is_asked_for():
+    assert lambda_month_usd(1e6, 400_000, "x86_64", prices, free_tier=True) == (0.0, 0.0)
+    compute, fee = lambda_month_usd(1e6, 400_000, "x86_64", prices)
+    assert compute == pytest.approx(6.67, abs=0.005)
+    assert fee == pytest.approx(0.20)
+
+
+def test_prices_can_be_overridden_and_the_report_can_say_so():
+    found = read_prices({"requests_per_million_usd": 0.28})
+    assert found["requests_per_million_usd"] == 0.28
+    assert found.note().overrides == {"requests_per_million_usd": 0.28}
+    assert found.note().as_of
+    assert "aws.amazon.com" in found.note().source
+
+
+def test_an_unknown_price_is_refused_with_the_keys_there_are():
+    with pytest.raises(ConfigurationError, match=r"unknown key `request_usd`; allowed: .*requests_per_million_usd"):
+        read_prices({"request_usd": 1.0})
+
+
+def test_a_broken_price_table_is_named(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text("as_of = 3")
+    with pytest.raises(ConfigurationError, match=r"prices\.toml cannot be read"):
+        read_prices(path=path)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1])
+def test_a_price_that_is_no_amount_is_refused_by_its_key_wherever_it_stands(value, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"benchmark\.toml \[prices\] rest_api_per_million_usd is .*finite"):
+        read_prices({"rest_api_per_million_usd": value})
+    path = tmp_path / "prices.toml"
+    path.write_text(PRICES_TOML.read_text().replace("ecr_gb_month_usd = 0.10", f"ecr_gb_month_usd = {value}"))
+    with pytest.raises(ConfigurationError, match=r"prices\.toml \[values\] ecr_gb_month_usd is .*finite"):
+        read_prices(path=path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("x86_64_third_tier_from_gb_seconds", 1e9), ("x86_64_second_tier_from_gb_seconds", 2e10)],
+)
+def test_a_third_tier_below_the_second_is_refused_by_the_key_that_was_given(key, value):
+    with pytest.raises(
+        ConfigurationError, match=f"{key} is {value:,.0f}, so the third tier .* begins below the second"
+    ):
+        read_prices({key: value})
+    both = {"arm64_second_tier_from_gb_seconds": 1e9, "arm64_third_tier_from_gb_seconds": 1e9}
+    assert read_prices(both).overrides == both, "a second tier of no width is a price list with two tiers"

@@ -1,0 +1,165 @@
+"""The traffic model gives what a simulation of it gives, and the costs follow from it."""
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import expm
+
+from analysis.estimate.pricing import SECONDS_PER_MONTH, read_prices
+from analysis.estimate.traffic import (
+    CallProfile,
+    Traffic,
+    break_even,
+    cold_share,
+    cost_curve,
+    daily_cold_share,
+    first_passage_survival,
+    monthly_cost,
+    needed_environments,
+)
+
+prices = read_prices()
+PROFILE = CallProfile("v", 1769, "x86_64", warm_billed_ms=60.0, cold_billed_ms=3500.0, log_bytes=1200.0)
+
+
+def simulate(rate_rps, service_s, idle_s, calls, seed):
+    """The share of cold starts of a last-in-first-out pool of environments."""
+    random = np.random.default_rng(seed)
+    busy, idle, cold, now = [], [], 0, 0.0
+    for gap, service in zip(random.exponential(1 / rate_rps, calls), random.exponential(service_s, calls), strict=True):
+        now += gap
+        while busy and busy[0] <= now:
+            idle.append(heapq.heappop(busy))
+        if idle and now - idle[-1] <= idle_s:
+            idle.pop()
+        else:
+            cold += 1
+            idle.clear()
+        heapq.heappush(busy, now + service)
+    return cold / calls
+
+
+@pytest.mark.parametrize(
+    ("rate_rps", "service_s", "idle_s"), [(0.01, 0.2, 60), (1, 0.5, 5), (3, 1, 4), (10, 0.5, 20), (2, 2, 10)]
+)
+def test_the_cold_share_is_that_of_a_simulation(rate_rps, service_s, idle_s):
+    simulated = simulate(rate_rps, service_s, idle_s, 150_000, seed=1)
+    assert cold_share(rate_rps, service_s, idle_s) == pytest.approx(simulated, rel=0.08)
+
+
+@given(st.integers(0, 8), st.floats(0.05, 5), st.floats(0.05, 3), st.floats(0.1, 30))
+def test_first_passage_is_that_of_the_absorbed_chain(level, rate_rps, service_s, time_s):
+    generator = np.zeros((level + 1, level + 1))
+    for state in range(level + 1):
+        generator[state, state] = -(rate_rps + state / service_s)
+        if state < level:
+            generator[state, state + 1] = rate_rps
+        if state:
+            generator[state, state - 1] = state / service_s
+    wanted = expm(generator * time_s)[level].sum()
+    assert first_passage_survival(level, rate_rps, service_s, time_s) == pytest.approx(wanted, abs=1e-7)
+
+
+def test_a_rare_request_is_cold_when_the_gap_is_longer_than_the_idle_time():
+    assert cold_share(1 / 3600, 0.1, 600) == pytest.approx(np.exp(-1 / 6), rel=1e-3)
+    assert cold_share(0.0, 0.1, 600) == 1.0
+
+
+@given(st.floats(1e-4, 200), st.floats(0.01, 2), st.floats(10, 3600))
+def test_more_idle_time_and_more_kept_environments_mean_fewer_cold_starts(rate_rps, service_s, idle_s):
+    share = cold_share(rate_rps, service_s, idle_s)
+    assert 0 <= share <= 1
+    assert cold_share(rate_rps, service_s, idle_s * 2) <= share + 1e-9
+    assert cold_share(rate_rps, service_s, idle_s, kept_warm=1) <= share + 1e-12
+
+
+def test_enough_environments_are_enough_and_one_fewer_is_not():
+    traffic = Traffic.of(200_000, "business_hours", 10)
+    needed = needed_environments(traffic, 1.5, 0.0001)
+    assert needed > 1
+    assert daily_cold_share(traffic, 1.5, kept_warm=needed) <= 0.0001
+    assert daily_cold_share(traffic, 1.5, kept_warm=needed - 1) > 0.0001
+
+
+@pytest.mark.parametrize("shape", ["flat", "business_hours", [0.0] * 12 + [1.0] * 12])
+def test_the_days_shape_distributes_its_requests(shape):
+    traffic = Traffic.of(24_000, shape, 10)
+    assert sum(traffic.hourly_rates_rps) * 3600 == pytest.approx(24_000)
+    assert traffic.scaled(1e6).requests_per_month == pytest.approx(1e6)
+
+
+def test_on_demand_costs_calls_warm_and_cold_by_their_share():
+    traffic = Traffic.of(100, "flat", 5)
+    cost = monthly_cost("on_demand", PROFILE, traffic, prices, max_cold_share=0.05)
+    requests = traffic.requests_per_month
+    cold = cost.expected_cold_share
+    assert cold == pytest.approx(np.exp(-100 / 86_400 * 300), rel=0.01)
+    seconds = requests * (cold * 3.5 + (1 - cold) * 0.06)
+    assert cost.parts["compute"] == pytest.approx(seconds * 1769 / 1024 * prices["x86_64_gb_second_usd"])
+    assert cost.parts["requests"] == pytest.approx(requests * 0.2e-6)
+    assert cost.usd == pytest.approx(sum(cost.parts.values()))
+
+
+def test_provisioned_concurrency_is_paid_for_all_month_and_pings_by_the_ping():
+    traffic = Traffic.of(100, "flat", 10)
+    kept = monthly_cost("provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    assert kept.environments == 1
+    rate = prices["x86_64_provisioned_gb_second_usd"]
+    assert kept.parts["provisioned"] == pytest.approx(SECONDS_PER_MONTH * 1769 / 1024 * rate)
+    assert kept.expected_cold_share < 0.001
+    pinged = monthly_cost("warm_pings", PROFILE, traffic, prices, max_cold_share=0.05)
+    assert pinged.expected_cold_share == pytest.approx(kept.expected_cold_share)
+    assert pinged.parts["pings"] == pytest.approx(SECONDS_PER_MONTH / 480 * 1e-6)
+    assert pinged.usd < kept.usd
+
+
+def test_a_break_even_point_is_where_the_costs_cross():
+    traffic = Traffic.of(1000, "flat", 10)
+    found = break_even("on_demand", "warm_pings", PROFILE, traffic, prices, max_cold_share=0.05, lowest=10)
+    at = found.requests_per_month
+
+    def saving(requests):
+        costs = [
+            monthly_cost(strategy, PROFILE, traffic.scaled(requests), prices, max_cold_share=0.05).usd
+            for strategy in ("on_demand", "warm_pings")
+        ]
+        return costs[0] - costs[1]
+
+    assert saving(at * 1.02) > 0
+    assert saving(at * 0.95) < 0
+
+
+def test_break_even_and_curve_count_the_free_tier_where_it_is_asked_for():
+    traffic = Traffic.of(1000, "flat", 10)
+    for free_tier in (False, True):
+        curve = cost_curve("on_demand", PROFILE, traffic, prices, max_cold_share=0.05, free_tier=free_tier)
+        at = traffic.scaled(curve.requests_per_day[0] * traffic.requests_per_month / 1000)
+        cost = monthly_cost("on_demand", PROFILE, at, prices, max_cold_share=0.05, free_tier=free_tier)
+        assert curve.usd[0] == pytest.approx(cost.usd)
+    pair = ("on_demand", "warm_pings", PROFILE, traffic, prices)
+    paid = break_even(*pair, max_cold_share=0.05, lowest=10)
+    free = break_even(*pair, max_cold_share=0.05, lowest=10, free_tier=True)
+    assert free.requests_per_month != paid.requests_per_month, "cold starts that cost nothing save nothing"
+
+
+def test_a_break_even_point_that_is_not_there_says_why():
+    traffic = Traffic.of(1000, "business_hours", 10)
+    never = break_even("on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    assert never.requests_per_month is None
+    assert "never" in never.reason
+    unknown = CallProfile("v", 1769, "x86_64", 60.0, None, 1200.0)
+    found = break_even("on_demand", "warm_pings", unknown, traffic, prices, max_cold_share=0.05)
+    assert found.requests_per_month is None
+    assert "no cold start" in found.reason
+    assert monthly_cost("on_demand", unknown, traffic, prices, max_cold_share=0.05).usd is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate_rps", [40.0, 400.0, 4000.0])
+def test_a_load_of_thousands_at_once_has_a_cold_share_too(rate_rps):
+    found = cold_share(rate_rps, 20.0, 600.0)
+    assert 0 <= found < 0.01
+    assert cold_share(rate_rps, 20.0, 600.0, kept_warm=5) <= found * (1 + 1e-9)

@@ -1,0 +1,139 @@
+"""Rows made from files tell what the generator of those files knew."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from analysis.estimate.cells import with_rules
+from analysis.ingest.joining import _match_fires, join_variant
+from analysis.ingest.platform_logs import LogParser
+from analysis.ingest.run_files import raw_group, read_clients
+from core.configuration import read_configuration
+from core.run_directory import RunDirectory
+from tests.analysis import synthetic
+
+
+def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl.DataFrame:
+    clients = read_clients(run)
+    endpoint = run.read_manifest().endpoint
+    parts = []
+    for variant in configuration.variants:
+        parser = LogParser()
+        for page in raw_group(run, configuration.names.function(variant)).pages():
+            parser.feed(page["logStreamName"], page["timestamp"], page["message"])
+        mine = clients.filter(pl.col("variant") == variant.key) if with_clients else clients.clear()
+        parts.append(join_variant(variant, parser.frame(), mine, endpoint, run.run_id, logs_alone=not with_clients))
+    return pl.concat(parts)
+
+
+@pytest.mark.parametrize("log_format", ["JSON", "Text"])
+def test_a_run_read_back_from_its_files_is_the_run_that_was_written(tmp_path, log_format):
+    configuration = read_configuration(profile="demo")
+    truth = synthetic.make_rows(configuration)
+    # Pages of 997 events cut many invocations in two.
+    run = synthetic.write_run(tmp_path, configuration, truth, log_format=log_format, page_size=997)
+    found = joined(run, configuration).sort("call_id")
+    wanted = synthetic.frame(truth).sort("call_id")
+    loose = ["error", "http_status"]  # worded by whoever saw it
+    if log_format == "Text":
+        # Text format has no time of its own: the event's whole milliseconds are all there is.
+        assert (found["logged_at"] - wanted["logged_at"]).abs().max() <= 0.0006
+        loose.append("logged_at")
+    assert_frame_equal(found.drop(loose), wanted.drop(loose), abs_tol=1e-3)
+
+
+def test_the_logs_alone_rebuild_what_the_platform_knows(tmp_path):
+    configuration = read_configuration(profile="demo")
+    truth = [row for row in synthetic.make_rows(configuration) if row["request_id"]]
+    run = synthetic.write_run(tmp_path, configuration, truth)
+    found = joined(run, configuration, with_clients=False).sort("request_id")
+    wanted = synthetic.frame(truth).sort("request_id")
+    columns = ["request_id", "variant", "start_type", "start_evidence", "outcome", "duration_ms", "init_ms", "weights"]
+    assert_frame_equal(found.select(columns), wanted.select(columns))
+    assert found["experiment"].to_list() == found["start_type"].to_list()
+    assert found["call_id"].null_count() == found.height
+
+
+def test_fires_take_their_invocations_in_order_even_when_intervals_are_short_and_starts_late():
+    def matched(fires, starts):
+        free = pl.DataFrame({"request_id": [f"r{n}" for n in range(len(starts))], "logged_at": starts})
+        return _match_fires(list(range(len(fires))), fires, free)
+
+    assert matched([0.0, 2.5, 5.0], [0.6, 3.4, 5.1]) == {0: "r0", 1: "r1", 2: "r2"}
+    # A late start falls into the next interval: the order still tells them apart.
+    assert sorted(matched([0.0, 2.5], [2.6, 2.7]).values()) == ["r0", "r1"]
+    # A fire that never began stays without an invocation, and an invocation long after is nobody's.
+    assert matched([0.0, 600.0, 1200.0], [3.0, 1203.0]) == {0: "r0", 2: "r1"}
+    assert matched([0.0], [500.0, 4000.0]) == {0: "r0"}
+    assert matched([600.0], [1.0]) == {}
+
+
+def logged_by(*lines):
+    parser = LogParser()
+    parser.feed(["stream"] * len(lines), [1_000 * place for place in range(len(lines))], lines)
+    return parser.frame()
+
+
+def platform(kind, second, **record):
+    return json.dumps({"time": f"2026-11-24T10:00:{second:06.3f}Z", "type": f"platform.{kind}", "record": record})
+
+
+def cold_start(request_id, *, started_s, waited):
+    """INIT takes 3 s; START follows it at once, or at `started_s` where the platform initialised ahead of the call."""
+    metrics = {"durationMs": 80.0, "billedDurationMs": 3081, "initDurationMs": 3000.0}
+    return (
+        platform("initStart", started_s - (3.01 if waited else 40), initializationType="on-demand"),
+        platform("start", started_s, requestId=request_id),
+        json.dumps({"event": "inference", "request_id": request_id, "call_number": 1}),
+        platform("report", started_s + 0.1, requestId=request_id, metrics=metrics, status="success"),
+    )
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return read_configuration(profile="demo")
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_an_init_that_nobody_waited_for_makes_no_cold_start(demo, waited):
+    variant = demo.variants[0]
+    run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
+    endpoint = synthetic.manifest_of(demo, run_rows).endpoint
+    logged = logged_by(*cold_start("r1", started_s=50, waited=waited))
+    nobody = read_clients(RunDirectory(Path("nowhere")))
+    rows = join_variant(variant, logged, nobody, endpoint, "run", logs_alone=True)
+    told = rows.select("start_type", "start_evidence", "init_status", "init_ms").row(0)
+    if waited:
+        assert told == ("cold", "call_number", "success", 3000.0)
+    else:
+        assert told == ("warm", "initialised_ahead", "ahead", 3000.0)
+    (row,) = with_rules(rows).iter_rows(named=True)
+    assert row["total_ms"] == pytest.approx(3080 if waited else 80)
+    assert row["rule"] == (None if waited else "initialised_ahead")
+    in_load = with_rules(rows.with_columns(pl.lit("load").alias("experiment")))
+    assert in_load["rule"].to_list() == [None], "users of a load test meet it"
+
+
+def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, demo):
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    row |= {"client_latency_ms": row["init_ms"] / 2}
+    found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence").row(0) == ("warm", "initialised_ahead")
+
+
+@pytest.mark.parametrize("outcome", ["gateway_timeout", "connection"])
+def test_a_caller_who_gave_up_before_the_end_of_the_init_did_wait_for_it(tmp_path, demo, outcome):
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    run = synthetic.write_run(tmp_path, demo, truth)
+    given_up = {"client_latency_ms": row["init_ms"] / 2, "outcome": outcome, "handler": None}
+    path = run.client_directory / f"{row['experiment']}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    changed = [record | given_up if record["call_id"] == row["call_id"] else record for record in lines]
+    path.write_text("".join(json.dumps(record) + "\n" for record in changed))
+    found = joined(run, demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence", "outcome").row(0) == ("cold", "call_number", outcome)

@@ -1,0 +1,116 @@
+"""`benchmark.toml` is read as written, and a mistake is named with what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from core.configuration import Configuration, parse_configuration, read_configuration
+from core.errors import ConfigurationError
+from core.paths import BENCHMARK_TOML
+
+TEXT = BENCHMARK_TOML.read_text(encoding="utf-8")
+
+
+def refused(text, profile=""):
+    with pytest.raises(ConfigurationError) as error:
+        parse_configuration(text, profile=profile, origin="benchmark.toml")
+    return str(error.value)
+
+
+def test_variants_are_every_model_at_every_memory_size_once():
+    configuration = parse_configuration(TEXT)
+    matrix = configuration.matrix
+    assert len(configuration.variants) == len(matrix.models) * len(matrix.engines) * len(matrix.memory_sizes_mb)
+    assert len({variant.key for variant in configuration.variants}) == len(configuration.variants)
+
+
+def test_a_profile_overrides_the_keys_it_names_and_no_others():
+    base, demo = parse_configuration(TEXT), parse_configuration(TEXT, profile="demo")
+    assert demo.profile == "demo"
+    assert demo.matrix.memory_sizes_mb != base.matrix.memory_sizes_mb
+    assert demo.matrix.models == base.matrix.models
+    assert demo.function == base.function
+
+
+def changed(key, value):
+    """The text with the first line of this key replaced."""
+    text, count = re.subn(rf"^{key} = .*$", value, TEXT, count=1, flags=re.MULTILINE)
+    assert count == 1
+    return text
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "said"),
+    [
+        ("timeout_s", "timeout_s = 901", "`function.timeout_s` is 901"),
+        ("timeout_s", "timeoutt_s = 120", "unknown key `function.timeoutt_s`"),
+        ("stage_name", "", "`gateway.stage_name` is missing"),
+        ("architecture", "architecture = 'sparc'", "allowed: 'x86_64' or 'arm64'"),
+        ("models", "models = ['resnet50', 'vgg']", "is 'vgg'"),
+        ("models", "models = ['mobilenet', 'mobilenet']", "every value once"),
+        ("memory_sizes_mb", "memory_sizes_mb = [64]", "is 64"),
+        ("max_samples", "max_samples = 1", "max_samples (1) must be at least samples"),
+        ("duration_minutes", "duration_minutes = 1", "duration_minutes (1) must be at least"),
+        ("max_usd", "max_usd = 0", "`experiments.max_usd` is 0"),
+        ("max_usd", "max_usd = ", "is not TOML"),
+        ("timeout_s", "timeout_s = '60'", "`function.timeout_s` is '60'; input should be a valid integer"),
+        ("timeout_s", "timeout_s = 60.0", "`function.timeout_s` is 60.0; input should be a valid integer"),
+        ("port", "port = true", "`lab.port` is True; input should be a valid integer"),
+        ("max_usd", "max_usd = '5'", "`experiments.max_usd` is '5'; input should be a valid number"),
+        ("late_after_ms", "late_after_ms = false", "`experiments.load.late_after_ms` is False"),
+        ("memory_sizes_mb", "memory_sizes_mb = ['512']", "`matrix.memory_sizes_mb.0` is '512'"),
+        ("steps", "steps = [['10', 60]]", "`experiments.load.steps.0.0` is '10'"),
+        ("directory", "directory = 7", "`function.directory` is 7; input should be a valid string"),
+        ("integration_timeout_ms", "integration_timeout_ms = 49", "`gateway.integration_timeout_ms` is 49"),
+        ("end_rps", "end_rps = inf", "`experiments.load.end_rps` is inf; input should be a finite number"),
+        ("max_usd", "max_usd = nan", "`experiments.max_usd` is nan; input should be a finite number"),
+        ("time_scale", "time_scale = inf", "`lab.time_scale` is inf; input should be a finite number"),
+        ("steps", "steps = [[inf, 60]]", "`experiments.load.steps.0.0` is inf"),
+        ("daily_shape", f"daily_shape = [inf{', 1' * 23}]", "`traffic.daily_shape.0` is inf"),
+        ("daily_shape", f"daily_shape = {[0] * 24}", "key `traffic.daily_shape`: 24 weights of 0"),
+    ],
+)
+def test_a_mistake_is_named_by_its_key_its_value_and_what_is_allowed(key, line, said):
+    assert said in refused(changed(key, line))
+
+
+def test_a_mistake_in_a_profile_is_found_before_the_day_it_is_used():
+    said = refused(f"{TEXT}\n[profile.later.lab]\ntime_scale = 0.5\n")
+    assert "[profile.later]: key `lab.time_scale` is 0.5" in said
+
+
+def test_a_profile_that_is_not_there_is_refused_with_those_there_are():
+    said = refused(TEXT, profile="fast")
+    assert "profile 'fast' is not there" in said
+    assert "demo" in said
+
+
+def test_another_file_and_another_profile_are_named_by_environment_variables(tmp_path, monkeypatch):
+    path = tmp_path / "other.toml"
+    path.write_text(TEXT.replace('name_prefix = "inference-lab"', 'name_prefix = "other"'), encoding="utf-8")
+    monkeypatch.setenv("BENCHMARK_TOML", str(path))
+    monkeypatch.setenv("BENCHMARK_PROFILE", "demo")
+    configuration = read_configuration()
+    assert configuration.function.name_prefix == "other"
+    assert configuration.profile == "demo"
+    assert read_configuration(profile="").profile == ""
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_path(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"absent\.toml cannot be read"):
+        read_configuration(tmp_path / "absent.toml")
+
+
+def test_whole_numbers_stand_for_fractions_and_arrays_for_their_elements():
+    text = changed("max_usd", "max_usd = 5").replace('daily_shape = "business_hours"', f"daily_shape = {[1] * 24}")
+    configuration = parse_configuration(text)
+    assert configuration.experiments.max_usd == 5.0
+    assert configuration.traffic.daily_shape == (1.0,) * 24
+
+
+def test_a_configuration_comes_back_from_a_manifest_as_it_was():
+    configuration = parse_configuration(TEXT, profile="demo")
+    assert Configuration.model_validate(json.loads(configuration.model_dump_json())) == configuration

@@ -1,0 +1,182 @@
+"""What a plan will cost, and what a run has cost."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.configuration import parse_configuration, read_configuration
+from core.errors import ConfigurationError
+from core.paths import BENCHMARK_TOML, PRICES_TOML
+from core.records import OUTCOMES, ClientRecord
+from experiments.checks.spend import (
+    NOT_INVOKED,
+    Prices,
+    SpendMeter,
+    billed_ms_bound,
+    billed_ms_in,
+    estimate,
+    expected_billed_ms,
+    longest_billed_ms,
+    read_prices,
+    total,
+)
+from experiments.dry_run import planned_steps
+from experiments.plan import Step
+
+CONFIGURATION = read_configuration(profile="")
+PRICES = Prices(gb_second_usd=1e-5, request_usd=2e-7, gateway_request_usd=3.5e-6, date="2026-11-01")
+
+
+def record(**changes):
+    values = {
+        "run_id": "r",
+        "call_id": "c",
+        "experiment": "cold",
+        "protocol": "forced",
+        "trigger": "invoke",
+        "variant": "mobilenet-tensorflow-x86_64-1024",
+        "model": "mobilenet",
+        "engine": "tensorflow",
+        "architecture": "x86_64",
+        "memory_mb": 1024,
+        "intended_at": 1.0,
+        "client_latency_ms": 1500.2,
+        "outcome": "ok",
+    }
+    return ClientRecord(**values | changes)
+
+
+def test_prices_are_those_of_the_table_and_overrides_win():
+    table = tomllib.loads(PRICES_TOML.read_text())
+    prices = read_prices(CONFIGURATION)
+    assert prices.date == table["as_of"]
+    assert prices.gb_second_usd == table["values"]["x86_64_gb_second_usd"]
+    assert prices.request_usd == table["values"]["requests_per_million_usd"] / 1e6
+    text = BENCHMARK_TOML.read_text().replace("[prices]", "[prices]\nx86_64_gb_second_usd = 1.0\n")
+    assert read_prices(parse_configuration(text)).gb_second_usd == 1.0
+
+
+def test_a_table_without_a_price_is_refused_by_the_name_of_the_key(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text("[values]\nrequests_per_million_usd = 0.2\n")
+    with pytest.raises(ConfigurationError, match="no price x86_64_gb_second_usd"):
+        read_prices(CONFIGURATION, path)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_prices(CONFIGURATION, tmp_path / "absent.toml")
+
+
+def test_a_call_costs_compute_and_fees_as_on_the_price_page():
+    # AWS's own example arithmetic: 1 GB for 1 s is one GB-second.
+    assert PRICES.call_usd(1024, 1000, through_gateway=False) == pytest.approx(1e-5 + 2e-7)
+    assert PRICES.call_usd(512, 1000, through_gateway=True) == pytest.approx(0.5e-5 + 2e-7 + 3.5e-6)
+
+
+@pytest.mark.parametrize(
+    ("log", "billed_ms"),
+    [
+        ("REPORT RequestId: 1 Duration: 1049.63 ms\tBilled Duration: 2344 ms\tMemory Size: 512 MB", 2344),
+        ("REPORT RequestId: 1\tBilled Duration: 1 ms\nREPORT RequestId: 2\tBilled Duration: 7 ms\tStatus: timeout", 7),
+        ('{"type":"platform.report","record":{"metrics":{"billedDurationMs":812,"durationMs":811.2}}}', 812),
+        ('{"type": "platform.report", "record": {"metrics": {"billedDurationMs": 812}}}', 812),
+        ("START RequestId: 1 Version: $LATEST\nno report yet", None),
+    ],
+)
+def test_billed_time_is_read_from_a_log_of_either_format(log, billed_ms):
+    assert billed_ms_in(log) == billed_ms
+
+
+@given(outcome=st.sampled_from(OUTCOMES), latency_ms=st.none() | st.floats(0, 130_000))
+def test_what_a_caller_saw_bounds_what_was_billed(outcome, latency_ms):
+    variant = CONFIGURATION.variants[0]
+    bound = billed_ms_bound(record(outcome=outcome, client_latency_ms=latency_ms), timeout_s=120, variant=variant)
+    if outcome in NOT_INVOKED:
+        assert bound == 0
+    elif outcome == "pending":
+        assert bound == expected_billed_ms(variant, cold=True)
+    elif outcome in ("gateway_timeout", "connection", "missing") or latency_ms is None:
+        # Nobody waited for the function to end, so it may have run until its timeout, after the longest init there is.
+        assert bound == 130_000
+    else:
+        assert latency_ms <= bound <= latency_ms + 1
+
+
+def test_the_meter_prefers_billed_time_and_says_when_the_limit_is_reached():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.add(record(), billed_ms=1000)
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+    meter.add(record(outcome="throttled"))
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+    assert not meter.reached
+    meter.limit_usd = meter.spent_usd
+    assert meter.reached
+
+
+def test_an_asynchronous_call_is_counted_as_expected_until_its_log_says_what_was_billed():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    variant = next(v for v in CONFIGURATION.variants if v.key == record().variant)
+    meter.add(record(outcome="pending", trigger="schedule", client_latency_ms=None))
+    assert meter.spent_usd > 0
+    meter.correct(variant, assumed_ms=expected_billed_ms(variant, cold=True), billed_ms=1000)
+    assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
+
+
+def test_a_call_that_lambda_refused_costs_the_gateways_fee_and_one_never_sent_nothing():
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.add(record(outcome="dropped", trigger="api"))
+    assert meter.spent_usd == 0
+    meter.add(record(outcome="throttled", trigger="api"))
+    assert meter.spent_usd == pytest.approx(3.5e-6)
+
+
+@given(data=st.data(), limit_usd=st.floats(1e-4, 0.2))
+def test_a_run_that_stops_at_its_limit_never_costs_more_than_its_upper_bound(data, limit_usd):
+    variant = CONFIGURATION.variants[0]
+    together, rounds = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 20))
+    calls = together * rounds
+    step = Step("cold", f"burst-{together}", variant, calls, 0, through_gateway=False, under_way=together)
+    upper_usd = estimate(step, CONFIGURATION, PRICES).upper_usd(limit_usd)
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.limit_usd = limit_usd
+    longest_ms = longest_billed_ms(CONFIGURATION.function.timeout_s)
+    one_call = record(variant=variant.key, memory_mb=variant.memory_mb)
+    for _ in range(rounds):
+        if meter.reached:
+            break
+        for billed_ms in data.draw(st.lists(st.floats(0, longest_ms), min_size=together, max_size=together)):
+            meter.add(one_call, billed_ms=billed_ms)
+    assert meter.spent_usd <= upper_usd * (1 + 1e-9)
+
+
+def test_the_bound_of_a_whole_plan_is_its_limit_and_what_may_be_under_way():
+    planned = planned_steps(CONFIGURATION, ("cold", "warm", "load"), time_scale=1.0)
+    figures = [(step, estimate(step, CONFIGURATION, PRICES)) for step in planned]
+    whole = total([one for _, one in figures])
+    # The fires of all schedules are under way side by side, the loads one after another.
+    fires_usd = sum(one.under_way_usd for step, one in figures if step.protocol == "scheduled")
+    load_usd = max(one.under_way_usd for step, one in figures if step.experiment == "load")
+    assert whole.under_way_usd == pytest.approx(max(fires_usd, load_usd))
+    assert whole.upper_usd(5.0) == 5.0 + whole.under_way_usd < whole.longest_usd
+    assert whole.upper_usd(10_000.0) == whole.longest_usd
+    # 2000 calls in flight, as max_in_flight allows, and those of the seconds until the load has stopped.
+    assert max(step.under_way for step in planned) == 2000 + 5 * 100
+
+
+@given(cold=st.integers(0, 1000), warm=st.integers(0, 1000))
+def test_no_plan_is_expected_to_cost_more_than_its_upper_bound(cold, warm):
+    for variant in CONFIGURATION.variants:
+        step = Step("warm", "sequential", variant, cold, warm, through_gateway=True, under_way=2)
+        figures = estimate(step, CONFIGURATION, PRICES)
+        assert figures.calls == cold + warm
+        assert 0 <= figures.expected_usd <= figures.longest_usd
+        assert figures.upper_usd(0.0) <= figures.longest_usd
+        assert figures.duration_s >= 0
+
+
+def test_more_memory_never_makes_a_call_expected_to_take_longer():
+    for model in CONFIGURATION.matrix.models:
+        times = [expected_billed_ms(v, cold=True) for v in CONFIGURATION.variants if v.model == model]
+        assert times == sorted(times, reverse=True)

@@ -1,0 +1,241 @@
+"""The mechanisms of limits: on the real kernel where it has them, on a directory that looks like one where not."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.paths import REPOSITORY
+from lab.limits import find_limits
+from lab.limits.cgroup_v2 import CgroupV2Limits
+from lab.limits.none import ProcessGroup
+from lab.limits.probe import below, mounted_hierarchies, own_groups, v2_limits_below
+from tests.lab.dataplane.harness import reports, until
+
+SYSTEMD_MOUNTS = """\
+proc /proc proc rw,nosuid 0 0
+cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime,nsdelegate 0 0
+"""
+HYBRID_MOUNTS = """\
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
+"""
+
+
+def test_mounts_are_read_by_hierarchy():
+    assert mounted_hierarchies(SYSTEMD_MOUNTS) == (Path("/sys/fs/cgroup"), {})
+    unified, controllers = mounted_hierarchies(HYBRID_MOUNTS)
+    assert unified == Path("/sys/fs/cgroup/unified")
+    assert controllers["cpu"] == controllers["cpuacct"] == Path("/sys/fs/cgroup/cpu,cpuacct")
+    assert controllers["memory"] == Path("/sys/fs/cgroup/memory")
+
+
+def test_the_place_of_this_process_is_read_by_hierarchy():
+    assert own_groups("0::/user.slice/user-1000.slice/run-r1.scope\n") == (
+        "/user.slice/user-1000.slice/run-r1.scope",
+        {},
+    )
+    unified, controllers = own_groups("4:memory:/a/b\n2:cpu,cpuacct:/c\n1:name=systemd:/\n0::/\n")
+    assert unified == "/"
+    assert (controllers["memory"], controllers["cpu"]) == ("/a/b", "/c")
+
+
+def test_a_place_hidden_by_a_container_is_the_mount_itself(tmp_path):
+    (tmp_path / "seen").mkdir()
+    assert below(tmp_path, "/seen") == tmp_path / "seen"
+    assert below(tmp_path, "/not/seen") == tmp_path
+
+
+def a_v2_directory(path, controllers, handed_down=""):
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "cgroup.controllers").write_text(controllers)
+    (path / "cgroup.subtree_control").write_text(handed_down)
+    (path / "cgroup.procs").write_text("")
+    return path
+
+
+class FakeKernel:
+    """Makes new groups look as cgroup v2 does: the control files appear with the directory."""
+
+    FILES = ("cgroup.procs", "cpu.max", "memory.max", "memory.swap.max", "cgroup.freeze", "cgroup.kill", "cpu.stat")
+
+    def __init__(self, monkeypatch):
+        mkdir, rmdir = Path.mkdir, Path.rmdir
+
+        def make(path, *arguments, **options):
+            new = not path.exists()
+            mkdir(path, *arguments, **options)
+            if new and "inference-lab" in str(path):
+                for name in (*self.FILES, "memory.events", "cgroup.subtree_control", "cgroup.controllers"):
+                    (path / name).write_text("")
+
+        def remove(path):
+            for name in (*self.FILES, "memory.events", "cgroup.subtree_control", "cgroup.controllers"):
+                (path / name).unlink(missing_ok=True)
+            rmdir(path)
+
+        monkeypatch.setattr(Path, "mkdir", make)
+        monkeypatch.setattr(Path, "rmdir", remove)
+
+
+def test_cgroup_v2_gets_quota_period_and_memory_without_swap(tmp_path, monkeypatch):
+    FakeKernel(monkeypatch)
+    root = a_v2_directory(tmp_path / "root", "cpuset cpu io memory pids", "cpu memory pids")
+    limits = v2_limits_below(root, is_root=True)
+    assert (limits.cpu, limits.memory, limits.freezer) == ("cgroup-v2", "cgroup-v2", "cgroup-v2")
+    assert limits.notes == ()
+    group = limits.create("function-1", memory_mb=512, vcpu=2.0)
+    directory = root / f"inference-lab-{os.getpid()}" / "function-1"
+    assert group.join_files == (f"{directory}/cgroup.procs",)
+    assert (directory / "cpu.max").read_text() == "40000 20000"
+    assert (directory / "memory.max").read_text() == str(512 << 20)
+    assert (directory / "memory.swap.max").read_text() == "0"
+    assert (directory.parent / "cgroup.subtree_control").read_text() == "+cpu +memory"
+    group.set_cpu(512 / 1769)
+    assert (directory / "cpu.max").read_text().startswith("5789 20000")
+    (directory / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    assert group.out_of_memory_kills() == 1
+    group.freeze()
+    assert (directory / "cgroup.freeze").read_text() == "1"
+    group.thaw()
+    assert (directory / "cgroup.freeze").read_text() == "0"
+    group.kill()
+    assert (directory / "cgroup.kill").read_text() == "1"
+    assert group.remove()
+    limits.close()
+    assert not directory.parent.exists()
+
+
+def test_cgroup_v2_without_controllers_says_what_is_missing_and_what_to_do(tmp_path, monkeypatch):
+    FakeKernel(monkeypatch)
+    root = a_v2_directory(tmp_path / "root", "pids", "")
+    limits = v2_limits_below(root, is_root=True)
+    assert (limits.cpu, limits.memory, limits.freezer) == ("none", "none", "cgroup-v2")
+    assert any("systemd-run --user --scope -p Delegate=yes" in note for note in limits.notes)
+    limits.close()
+
+
+def test_in_a_delegated_group_the_lab_moves_into_a_leaf_before_it_hands_controllers_down(tmp_path, monkeypatch):
+    FakeKernel(monkeypatch)
+    scope = a_v2_directory(tmp_path / "run-r1.scope", "cpu memory pids", "")
+    (scope / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    v2_limits_below(scope, is_root=False)
+    assert (scope / "inference-lab" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (scope / "cgroup.subtree_control").read_text() in ("+cpu", "+memory")  # the last write of the two
+
+
+UNIFIED = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), None)
+
+
+@pytest.mark.skipif(
+    UNIFIED is None or not os.access(UNIFIED, os.W_OK), reason="no cgroup v2 file system that this user may write to"
+)
+def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
+    limits = CgroupV2Limits(Path(UNIFIED), frozenset())
+    try:
+        group = limits.create("real", memory_mb=128, vcpu=1)
+        process = subprocess.Popen(
+            ["sh", "-c", f"echo 0 > {group.join_files[0]}; while :; do :; done"], stdin=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while process.pid not in group.pids():
+            assert time.monotonic() < deadline
+        group.freeze()
+        while "frozen 1" not in Path(group.directories[0], "cgroup.events").read_text():
+            assert time.monotonic() < deadline
+        used = group.cpu_ms()
+        time.sleep(0.3)
+        assert group.cpu_ms() == used
+        group.kill()
+        assert process.wait(30) == -signal.SIGKILL
+        while not group.remove():
+            assert time.monotonic() < deadline
+    finally:
+        limits.close()
+    assert not list(Path(UNIFIED).glob(f"inference-lab-{os.getpid()}"))
+
+
+def test_a_mechanism_that_is_not_there_falls_back_to_none_with_the_reason():
+    limits = find_limits("none")
+    assert (limits.cpu, limits.memory, limits.freezer) == ("none", "none", "signal")
+    assert "switched off" in limits.notes[0]
+
+
+def state_of(pid):
+    """A process's state as /proc names it; "" when it is gone."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else ""
+
+
+async def test_without_limits_functions_run_are_stopped_between_calls_and_every_report_says_so(lab):
+    lab.mechanism = "none"
+    lab.function(
+        """
+        import os, subprocess, threading
+        def spin():
+            while True: pass
+        threading.Thread(target=spin, daemon=True).start()
+        stray = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        def handler(event, context):
+            return [os.getpid(), stray.pid]
+        """
+    )
+    async with lab:
+        pid, stray = await lab.answer()
+        await until(lambda: state_of(pid) == "T", "the process to be stopped")
+        await lab.answer()
+        assert lab.driver.notes
+    assert state_of(pid) == ""
+    assert state_of(stray) in ("", "Z")
+    lines = lab.logs.lines("function")
+    assert len(reports(lines)) == 2
+    assert all('"limits":"none/none"' in line for line in lines if line.startswith('{"type":"lab.conditions"'))
+
+
+def test_a_process_group_without_a_leader_takes_no_signal():
+    group = ProcessGroup()
+    group.freeze()
+    group.kill()
+    assert group.remove()
+    assert issubclass(UserError, Exception)
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs root and setpriv to drop a right"
+)
+def test_without_the_right_to_mount_a_user_namespace_gives_a_tmp_or_a_note_says_why_not(tmp_path):
+    program = textwrap.dedent("""
+        import asyncio, pathlib, sys
+        sys.path.insert(0, {repository!r})
+        from tests.lab.dataplane.harness import Lab
+        async def main():
+            lab = Lab(pathlib.Path({directory!r}))
+            source = "import os\\ndef handler(event, context): return [os.getuid(), 'mark' in os.listdir('/tmp')]"
+            lab.function(source)
+            async with lab:
+                print(await lab.answer(), list(lab.driver.notes))
+        asyncio.run(main())
+    """).format(repository=str(REPOSITORY), directory=str(tmp_path))
+    mark = Path("/tmp/mark")
+    mark.touch()
+    try:
+        process = subprocess.run(
+            ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    finally:
+        mark.unlink()
+    if "temporary directory is not its own" not in process.stdout:
+        # A tmpfs by a user namespace, which may attach no loop device.
+        assert process.stdout.startswith("[0, False]")
+        assert "/tmp is in memory" in process.stdout

@@ -1,0 +1,328 @@
+"""Building without an engine, as the CDK command line does it: `python -m lab docker` on small functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.paths import REPOSITORY
+from lab.images import DirectoryImageStore
+
+REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cdk-assets"
+
+DOCKERFILE = """\
+ARG BASE_IMAGE=public.ecr.aws/lambda/python:3.12
+FROM ${BASE_IMAGE}
+COPY requirements.txt ${LAMBDA_TASK_ROOT}/
+RUN pip install --no-cache-dir -r requirements.txt
+ARG MODEL
+ENV MODEL=${MODEL} DATA="${LAMBDA_TASK_ROOT}/data"
+LABEL purpose=test
+COPY make.py handler.py ${LAMBDA_TASK_ROOT}/
+COPY pictures/ ${LAMBDA_TASK_ROOT}/pictures/
+WORKDIR ${LAMBDA_TASK_ROOT}
+RUN python make.py --model ${MODEL} && python make.py --model second
+USER 1000
+CMD ["handler.handler"]
+"""
+MAKE = """\
+import os, pathlib, sys, time
+root = pathlib.Path(os.environ["LAMBDA_TASK_ROOT"])
+assert pathlib.Path.cwd() == root, (pathlib.Path.cwd(), root)
+(root / f"made-{sys.argv[2]}").write_text(sys.argv[2] * 1000)
+time.sleep(float(os.environ.get("SLEEP_S", "0")))
+count = pathlib.Path(os.environ["COUNT"])
+count.write_text(str(int(count.read_text() if count.exists() else 0) + 1))
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    (folder / "pictures" / "deep").mkdir(parents=True)
+    (folder / "Dockerfile").write_text(DOCKERFILE)
+    (folder / "make.py").write_text(MAKE)
+    (folder / "handler.py").write_text("def handler(event, context): return event\n")
+    (folder / "requirements.txt").write_text("# nothing that is not here\npytest  # this very one\n")
+    (folder / "pictures" / "deep" / "a.jpg").write_bytes(b"a")
+    (folder / "pictures" / "notes.md").write_text("out")
+    (folder / ".dockerignore").write_text("pictures/*.md\n")
+    return folder
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "LAB_"))}
+    return {
+        **kept,
+        "LAB_IMAGES": str(tmp_path / "images"),
+        "LAB_PYTHON": sys.executable,
+        "COUNT": str(tmp_path / "count"),
+        **more,
+    }
+
+
+def docker(tmp_path: Path, *arguments: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(REPOSITORY / "lab" / "bin" / "docker"), *arguments],
+        cwd=cwd or tmp_path,
+        env=environment(tmp_path, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+        input="password",
+    )
+
+
+def build(
+    tmp_path: Path, context: Path, *more: str, model: str = "first", **variables: str
+) -> subprocess.CompletedProcess[str]:
+    # The very words of the CDK command line.
+    arguments = ["build", "--build-arg", f"MODEL={model}", "--tag", f"cdkasset-{model}", "--platform", "linux/amd64"]
+    return docker(tmp_path, *arguments, *more, ".", cwd=context, **variables)
+
+
+def store(tmp_path: Path) -> DirectoryImageStore:
+    return DirectoryImageStore(tmp_path / "images")
+
+
+def runs(tmp_path: Path) -> int:
+    return int((tmp_path / "count").read_text())
+
+
+def test_the_words_of_the_cdk_command_line_build_tag_push_and_resolve(tmp_path: Path, context: Path) -> None:
+    assert docker(tmp_path, "inspect", "cdkasset-first").returncode == 1
+    done = build(tmp_path, context)
+    assert done.returncode == 0, done.stderr
+    described = json.loads(docker(tmp_path, "inspect", "cdkasset-first").stdout)[0]
+    assert described["Config"]["Cmd"] == ["handler.handler"]
+    assert described["Config"]["Labels"] == {"purpose": "test"}
+
+    uri = f"{REGISTRY}:0a1b"
+    registry = REGISTRY.partition("/")[0]
+    login = docker(tmp_path, "login", "--username", "AWS", "--password-stdin", f"https://{registry}")
+    assert login.returncode == 0
+    assert docker(tmp_path, "tag", "cdkasset-first", uri).returncode == 0
+    assert store(tmp_path).resolve(uri) is None, "tagged is not yet pushed"
+    pushed = docker(tmp_path, "push", uri)
+    assert pushed.returncode == 0, pushed.stderr
+    listed = docker(tmp_path, "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=*/*:0a1b")
+    assert listed.stdout.split() == [uri]
+
+    image = store(tmp_path).resolve(uri)
+    assert image is not None
+    assert image.root is not None
+    assert tuple(image.command) == ("handler.handler",)
+    assert image.environment == {"MODEL": "first", "DATA": f"{image.root}/data"}
+    files = {path.relative_to(image.root).as_posix() for path in image.root.rglob("*") if path.is_file()}
+    assert files == {
+        "requirements.txt",
+        "make.py",
+        "handler.py",
+        "made-first",
+        "made-second",
+        "pictures/deep/a.jpg",
+    }
+    by_digest = store(tmp_path).resolve(f"{REGISTRY}@{described['Id']}")
+    assert by_digest is not None
+    assert by_digest.root == image.root
+    assert store(tmp_path).resolve(f"{REGISTRY}:other") is None
+    assert store(tmp_path).resolve(f"{REGISTRY}@sha256:{'0' * 64}") is None
+
+
+def test_a_second_build_of_the_same_runs_nothing_and_any_change_builds_anew(tmp_path: Path, context: Path) -> None:
+    first = build(tmp_path, context)
+    assert runs(tmp_path) == 2
+    assert build(tmp_path, context).stdout == first.stdout
+    assert runs(tmp_path) == 2
+    other = build(tmp_path, context, model="other")
+    assert other.stdout != first.stdout
+    assert runs(tmp_path) == 4
+    (context / "pictures" / "deep" / "b.jpg").write_bytes(b"b")
+    assert build(tmp_path, context).stdout != first.stdout
+    (context / "pictures" / "notes.md").write_text("left out, so it changes nothing")
+    before = runs(tmp_path)
+    build(tmp_path, context)
+    assert runs(tmp_path) == before
+    assert build(tmp_path, context, "--no-cache").returncode == 0
+    assert runs(tmp_path) == before + 2
+
+
+def test_a_change_after_a_slow_step_does_not_run_it_again(tmp_path: Path, context: Path) -> None:
+    text = DOCKERFILE.replace("COPY make.py handler.py", "COPY make.py").replace(
+        "USER 1000", "COPY handler.py ${LAMBDA_TASK_ROOT}/"
+    )
+    (context / "Dockerfile").write_text(text)
+    build(tmp_path, context, SLEEP_S="0.4")
+    (context / "handler.py").write_text("def handler(event, context): return 2\n")
+    done = build(tmp_path, context)
+    assert done.returncode == 0, done.stderr
+    assert runs(tmp_path) == 2
+    (record,) = [record for name, record in store(tmp_path).names() if name == "cdkasset-first:latest"]
+    root = store(tmp_path).content(record.id) / "root"
+    assert (root / "handler.py").read_text().endswith("return 2\n")
+    assert (root / "made-second").exists()
+
+
+def test_what_a_slow_step_made_is_on_disk_once_and_a_later_copy_over_it_changes_that_image_alone(
+    tmp_path: Path, context: Path
+) -> None:
+    copies_over = DOCKERFILE.replace("USER 1000", "COPY later/ ${LAMBDA_TASK_ROOT}/")
+    (context / "Dockerfile").write_text(copies_over)
+    (context / "later").mkdir()
+    (context / "later" / "made-first").write_text("another")
+    roots = []
+    for number in range(2):
+        (context / "later" / "more").write_text(str(number))
+        done = build(tmp_path, context, SLEEP_S="0.4")
+        assert done.returncode == 0, done.stderr
+        identity = done.stdout.split()[-1]
+        roots.append(store(tmp_path).content(identity) / "root")
+    assert runs(tmp_path) == 2
+    (step,) = (tmp_path / "images" / "steps").iterdir()
+    assert (step / "root" / "made-first").read_text() == "first" * 1000
+    assert [(root / "made-first").read_text() for root in roots] == ["another", "another"]
+    inodes = {(folder / "made-second").stat().st_ino for folder in (*roots, step / "root")}
+    assert len(inodes) == 1
+
+
+def test_two_builds_of_the_same_at_once_make_it_once(tmp_path: Path, context: Path) -> None:
+    command = [str(REPOSITORY / "lab" / "bin" / "docker"), "build", "--build-arg", "MODEL=m", "--tag", "t", "."]
+    both = [
+        subprocess.Popen(
+            command,
+            cwd=context,
+            env=environment(tmp_path, SLEEP_S="0.3"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert answers[0] == answers[1]
+    assert runs(tmp_path) == 2
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_the_store_whole_and_the_next_build_succeeds(tmp_path: Path, context: Path) -> None:
+    moments = random.Random(7)
+    command = [str(REPOSITORY / "lab" / "bin" / "docker"), "build", "--build-arg", "MODEL=m", "--tag", "t", "."]
+    for number in range(12):
+        (context / "handler.py").write_text(f"# {number}\n")
+        process = subprocess.Popen(
+            command,
+            cwd=context,
+            env=environment(tmp_path, SLEEP_S="0.1"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(0.05, 1.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for folder in (tmp_path / "images" / "contents").glob("*"):
+            assert (folder / "image.json").exists()
+            assert (folder / "root" / "made-second").read_text() == "second" * 1000
+        for _, record in store(tmp_path).names():
+            assert store(tmp_path).read_content(record.id) is not None
+    done = build(tmp_path, context)
+    assert done.returncode == 0, done.stderr
+    left = [path for path in (tmp_path / "images" / "building").iterdir() if path.is_dir()]
+    assert left == [], "what dead builders left is cleared by the next build"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("RUN apt-get install -y git", ["apt-get", "pip install -r FILE"]),
+        ("RUN python make.py | tee log", ["of a shell only"]),
+        ("RUN python -c 'raise SystemExit(3)'", ["of a shell only"]),
+        ("RUN python missing.py", ["exit code 2", "missing.py"]),
+        ("RUN pip install numpy==0.1 nosuchthing==2", ["numpy==0.1 is wanted", "nosuchthing==2 is not installed"]),
+        ("RUN pip install --index-url x y", ["--index-url is not known"]),
+        ("RUN pip install -r absent.txt", ["absent.txt", "not been copied"]),
+        ("COPY absent ${LAMBDA_TASK_ROOT}/", ["absent", "not in the build context"]),
+        ("COPY ../secret ${LAMBDA_TASK_ROOT}/", ["leaves the build context"]),
+        ("COPY handler.py /opt/", ["outside of LAMBDA_TASK_ROOT"]),
+        ("COPY handler.py ../../etc/", ["outside of LAMBDA_TASK_ROOT"]),
+        ("COPY --from=other a b", ["--from=other is not known"]),
+        ("COPY *.py ./", ["patterns are not known"]),
+        ("WORKDIR /", ["outside of LAMBDA_TASK_ROOT"]),
+        ('ENTRYPOINT ["python"]', ["ENTRYPOINT"]),
+    ],
+)
+def test_what_the_lab_cannot_do_is_an_error_without_a_traceback_and_leaves_no_image(
+    change: str, words: list[str], tmp_path: Path, context: Path
+) -> None:
+    (context / "Dockerfile").write_text(DOCKERFILE.replace("USER 1000", change))
+    done = build(tmp_path, context)
+    assert done.returncode == 1
+    assert all(word in done.stderr for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(store(tmp_path).names()) == []
+    assert not list((tmp_path / "images").glob("contents/*"))
+
+
+def test_a_failing_step_shows_its_output(tmp_path: Path, context: Path) -> None:
+    (context / "make.py").write_text("raise SystemExit('the kiln is cold')")
+    done = build(tmp_path, context)
+    assert done.returncode == 1
+    assert "the kiln is cold" in done.stderr
+    assert "exit code 1" in done.stderr
+
+
+def test_packages_of_another_platform_are_not_checked_here(tmp_path: Path, context: Path) -> None:
+    (context / "requirements.txt").write_text("nosuchthing==2\n")
+    foreign = "linux/arm64" if os.uname().machine == "x86_64" else "linux/amd64"
+    arguments = ["build", "--build-arg", "MODEL=m", "--tag", "t", "--platform", foreign, "."]
+    done = docker(tmp_path, *arguments, cwd=context)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "x"],
+        ["build"],
+        ["build", "--target", "a", "."],
+        ["build", "nowhere"],
+        ["images", "--filter", "dangling=true"],
+    ],
+)
+def test_other_words_of_docker_are_refused_clearly(arguments: list[str], tmp_path: Path) -> None:
+    done = docker(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("lab: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_not_there_is_an_error_that_says_so(tmp_path: Path) -> None:
+    for arguments in (["tag", "a", "b"], ["push", "a"], ["rmi", "a"]):
+        done = docker(tmp_path, *arguments)
+        assert done.returncode == 1
+        assert "no image" in done.stderr
+
+
+def test_a_store_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path, context: Path) -> None:
+    (tmp_path / "images").write_text("a file, where the store should be")
+    done = build(tmp_path, context)
+    assert done.returncode == 1
+    assert str(tmp_path / "images") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pruning_keeps_what_has_a_name(tmp_path: Path, context: Path) -> None:
+    build(tmp_path, context)
+    build(tmp_path, context, model="other")
+    assert docker(tmp_path, "rmi", "cdkasset-other").returncode == 0
+    done = docker(tmp_path, "image", "prune")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "images" / "contents").iterdir())) == 1
+    assert build(tmp_path, context).returncode == 0

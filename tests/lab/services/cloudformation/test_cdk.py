@@ -1,0 +1,90 @@
+"""The real CDK command line against a lab: all functions of the default matrix, twice, and away again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.configuration import parse_configuration
+from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
+from tests.lab_support import Lab
+from tests.stubs.making import STUB
+
+CDK = NODE_COMMANDS / "cdk"
+
+
+def cdk(lab: Lab, directory: Path, *arguments: str | Path, **variables: str) -> str:
+    ended = subprocess.run(
+        [CDK, *map(str, arguments), "--ci"],
+        cwd=directory,
+        env={**lab.environment, "LAB_IMAGES": str(directory / "images"), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr + "".join(lab.log[-20:])
+    return ended.stdout + ended.stderr
+
+
+def synthesise(lab: Lab, directory: Path, name: str, **changes: str) -> Path:
+    """Synthesise the app with the stub as its function and some lines of benchmark.toml changed."""
+    text = BENCHMARK_TOML.read_text(encoding="utf-8")
+    for key, value in {"directory": f'"{STUB}"', **changes}.items():
+        text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text, count=1)
+        assert count == 1, key
+    document = directory / f"{name}.toml"
+    document.write_text(text, encoding="utf-8")
+    variables = {"BENCHMARK_TOML": str(document), "BENCHMARK_PROFILE": ""}
+    cdk(lab, REPOSITORY, "synth", "--quiet", "--output", directory / name, **variables)
+    return directory / name
+
+
+@pytest.mark.slow
+def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: Lab, tmp_path: Path) -> None:
+    configuration = parse_configuration(BENCHMARK_TOML.read_text(encoding="utf-8"))
+    names = {configuration.names.function(variant) for variant in configuration.variants}
+    first = synthesise(lab, tmp_path, "first", timeout_s="90")
+    second = synthesise(lab, tmp_path, "second", timeout_s="60", stage_name='"v1"', interval_minutes="20")
+    client = lab.client("lambda")
+
+    cdk(lab, tmp_path, "bootstrap", "--app", first)
+    said = cdk(lab, tmp_path, "deploy", "--all", "--require-approval", "never", "--app", first)
+    assert "could not be used to assume" not in said
+    functions = client.list_functions()["Functions"]
+    assert {function["FunctionName"] for function in functions} == names
+    assert {function["Timeout"] for function in functions} == {90}
+    # Resolved by what the stand-in for docker has pushed.
+    digests = {client.get_function(FunctionName=name)["Code"]["ResolvedImageUri"].split("@")[1] for name in names}
+    pushed = {
+        image["imageDigest"]
+        for repository in lab.client("ecr").describe_repositories()["repositories"]
+        for image in lab.client("ecr").describe_images(repositoryName=repository["repositoryName"])["imageDetails"]
+    }
+    assert digests <= pushed
+    revisions = {function["FunctionName"]: function["RevisionId"] for function in functions}
+
+    cdk(lab, tmp_path, "deploy", "--all", "--require-approval", "never", "--app", second)
+    changed = client.list_functions()["Functions"]
+    assert {function["Timeout"] for function in changed} == {60}
+    assert all(function["RevisionId"] != revisions[function["FunctionName"]] for function in changed)
+    schedules = lab.client("scheduler")
+    listed = schedules.list_schedules(GroupName=configuration.names.schedule_group)["Schedules"]
+    assert len(listed) == len(names)
+    one = schedules.get_schedule(GroupName=listed[0]["GroupName"], Name=listed[0]["Name"])
+    assert one["ScheduleExpression"] == "rate(20 minutes)"
+
+    again = cdk(lab, tmp_path, "deploy", "--all", "--require-approval", "never", "--app", second)
+    assert again.count("(no changes)") == 4
+
+    cdk(lab, tmp_path, "destroy", "--all", "--force", "--app", second)
+    assert client.list_functions()["Functions"] == []
+    assert lab.client("apigateway").get_rest_apis()["items"] == []
+    assert schedules.list_schedules()["Schedules"] == []
+    assert lab.client("logs").describe_log_groups()["logGroups"] == []
+    assert lab.client("cloudwatch").list_dashboards()["DashboardEntries"] == []
+    left = lab.client("cloudformation").describe_stacks()["Stacks"]
+    assert [stack["StackName"] for stack in left] == ["CDKToolkit"]

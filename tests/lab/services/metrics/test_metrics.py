@@ -1,0 +1,270 @@
+"""CloudWatch metrics: the statistics by themselves, and by boto3 against a lab."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.services.metrics.metric_store import MetricStore, SeriesKey
+from lab.services.metrics.statistics import by_period, weighted_percentile
+from tests.lab_support import Lab
+
+MINUTE = dt.datetime(2026, 11, 24, 10, 0, tzinfo=dt.UTC)
+
+
+@given(
+    values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50),
+    percent=st.sampled_from([0.0, 1, 50, 90, 95, 99, 99.9, 100]),
+)
+def test_percentiles_of_raw_values_are_numpys(values: list[float], percent: float) -> None:
+    array = np.array(values)
+    found = weighted_percentile(array, np.ones(len(values)), percent)
+    assert found == pytest.approx(float(np.percentile(array, percent)), rel=1e-9, abs=1e-6)
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(-100, 100), st.integers(1, 9)), min_size=1, max_size=20),
+    percent=st.floats(0, 100),
+)
+def test_a_value_seen_n_times_counts_n_times(pairs: list[tuple[int, int]], percent: float) -> None:
+    values, counts = np.array([v for v, _ in pairs], float), np.array([c for _, c in pairs], float)
+    spread = np.repeat(values, counts.astype(int))
+    assert weighted_percentile(values, counts, percent) == pytest.approx(
+        float(np.percentile(spread, percent)), rel=1e-9, abs=1e-6
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 600), st.floats(0, 1e3)), max_size=60))
+def test_every_sample_is_in_one_period(samples: list[tuple[int, float]]) -> None:
+    samples.sort()
+    array = np.array([(t, v, v, v, 1.0) for t, v in samples]).reshape(-1, 5)
+    counts = by_period(array, statistic="SampleCount", start_s=0.0, period_s=60)
+    assert sum(count for _, count in counts) == len(samples)
+    assert all(start % 60 == 0 for start, _ in counts)
+    sums = by_period(array, statistic="Sum", start_s=0.0, period_s=60)
+    assert math.isclose(sum(s for _, s in sums), sum(v for _, v in samples), abs_tol=1e-6)
+
+
+def test_a_statistic_set_of_unlike_values_has_no_percentiles() -> None:
+    array = np.array([[0.0, 10.0, 1.0, 5.0, 4.0]])
+    assert by_period(array, statistic="p50", start_s=0.0, period_s=60) == []
+    assert by_period(array, statistic="Average", start_s=0.0, period_s=60) == [(0.0, 2.5)]
+
+
+def test_values_survive_a_restart_and_the_oldest_are_forgotten(tmp_path: Path) -> None:
+    key = SeriesKey("N", "m", ())
+    store = MetricStore(tmp_path, retained_samples=1_000_000)
+    for number in range(5000):
+        store.put("N", {}, float(number), [("m", "None", float(number))])
+    store.close()
+    store = MetricStore(tmp_path, retained_samples=1000)
+    assert len(store.samples(key, 0, 1e6)) == 5000
+    for number in range(5000, 9000):
+        store.put("N", {}, float(number), [("m", "None", float(number))])
+        if number % 100 == 0:
+            store.flush()
+    kept = store.samples(key, 0, 1e6)
+    store.close()
+    assert 1000 <= len(kept) < 3000
+    assert kept[-1, 1] == 8999
+
+
+def test_many_writers_lose_no_value_while_it_is_read(tmp_path: Path) -> None:
+    store = MetricStore(tmp_path, retained_samples=1_000_000)
+
+    def write(number: int) -> None:
+        for index in range(500):
+            store.put(
+                "N", {"A": "a", "B": "b"} if index % 2 else {"B": "b", "A": "a"}, float(number), [("m", "None", 1.0)]
+            )
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        store.series()
+    key = SeriesKey("N", "m", (("A", "a"), ("B", "b")))
+    assert len(store.samples(key, 0, 100)) == 16 * 500
+    store.close()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return f"Test/{uuid.uuid4()}"
+
+
+def put(lab: Lab, namespace: str, *data: dict[str, Any]) -> None:
+    lab.client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=list(data))
+
+
+def datum(value: float, *, at_s: float = 0, name: str = "Duration", **dimensions: str) -> dict[str, Any]:
+    return {
+        "MetricName": name,
+        "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
+        "Value": value,
+        "Unit": "Milliseconds",
+        "Timestamp": MINUTE + dt.timedelta(seconds=at_s),
+    }
+
+
+def query(
+    namespace: str, stat: str, *, name: str = "Duration", period: int = 60, id_: str = "q", **dimensions: str
+) -> dict:
+    return {
+        "Id": id_,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": namespace,
+                "MetricName": name,
+                "Dimensions": [{"Name": key, "Value": text} for key, text in dimensions.items()],
+            },
+            "Period": period,
+            "Stat": stat,
+        },
+    }
+
+
+def ask(lab: Lab, *queries: dict[str, Any], minutes: int = 60, **options: Any) -> list[dict[str, Any]]:
+    answer = lab.client("cloudwatch").get_metric_data(
+        MetricDataQueries=list(queries),
+        StartTime=MINUTE,
+        EndTime=MINUTE + dt.timedelta(minutes=minutes),
+        **{"ScanBy": "TimestampAscending", **options},
+    )
+    return answer["MetricDataResults"]
+
+
+def test_all_statistics_and_percentiles_are_answered_together(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, *(datum(value, at_s=value / 10) for value in range(1, 101)))
+    stats = ["SampleCount", "Average", "Sum", "Minimum", "Maximum", "p50", "p95", "p99", "p99.9"]
+    results = ask(module_lab, *(query(namespace, stat, id_=f"q{index}") for index, stat in enumerate(stats)))
+    found = {stat: result["Values"] for stat, result in zip(stats, results, strict=True)}
+    assert found == {
+        "SampleCount": [100],
+        "Average": [50.5],
+        "Sum": [5050],
+        "Minimum": [1],
+        "Maximum": [100],
+        "p50": [50.5],
+        "p95": [pytest.approx(95.05)],
+        "p99": [pytest.approx(99.01)],
+        "p99.9": [pytest.approx(99.901)],
+    }
+    assert all(result["Timestamps"] == [MINUTE] for result in results)
+
+
+def test_namespace_dimensions_and_name_keep_metrics_apart(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, datum(1, FunctionName="a"), datum(2, FunctionName="b"), datum(4))
+    put(module_lab, namespace + "x", datum(8, FunctionName="a"))
+    put(module_lab, namespace, datum(16, name="Other", FunctionName="a"), datum(32, FunctionName="a", Resource="a"))
+    values = [result["Values"] for result in ask(
+        module_lab,
+        query(namespace, "Sum", id_="a", FunctionName="a"),
+        query(namespace, "Sum", id_="b", FunctionName="b"),
+        query(namespace, "Sum", id_="c"),
+        query(namespace, "Sum", id_="d", FunctionName="missing"),
+    )]  # fmt: skip
+    assert values == [[1], [2], [4], []]
+
+
+def test_periods_and_the_order_of_the_answer(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, datum(1, at_s=0), datum(2, at_s=59), datum(3, at_s=60), datum(4, at_s=3599))
+    (by_minute,) = ask(module_lab, query(namespace, "Sum"))
+    assert by_minute["Values"] == [3, 3, 4]
+    (descending,) = ask(module_lab, query(namespace, "Sum"), ScanBy="TimestampDescending")
+    assert descending["Values"] == [4, 3, 3]
+    (hourly,) = ask(module_lab, query(namespace, "Sum", period=3600))
+    assert hourly["Values"] == [10]
+
+
+def test_points_come_in_pages(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, *(datum(number, at_s=60 * number) for number in range(10)))
+    put(module_lab, namespace, *(datum(number, at_s=60 * number, name="Other") for number in range(5)))
+    client = module_lab.client("cloudwatch")
+    pages = list(
+        client.get_paginator("get_metric_data").paginate(
+            MetricDataQueries=[query(namespace, "Sum", id_="a"), query(namespace, "Sum", id_="b", name="Other")],
+            StartTime=MINUTE,
+            EndTime=MINUTE + dt.timedelta(hours=1),
+            ScanBy="TimestampAscending",
+            PaginationConfig={"PageSize": 4},
+        )
+    )
+    assert len(pages) == 4
+    values: dict[str, list[float]] = {"a": [], "b": []}
+    for page in pages:
+        for result in page["MetricDataResults"]:
+            values[result["Id"]].extend(result["Values"])
+    assert values == {"a": list(range(10)), "b": list(range(5))}
+
+
+def test_values_with_counts_and_statistic_sets_are_taken(module_lab: Lab, namespace: str) -> None:
+    plain = {"MetricName": "m", "Timestamp": MINUTE}
+    put(module_lab, namespace, {**plain, "Values": [1.0, 10.0], "Counts": [3.0, 1.0]})
+    stats = {"SampleCount": 2, "Sum": 20, "Minimum": 5, "Maximum": 15}
+    put(module_lab, namespace, {**plain, "MetricName": "set", "StatisticValues": stats})
+    results = ask(
+        module_lab,
+        query(namespace, "Average", name="m", id_="a"),
+        query(namespace, "p50", name="m", id_="b"),
+        query(namespace, "Maximum", name="set", id_="c"),
+        query(namespace, "Average", name="set", id_="d"),
+    )
+    assert [result["Values"] for result in results] == [[3.25], [1], [15], [10]]
+
+
+def test_get_metric_statistics_answers_plain_and_extended(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, *(datum(value, FunctionName="f") for value in range(1, 11)))
+    answer = module_lab.client("cloudwatch").get_metric_statistics(
+        Namespace=namespace,
+        MetricName="Duration",
+        Dimensions=[{"Name": "FunctionName", "Value": "f"}],
+        StartTime=MINUTE,
+        EndTime=MINUTE + dt.timedelta(hours=1),
+        Period=60,
+        Statistics=["Average", "Maximum"],
+        ExtendedStatistics=["p90"],
+    )
+    (point,) = answer["Datapoints"]
+    assert point["Average"] == 5.5
+    assert point["Maximum"] == 10
+    assert point["ExtendedStatistics"] == {"p90": pytest.approx(9.1)}
+
+
+def test_metrics_are_listed_by_namespace_name_and_dimension(module_lab: Lab, namespace: str) -> None:
+    put(module_lab, namespace, datum(1, FunctionName="a"), datum(1, FunctionName="b"), datum(1, name="Errors"))
+    client = module_lab.client("cloudwatch")
+    listed = client.list_metrics(Namespace=namespace)["Metrics"]
+    assert [(m["MetricName"], [d["Value"] for d in m["Dimensions"]]) for m in listed] == [
+        ("Duration", ["a"]),
+        ("Duration", ["b"]),
+        ("Errors", []),
+    ]
+    only = client.list_metrics(Namespace=namespace, Dimensions=[{"Name": "FunctionName", "Value": "b"}])["Metrics"]
+    assert len(only) == 1
+    assert len(client.list_metrics(Namespace=namespace, Dimensions=[{"Name": "FunctionName"}])["Metrics"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ([{"Id": "e", "Expression": "SUM(METRICS())"}], "metric math is not modelled"),
+        ([query("N", "tm99")], "not modelled"),
+        ([query("N", "Sum", period=61)], "Period"),
+        ([query("N", "Sum", id_=f"q{number}") for number in range(501)], "500"),
+        ([query("N", "Sum"), query("N", "Sum")], "Id"),
+    ],
+)
+def test_what_is_not_answered_is_refused_with_the_reason(module_lab: Lab, asked: list[dict], why: str) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match=why):
+        ask(module_lab, *asked)

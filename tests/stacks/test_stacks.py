@@ -1,0 +1,267 @@
+"""What the templates say, with every name and count taken from the matrix."""
+
+import json
+import string
+from pathlib import Path
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Match
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import app
+from core.errors import ConfigurationError
+from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
+from stacks.limits import MAX_RESOURCES_A_STACK, MAX_VARIANTS
+from tests.stacks.conftest import synthesise
+
+
+def resources(template, kind):
+    return [r["Properties"] for r in template.to_json()["Resources"].values() if r["Type"] == kind]
+
+
+def test_there_is_one_function_a_variant_with_its_own_log_group(templates, configuration):
+    functions = resources(templates["Functions"], "AWS::Lambda::Function")
+    assert {f["FunctionName"] for f in functions} == {configuration.names.function(v) for v in configuration.variants}
+    groups = resources(templates["Functions"], "AWS::Logs::LogGroup")
+    assert {g["LogGroupName"] for g in groups} == {configuration.names.log_group(v) for v in configuration.variants}
+    assert len(functions) == len(groups) == len(configuration.variants)
+
+
+def test_functions_carry_memory_timeout_and_json_logs(templates, configuration):
+    for variant in configuration.variants:
+        templates["Functions"].has_resource_properties(
+            "AWS::Lambda::Function",
+            {
+                "FunctionName": configuration.names.function(variant),
+                "MemorySize": variant.memory_mb,
+                "Timeout": configuration.function.timeout_s,
+                "PackageType": "Image",
+                "Architectures": [variant.architecture],
+                # WARN would hide platform.start and the report of a call that went well.
+                "LoggingConfig": {"LogFormat": "JSON", "SystemLogLevel": "INFO", "ApplicationLogLevel": "INFO"},
+            },
+        )
+
+
+def test_log_groups_expire_and_go_with_the_stack(templates, configuration):
+    templates["Functions"].all_resources(
+        "AWS::Logs::LogGroup",
+        {
+            "DeletionPolicy": "Delete",
+            "Properties": Match.object_like({"RetentionInDays": configuration.function.log_retention_days}),
+        },
+    )
+
+
+def test_a_failed_asynchronous_call_is_not_tried_again(templates, configuration):
+    invoke_configurations = resources(templates["Functions"], "AWS::Lambda::EventInvokeConfig")
+    assert [c["MaximumRetryAttempts"] for c in invoke_configurations] == [0] * len(configuration.variants)
+
+
+def test_variants_of_a_model_share_one_image(templates, configuration):
+    images = {}
+    for function in resources(templates["Functions"], "AWS::Lambda::Function"):
+        images.setdefault(json.dumps(function["Code"]), set()).add(function["FunctionName"])
+    assert len(images) == len(configuration.matrix.models)
+    assert {len(names) for names in images.values()} == {len(configuration.matrix.memory_sizes_mb)}
+
+
+@pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
+def test_images_are_built_for_the_architecture_from_the_configured_base(configure, architecture, platform):
+    configuration = configure(architecture=f'"{architecture}"', weights='"random"', models='["mobilenet"]')
+    application = cdk.App()
+    app.build(application, configuration)
+    assembly = application.synth()
+    assets = Path(assembly.directory, f"{configuration.names.stack('Functions')}.assets.json").read_text()
+    (image,) = json.loads(assets)["dockerImages"].values()
+    assert image["source"]["platform"] == platform
+    assert image["source"]["dockerBuildArgs"] == {
+        "BASE_IMAGE": configuration.function.base_image,
+        "MODEL": "mobilenet",
+        "ENGINE": "tensorflow",
+        "WEIGHTS": "random",
+    }
+
+
+def test_functions_may_write_their_logs_and_nothing_else(templates):
+    templates["Functions"].resource_count_is("AWS::IAM::Role", 1)
+    templates["Functions"].resource_count_is("AWS::IAM::Policy", 0)
+    (role,) = resources(templates["Functions"], "AWS::IAM::Role")
+    assert "ManagedPolicyArns" not in role
+    (statement,) = role["Policies"][0]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+    assert statement["Resource"] != "*"
+
+
+def routes(template):
+    """Paths with a GET method, as the template's resources spell them."""
+    all_resources = template.to_json()["Resources"]
+
+    def path(reference):
+        logical_id = reference.get("Ref")
+        if logical_id is None:  # {"Fn::GetAtt": [api, "RootResourceId"]}
+            return ""
+        properties = all_resources[logical_id]["Properties"]
+        return f"{path(properties['ParentId'])}/{properties['PathPart']}"
+
+    return {
+        path(r["Properties"]["ResourceId"]): json.dumps(r["Properties"]["Integration"]["Uri"])
+        for r in all_resources.values()
+        if r["Type"] == "AWS::ApiGateway::Method"
+    }
+
+
+def test_every_variant_has_its_route_and_no_other_path_has_one(templates, configuration):
+    found = routes(templates["Endpoints"])
+    assert set(found) == {v.route for v in configuration.variants}
+    for variant in configuration.variants:
+        assert f":function:{configuration.names.function(variant)}/invocations" in found[variant.route]
+
+
+def test_the_gateway_waits_as_long_as_configured(templates, configure):
+    def timeouts_ms(template):
+        methods = template.find_resources("AWS::ApiGateway::Method").values()
+        return {method["Properties"]["Integration"]["TimeoutInMillis"] for method in methods}
+
+    assert timeouts_ms(templates["Endpoints"]) == {29_000}
+    shorter = synthesise(configure(integration_timeout_ms=1500, models='["mobilenet"]'))
+    assert timeouts_ms(shorter["Endpoints"]) == {1500}
+
+
+def test_the_api_is_regional_and_leaves_the_accounts_settings_alone(templates, configuration):
+    templates["Endpoints"].has_resource_properties(
+        "AWS::ApiGateway::RestApi",
+        {"Name": configuration.names.api, "EndpointConfiguration": {"Types": ["REGIONAL"]}},
+    )
+    templates["Endpoints"].resource_count_is("AWS::ApiGateway::Account", 0)
+    templates["Endpoints"].resource_count_is("AWS::Lambda::Permission", len(configuration.variants))
+
+
+def test_an_unknown_path_is_a_404_that_names_the_paths_there_are(templates, configuration):
+    (answer,) = resources(templates["Endpoints"], "AWS::ApiGateway::GatewayResponse")
+    assert answer["ResponseType"] == "MISSING_AUTHENTICATION_TOKEN"
+    assert answer["StatusCode"] == "404"
+    allowed = json.loads(answer["ResponseTemplates"]["application/json"])["allowed"]
+    assert allowed["model"] == list(configuration.matrix.models)
+    assert allowed["memory_mb"] == sorted(configuration.matrix.memory_sizes_mb)
+
+
+def test_the_endpoints_are_found_by_three_outputs(templates):
+    assert set(templates["Endpoints"].to_json()["Outputs"]) == {"ApiId", "StageName", "ApiUrl"}
+
+
+def test_every_variant_has_a_schedule_that_is_off(templates, configuration):
+    found = {s["Name"]: s for s in resources(templates["Schedules"], "AWS::Scheduler::Schedule")}
+    assert set(found) == {configuration.names.schedule(v) for v in configuration.variants}
+    for variant in configuration.variants:
+        schedule = found[configuration.names.schedule(variant)]
+        assert schedule["State"] == "DISABLED"
+        assert schedule["GroupName"] == configuration.names.schedule_group
+        assert schedule["ScheduleExpression"] == f"rate({configuration.experiments.cold.interval_minutes} minutes)"
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert schedule["Target"]["RetryPolicy"]["MaximumRetryAttempts"] == 0
+        assert f":function:{configuration.names.function(variant)}" in json.dumps(schedule["Target"]["Arn"])
+
+
+def test_an_interval_of_one_minute_is_spelt_as_the_scheduler_wants_it(configure):
+    (schedule, *_) = resources(synthesise(configure(interval_minutes="1"))["Schedules"], "AWS::Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+
+
+def test_the_scheduler_may_invoke_the_functions_under_test_and_nothing_else(templates, configuration):
+    (role,) = resources(templates["Schedules"], "AWS::IAM::Role")
+    (statement,) = role["Policies"][0]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert len(statement["Resource"]) == len(configuration.variants)
+    templates["Schedules"].resource_count_is("AWS::IAM::Policy", 0)
+
+
+def test_the_schedules_can_be_destroyed_alone(templates):
+    """Exports would tie the life of one stack to another's; names do not."""
+    for role, template in templates.items():
+        document = json.dumps(template.to_json())
+        assert "Fn::ImportValue" not in document, role
+        assert '"Export"' not in document, role
+
+
+def test_the_dashboard_shows_every_function_and_the_gateway(templates, configuration):
+    (dashboard,) = resources(templates["Monitoring"], "AWS::CloudWatch::Dashboard")
+    assert dashboard["DashboardName"] == configuration.names.dashboard
+    body = json.loads("".join(p if isinstance(p, str) else "x" for p in dashboard["DashboardBody"]["Fn::Join"][1]))
+    shown = set()
+    for widget in body["widgets"]:
+        for namespace, name, *rest in widget["properties"]["metrics"]:
+            options = rest[-1]
+            labels = tuple(rest[:-1])
+            shown.add((namespace, name, labels, options.get("stat", "Average")))
+    for variant in configuration.variants:
+        of_function = ("FunctionName", configuration.names.function(variant))
+        for statistic in ("p50", "p95", "p99"):
+            assert ("AWS/Lambda", "Duration", of_function, statistic) in shown
+        for name, statistic in (("Errors", "Sum"), ("Throttles", "Sum"), ("ConcurrentExecutions", "Maximum")):
+            assert ("AWS/Lambda", name, of_function, statistic) in shown
+    of_gateway = ("ApiName", configuration.names.api, "Stage", configuration.gateway.stage_name)
+    for name in ("Latency", "IntegrationLatency"):
+        assert ("AWS/ApiGateway", name, of_gateway, "p99") in shown
+
+
+def test_everything_that_can_be_tagged_is_tagged_with_its_deployment(templates, configuration):
+    tags = Match.array_with([{"Key": "deployment", "Value": configuration.function.name_prefix}])
+    for role, kind in (
+        ("Functions", "AWS::Lambda::Function"),
+        ("Functions", "AWS::Logs::LogGroup"),
+        ("Endpoints", "AWS::ApiGateway::RestApi"),
+        ("Schedules", "AWS::Scheduler::ScheduleGroup"),
+    ):
+        templates[role].all_resources_properties(kind, {"Tags": tags})
+
+
+def test_the_demo_profile_deploys_its_own_matrix(configure):
+    demo = configure("demo")
+    assert len(demo.variants) < len(configure().variants)
+    functions = resources(synthesise(demo)["Functions"], "AWS::Lambda::Function")
+    assert {f["MemorySize"] for f in functions} == set(demo.matrix.memory_sizes_mb)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    models=st.lists(st.sampled_from(MODELS), min_size=1, unique=True),
+    sizes=st.sets(st.integers(MIN_MEMORY_MB, MAX_MEMORY_MB), min_size=1, max_size=8),
+    prefix=st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=29).map("p".__add__),
+)
+@example(models=["inceptionv3"], sizes={MAX_MEMORY_MB}, prefix="p" * 30)
+def test_any_valid_matrix_deploys_under_unique_names(configure, models, sizes, prefix):
+    configuration = configure(
+        models=json.dumps(models), memory_sizes_mb=json.dumps(list(sizes)), name_prefix=f'"{prefix}"'
+    )
+    templates = synthesise(configuration)
+    names = [
+        properties[key]
+        for role, kind, key in (
+            ("Functions", "AWS::Lambda::Function", "FunctionName"),
+            ("Functions", "AWS::Logs::LogGroup", "LogGroupName"),
+            ("Schedules", "AWS::Scheduler::Schedule", "Name"),
+        )
+        for properties in resources(templates[role], kind)
+    ]
+    assert len(names) == len(set(names)) == 3 * len(models) * len(sizes)
+    assert all(len(name) <= 64 for name in names if not name.startswith("/aws/lambda/"))
+
+
+def test_the_largest_matrix_allowed_fits_into_its_stacks(configure):
+    sizes = [MIN_MEMORY_MB + n for n in range(MAX_VARIANTS // len(MODELS))]
+    for template in synthesise(configure(memory_sizes_mb=json.dumps(sizes))).values():
+        assert len(template.to_json()["Resources"]) <= MAX_RESOURCES_A_STACK
+
+
+def test_a_matrix_too_large_for_one_stack_is_refused_before_synthesis(configure):
+    sizes = [MIN_MEMORY_MB + n for n in range(MAX_VARIANTS // len(MODELS) + 1)]
+    with pytest.raises(ConfigurationError, match=f"at most {MAX_VARIANTS} fit"):
+        synthesise(configure(memory_sizes_mb=json.dumps(sizes)))
+
+
+def test_an_image_directory_without_a_dockerfile_is_refused(configure):
+    with pytest.raises(ConfigurationError, match="holds no Dockerfile"):
+        synthesise(configure(directory='"docs"'))

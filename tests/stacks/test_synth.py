@@ -1,0 +1,87 @@
+"""The real CDK command line, with nothing of AWS in its environment."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.paths import NODE_COMMANDS, REPOSITORY
+from core.variants import STACK_ROLES
+
+CDK = NODE_COMMANDS / "cdk"
+
+
+@pytest.fixture
+def run_cdk(tmp_path, write_document):
+    """Run `cdk` where no Docker, no credentials and no way to an AWS address are to be had."""
+    document = tmp_path / "benchmark.toml"
+    document.write_text(write_document())
+
+    def run(*arguments, **environment):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CDK_", "BENCHMARK_"))}
+        clean |= {
+            "PATH": f"{REPOSITORY / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "CDK_DOCKER": str(tmp_path / "no-docker-here"),
+            "HTTPS_PROXY": "http://127.0.0.1:9",  # nothing listens there: a call out would fail
+            "BENCHMARK_TOML": str(document),
+        }
+        return subprocess.run(
+            [CDK, *arguments, "--output", tmp_path / "out"],
+            cwd=REPOSITORY,
+            env=clean | environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def manifest(tmp_path):
+    return json.loads((tmp_path / "out" / "manifest.json").read_text())
+
+
+def test_the_cli_is_the_pinned_one():
+    package = json.loads((REPOSITORY / "package.json").read_text())
+    lock = (REPOSITORY / "package-lock.json").read_text()
+    pinned = package["devDependencies"]["aws-cdk"]
+    assert json.loads(lock)["packages"]["node_modules/aws-cdk"]["version"] == pinned
+    assert "://" not in lock  # registries are the reader's own choice
+    assert subprocess.check_output(
+        [CDK, "--version"], text=True, env=os.environ | {"PATH": f"{REPOSITORY / '.venv' / 'bin'}:{os.environ['PATH']}"}
+    ).startswith(pinned)
+
+
+# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py.
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["context", "environment"])
+def test_synth_needs_neither_docker_nor_aws_and_a_profile_is_chosen_by_context_or_environment(
+    run_cdk, tmp_path, configure, by
+):
+    done = (
+        run_cdk("synth", "--quiet", "--context", "profile=demo")
+        if by == "context"
+        else run_cdk("synth", "--quiet", BENCHMARK_PROFILE="demo")
+    )
+    assert done.returncode == 0, done.stderr
+    demo = configure("demo")
+    stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
+    assert stacks == {demo.names.stack(role) for role in STACK_ROLES}
+    assets = json.loads((tmp_path / "out" / f"{demo.names.stack('Functions')}.assets.json").read_text())
+    assert len(assets["dockerImages"]) == len(demo.matrix.models)
+    (template,) = Path(tmp_path / "out").glob("*Functions.template.json")
+    assert template.read_text().count('"AWS::Lambda::Function"') == len(demo.variants)
+
+
+def test_a_wrong_configuration_ends_synth_without_a_traceback(run_cdk, tmp_path):
+    document = tmp_path / "wrong.toml"
+    document.write_text((tmp_path / "benchmark.toml").read_text().replace('"mobilenet"]', '"alexnet"]'))
+    done = run_cdk("synth", "--quiet", BENCHMARK_TOML=str(document))
+    assert done.returncode != 0
+    assert "alexnet" in done.stderr
+    assert "Traceback" not in done.stderr
