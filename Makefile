@@ -1,16 +1,16 @@
 # Lambda Inference Lab: the commands a person needs. `make help` lists them.
-# Set-up happens by itself; it needs python3 (3.11 or newer) and, once, the network.
+# Set-up happens by itself (tools/setup). To choose the Python, 3.11 to 3.13: make PYTHON=python3.12 ...
 
-PYTHON ?= python3
+export PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
-# Bytecode matters here: without it every cold start would compile TensorFlow's Python files anew.
+# Set-up compiles what functions import: otherwise, every cold start would compile TensorFlow's Python files.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lab clean
+.PHONY: help setup demo test check bench lab lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,7 +26,7 @@ test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy app.py core stacks lab experiments loadtests analysis demo bench
+	$(BIN)/mypy app.py core stacks lab experiments loadtests analysis demo bench tools
 	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
 bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes bench/RESULTS.md
@@ -35,24 +35,22 @@ bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test
 lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
 	@$(BIN)/python -m lab serve
 
+lock:  ## pin all packages again, after a change of requirements*.txt
+	@tools/setup lock
+
 clean:  ## remove what set-up and runs left behind, results included
 	rm -rf $(VENV) node_modules results .lab cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.ready: requirements.txt $(VENV)/bin/python
-	@echo "Installing the Python packages (about 1.5 GB of TensorFlow; two to five minutes, once)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/.ready: requirements.txt requirements.lock tools/setup
+	@echo "Installing the Python packages (0.8 GB to download, once)" >&2
+	@tools/setup python
 	@touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@tools/setup dev
 	@touch $@
 
 node_modules/.ready: package-lock.json package.json $(VENV)/.ready
 	@echo "Installing the CDK command line" >&2
-	@npm ci --no-fund --no-audit --no-update-notifier --loglevel=error
+	@tools/setup node
 	@touch $@
