@@ -47,7 +47,7 @@ from core.errors import (
     UserError,
     run_command,
 )
-from core.records import Manifest
+from core.records import NEVER_INVOKED, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
 from core.variants import Variant
 
@@ -221,7 +221,7 @@ def missing_invocations(run: RunDirectory, configuration: Configuration) -> dict
     clients = read_clients(run)
     if not clients.height:
         return {}
-    reached = clients.filter(~clients["outcome"].is_in(["dropped", "throttled", "connection"]))
+    reached = clients.filter(~clients["outcome"].is_in(NEVER_INVOKED))
     expected = dict(reached.group_by("variant").len().iter_rows())
     found = {}
     for variant in configuration.variants:

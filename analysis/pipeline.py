@@ -33,7 +33,6 @@ from analysis.ingest.run_files import (
     read_image_sizes,
     read_metrics,
     read_rows,
-    read_whole_stages,
     write_rows,
 )
 from analysis.report.text import summary_markdown
@@ -42,6 +41,7 @@ from core.configuration import Configuration
 from core.errors import RecordError
 from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
+from core.stages import complete_stages
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
@@ -87,7 +87,7 @@ def _parts(
         # The other processes are at work meanwhile.
         by_variant = read_clients_by_variant(run)
         without_records = not by_variant
-        whole_stages = read_whole_stages(run)
+        whole_stages = complete_stages(run)
         for variant, group in zip(configuration.variants, parsed, strict=True):
             mine = by_variant.pop(variant.key, nothing)
             if whole_stages is not None:

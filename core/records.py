@@ -32,6 +32,9 @@ Outcome = Literal[
 ]
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
+# Outcomes of calls that never reached a function, and so have no log line.
+NEVER_INVOKED: Final[tuple[Outcome, ...]] = ("dropped", "throttled", "connection")
+
 # Evidence by which the start type of an invocation is decided, strongest first.
 StartEvidence = Literal[
     "initialised_ahead",  # its init was over before it was asked for: no caller waited for it

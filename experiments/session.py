@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import threading
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -16,7 +13,8 @@ from core.cloud import LAB_HINT, Cloud, Deployment
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
 from core.records import ClientRecord, EndpointFacts, Experiment
-from core.run_directory import RecordWriter, RunDirectory, append_line
+from core.run_directory import RecordWriter, RunDirectory
+from core.stops import AS_PLANNED, Stop, append_stop
 from core.variants import Variant
 from experiments.aws.function_logs import FunctionLogs
 from experiments.aws.lambda_control import LambdaControl
@@ -26,27 +24,12 @@ from experiments.checks.spend import SpendMeter, usd
 from experiments.plan import gave_up
 from experiments.progress import Progress
 
-STOPS_FILE: Final = "stops.jsonl"
 LOCK_FILE: Final = ".lock"
 UNREACHABLE_AFTER: Final = 3
 
 
 class SpendLimitError(UserError):
     """The run has cost what it may cost."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why a part of the plan ended where it ended: one line of `stops.jsonl`."""
-
-    experiment: Experiment
-    protocol: str
-    variant: str
-    connection: str
-    reason: str  # samples, ci_reached, max_samples, cannot_run, over_concurrency, incomplete, broken_off
-    detail: str
-    samples: int
-    half_width_percent: float | None = None
 
 
 class RunLock:
@@ -176,14 +159,10 @@ class Session:
         outcomes = self._outcomes[experiment, variant.key]
         return outcomes[-1] if outcomes else ""
 
-    def has_answered(self, variant: Variant) -> bool:
-        """Whether any call of this run was answered well."""
-        return any(record.variant == variant.key and record.outcome == "ok" for record in self.records.values())
-
     def stop(self, stop: Stop) -> None:
         """Keep the reason why a part of the plan ended."""
-        append_line(self.run.root / STOPS_FILE, json.dumps(asdict(stop)))
-        if stop.reason not in ("samples", "ci_reached"):
+        append_stop(self.run, stop)
+        if stop.reason not in AS_PLANNED:
             self.progress.say(f"{stop.variant} {stop.protocol}: {stop.detail}")
 
     # --- time --------------------------------------------------------------------------------------------------------
@@ -206,18 +185,3 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def read_stops(run: RunDirectory) -> list[Stop]:
-    """Reasons of a run, the last one where a resumed run gave several for the same part; a torn line is left out."""
-    latest: dict[tuple[str, ...], Stop] = {}
-    path: Path = run.root / STOPS_FILE
-    if not path.exists():
-        return []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            stop = Stop(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        latest[stop.experiment, stop.protocol, stop.variant, stop.connection] = stop
-    return list(latest.values())

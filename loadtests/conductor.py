@@ -11,10 +11,9 @@ what it left without a record is counted, and said.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,7 +26,8 @@ from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
 from core.cloud import Deployment
 from core.errors import CloudError, UserError
 from core.records import ClientRecord
-from core.run_directory import RecordWriter, RunDirectory, append_line
+from core.run_directory import RecordWriter, RunDirectory
+from core.stages import INTERRUPTED, LoadStage, append_stage, stage_of
 from core.variants import Variant
 from loadtests.account import Account, Second, StageSummary, merge_rows, summarise
 from loadtests.connections import ConnectionPool
@@ -38,7 +38,6 @@ from loadtests.sender import Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
-STAGES_FILE: Final = "load-stages.jsonl"
 SECONDS_FILE: Final = "load-seconds.csv"
 WARMUPS_FILE: Final = "load-warmups.jsonl"
 LOCAL: Final = "local"  # the only worker of a single process
@@ -52,26 +51,6 @@ READY_WITHIN_S: Final = 10.0
 # After its last arrival and the longest wait for an answer, a share that is not done will never be.
 OVERDUE_S: Final = 30.0
 # Why a stage ended that a resumed run begins again: nothing of it lay with the variant.
-BROKEN_OFF: Final = "interrupted"
-
-
-@dataclass
-class StageReport:
-    """What a stage was to do and how it ended: one line of `load-stages.jsonl`."""
-
-    stage: int
-    variant: str
-    name: str
-    protocol: str
-    spacing: str
-    started_at: float
-    duration_s: float
-    offered: int
-    workers: int
-    late_after_ms: float
-    stopped_because: str = ""
-    lost_workers: list[int] = field(default_factory=list)
-    finished_at: float | None = None
 
 
 class Conductor:
@@ -90,7 +69,7 @@ class Conductor:
         self._run: RunDirectory | None = None
         self._shares: dict[int, tuple[str, Share]] = {}  # by index: who sends it
         self._ready: set[str] = set()
-        self.reports: list[StageReport] = []
+        self.reports: list[LoadStage] = []
         self.failure: UserError | None = None
         self.finished = False
         self._runner.register_message(READY, self._on_ready)
@@ -113,7 +92,7 @@ class Conductor:
             self._greenlet.kill()
             self._greenlet = None
         if self.reports and self.reports[-1].finished_at is None:
-            self._close(self.reports[-1], BROKEN_OFF)
+            self._close(self.reports[-1], INTERRUPTED)
 
     def close(self) -> None:
         """Bring to disk what workers on other hosts sent."""
@@ -126,7 +105,7 @@ class Conductor:
         by_worker = {LOCAL: self._performer.rows()} if self._performer else self._rows
         return merge_rows(rows[stage] for rows in by_worker.values() if stage in rows)
 
-    def sum_up(self) -> list[tuple[StageReport, StageSummary]]:
+    def sum_up(self) -> list[tuple[LoadStage, StageSummary]]:
         """Summarise every stage from the records on disk, and write them second by second into `load-seconds.csv`."""
         if self._run is None:
             return []
@@ -137,7 +116,7 @@ class Conductor:
             if file.tell() == 0:
                 table.writeheader()
             for report in self.reports:
-                records = by_stage.get(stage_key(report.variant, report.started_at), {}).values()
+                records = by_stage.get(report.key, {}).values()
                 account = Account(started_at=report.started_at, late_after_ms=report.late_after_ms)
                 for record in records:
                     account.add(record)
@@ -159,7 +138,7 @@ class Conductor:
         for record in run.client_records():
             if record.experiment == "load":
                 # Two of one call there are where a worker thought lost sent it as well as its heir.
-                by_stage.setdefault(record.call_id.rpartition("-")[0], {}).setdefault(record.call_id, record)
+                by_stage.setdefault(stage_of(record.call_id), {}).setdefault(record.call_id, record)
         return by_stage
 
     # --- messages ----------------------------------------------------------------------------------------------------
@@ -246,7 +225,7 @@ class Conductor:
 
     def _open(
         self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
-    ) -> StageReport:
+    ) -> LoadStage:
         members = self._members()
         if not members:
             raise CloudError("no worker is left", hint="Start workers, or run without --master.")
@@ -254,7 +233,7 @@ class Conductor:
         shape = plan.shape
         # Whole milliseconds: the number is part of the call ids, from which a stage is found again.
         started_at = round(time.time() + LEAD_S, 3)
-        report = StageReport(
+        report = LoadStage(
             stage=self._stage,
             variant=variant.key,
             name=variant.display_name,
@@ -303,7 +282,7 @@ class Conductor:
             self._runner.send_message(SHARE, part.message(), member)
         return report
 
-    def _play(self, report: StageReport) -> None:
+    def _play(self, report: LoadStage) -> None:
         """Wait for the end of a stage; watch for workers that leave and for a reason to end it early."""
         halted = False
         while len(self._done.get(report.stage, {})) < report.workers:
@@ -319,20 +298,20 @@ class Conductor:
         done = self._done[report.stage].values()
         because = next((d.stopped_because for d in done if d.stopped_because), "")
         no_connection = any(d.no_connection for d in done)
-        self._close(report, BROKEN_OFF if no_connection else because)
+        self._close(report, INTERRUPTED if no_connection else because)
         if no_connection:
             raise CloudError(
                 f"the endpoint does not answer: {because}",
                 hint="Is the lab up, or the network? What was measured so far is kept.",
             )
 
-    def _close(self, report: StageReport, because: str) -> None:
+    def _close(self, report: LoadStage, because: str) -> None:
         report.stopped_because = because
         report.finished_at = time.time()
         if because:
             logger.warning("%s ended early: %s", report.name, because)
         if self._run is not None:
-            append_line(self._run.root / STAGES_FILE, json.dumps(asdict(report)))
+            append_stage(self._run, report)
 
     # --- workers -----------------------------------------------------------------------------------------------------
 
@@ -355,7 +334,7 @@ class Conductor:
     def _number(self, member: str) -> int:
         return self._runner.get_worker_index(member) if isinstance(self._runner, MasterRunner) else 0
 
-    def _hand_over_shares_of_the_lost(self, report: StageReport, *, halted: bool) -> None:
+    def _hand_over_shares_of_the_lost(self, report: LoadStage, *, halted: bool) -> None:
         present = self._present()
         for index, (member, part) in list(self._shares.items()):
             overdue = time.time() > part.started_at + report.duration_s + part.patience_s + OVERDUE_S
@@ -387,8 +366,3 @@ class Conductor:
         self._done.setdefault(part.stage, {})[part.index] = Done(
             stage=part.stage, worker=part.worker, index=part.index, stopped_because="", no_connection=False
         )
-
-
-def stage_key(variant: str, started_at: float) -> str:
-    """What the call ids of a stage begin with."""
-    return f"load-{variant}-{started_at * 1000:.0f}"

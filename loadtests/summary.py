@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.records import OUTCOMES
+from core.stages import LoadStage
 from loadtests.account import Percentile, StageSummary
-from loadtests.conductor import StageReport
 
 
-def summary_text(run_id: str, stages: Sequence[tuple[StageReport, StageSummary]]) -> str:
+def summary_text(run_id: str, stages: Sequence[tuple[LoadStage, StageSummary]]) -> str:
     """One block a stage: rates, latencies from the intended send time, how well the sender kept to its times."""
     if not stages:
         return f"run {run_id}: nothing was sent"
     return "\n".join([f"run {run_id}", *(line for stage in stages for line in _stage_lines(*stage))])
 
 
-def _stage_lines(report: StageReport, summary: StageSummary) -> list[str]:
+def _stage_lines(report: LoadStage, summary: StageSummary) -> list[str]:
     missing = summary.offered - summary.recorded
     outcomes = ", ".join(f"{name} {summary.outcomes[name]}" for name in OUTCOMES if name in summary.outcomes)
     lines = [

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from analysis.estimate.cells import SWAPPING, Measured
+from analysis.estimate.cells import Measured
 from analysis.estimate.estimates import (
     SMALLEST_BOOTSTRAP_N,
     Samples,
@@ -28,6 +28,7 @@ from analysis.estimate.estimates import (
 )
 from analysis.estimate.pricing import MB_PER_GB, Prices
 from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
+from core.swapping import CELL_PATTERN, SWAPPING
 from core.variants import DISPLAY_NAMES, Variant
 
 HARDLY: Final = 0.10  # "hardly falls": by less than this share
@@ -141,13 +142,11 @@ class _Rule:
 
 
 def read_swapping(rows: pl.DataFrame) -> SwappingEvidence | None:
-    """The evidence on C11 from rows of the swapping experiment; None where there are none.
-
-    Their group names the cell: `memory_mb=512 vcpu=0.289`.
-    """
+    """The evidence on C11 from rows of the swapping experiment, whose group names the cell; None without any."""
+    named = pl.col("group").str.extract_groups(CELL_PATTERN)
     found = rows.filter((pl.col("protocol") == SWAPPING) & ~pl.col("warmup")).with_columns(
-        pl.col("group").str.extract(r"memory_mb=(\d+)").cast(pl.Int64).alias("cell_mb"),
-        pl.col("group").str.extract(r"vcpu=([0-9.]+)").cast(pl.Float64).alias("cell_vcpu"),
+        named.struct.field("memory_mb").cast(pl.Int64).alias("cell_mb"),
+        named.struct.field("vcpu").cast(pl.Float64).alias("cell_vcpu"),
     )
     found = found.filter(pl.col("cell_mb").is_not_null() & pl.col("cell_vcpu").is_not_null())
     if not found.height:

@@ -24,15 +24,11 @@ from typing import Any, Final
 import polars as pl
 
 from analysis.estimate.estimates import Samples, clean, distribution, share
-from analysis.ingest.restarted_loads import BROKEN_OFF
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
-from core.records import INVOCATION_COLUMNS
+from core.records import INVOCATION_COLUMNS, NEVER_INVOKED
+from core.stages import RESTARTED
+from core.swapping import SWAPPING
 from core.variants import Variant
-
-# Outcomes that never reach a function, and so have no log line.
-NOT_IN_LOGS: Final = ("dropped", "throttled", "connection")
-
-SWAPPING: Final = "swapping"  # the protocol of `python -m experiments swapping`
 
 _KEYS: Final = ("variant", "experiment", "start_type")
 
@@ -95,9 +91,9 @@ class Measured:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
-        apart = pl.col("protocol").is_in([SWAPPING, BROKEN_OFF]).fill_null(value=False)
+        apart = pl.col("protocol").is_in([SWAPPING, RESTARTED]).fill_null(value=False)
         mine = with_rules(rows.filter(~apart))
-        self.broken_off = rows.filter(pl.col("protocol") == BROKEN_OFF).height
+        self.broken_off = rows.filter(pl.col("protocol") == RESTARTED).height
         # Sorted once, a cell is a slice; cut out one by one, a million rows would be held three times.
         self.rows = mine.sort(_KEYS, maintain_order=True)
         self.parts: dict[tuple[str, str, str], pl.DataFrame] = {}
@@ -269,7 +265,7 @@ def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Co
 def coverage(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Coverage, ...]:
     """Found / sent, per variant and experiment, and per variant over all."""
     sent = pl.col("call_id").is_not_null() & (pl.col("outcome") != "dropped")
-    expected = sent & ~pl.col("outcome").is_in(NOT_IN_LOGS)
+    expected = sent & ~pl.col("outcome").is_in(NEVER_INVOKED)
     in_logs = pl.col("log_stream").is_not_null()
     sums = [
         sent.sum().alias("sent"),

@@ -12,7 +12,7 @@ import polars as pl
 
 from analysis.decide.claims import Context, SwappingEvidence, judge, read_swapping
 from analysis.decide.recommend import Candidate, knee, pareto, recommend
-from analysis.estimate.cells import NOT_IN_LOGS, Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
+from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
 from analysis.estimate.estimates import (
     SMALLEST_BOOTSTRAP_N,
@@ -25,7 +25,6 @@ from analysis.estimate.estimates import (
 )
 from analysis.estimate.pricing import CallCost, Prices, call_cost, gb_seconds
 from analysis.estimate.traffic import CallProfile, Traffic, break_even, cost_curve, monthly_cost
-from analysis.ingest.restarted_loads import BROKEN_OFF
 from analysis.summary import (
     BreakEven,
     CostCurve,
@@ -47,7 +46,8 @@ from analysis.summary import (
     SwappingCell,
 )
 from core.configuration import Configuration
-from core.records import EndpointFacts, Manifest
+from core.records import NEVER_INVOKED, EndpointFacts, Manifest
+from core.stages import RESTARTED
 from core.variants import DISPLAY_NAMES, Variant
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
@@ -225,7 +225,7 @@ def _excluded(measured: Measured) -> dict[str, int]:
             for rule, count in counts(part["rule"]).items():
                 total[rule] = total.get(rule, 0) + count
     if measured.broken_off:
-        total[BROKEN_OFF] = measured.broken_off
+        total[RESTARTED] = measured.broken_off
     return total
 
 
@@ -324,7 +324,7 @@ def make_failed_costs(rows: pl.DataFrame, variants: Mapping[str, Variant], price
     that were throttled or never sent are not billed.
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    reached = rows.filter(~pl.col("outcome").is_in(NOT_IN_LOGS))
+    reached = rows.filter(~pl.col("outcome").is_in(NEVER_INVOKED))
     found = []
     for key, variant in variants.items():
         part = reached.filter(pl.col("variant") == key)
@@ -434,7 +434,7 @@ def make_candidates(
     known_accuracies: Mapping[str, float],
 ) -> list[Candidate]:
     """The variants that were measured at all, with what the decision looks at."""
-    reached = measured.rows.filter(~pl.col("outcome").is_in(["dropped", "throttled", "connection", "missing"]))
+    reached = measured.rows.filter(~pl.col("outcome").is_in([*NEVER_INVOKED, "missing"]))
     answered = dict(reached.group_by("variant").len().iter_rows())
     failed = dict(reached.filter(pl.col("outcome").is_in(OWN_FAILURES)).group_by("variant").len().iter_rows())
     return [
@@ -493,7 +493,7 @@ def _load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
         (pl.col("experiment") == "load")
         & pl.col("intended_at").is_not_null()
         & ~pl.col("warmup")
-        & pl.col("protocol").ne_missing(BROKEN_OFF)
+        & pl.col("protocol").ne_missing(RESTARTED)
     ).select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000

@@ -12,7 +12,8 @@ from typing import Final
 
 import polars as pl
 
-BROKEN_OFF: Final = "broken_off"  # protocol of such a call's row
+from core.stages import RESTARTED
+
 _STAGE: Final = "stage"
 
 
@@ -32,5 +33,5 @@ def label_broken_off(clients: pl.DataFrame, whole_stages: Collection[str]) -> pl
     if len(counting) == len(begun):
         return clients
     broken_off = arrivals & ~of_stage.is_in(counting)
-    protocol = pl.when(broken_off).then(pl.lit(BROKEN_OFF)).otherwise(pl.col("protocol").cast(pl.String))
+    protocol = pl.when(broken_off).then(pl.lit(RESTARTED)).otherwise(pl.col("protocol").cast(pl.String))
     return clients.with_columns(protocol.cast(clients.schema["protocol"]).alias("protocol"))

@@ -183,35 +183,6 @@ def no_clients() -> pl.DataFrame:
     return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
 
 
-def read_whole_stages(run: RunDirectory) -> frozenset[str] | None:
-    """Load stages that were not interrupted, by what their call ids begin with; None where no load says so.
-
-    `load-stages.jsonl` has a line for each stage that came to an end; one that was killed has none.
-    """
-    path = run.root / "load-stages.jsonl"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from None
-    whole = set()
-    for number, line in enumerate(lines, start=1):
-        try:
-            stage = json.loads(line)
-        except ValueError:
-            continue  # torn by a kill
-        try:
-            if stage["stopped_because"] != "interrupted":
-                whole.add(f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}")
-        except (KeyError, TypeError, ValueError):
-            raise RecordError(
-                f"{path}:{number} does not tell of a load stage: {line[:80]!r}",
-                hint="Remove that line; its load then counts as broken off.",
-            ) from None
-    return frozenset(whole)
-
-
 def _each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
     # A resumed run never repeats a call; should a writer have done so all the same, the first record counts.
     if clients["call_id"].is_unique().all():

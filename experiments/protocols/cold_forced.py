@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from core.stops import Stop
 from core.variants import Variant
 from experiments.aws.http_timing import get_once
 from experiments.aws.lambda_control import InvokeAnswer, Nonces
@@ -17,7 +18,7 @@ from experiments.checks.spend import billed_ms_in
 from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls, still_to_make
 from experiments.protocols.gateway_timeouts import let_function_end
 from experiments.protocols.recording import invoke_record, reply_record
-from experiments.session import Session, Stop
+from experiments.session import Session
 from loadtests.plan import gateway_patience_s
 
 

@@ -16,12 +16,13 @@ from typing import Final
 
 from core.errors import CloudError
 from core.run_directory import RunDirectory, write_atomically
+from core.stops import Stop
 from core.variants import Variant
 from experiments.checks.spend import expected_billed_ms
 from experiments.interruption import undisturbed
 from experiments.plan import SECONDS_PER_MINUTE, PlannedCall, Window, windows
 from experiments.protocols.recording import fire_record
-from experiments.session import Session, Stop
+from experiments.session import Session
 
 WINDOWS_FILE: Final = "schedule-windows.json"
 LEAD_S: Final = 30.0  # between asking for a schedule and its first fire

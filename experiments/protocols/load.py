@@ -7,7 +7,6 @@ under the whole shape, is the unit of a resumed run: a rising rate cannot be ent
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -15,20 +14,20 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from core.configuration import PROFILE_VARIABLE
 from core.errors import CloudError
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.records import ClientRecord
 from core.run_directory import RunDirectory, read_client_records
+from core.stages import LoadStage, read_stages, stage_of
+from core.stops import Stop
 from core.variants import Variant
-from experiments.session import Session, Stop
+from experiments.session import Session
 from loadtests.arrivals import shape_of
 
-STAGES_FILE: Final = "load-stages.jsonl"
 LOG_FILE: Final = "load.log"
-INTERRUPTED: Final = "interrupted"
 OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
 STOP_PATIENCE_S: Final = 30.0
@@ -40,9 +39,9 @@ def run_load(session: Session) -> None:
     """Load every variant that was not loaded yet and that can run."""
     configuration = session.configuration
     shape = shape_of(configuration.experiments.load)
-    stages = read_stages(session.run)
-    done = {stage["variant"] for stage in stages if stage["stopped_because"] != INTERRUPTED}
-    _say_what_was_broken_off(session, stages, shape.name)
+    stages = read_stages(session.run) or []
+    done = {stage.variant for stage in stages if not stage.interrupted}
+    _report_interrupted_stages(session, stages, shape.name)
     todo = []
     for variant in configuration.variants:
         if variant.key in done:
@@ -61,15 +60,6 @@ def run_load(session: Session) -> None:
         for variant in variants:
             session.first_calls.called(variant)
     session.progress.end_phase()
-
-
-def read_stages(run: RunDirectory) -> list[dict[str, Any]]:
-    """Stages that came to an end of any kind, as the load test wrote them down; a torn last line is left out."""
-    path = run.root / STAGES_FILE
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
@@ -163,25 +153,20 @@ class RecordWatch:
         return sorted(self._directory.glob("load*.jsonl"))
 
 
-def _say_what_was_broken_off(session: Session, stages: Sequence[dict[str, Any]], protocol: str) -> None:
-    """Name the stages that an earlier attempt did not bring to their end: their calls stay, and are told apart."""
-    whole = {stage_name(stage) for stage in stages if stage["stopped_because"] != INTERRUPTED}
+def _report_interrupted_stages(session: Session, stages: Sequence[LoadStage], protocol: str) -> None:
+    """Name the stages that an earlier attempt did not finish; their calls are kept and reported separately."""
+    whole = {stage.key for stage in stages if not stage.interrupted}
     begun: dict[str, tuple[str, int]] = {}
     for path in sorted(session.run.client_directory.glob("load*.jsonl")):
         for record in read_client_records(path):
             if record.warmup:
                 continue  # no part of a stage
-            name = record.call_id.rpartition("-")[0]
+            name = stage_of(record.call_id)
             begun[name] = (record.variant, begun.get(name, ("", 0))[1] + 1)
     for name, (variant, calls) in begun.items():
         if name not in whole:
-            detail = f"stage {name} was broken off after {calls} calls and is begun again"
+            detail = f"stage {name} was interrupted after {calls} calls and is started again"
             session.stop(Stop("load", protocol, variant, name, "broken_off", detail, calls))
-
-
-def stage_name(stage: dict[str, Any]) -> str:
-    """What the call ids of a stage begin with, as the load test names them."""
-    return f"load-{stage['variant']}-{stage['started_at'] * 1000:.0f}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

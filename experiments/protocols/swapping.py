@@ -20,6 +20,7 @@ from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RecordWriter, RunDirectory
+from core.swapping import SWAPPING, cell_name
 from core.variants import MEMORY_MB_PER_VCPU, Variant
 from experiments.aws.lambda_control import LambdaControl
 from experiments.checks.spend import read_prices
@@ -30,7 +31,6 @@ from experiments.protocols.recording import invoke_record
 from experiments.runner import Request, command_to_resume, ending, open_run
 from experiments.session import RunLock
 
-PROTOCOL: Final = "swapping"
 VCPU_VARIABLE: Final = "LAB_VCPU"
 MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
 # The shares that Lambda gives the smallest and the largest of these sizes.
@@ -53,14 +53,14 @@ class Cell:
     @property
     def group(self) -> str:
         """How records name the cell; the analysis reads it back."""
-        return f"memory_mb={self.memory_mb} vcpu={self.vcpu}"
+        return cell_name(self.memory_mb, self.vcpu)
 
     def call(self, round_number: int, number: int) -> PlannedCall:
         """One call; numbers below 0 are warm-ups."""
         return PlannedCall(
-            f"{PROTOCOL}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{round_number}/{number:+04d}",
+            f"{SWAPPING}/{self.function.model}/{self.memory_mb}/{self.vcpu}/{round_number}/{number:+04d}",
             "warm",
-            PROTOCOL,
+            SWAPPING,
             "invoke",
             self.function,
             warmup=number < 0,
@@ -91,7 +91,7 @@ def samples_of(configuration: Configuration) -> list[int]:
 
 def in_round(cells: Sequence[Cell], seed: int, round_number: int, before: Cell | None) -> list[Cell]:
     """One function's cells in a round's order; `before` is not the first, as it would keep its environment."""
-    ordered = shuffled(cells, seed, PROTOCOL, round_number)
+    ordered = shuffled(cells, seed, SWAPPING, round_number)
     if len(ordered) > 1 and ordered[0] == before:
         ordered.append(ordered.pop(0))
     return ordered
@@ -149,7 +149,7 @@ def run_swapping(
     done = {record.call_id: record for record in run.client_records()}
     calls = len(cells) * sum(WARMUPS + count for count in samples)
     progress.phase("CPU share and memory apart", calls, then_s=0.0)
-    with RecordWriter(run.client_directory / f"{PROTOCOL}.jsonl") as writer:
+    with RecordWriter(run.client_directory / f"{SWAPPING}.jsonl") as writer:
         for function in dict.fromkeys(cell.function for cell in cells):
             mine = [cell for cell in cells if cell.function == function]
             before: Cell | None = None
@@ -209,7 +209,7 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     cloud = Cloud()
     endpoint = cloud.endpoint_facts()
     run = open_run(request, endpoint, read_prices(request.configuration))
-    go_on_with = command_to_resume(request, run, PROTOCOL)
+    go_on_with = command_to_resume(request, run, SWAPPING)
     with RunLock(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
         run_swapping(run, cloud, request.configuration, endpoint, progress)
     print(run.run_id)

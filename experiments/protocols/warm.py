@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from core.configuration import WarmTable
 from core.intervals import median_half_width_percent
 from core.records import ClientRecord
+from core.stops import Stop, StopReason
 from core.variants import Variant
 from experiments.aws.http_timing import Connection, Reply
 from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
 from experiments.protocols.gateway_timeouts import let_function_end
 from experiments.protocols.recording import reply_record
-from experiments.session import Session, Stop
+from experiments.session import Session
 from loadtests.plan import gateway_patience_s
 
 
@@ -46,7 +47,7 @@ def is_warm_sample(record: ClientRecord) -> bool:
     return record.outcome == "ok" and not record.warmup and (record.handler is None or not record.handler.cold)
 
 
-def reason_to_stop(taken: int, latencies_ms: list[float], table: WarmTable) -> tuple[str, float | None] | None:
+def reason_to_stop(taken: int, latencies_ms: list[float], table: WarmTable) -> tuple[StopReason, float | None] | None:
     """Why a series is over, and the half-width of its median's interval in percent; None while it goes on.
 
     The interval is looked at from `samples` on, never before: looking early and often would favour lucky moments.
@@ -203,7 +204,7 @@ def _give_up(session: Session, one: Progression) -> None:
     _stop(session, one, "cannot_run", f"{outcome} several times in a row: not tried again", None)
 
 
-def _stop(session: Session, one: Progression, reason: str, detail: str, width: float | None) -> None:
+def _stop(session: Session, one: Progression, reason: StopReason, detail: str, width: float | None) -> None:
     series = one.series
     session.stop(
         Stop(

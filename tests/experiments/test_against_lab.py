@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from analysis.ingest.run_files import read_whole_stages
 from core.configuration import read_configuration
 from core.errors import UserError
 from core.paths import REPOSITORY
 from core.records import ClientRecord
 from core.run_directory import RunDirectory
+from core.stages import complete_stages, read_stages
+from core.stops import STOPS_FILE, Stop, read_stops
 from experiments.__main__ import main
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS
@@ -27,9 +28,8 @@ from experiments.checks.spend import estimate, read_prices, total
 from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
 from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled
-from experiments.protocols.load import read_stages
 from experiments.protocols.warm import is_warm_sample
-from experiments.session import STOPS_FILE, UNREACHABLE_AFTER, Stop, read_stops
+from experiments.session import UNREACHABLE_AFTER
 from loadtests.arrivals import shape_of
 from tests.experiments.conftest import Deployed, deploy
 from tests.experiments.relay import Relay
@@ -118,7 +118,7 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
     beyond = [r for r in records if r.experiment != "load" and r.call_id not in planned and is_warm_sample(r)]
     assert len(beyond) == sum(r.handler.cold for r in records if r.experiment == "warm" and not r.warmup)
     # A load that was killed is begun again: one came to its end, and its calls are all there.
-    whole = read_whole_stages(run)
+    whole = complete_stages(run)
     assert len(whole) == 1
     stages = load_calls(run)
     assert [count for stage, count in stages.items() if stage in whole] == [
@@ -647,7 +647,7 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
         text=True,
     ) as process:
         # In the middle of the second stage.
-        wait_for(lambda: run.root.exists() and len(read_stages(run)) == 1 and len(load_calls(run)) == 2)
+        wait_for(lambda: run.root.exists() and len(read_stages(run) or ()) == 1 and len(load_calls(run)) == 2)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -656,7 +656,7 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
 
     done = deployed.run("load", "--results", str(tmp_path), "--resume", run.run_id, *narrow)
     assert done.stdout.splitlines()[-1] == run.run_id
-    whole = Counter(stage["variant"] for stage in read_stages(run) if stage["stopped_because"] != "interrupted")
+    whole = Counter(stage.variant for stage in read_stages(run) if not stage.interrupted)
     assert whole == {variant.key: 1 for variant in variants}
     (broken_off,) = [stop for stop in read_stops(run) if stop.reason == "broken_off"]
     assert broken_off.variant == variants[1].key
@@ -665,7 +665,7 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
     assert counted.pop(broken_off.connection) < offered
     assert list(counted.values()) == [offered] * len(variants)
     # The analysis reads the same from the run's files: what is left of the stages counts.
-    assert read_whole_stages(run) == set(counted)
+    assert complete_stages(run) == set(counted)
 
 
 def all_stops(run):

@@ -5,7 +5,7 @@ import gzip
 import polars as pl
 import pytest
 
-from analysis.ingest.run_files import RawGroup, read_image_sizes, read_metrics, read_rows, read_whole_stages
+from analysis.ingest.run_files import RawGroup, read_image_sizes, read_metrics, read_rows
 from core.errors import RecordError
 from core.run_directory import RunDirectory
 from tests.analysis import synthetic
@@ -56,13 +56,6 @@ def test_image_sizes_that_are_none_are_named(run, content):
     (run.raw_directory / "images.json").write_text(content)
     with pytest.raises(RecordError, match=r"images\.json"):
         read_image_sizes(run)
-
-
-@pytest.mark.parametrize("line", ["3", "{}", '{"variant": "v", "started_at": "noon", "stopped_because": ""}'])
-def test_a_line_that_tells_of_no_load_stage_is_named(run, line):
-    (run.root / "load-stages.jsonl").write_text(f"torn {{\n{line}\n")
-    with pytest.raises(RecordError, match=r"load-stages\.jsonl:2 "):
-        read_whole_stages(run)
 
 
 def test_invocations_cut_off_are_named_with_how_to_make_them_anew(run):

@@ -1,23 +1,19 @@
 """A load that was broken off and begun again counts once, and what its first attempt sent is told apart."""
 
-import json
 import uuid
 
 import polars as pl
 import pytest
 
-from analysis.ingest.restarted_loads import BROKEN_OFF, label_broken_off
-from analysis.ingest.run_files import read_rows, read_whole_stages
+from analysis.ingest.restarted_loads import label_broken_off
+from analysis.ingest.run_files import read_rows
 from analysis.pipeline import build
 from core.configuration import read_configuration
-from core.run_directory import RunDirectory
+from core.stages import INTERRUPTED, RESTARTED, append_stage
 from tests.analysis import synthetic
+from tests.core.test_stages import stage
 
 EARLIER_S = 100.0
-
-
-def stage_line(variant, started_at, because=""):
-    return json.dumps({"variant": variant, "started_at": started_at, "stopped_because": because}) + "\n"
 
 
 def moved_back(row, call_id):
@@ -49,10 +45,10 @@ def test_the_figures_of_a_load_are_those_of_the_attempt_that_came_to_its_end(tmp
     summaries = []
     for name, of_run in (("whole", rows), ("resumed", [*rows, *broken_off])):
         run = synthetic.write_run(tmp_path / name, configuration, of_run)
-        lines = [stage_line(variant, started_at) for variant, started_at in stages.items()]
         if name == "resumed" and ended == "interrupted":
-            lines.insert(0, stage_line(chosen, begun_at, "interrupted"))
-        (run.root / "load-stages.jsonl").write_text("".join(lines), encoding="utf-8")
+            append_stage(run, stage(chosen, started_at=begun_at, stopped_because=INTERRUPTED))
+        for variant, started_at in stages.items():
+            append_stage(run, stage(variant, started_at=started_at))
         summaries.append(build(run, with_report=False))
     whole, resumed = summaries
     for part in ("load_totals", "load_seconds", "cells", "claims"):
@@ -60,7 +56,7 @@ def test_the_figures_of_a_load_are_those_of_the_attempt_that_came_to_its_end(tmp
     # Left out, and said.
     assert resumed.excluded == whole.excluded | {"broken_off": len(broken_off)}
     assert [(w.count, w.severity) for w in resumed.warnings if w.code == "broken_off_load"] == [(20, "info")]
-    labelled = read_rows(run).filter(pl.col("protocol") == BROKEN_OFF)
+    labelled = read_rows(run).filter(pl.col("protocol") == RESTARTED)
     assert set(labelled["call_id"]) == {row["call_id"] for row in broken_off}
 
 
@@ -89,11 +85,3 @@ def test_of_several_attempts_those_count_that_came_to_their_end_or_the_latest(wh
 def test_a_load_that_was_not_resumed_counts_as_far_as_it_came():
     found = label_broken_off(clients("load-v-1000-0", "load-v-1000-1"), set())
     assert found["protocol"].to_list() == ["linear", "linear"]
-
-
-def test_a_torn_line_of_the_stages_is_passed_over_and_a_run_without_any_is_not_judged(tmp_path):
-    run = RunDirectory(tmp_path)
-    assert read_whole_stages(run) is None
-    text = stage_line("v", 1.0005) + stage_line("w", 2.0, "interrupted") + '{"variant": "x", "star'
-    (tmp_path / "load-stages.jsonl").write_text(text, encoding="utf-8")
-    assert read_whole_stages(run) == {"load-v-1000"}

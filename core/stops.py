@@ -1,0 +1,61 @@
+"""Why sampling of a part of the plan stopped, as the experiments write it and the report shows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, Literal, get_args
+
+from core.records import Experiment
+from core.run_directory import RunDirectory, append_line
+
+STOPS_FILE: Final = "stops.jsonl"
+
+StopReason = Literal[
+    "samples",  # the planned number of calls was made
+    "ci_reached",  # the confidence interval is as narrow as asked for
+    "max_samples",  # the bound on calls was reached before that
+    "cannot_run",  # the variant failed often enough to show that it cannot run
+    "over_concurrency",  # the account allows fewer environments than the burst asks for
+    "incomplete",  # calls are missing, for example because a schedule fired less often than planned
+    "broken_off",  # the load stage was interrupted; a resumed run starts it again
+]
+AS_PLANNED: Final[frozenset[StopReason]] = frozenset({"samples", "ci_reached"})
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Why a part of the plan stopped: one line of `stops.jsonl`."""
+
+    experiment: Experiment
+    protocol: str
+    variant: str
+    connection: str
+    reason: StopReason
+    detail: str
+    samples: int
+    half_width_percent: float | None = None
+
+
+def append_stop(run: RunDirectory, stop: Stop) -> None:
+    """Write down why a part of the plan stopped."""
+    append_line(run.root / STOPS_FILE, json.dumps(asdict(stop)))
+
+
+def read_stops(run: RunDirectory) -> list[Stop]:
+    """Return the reasons of a run, the last one where a resumed run gave several for the same part.
+
+    A line that a kill tore, or that is of another version, is skipped.
+    """
+    latest: dict[tuple[str, ...], Stop] = {}
+    path = run.root / STOPS_FILE
+    if not path.exists():
+        return []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            stop = Stop(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if stop.reason in get_args(StopReason):
+            latest[stop.experiment, stop.protocol, stop.variant, stop.connection] = stop
+    return list(latest.values())
