@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +15,8 @@ from typing import IO, Final
 
 from core.cloud import LAB_STATUS_PATH
 from core.errors import CloudError, UserError
+from core.processes import ending_with_this_process
 
-PR_SET_PDEATHSIG: Final = 1
 STOP_PATIENCE_S: Final = 20.0
 
 
@@ -28,12 +26,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    # Only Linux has it; elsewhere the signal handlers alone look after the children.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
@@ -46,7 +38,7 @@ def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[by
         stdout=output,
         stderr=output,
         start_new_session=True,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls prctl alone, and no threads run here
+        preexec_fn=ending_with_this_process(),  # noqa: PLW1509 - it only calls prctl
     )
 
 

@@ -8,6 +8,7 @@ the workers; when requests leave is ours to say, for its users send the next req
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,10 +30,10 @@ from core.cloud import Cloud, Deployment, find_deployment
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
 from core.manifest import new_manifest
+from core.processes import ending_with_this_process
 from core.records import EndpointFacts
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
-from loadtests.orphans import end_forks_with_this_process
 from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, make_plan
@@ -255,7 +256,9 @@ def _or_exit(action: Callable[[], object]) -> None:
         sys.exit(EXIT_ERROR)
 
 
-end_forks_with_this_process()
+# Locust's --processes leaves its workers running for up to a minute where the master exits early or is killed, and a
+# worker that goes on sending is load that nobody counts.
+os.register_at_fork(after_in_child=ending_with_this_process())
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(prepare)
 events.test_start.add_listener(start)

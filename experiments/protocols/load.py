@@ -6,7 +6,6 @@ under the whole shape, is the unit of a resumed run: a rising rate cannot be ent
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from typing import Final
 from core.configuration import PROFILE_VARIABLE
 from core.errors import CloudError
 from core.paths import LOCUSTFILE, REPOSITORY
+from core.processes import ending_with_this_process
 from core.records import ClientRecord
 from core.run_directory import RunDirectory, read_client_records
 from core.stages import LoadStage, read_stages, stage_of
@@ -32,7 +32,6 @@ OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
 STOP_PATIENCE_S: Final = 30.0
 LOG_LINES_SHOWN: Final = 8
-PR_SET_PDEATHSIG: Final = 1
 
 
 def run_load(session: Session) -> None:
@@ -92,7 +91,7 @@ def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> 
             stderr=log,
             # Ctrl-C comes to us alone, and we end it in order; it keeps the run's lock as long as it lives.
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no other thread holds a lock the child needs
+            preexec_fn=ending_with_this_process(),  # noqa: PLW1509 - it only calls prctl
             pass_fds=session.lock_descriptors,
         )
     try:
@@ -177,7 +176,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

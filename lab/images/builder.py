@@ -7,7 +7,6 @@ fetched.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib.metadata
 import json
@@ -28,6 +27,7 @@ from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from core.processes import ending_with_this_process
 from lab.images.dockerfile import ENGINE_HINT, DockerfileError, Instruction, exec_form, expand, pairs, parse, words
 from lab.images.dockerignore import matcher
 from lab.images.image_store import TASK_ROOT, DirectoryImageStore, ImageRecord
@@ -370,7 +370,7 @@ def _run_python(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no threads here; a killed build must not leave a build step behind
+        preexec_fn=ending_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only calls prctl
     )
     tail: list[str] = []
     try:
@@ -391,13 +391,6 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
     assert process.stdout is not None
     for raw in process.stdout:
         yield raw.rstrip("\n")
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill the step when the build dies, however it dies (Linux; elsewhere the step just ends)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _check_packages(arguments: list[str], plan: _Plan, state: _State, line: int) -> None:
