@@ -11,17 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cloud import Cloud, find_deployment
+from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
 from core.manifest import new_manifest
 from core.records import EndpointFacts, Experiment, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
-from experiments.aws.function_logs import FunctionLogs
-from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
-from experiments.aws.scheduler import Scheduler
+from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
-from experiments.checks.first_calls import CalledImages, FirstCalls
 from experiments.checks.preflight import check_everything
 from experiments.checks.spend import Prices, SpendMeter, estimate, read_prices, total, usd
 from experiments.dry_run import planned_steps, print_plan
@@ -31,6 +28,8 @@ from experiments.protocols.cold_forced import run_bursts, run_forced, run_gatewa
 from experiments.protocols.cold_scheduled import run_scheduled
 from experiments.protocols.load import run_load
 from experiments.protocols.warm import run_warm
+from experiments.run_log import RunLog
+from experiments.services import Services
 from experiments.session import RunLock, Session, SpendLimitError
 
 
@@ -75,9 +74,17 @@ def measure(request: Request) -> int:
     _refuse_over_limit(planned, configuration, prices)
     run = open_run(request, endpoint, prices)
     with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
-        session = _open_session(request, run, lock, cloud, endpoint, prices, progress)
+        session = Session(
+            configuration=configuration,
+            endpoint=endpoint,
+            services=Services.connect(cloud, configuration, endpoint, request.results),
+            log=RunLog(run),
+            lock=lock,
+            meter=SpendMeter(configuration, prices),
+            progress=progress,
+        )
         name = request.experiments[0] if len(request.experiments) == 1 else "run"
-        with ending(run, progress, command_to_resume(request, run, name)) as end, session:
+        with ending(run, progress, command_to_resume(request, run, name)) as end, session.log:
             _run_protocols(session, request.experiments, planned, prices)
     _say_what_came_of_it(run, session)
     print(run.run_id)
@@ -180,40 +187,13 @@ def check_same_place(manifest: Manifest, endpoint: EndpointFacts) -> None:
             )
 
 
-def _open_session(
-    request: Request,
-    run: RunDirectory,
-    lock: RunLock,
-    cloud: Cloud,
-    endpoint: EndpointFacts,
-    prices: Prices,
-    progress: Progress,
-) -> Session:
-    configuration = request.configuration
-    control, logs = LambdaControl(cloud, configuration), FunctionLogs(cloud, configuration)
-    return Session(
-        configuration=configuration,
-        cloud=cloud,
-        deployment=find_deployment(cloud, configuration),
-        endpoint=endpoint,
-        run=run,
-        lock=lock,
-        control=control,
-        scheduler=Scheduler(cloud, configuration),
-        logs=logs,
-        first_calls=FirstCalls(control, logs, CalledImages(request.results, endpoint)),
-        meter=SpendMeter(configuration, prices),
-        progress=progress,
-    )
-
-
 def _run_protocols(
     session: Session, experiments: Sequence[Experiment], planned: Sequence[Step], prices: Prices
 ) -> None:
     session.check_spend()
     for variant in session.configuration.variants:
         # A forced update that a kill kept from being taken back.
-        if session.control.remove_nonce(variant):
+        if session.services.control.remove_nonce(variant):
             session.progress.say(
                 f"{variant.display_name}: {NONCE_VARIABLE} was left by a broken-off run, and is removed"
             )

@@ -48,16 +48,16 @@ def run_bursts(session: Session) -> None:
     configuration = session.configuration
     cold = configuration.experiments.cold
     planned = bursts(configuration.variants, cold.burst_sizes, cold.burst_repeats, configuration.experiments.seed)
-    todo = [burst for burst in planned if not all(session.is_done(call.call_id) for call in burst.calls)]
+    todo = [burst for burst in planned if not all(session.log.is_done(call.call_id) for call in burst.calls)]
     session.progress.phase("cold, bursts", sum(burst.size for burst in todo), then_s=session.then_s)
-    room = session.control.account_limits()["UnreservedConcurrentExecutions"]
+    room = session.services.control.account_limits()["UnreservedConcurrentExecutions"]
     largest = max((burst.size for burst in todo), default=1)
     refused: set[tuple[str, int]] = set()
-    with Nonces(session.control, session.run.run_id) as nonces, ThreadPoolExecutor(max_workers=largest) as pool:
+    with Nonces(session.services.control, session.run_id) as nonces, ThreadPoolExecutor(max_workers=largest) as pool:
         for burst in todo:
             if burst.size > room:
                 refused.add((burst.variant.key, burst.size))
-            elif not session.cannot_run("cold", burst.variant):
+            elif not session.log.cannot_run("cold", burst.variant):
                 _send_burst(session, nonces, pool, burst)
             session.progress.advance(burst.size, burst.variant.display_name)
     for key, size in sorted(refused):
@@ -68,12 +68,12 @@ def run_bursts(session: Session) -> None:
 
 
 def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
-    todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.records.items()})
+    todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.log.records.items()})
     session.progress.phase(name, len(todo), then_s=session.then_s)
-    with Nonces(session.control, session.run.run_id) as nonces:
+    with Nonces(session.services.control, session.run_id) as nonces:
         for call in todo:
-            if not session.cannot_run("cold", call.variant):
-                first = session.first_calls.is_first(call.variant)
+            if not session.log.cannot_run("cold", call.variant):
+                first = session.services.first_calls.is_first(call.variant)
                 nonces.force(call.variant, call.call_id)
                 _send(session, call, first=first)
             session.progress.advance(1, call.variant.display_name)
@@ -85,40 +85,40 @@ def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
 def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
     if call.trigger == "api":
         patience_s = gateway_patience_s(session.configuration.gateway)
-        reply = get_once(session.deployment.url(call.variant), timeout_s=patience_s)
-        session.first_calls.called(call.variant)
-        record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
+        reply = get_once(session.services.deployment.url(call.variant), timeout_s=patience_s)
+        session.services.first_calls.called(call.variant)
+        record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
         session.add(record)
         if record.outcome == "gateway_timeout":
             let_function_end(session, record)
     else:
-        answer = session.control.invoke(call.variant)
-        session.first_calls.called(call.variant)
+        answer = session.services.control.invoke(call.variant)
+        session.services.first_calls.called(call.variant)
         _keep(session, call, answer, first=first)
 
 
 def _keep(session: Session, call: PlannedCall, answer: InvokeAnswer, *, first: bool) -> None:
     session.add(
-        invoke_record(call, answer, run_id=session.run.run_id, time_scale=session.time_scale, first=first),
+        invoke_record(call, answer, run_id=session.run_id, time_scale=session.time_scale, first=first),
         billed_ms=billed_ms_in(answer.log_tail),
     )
 
 
 def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burst: Burst) -> None:
     """Send a whole burst; one that a kill cut short is sent whole again, and its missing calls alone are kept."""
-    first = session.first_calls.is_first(burst.variant)
+    first = session.services.first_calls.is_first(burst.variant)
     nonces.force(burst.variant, burst.calls[0].group)
     together = threading.Barrier(burst.size)
 
     def call_with_the_others(call: PlannedCall) -> None:
         together.wait()
-        answer = session.control.invoke(burst.variant)
-        if not session.is_done(call.call_id):
+        answer = session.services.control.invoke(burst.variant)
+        if not session.log.is_done(call.call_id):
             _keep(session, call, answer, first=first)
 
     try:
         sent = [pool.submit(call_with_the_others, call) for call in burst.calls]
-        session.first_calls.called(burst.variant)
+        session.services.first_calls.called(burst.variant)
         for one in sent:
             one.result()
     finally:
@@ -127,11 +127,11 @@ def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burs
 
 def _say_who_cannot_run(session: Session, protocol: str) -> None:
     for variant in session.configuration.variants:
-        if session.cannot_run("cold", variant):
+        if session.log.cannot_run("cold", variant):
             session.stop(_cannot_run(session, protocol, variant))
 
 
 def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
-    outcome = session.latest_outcome("cold", variant)
+    outcome = session.log.latest_outcome("cold", variant)
     detail = f"{outcome} several times in a row: not tried again"
-    return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.recorded(protocol, variant))
+    return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.log.recorded(protocol, variant))

@@ -94,7 +94,7 @@ class WindowFile:
 def run_scheduled(session: Session) -> None:
     """Ask every variant's schedule for the fires that are still missing, and write each down when it is due."""
     variants = session.configuration.variants
-    file = WindowFile(session.run, variants)
+    file = WindowFile(session.log.run, variants)
     asked = _settle(session, file.read())
     file.write(asked)
     try:
@@ -103,8 +103,8 @@ def run_scheduled(session: Session) -> None:
     finally:
         # A schedule that nobody watches would go on calling: whatever ended this, they go off.
         with undisturbed():
-            stopped_at = session.now()
-            problems = session.scheduler.disable_all(variants)
+            stopped_at = time.time()
+            problems = session.services.scheduler.disable_all(variants)
             file.write([_close(session, one, stopped_at) for one in asked])
     if problems:
         raise CloudError(
@@ -121,10 +121,10 @@ def _settle(session: Session, asked: list[Asked]) -> list[Asked]:
     settled = []
     for one in asked:
         if not one.closed:
-            state = session.scheduler.state(one.window.variant)
+            state = session.services.scheduler.state(one.window.variant)
             same = state.start_at is not None and abs(state.start_at - one.window.start_at) <= SAME_MOMENT_S
             if not (state.enabled and same):
-                one = one.close(sum(session.is_done(call.call_id) for call, _ in one.window.fires()))  # noqa: PLW2901 - closed
+                one = one.close(sum(session.log.is_done(call.call_id) for call, _ in one.window.fires()))  # noqa: PLW2901 - closed
         settled.append(one)
     return settled
 
@@ -143,7 +143,7 @@ def _close(session: Session, one: Asked, now: float) -> Asked:
 def _certain(session: Session, one: Asked, now: float) -> list[tuple[PlannedCall, float]]:
     """Fires that have surely happened: long enough ago, or written down."""
     sure = now - precision_s(session.time_scale)
-    return [(call, at) for call, at in one.due(now) if at <= sure or session.is_done(call.call_id)]
+    return [(call, at) for call, at in one.due(now) if at <= sure or session.log.is_done(call.call_id)]
 
 
 def precision_s(time_scale: float) -> float:
@@ -159,15 +159,17 @@ def _ask_for_missing(session: Session, file: WindowFile, asked: list[Asked]) -> 
     }
     # Asked now: once the first fire has logged something, the logs no longer tell. And before the start is set, as the
     # answers take their time, and a schedule that is switched on after its start leaves its first fire out.
-    first = {variant: session.first_calls.is_first(variant) for variant, (_, wanted) in remaining.items() if wanted}
-    start = session.now() + LEAD_S / session.time_scale
+    first = {
+        variant: session.services.first_calls.is_first(variant) for variant, (_, wanted) in remaining.items() if wanted
+    }
+    start = time.time() + LEAD_S / session.time_scale
     new = windows(session.configuration.variants, remaining=remaining, now=start, interval_s=interval_s)
     if not new:
         return asked
     asked = [*asked, *(Asked(window, first[window.variant]) for window in new)]
     file.write(asked)
     for window in new:
-        session.scheduler.enable(window.variant, start_at=window.start_at, end_at=window.end_at)
+        session.services.scheduler.enable(window.variant, start_at=window.start_at, end_at=window.end_at)
     return asked
 
 
@@ -180,17 +182,17 @@ def _remaining(asked: Sequence[Asked], variant: Variant, wanted: int) -> tuple[i
 def _watch(session: Session, asked: Sequence[Asked]) -> None:
     """Write fires down when they have surely happened, until the logs show that all were answered or time is up."""
     patience_s = session.configuration.function.timeout_s + precision_s(session.time_scale) + 30.0
-    began = session.now()
+    began = time.time()
     end = max((one.last_fire_at for one in asked if one.window.count), default=began)
     wanted = sum(one.window.count for one in asked)
     answered: dict[str, int] = dict.fromkeys((one.window.variant.key for one in asked), 0)
     next_look = began
     session.progress.phase("cold, scheduled", max(1.0, end - began), then_s=session.then_s)
     while True:
-        now = session.now()
+        now = time.time()
         if now >= next_look:
             next_look = now + max(SHORTEST_ASK_S, ASK_LOGS_EVERY_S / session.time_scale)
-            _look(session, asked, answered)
+            _look(session, asked, answered, time.time())
         _write_down(session, asked, answered, now)
         if sum(answered.values()) >= wanted:
             break
@@ -210,23 +212,22 @@ def _write_down(session: Session, asked: Sequence[Asked], answered: dict[str, in
         for number, (call, expected_at) in enumerate(one.due(now)):
             in_logs = seen[call.variant.key] > 0
             seen[call.variant.key] -= 1
-            if session.is_done(call.call_id) or not (in_logs or call.call_id in certain):
+            if session.log.is_done(call.call_id) or not (in_logs or call.call_id in certain):
                 continue
-            session.first_calls.called(call.variant)
+            session.services.first_calls.called(call.variant)
             session.add(
                 fire_record(
                     call,
                     expected_at,
-                    run_id=session.run.run_id,
+                    run_id=session.run_id,
                     time_scale=session.time_scale,
                     first=one.first_after_deploy and number == 0,
                 )
             )
 
 
-def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int]) -> None:
+def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int], now: float) -> None:
     """Count reports in the logs of variants that owe some, and correct the spend by what they were billed."""
-    now = session.now()
     for key, seen in answered.items():
         mine = [one for one in asked if one.window.variant.key == key and one.window.count]
         due = sum(len(one.due(now)) for one in mine)
@@ -249,14 +250,14 @@ def _billed_fires(session: Session, variant: Variant, mine: Sequence[Asked], now
     billed: list[float] = []
     reported_later = 0
     for one in sorted(mine, key=lambda asked: asked.window.start_at, reverse=True):
-        since = session.logs.billed_since(variant, one.window.start_at - SAME_MOMENT_S)
+        since = session.services.logs.billed_since(variant, one.window.start_at - SAME_MOMENT_S)
         billed = [*since[: max(0, len(since) - reported_later)][: len(one.due(now))], *billed]
         reported_later = len(since)
     return billed
 
 
 def _say_incomplete(session: Session, asked: Sequence[Asked], answered: dict[str, int]) -> None:
-    now = session.now()
+    now = time.time()
     for key, found in answered.items():
         due = sum(len(one.due(now)) for one in asked if one.window.variant.key == key)
         if found < due:

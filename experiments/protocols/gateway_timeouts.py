@@ -22,7 +22,7 @@ def let_function_end(session: Session, record: ClientRecord) -> None:
     timeout_s = session.configuration.function.timeout_s
     began = record.sent_at or record.intended_at
     patience_s = longest_billed_ms(timeout_s) / 1000 + LOG_DELAY_S
-    billed_ms = session.logs.wait_for_report(variant, began, until=began + patience_s)
+    billed_ms = session.services.logs.wait_for_report(variant, began, until=began + patience_s)
     if billed_ms is None:
         session.progress.say(f"{variant.display_name}: no report {patience_s:.0f} s after a call that got a 504")
         return

@@ -38,15 +38,15 @@ def run_load(session: Session) -> None:
     """Load every variant that was not loaded yet and that can run."""
     configuration = session.configuration
     shape = shape_of(configuration.experiments.load)
-    stages = read_stages(session.run) or []
+    stages = read_stages(session.log.run) or []
     done = {stage.variant for stage in stages if not stage.interrupted}
     _report_interrupted_stages(session, stages, shape.name)
     todo = []
     for variant in configuration.variants:
         if variant.key in done:
             continue
-        if session.cannot_run("warm", variant):
-            detail = f"the warm calls ended in {session.latest_outcome('warm', variant)}: not loaded"
+        if session.log.cannot_run("warm", variant):
+            detail = f"the warm calls ended in {session.log.latest_outcome('warm', variant)}: not loaded"
             session.stop(Stop("load", shape.name, variant.key, "none", "cannot_run", detail, 0))
         else:
             todo.append(variant)
@@ -57,7 +57,7 @@ def run_load(session: Session) -> None:
         session.check_spend()  # the end of the one before is counted, and nobody has looked since
         _run_locust(session, variants, began)
         for variant in variants:
-            session.first_calls.called(variant)
+            session.services.first_calls.called(variant)
     session.progress.end_phase()
 
 
@@ -77,12 +77,12 @@ def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
 
 
 def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
-    log_path = session.run.root / LOG_FILE
-    watched = RecordWatch(session.run)
+    log_path = session.log.run.root / LOG_FILE
+    watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            locust_command(session.run, variants, session.configuration.profile),
+            locust_command(session.log.run, variants, session.configuration.profile),
             cwd=REPOSITORY,
             # An empty profile means none, whatever the variable says here.
             env={**os.environ, PROFILE_VARIABLE: session.configuration.profile},
@@ -156,7 +156,7 @@ def _report_interrupted_stages(session: Session, stages: Sequence[LoadStage], pr
     """Name the stages that an earlier attempt did not finish; their calls are kept and reported separately."""
     whole = {stage.key for stage in stages if not stage.interrupted}
     begun: dict[str, tuple[str, int]] = {}
-    for path in sorted(session.run.client_directory.glob("load*.jsonl")):
+    for path in sorted(session.log.run.client_directory.glob("load*.jsonl")):
         for record in read_client_records(path):
             if record.warmup:
                 continue  # no part of a stage

@@ -102,13 +102,13 @@ class _Connections:
             connection.close()
 
     def _open(self, variant: Variant) -> Connection:
-        return Connection(self._session.deployment.url(variant), timeout_s=self._timeout_s)
+        return Connection(self._session.services.deployment.url(variant), timeout_s=self._timeout_s)
 
 
 def _so_far(session: Session, series: Series) -> Progression:
     """What an earlier attempt of this run has measured already."""
     progression = Progression(series)
-    while (record := session.records.get(series.sample(progression.taken).call_id)) is not None:
+    while (record := session.log.records.get(series.sample(progression.taken).call_id)) is not None:
         progression.keep(record)
     _judge(session, progression, say=False)
     return progression
@@ -123,7 +123,7 @@ def _warm_up(session: Session, progressions: list[Progression], connections: _Co
     by_variant: dict[str, list[PlannedCall]] = {}
     for one in progressions:
         planned = [one.series.warmup(number) for number in range(warm.warmups)]
-        todo = [call for call in planned if not session.is_done(call.call_id)]
+        todo = [call for call in planned if not session.log.is_done(call.call_id)]
         if not todo:
             todo = [_extra_warmup(session, one.series, warm.warmups)]
         by_variant.setdefault(one.series.variant.key, []).extend(todo)
@@ -140,7 +140,7 @@ def _warm_up(session: Session, progressions: list[Progression], connections: _Co
 
 
 def _extra_warmup(session: Session, series: Series, number: int) -> PlannedCall:
-    while session.is_done(series.warmup(number).call_id):
+    while session.log.is_done(series.warmup(number).call_id):
         number += 1
     return series.warmup(number)
 
@@ -149,7 +149,7 @@ def _warm_up_variant(
     session: Session, calls: list[PlannedCall], connections: _Connections, ended: threading.Event
 ) -> None:
     for call in calls:
-        if not ended.is_set() and not session.cannot_run("warm", call.variant):
+        if not ended.is_set() and not session.log.cannot_run("warm", call.variant):
             _send(session, call, connections)
         session.progress.advance(1, call.variant.display_name)
 
@@ -166,7 +166,7 @@ def _sample(session: Session, progressions: list[Progression], connections: _Con
         present = {one.series.key: one for one in open_ones if one.taken == number}
         for key in shuffled(sorted(present), session.configuration.experiments.seed, "warm", number):
             one = present[key]
-            if session.cannot_run("warm", one.series.variant):
+            if session.log.cannot_run("warm", one.series.variant):
                 _give_up(session, one)
             else:
                 one.keep(_send(session, one.series.sample(number), connections))
@@ -176,10 +176,10 @@ def _sample(session: Session, progressions: list[Progression], connections: _Con
 
 
 def _send(session: Session, call: PlannedCall, connections: _Connections) -> ClientRecord:
-    first = session.first_calls.is_first(call.variant)
+    first = session.services.first_calls.is_first(call.variant)
     reply = connections.get(call)
-    session.first_calls.called(call.variant)
-    record = reply_record(call, reply, run_id=session.run.run_id, time_scale=session.time_scale, first=first)
+    session.services.first_calls.called(call.variant)
+    record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
     session.add(record)
     if record.outcome == "gateway_timeout":
         # It leaves a started environment for the next call.
@@ -200,7 +200,7 @@ def _judge(session: Session, one: Progression, *, say: bool) -> None:
 
 def _give_up(session: Session, one: Progression) -> None:
     one.over = True
-    outcome = session.latest_outcome("warm", one.series.variant)
+    outcome = session.log.latest_outcome("warm", one.series.variant)
     _stop(session, one, "cannot_run", f"{outcome} several times in a row: not tried again", None)
 
 

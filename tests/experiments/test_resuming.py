@@ -45,7 +45,10 @@ def own_signals():
 def test_of_a_window_that_is_no_longer_on_the_fires_that_were_written_down_count(enabled, start_at, fires):
     state = ScheduleState("s", enabled, "rate(10 minutes)", start_at, None)
     written = {scheduled_call(VARIANT, number).call_id for number in (0, 1)}
-    session = SimpleNamespace(scheduler=SimpleNamespace(state=lambda _: state), is_done=written.__contains__)
+    session = SimpleNamespace(
+        services=SimpleNamespace(scheduler=SimpleNamespace(state=lambda _: state)),
+        log=SimpleNamespace(is_done=written.__contains__),
+    )
     (settled,) = _settle(session, [Asked(Window(VARIANT, START, 600.0, 0, 12), first_after_deploy=False)])
     assert settled.window.count == fires
 
@@ -56,8 +59,7 @@ def test_a_fire_that_nobody_knew_of_is_not_taken_for_a_later_one():
     logs = SimpleNamespace(billed_since=lambda _, since: [billed_ms for at, billed_ms in reports if at >= since])
     corrected = []
     session = SimpleNamespace(
-        logs=logs,
-        now=lambda: again + 700,
+        services=SimpleNamespace(logs=logs),
         meter=SimpleNamespace(correct=lambda _, assumed_ms, billed_ms: corrected.append(billed_ms)),
         check_spend=lambda: None,
     )
@@ -66,10 +68,10 @@ def test_a_fire_that_nobody_knew_of_is_not_taken_for_a_later_one():
         Asked(Window(VARIANT, again, 600.0, 2, 2), first_after_deploy=False),
     ]
     answered = {VARIANT.key: 0}
-    _look(session, asked, answered)
+    _look(session, asked, answered, again + 700)
     assert (answered, corrected) == ({VARIANT.key: 3}, [1.0, 2.0, 3.0])
     reports.append((again + 602, 4.0))
-    _look(session, asked, answered)
+    _look(session, asked, answered, again + 700)
     assert (answered, corrected) == ({VARIANT.key: 4}, [1.0, 2.0, 3.0, 4.0])
 
 

@@ -1,0 +1,66 @@
+"""The records of one run: those of earlier attempts and those that are being written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from types import TracebackType
+from typing import Self
+
+from core.records import ClientRecord, Experiment
+from core.run_directory import RecordWriter, RunDirectory
+from core.variants import Variant
+from experiments.plan import GIVE_UP_AFTER, gave_up
+
+
+class RunLog:
+    """Client records of a run, kept on disk as they come. Not safe for several threads: Session guards it."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.records: dict[str, ClientRecord] = {}  # by call id; not those of a load, which nothing here asks for
+        self._writers: dict[str, RecordWriter] = {}
+        self._outcomes: dict[tuple[Experiment, str], list[str]] = defaultdict(list)
+
+    def remember(self, record: ClientRecord) -> None:
+        """Take note of a record that is on disk."""
+        if record.experiment != "load":
+            self.records[record.call_id] = record
+        latest = self._outcomes[record.experiment, record.variant]
+        latest.append(record.outcome)
+        del latest[:-GIVE_UP_AFTER]
+
+    def append(self, record: ClientRecord) -> None:
+        """Write a record to disk and remember it."""
+        writer = self._writers.get(record.experiment)
+        if writer is None:
+            path = self.run.client_directory / f"{record.experiment}.jsonl"
+            writer = self._writers[record.experiment] = RecordWriter(path)
+        writer.append(record)
+        self.remember(record)
+
+    def is_done(self, call_id: str) -> bool:
+        return call_id in self.records
+
+    def recorded(self, protocol: str, variant: Variant) -> int:
+        """Return how many calls of a protocol have a record."""
+        return sum(one.protocol == protocol and one.variant == variant.key for one in self.records.values())
+
+    def cannot_run(self, experiment: Experiment, variant: Variant) -> bool:
+        """Whether this experiment's latest calls show that the variant cannot run here."""
+        return gave_up(experiment, self._outcomes[experiment, variant.key])
+
+    def latest_outcome(self, experiment: Experiment, variant: Variant) -> str:
+        outcomes = self._outcomes[experiment, variant.key]
+        return outcomes[-1] if outcomes else ""
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
