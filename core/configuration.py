@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -108,6 +109,7 @@ class ColdTable(_Table):
 
 
 class WarmTable(_Table):
+    environments: int = Field(ge=1, le=1000)
     warmups: int = Field(ge=1, le=100)
     samples: int = Field(ge=1, le=100_000)
     max_samples: int = Field(ge=1, le=100_000)
@@ -118,7 +120,14 @@ class WarmTable(_Table):
     def _bound_above_samples(self) -> Self:
         if self.max_samples < self.samples:
             raise ValueError(f"max_samples ({self.max_samples}) must be at least samples ({self.samples})")
+        if self.samples < self.environments:
+            raise ValueError(f"samples ({self.samples}) must be at least environments ({self.environments})")
         return self
+
+    @property
+    def samples_per_environment(self) -> int:
+        """Return how many samples of each series one execution environment answers, at most."""
+        return math.ceil(self.samples / self.environments)
 
 
 class LoadTable(_Table):

@@ -9,12 +9,13 @@ Statistical Intervals, section 5.2.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from scipy.special import bdtr, bdtrc
+from scipy.special import bdtr, bdtrc, stdtrit
 
 CONFIDENCE: Final = 0.95
 
@@ -80,6 +81,22 @@ def median_half_width_percent(samples: Sequence[float], confidence: float = CONF
     middle = len(ordered) // 2
     median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
     return 100 * interval.half_width / median if median > 0 else None
+
+
+def environments_half_width_percent(
+    environments: Sequence[Sequence[float]], confidence: float = CONFIDENCE
+) -> float | None:
+    """Half-width, in percent, of the interval of the median over execution environments, the unit of evidence.
+
+    Student's t over the medians of the environments: calls of one environment share its luck, so their number does not
+    count. None where fewer than two environments have samples or the medians' mean is 0.
+    Source: Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM 2013, section 6.
+    """
+    medians = [statistics.median(samples) for samples in environments if samples]
+    if len(medians) < 2 or not (mean := statistics.fmean(medians)):
+        return None
+    t = float(stdtrit(len(medians) - 1, (1 + confidence) / 2))
+    return 100 * t * statistics.stdev(medians) / math.sqrt(len(medians)) / mean
 
 
 def _last(holds: Callable[[int], bool], first: int, last: int) -> int:

@@ -179,15 +179,23 @@ class Series:
     def key(self) -> str:
         return f"{self.variant.key}/{self.connection}"
 
-    def warmup(self, number: int) -> PlannedCall:
-        return self._call(f"warm/{self.key}/warmup-{number:03d}", warmup=True)
+    def warmup(self, environment: int, number: int) -> PlannedCall:
+        return self._call(f"warmup-{environment:03d}-{number:03d}", environment, warmup=True)
 
-    def sample(self, number: int) -> PlannedCall:
-        return self._call(f"warm/{self.key}/{number:06d}", warmup=False)
+    def sample(self, environment: int, number: int) -> PlannedCall:
+        """Return one sample; `number` counts over all environments."""
+        return self._call(f"{number:06d}", environment, warmup=False)
 
-    def _call(self, call_id: str, *, warmup: bool) -> PlannedCall:
+    def _call(self, name: str, environment: int, *, warmup: bool) -> PlannedCall:
         return PlannedCall(
-            call_id, "warm", "sequential", "api", self.variant, warmup=warmup, connection=self.connection
+            f"warm/{self.key}/{name}",
+            "warm",
+            "sequential",
+            "api",
+            self.variant,
+            warmup=warmup,
+            group=f"environment-{environment}",
+            connection=self.connection,
         )
 
 
@@ -213,6 +221,7 @@ class Step:
     warm_calls: int
     through_gateway: bool
     under_way: int  # calls that may be sent and not counted yet at one moment: they cost on top when a run stops
+    forced_updates: int = 0
     fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
 
 
@@ -251,18 +260,55 @@ def _steps_of(
                 fixed_s=cycle_s,
             )
         if "forced" in cold.protocols:
-            yield Step("cold", "forced", variant, cold.forced_samples, 0, through_gateway=False, under_way=1)
+            yield Step(
+                "cold",
+                "forced",
+                variant,
+                cold.forced_samples,
+                0,
+                through_gateway=False,
+                under_way=1,
+                forced_updates=cold.forced_samples,
+            )
         if "burst" in cold.protocols:
             for size in cold.burst_sizes:
                 calls = size * cold.burst_repeats
-                yield Step("cold", f"burst-{size}", variant, calls, 0, through_gateway=False, under_way=size)
+                yield Step(
+                    "cold",
+                    f"burst-{size}",
+                    variant,
+                    calls,
+                    0,
+                    through_gateway=False,
+                    under_way=size,
+                    forced_updates=cold.burst_repeats,
+                )
         if cold.gateway_samples:
-            yield Step("cold", "gateway", variant, cold.gateway_samples, 0, through_gateway=True, under_way=1)
+            yield Step(
+                "cold",
+                "gateway",
+                variant,
+                cold.gateway_samples,
+                0,
+                through_gateway=True,
+                under_way=1,
+                forced_updates=cold.gateway_samples,
+            )
     elif experiment == "warm":
         warm = tables.warm
         samples = warm.max_samples if warm.until_ci_percent else warm.samples
-        calls = len(warm.connections) * (warm.warmups + samples)
-        yield Step("warm", "sequential", variant, 1, calls - 1, through_gateway=True, under_way=PARALLEL_WARMUPS)
+        environments = math.ceil(samples / warm.samples_per_environment)
+        calls = len(warm.connections) * (environments * warm.warmups + samples)
+        yield Step(
+            "warm",
+            "sequential",
+            variant,
+            environments,
+            calls - environments,
+            through_gateway=True,
+            under_way=PARALLEL_WARMUPS,
+            forced_updates=environments if warm.environments > 1 else 0,
+        )
     else:
         load = tables.load
         calls = load.warmups + arrivals

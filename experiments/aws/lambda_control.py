@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Final, Self
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, WaiterError  # noqa: A004 - botocore's own name
 
 from core.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
-from core.errors import CloudError
+from core.errors import CloudError, UserError
 from core.variants import Variant
 from experiments.interruption import undisturbed
 
@@ -198,16 +199,21 @@ class Nonces:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         problems = []
         with undisturbed():
             for variant in self._touched.values():
                 try:
                     self._control.remove_nonce(variant)
-                except CloudError as error:
-                    problems.append(error.message)
-        if problems:
-            raise CloudError(
-                f"{len(problems)} functions keep the variable {NONCE_VARIABLE}: {problems[0]}",
-                hint="`python -m experiments cleanup` removes it.",
-            )
+                except CloudError as refused:
+                    problems.append(refused.message)
+        if not problems:
+            return
+        kept = f"{len(problems)} functions keep the variable {NONCE_VARIABLE}"
+        hint = "`python -m experiments cleanup` removes it."
+        if isinstance(error, UserError):  # why the block ended matters more than what could not be undone
+            error.hint = f"{error.hint} {kept}: {hint}".lstrip()
+        else:
+            raise CloudError(f"{kept}: {problems[0]}", hint=hint)

@@ -127,9 +127,10 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
     duration_s = step.fixed_s
     if duration_s is None:
         size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
-        forced_ms = FORCED_UPDATE_MS if step.experiment == "cold" else 0.0
         duration_s = (
-            step.cold_calls / size * (cold_ms + forced_ms + ROUND_TRIP_MS) + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
+            step.forced_updates * FORCED_UPDATE_MS
+            + step.cold_calls / size * (cold_ms + ROUND_TRIP_MS)
+            + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
         ) / 1000
     return Estimate(
         calls=calls,

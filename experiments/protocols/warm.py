@@ -1,22 +1,27 @@
-"""Warm calls: GET on the REST endpoint, one after another, over a connection kept and over a new one each time.
+"""Warm calls: GET on the REST endpoint, one after another, over a kept connection and over a new one each time.
 
-Rounds visit every variant and kind of connection once, in a random order of their own, so that a drift of the machine
-or the network falls on all alike. Warm-ups are labelled and left out later. A sample that came out cold is kept and
-labelled by its evidence; it counts neither towards the samples nor towards the interval.
+The execution environment is the unit of evidence: how fast it runs is partly luck that all of its calls share. So the
+samples of a variant are spread over several environments, each started by a forced update. Within an environment,
+rounds visit every variant and kind of connection once, in random order, so that a drift of the machine or the network
+affects all alike. Warm-ups are labelled and excluded later. A sample that came out cold is kept and labelled by its
+evidence; it counts neither towards the samples nor towards the interval.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from core.configuration import WarmTable
-from core.intervals import median_half_width_percent
+from core.intervals import environments_half_width_percent, median_half_width_percent
 from core.records import ClientRecord
 from core.stops import Stop, StopReason
 from core.variants import Variant
 from experiments.aws.http_timing import Connection, Reply
+from experiments.aws.lambda_control import Nonces
 from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
 from experiments.protocols.gateway_timeouts import let_function_end
 from experiments.protocols.recording import reply_record
@@ -29,14 +34,28 @@ class Progression:
     """How far one series is."""
 
     series: Series
-    latencies_ms: list[float] = field(default_factory=list)
-    taken: int = 0  # samples sent, whatever came of them
+    samples_per_environment: int
+    latencies_ms: dict[int, list[float]] = field(default_factory=dict)  # by environment
+    taken: int = 0  # samples sent, whatever their outcome
     over: bool = False
 
+    @property
+    def environment(self) -> int:
+        """Return the number of the environment that answers the next sample."""
+        return self.taken // self.samples_per_environment
+
+    @property
+    def counted(self) -> int:
+        return sum(map(len, self.latencies_ms.values()))
+
+    def next_sample(self) -> PlannedCall:
+        return self.series.sample(self.environment, self.taken)
+
     def keep(self, record: ClientRecord) -> None:
+        environment = self.environment
         self.taken += 1
         if is_warm_sample(record) and record.client_latency_ms is not None:
-            self.latencies_ms.append(record.client_latency_ms)
+            self.latencies_ms.setdefault(environment, []).append(record.client_latency_ms)
 
 
 def is_warm_sample(record: ClientRecord) -> bool:
@@ -47,18 +66,29 @@ def is_warm_sample(record: ClientRecord) -> bool:
     return record.outcome == "ok" and not record.warmup and (record.handler is None or not record.handler.cold)
 
 
-def reason_to_stop(taken: int, latencies_ms: list[float], table: WarmTable) -> tuple[StopReason, float | None] | None:
-    """Why a series is over, and the half-width of its median's interval in percent; None while it goes on.
+def reason_to_stop(
+    taken: int, latencies_ms: Mapping[int, Sequence[float]], table: WarmTable
+) -> tuple[StopReason, float | None] | None:
+    """Return why a series is over and the half-width of its median's interval in percent; None while it goes on.
 
-    The interval is looked at from `samples` on, never before: looking early and often would favour lucky moments.
+    `latencies_ms` holds the counted samples by environment. The interval is looked at from `samples` on, and then only
+    where an environment is complete: looking early and often would favour lucky moments.
     """
-    width = median_half_width_percent(latencies_ms)
-    if len(latencies_ms) >= table.samples:
+    width = half_width_percent(latencies_ms, table)
+    if sum(map(len, latencies_ms.values())) >= table.samples:
         if not table.until_ci_percent:
             return "samples", width
-        if width is not None and width <= table.until_ci_percent:
+        complete = table.environments == 1 or taken % table.samples_per_environment == 0
+        if complete and width is not None and width <= table.until_ci_percent:
             return "ci_reached", width
     return ("max_samples", width) if taken >= most_samples(table) else None
+
+
+def half_width_percent(latencies_ms: Mapping[int, Sequence[float]], table: WarmTable) -> float | None:
+    """Return the half-width of the median's interval in percent; None where there is too little to tell."""
+    if table.environments > 1:
+        return environments_half_width_percent(list(latencies_ms.values()))
+    return median_half_width_percent([one for samples in latencies_ms.values() for one in samples])
 
 
 def most_samples(table: WarmTable) -> int:
@@ -67,15 +97,28 @@ def most_samples(table: WarmTable) -> int:
 
 
 def run_warm(session: Session) -> None:
-    """Warm up, then sample in rounds until every series has a reason to stop."""
-    series = all_series(session.configuration)
+    """Sample in one environment of every variant after another until every series has a reason to stop."""
+    table = session.configuration.experiments.warm
     connections = _Connections(session)
     try:
-        progressions = [_so_far(session, one) for one in series]
-        _warm_up(session, [one for one in progressions if not one.over], connections)
-        _sample(session, progressions, connections)
+        progressions = [_so_far(session, one, table) for one in all_series(session.configuration)]
+        session.progress.phase("warm", _calls_left(progressions, table), then_s=session.then_s)
+        with Nonces(session.services.control, session.run_id) as nonces:
+            while open_ones := [one for one in progressions if not one.over]:
+                environment = min(one.environment for one in open_ones)
+                # A resumed run takes up the environment that was interrupted: who is ahead waits for the others.
+                present = [one for one in open_ones if one.environment == environment]
+                _start_environments(session, present, connections, nonces)
+                _sample(session, present, environment, connections)
+        session.progress.end_phase()
     finally:
         connections.close()
+
+
+def _calls_left(progressions: Sequence[Progression], table: WarmTable) -> int:
+    bound = table.max_samples if table.until_ci_percent else table.samples
+    samples = [max(0, bound - one.taken) for one in progressions if not one.over]
+    return sum(left + math.ceil(left / table.samples_per_environment) * table.warmups for left in samples)
 
 
 class _Connections:
@@ -105,74 +148,85 @@ class _Connections:
         return Connection(self._session.services.deployment.url(variant), timeout_s=self._timeout_s)
 
 
-def _so_far(session: Session, series: Series) -> Progression:
-    """What an earlier attempt of this run has measured already."""
-    progression = Progression(series)
-    while (record := session.log.records.get(series.sample(progression.taken).call_id)) is not None:
+def _so_far(session: Session, series: Series, table: WarmTable) -> Progression:
+    """Return what an earlier attempt of this run has measured already."""
+    progression = Progression(series, table.samples_per_environment)
+    while (record := session.log.records.get(progression.next_sample().call_id)) is not None:
         progression.keep(record)
     _judge(session, progression, say=False)
     return progression
 
 
-def _warm_up(session: Session, progressions: list[Progression], connections: _Connections) -> None:
-    """Start an environment for each variant, then make the warm-ups of each series that an earlier attempt left out.
+def _start_environments(
+    session: Session, progressions: Sequence[Progression], connections: _Connections, nonces: Nonces
+) -> None:
+    """Start a new environment for each variant and make the warm-ups of its series.
 
-    A resumed run finds its environments gone, so each of its variants gets one more labelled call at the beginning.
+    A resumed run finds its environments gone, so it starts a new one and makes labelled calls before it samples on.
     """
-    warm = session.configuration.experiments.warm
-    by_variant: dict[str, list[PlannedCall]] = {}
+    by_variant: dict[str, list[Progression]] = {}
     for one in progressions:
-        planned = [one.series.warmup(number) for number in range(warm.warmups)]
-        todo = [call for call in planned if not session.log.is_done(call.call_id)]
-        if not todo:
-            todo = [_extra_warmup(session, one.series, warm.warmups)]
-        by_variant.setdefault(one.series.variant.key, []).extend(todo)
-    session.progress.phase("warm-ups", sum(map(len, by_variant.values())), then_s=session.then_s)
+        by_variant.setdefault(one.series.variant.key, []).append(one)
     ended = threading.Event()
     with ThreadPoolExecutor(max_workers=PARALLEL_WARMUPS) as pool:
-        work = [pool.submit(_warm_up_variant, session, calls, connections, ended) for calls in by_variant.values()]
+        work = [
+            pool.submit(_start_environment, session, members, connections, nonces, ended)
+            for members in by_variant.values()
+        ]
         try:
             for one_variant in work:
                 one_variant.result()
         finally:
             ended.set()
-    session.progress.end_phase()
 
 
-def _extra_warmup(session: Session, series: Series, number: int) -> PlannedCall:
-    while session.log.is_done(series.warmup(number).call_id):
-        number += 1
-    return series.warmup(number)
-
-
-def _warm_up_variant(
-    session: Session, calls: list[PlannedCall], connections: _Connections, ended: threading.Event
+def _start_environment(
+    session: Session,
+    progressions: Sequence[Progression],
+    connections: _Connections,
+    nonces: Nonces,
+    ended: threading.Event,
 ) -> None:
-    for call in calls:
-        if not ended.is_set() and not session.log.cannot_run("warm", call.variant):
-            _send(session, call, connections)
-        session.progress.advance(1, call.variant.display_name)
+    table = session.configuration.experiments.warm
+    variant, environment = progressions[0].series.variant, progressions[0].environment
+    if ended.is_set() or session.log.cannot_run("warm", variant):
+        return
+    if table.environments > 1:
+        nonces.force(variant, f"warm/{environment}")
+    for one in progressions:
+        for call in _warmups(session, one.series, environment, table.warmups):
+            if not ended.is_set() and not session.log.cannot_run("warm", variant):
+                _send(session, call, connections)
+            session.progress.advance(1, variant.display_name)
 
 
-def _sample(session: Session, progressions: list[Progression], connections: _Connections) -> None:
-    warm = session.configuration.experiments.warm
-    bound = warm.max_samples if warm.until_ci_percent else warm.samples
-    session.progress.phase(
-        "warm", sum(max(0, bound - one.taken) for one in progressions if not one.over), then_s=session.then_s
-    )
-    while open_ones := [one for one in progressions if not one.over]:
-        number = min(one.taken for one in open_ones)
-        # A resumed run takes up the round that was broken off: who is ahead waits for the others.
-        present = {one.series.key: one for one in open_ones if one.taken == number}
-        for key in shuffled(sorted(present), session.configuration.experiments.seed, "warm", number):
+def _warmups(session: Session, series: Series, environment: int, count: int) -> list[PlannedCall]:
+    """Return the warm-ups of an environment that have no record, and at least one where all of them have."""
+    todo = [
+        call for number in range(count) if not session.log.is_done((call := series.warmup(environment, number)).call_id)
+    ]
+    number = count
+    while not todo:
+        if not session.log.is_done((call := series.warmup(environment, number)).call_id):
+            todo.append(call)
+        number += 1
+    return todo
+
+
+def _sample(session: Session, progressions: Sequence[Progression], environment: int, connections: _Connections) -> None:
+    """Sample in rounds until each series is over or due for its next environment."""
+    seed = session.configuration.experiments.seed
+    while here := [one for one in progressions if not one.over and one.environment == environment]:
+        number = min(one.taken for one in here)
+        present = {one.series.key: one for one in here if one.taken == number}
+        for key in shuffled(sorted(present), seed, "warm", number):
             one = present[key]
             if session.log.cannot_run("warm", one.series.variant):
                 _give_up(session, one)
             else:
-                one.keep(_send(session, one.series.sample(number), connections))
+                one.keep(_send(session, one.next_sample(), connections))
                 _judge(session, one, say=True)
             session.progress.advance(1, one.series.variant.display_name)
-    session.progress.end_phase()
 
 
 def _send(session: Session, call: PlannedCall, connections: _Connections) -> ClientRecord:
@@ -195,7 +249,13 @@ def _judge(session: Session, one: Progression, *, say: bool) -> None:
     if say:
         why, width = reason
         interval = "too few for an interval" if width is None else f"median known to +- {width:.1f} %"
-        _stop(session, one, why, f"{len(one.latencies_ms)} warm of {one.taken} samples; {interval}", width)
+        _stop(
+            session,
+            one,
+            why,
+            f"{one.counted} warm of {one.taken} samples in {len(one.latencies_ms)} environments; {interval}",
+            width,
+        )
 
 
 def _give_up(session: Session, one: Progression) -> None:
@@ -214,7 +274,7 @@ def _stop(session: Session, one: Progression, reason: StopReason, detail: str, w
             series.connection,
             reason,
             detail,
-            len(one.latencies_ms),
+            one.counted,
             width,
         )
     )

@@ -35,6 +35,7 @@ protocols = ["forced"]
 forced_samples = 1
 
 [profile.short.experiments.warm]
+environments = 1
 warmups = 1
 samples = 1
 connections = ["kept"]

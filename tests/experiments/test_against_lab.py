@@ -66,7 +66,7 @@ def test_warm_calls_are_all_recorded_and_the_last_line_is_the_run(deployed, tmp_
     counted = Counter((r.variant, r.connection, r.warmup) for r in records)
     for variant in deployed.configuration.variants:
         for connection in ("kept", "new"):
-            assert counted[variant.key, connection, True] == 1
+            assert counted[variant.key, connection, True] == 2, "one in each environment"
             assert counted[variant.key, connection, False] >= 6
     # A round visits every series once, in an order of its own that follows from the seed in the manifest.
     seed = RunDirectory(tmp_path / run_id).read_manifest().seed
@@ -108,8 +108,9 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
     planned = {call.call_id for call in forced_calls([variant], cold.forced_samples, configuration.experiments.seed)}
     for connection in warm.connections:
         series = Series(variant, connection)
-        planned |= {series.warmup(number).call_id for number in range(warm.warmups)}
-        planned |= {series.sample(number).call_id for number in range(warm.samples)}
+        environments = range(warm.environments)
+        planned |= {series.warmup(one, number).call_id for one in environments for number in range(warm.warmups)}
+        planned |= {series.sample(0, number).call_id for number in range(warm.samples)}
     assert planned <= ids.keys()
     # Beyond the plan there are a warm-up a series and attempt, and a sample for each one that came out cold.
     for connection in warm.connections:

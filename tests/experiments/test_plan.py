@@ -41,8 +41,8 @@ def every_call(seed):
         yield from (scheduled_call(variant, number) for number in range(12))
         for connection in ("kept", "new"):
             series = Series(variant, connection)
-            yield from (series.warmup(number) for number in range(3))
-            yield from (series.sample(number) for number in range(10))
+            yield from (series.warmup(environment, number) for environment in range(2) for number in range(3))
+            yield from (series.sample(number // 5, number) for number in range(10))
 
 
 @given(st.integers(0, 2**63))

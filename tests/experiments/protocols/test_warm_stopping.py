@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import random
+import statistics
 
 from core.configuration import read_configuration
-from core.intervals import quantile_interval
+from core.intervals import environments_half_width_percent, quantile_interval
 from experiments.protocols.warm import most_samples, reason_to_stop
 
 BASE = read_configuration(profile="").experiments.warm
 
 
 def table(**changes):
-    return BASE.model_copy(update={"samples": 10, "max_samples": 1000, "until_ci_percent": 0.0} | changes)
+    return BASE.model_copy(
+        update={"environments": 1, "samples": 10, "max_samples": 1000, "until_ci_percent": 0.0} | changes
+    )
 
 
 def run_until_stopped(latency, **changes):
     warm, latencies = table(**changes), []
-    while (reason := reason_to_stop(len(latencies), latencies, warm)) is None:
+    while (reason := reason_to_stop(len(latencies), {0: latencies}, warm)) is None:
         latencies.append(latency())
     return reason, len(latencies)
 
@@ -54,7 +57,7 @@ def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
     source, covered = random.Random(5), 0
     for _ in range(200):
         latencies: list[float] = []
-        while reason_to_stop(len(latencies), latencies, table(until_ci_percent=3.0)) is None:
+        while reason_to_stop(len(latencies), {0: latencies}, table(until_ci_percent=3.0)) is None:
             latencies.append(100 * source.lognormvariate(0, 0.1))
         interval, _ = quantile_interval(sorted(latencies), 0.5)
         covered += interval.lower <= 100 <= interval.upper
@@ -62,6 +65,35 @@ def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
 
 
 def test_samples_that_do_not_count_are_bounded_too():
-    assert reason_to_stop(19, [], table()) is None
-    assert reason_to_stop(20, [], table()) == ("max_samples", None)
+    assert reason_to_stop(19, {}, table()) is None
+    assert reason_to_stop(20, {}, table()) == ("max_samples", None)
     assert most_samples(table(until_ci_percent=3.0)) == 1000
+
+
+def test_an_interval_over_environments_holds_its_coverage_where_they_differ():
+    """Calls of one environment share its luck: an interval that counts them as independent covers far less."""
+    source, covered, naive = random.Random(7), 0, 0
+    for _ in range(400):
+        groups = [
+            [100 * (1 + luck) * source.lognormvariate(0, 0.02) for _ in range(25)]
+            for luck in (source.gauss(0, 0.05) for _ in range(8))
+        ]
+        medians = [statistics.median(group) for group in groups]
+        width = environments_half_width_percent(groups)
+        covered += abs(statistics.fmean(medians) - 100) <= width / 100 * statistics.fmean(medians)
+        interval, _ = quantile_interval(sorted(one for group in groups for one in group), 0.5)
+        naive += interval.lower <= 100 <= interval.upper
+    assert covered / 400 >= 0.93
+    assert naive / 400 < 0.8
+
+
+def test_a_series_over_environments_is_judged_only_where_one_is_complete():
+    warm = table(environments=2, samples=10, until_ci_percent=3.0)
+    steady = {0: [100.0] * 5, 1: [100.1] * 5}
+    assert reason_to_stop(10, steady, warm)[0] == "ci_reached"
+    assert reason_to_stop(11, {**steady, 2: [100.0]}, warm) is None
+
+
+def test_one_environment_has_no_interval():
+    assert environments_half_width_percent([[1.0, 2.0, 3.0]]) is None
+    assert environments_half_width_percent([[], [1.0]]) is None
