@@ -7,6 +7,8 @@ executes a fresh interpreter: nothing is preloaded for the function.
 
 Messages on the socket: 4 bytes length, then JSON. The lab sends `launch` with the write end of the output pipe; answers
 are `launched` or `failed`, and `exited` when a child ends. At the end of the socket everything is killed and removed.
+
+Where no cgroup can be used, it enforces CPU share and memory limit itself: see `lab.limits.governor`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from lab.limits.governor import Governor
 
 PR_SET_PDEATHSIG: Final = 1
 CLONE_NEWNS: Final = 0x00020000
@@ -39,6 +44,7 @@ MS_REMOUNT: Final = 32
 MS_BIND: Final = 4096
 MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
+SA_NOCLDSTOP: Final = 1
 LOOP_MAJOR: Final = 7
 LOOP_CTL_GET_FREE: Final = 0x4C82
 LOOP_CONFIGURE: Final = 0x4C0A
@@ -177,7 +183,7 @@ def _become(request: dict[str, Any], output: int) -> None:
         _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
         if os.getppid() != launcher:
             os._exit(LAUNCH_FAILED)
-        if request["cpus"]:
+        if request["pinned"]:
             os.sched_setaffinity(0, request["cpus"])
     if request["own_mounts"]:
         _own_mounts()
@@ -197,6 +203,25 @@ def _become(request: dict[str, Any], output: int) -> None:
         os.dup2(output, descriptor)
         os.set_inheritable(descriptor, True)
     os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - this is what a launcher is for
+
+
+class _SignalAction(ctypes.Structure):
+    """struct sigaction of Linux's C libraries on 64-bit machines."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * 16),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+def _hear_of_ends_only() -> None:
+    """Take no SIGCHLD for children that are stopped or continued: it would double the governor's own CPU time."""
+    action = _SignalAction()
+    _check(_libc.sigaction(signal.SIGCHLD, None, ctypes.byref(action)), "sigaction")
+    action.flags |= SA_NOCLDSTOP
+    _check(_libc.sigaction(signal.SIGCHLD, ctypes.byref(action), None), "sigaction")
 
 
 def _tried(mount: Callable[[], None]) -> str:
@@ -221,9 +246,13 @@ def _tried(mount: Callable[[], None]) -> str:
 class Launcher:
     """The loop: requests on the socket, ends of children by SIGCHLD."""
 
-    def __init__(self, channel: socket.socket, template: str) -> None:
-        """`template`: a formatted image for the guests' /tmp, "" where there is none."""
+    def __init__(self, channel: socket.socket, template: str, governor: Governor | None) -> None:
+        """`template`: a formatted image for the guests' /tmp, "" where there is none.
+
+        `governor` enforces limits on environments whose request asks for it.
+        """
         self._channel = channel
+        self._governor = governor
         self._template = template
         self._children: dict[int, dict[str, Any]] = {}
         self._clean_up: list[str] = []
@@ -234,6 +263,8 @@ class Launcher:
         wakeup.setblocking(False)
         signal.set_wakeup_fd(notify.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        if self._governor is not None:
+            _hear_of_ends_only()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the lab decides; its end is the end of the socket
         no_mounts = _tried(lambda: _private_tmp(1, [])) if _LINUX else f"{sys.platform} has no mount namespaces"
@@ -241,17 +272,14 @@ class Launcher:
         if self._template and not no_mounts:
             no_disk_tmp = _tried(lambda: _disk_tmp(self._template, []))
         self._send({"kind": "ready", "no_mounts": no_mounts, "no_disk_tmp": no_disk_tmp})
-        waiting = select.poll()  # select() takes no descriptor over 1023, and the channel bears the lab's number
-        for end in (self._channel, wakeup):
-            waiting.register(end, select.POLLIN)
         try:
             while True:
-                readable = {descriptor for descriptor, _ in waiting.poll()}
-                if wakeup.fileno() in readable:
+                readable = self._wait(self._channel, wakeup)
+                if wakeup in readable:
                     with contextlib.suppress(BlockingIOError):
                         wakeup.recv(4096)
                     self._reap()
-                if self._channel.fileno() in readable:
+                if self._channel in readable:
                     request, output = self._receive()
                     if request is None:
                         return
@@ -260,6 +288,15 @@ class Launcher:
             return
         finally:
             self._end_everything()
+
+    def _wait(self, *ends: Any) -> list[Any]:
+        """Wait until one of the ends can be read, and enforce limits meanwhile."""
+        while True:
+            timeout_s = self._governor.look() if self._governor is not None else None
+            # poll() would round to milliseconds; the descriptors of this process are few, so select() takes them all
+            readable, _, _ = select.select(ends, (), (), timeout_s)
+            if readable:
+                return readable
 
     def _receive(self) -> tuple[dict[str, Any] | None, int]:
         header, descriptors, _, _ = socket.recv_fds(self._channel, 4, 1)
@@ -285,6 +322,24 @@ class Launcher:
         if request["kind"] == "clean_up":
             self._clean_up += request["paths"]
             return
+        if request["kind"] != "launch":
+            self._govern(request)
+            return
+        self._launch(request, output)
+
+    def _govern(self, request: dict[str, Any]) -> None:
+        """Change what is enforced on a child that runs; one that has ended needs nothing."""
+        leader = next((pid for pid, child in self._children.items() if child["id"] == request["id"]), None)
+        if self._governor is None or leader is None:
+            return
+        if request["kind"] == "set_cpu":
+            self._governor.set_cpu(leader, request["vcpu"])
+        elif request["kind"] == "freeze":
+            self._governor.freeze(leader)
+        else:
+            self._governor.thaw(leader)
+
+    def _launch(self, request: dict[str, Any], output: int) -> None:
         reader, writer = os.pipe()
         started_at = time.monotonic()
         try:
@@ -304,6 +359,7 @@ class Launcher:
             os._exit(LAUNCH_FAILED)
         os.close(writer)
         os.close(output)
+        self._wait(reader)
         reason = os.read(reader, 4096).decode("utf-8", "replace")  # ends when exec closes the child's copy
         os.close(reader)
         if reason:
@@ -311,6 +367,9 @@ class Launcher:
             self._send({"kind": "failed", "id": request["id"], "error": reason})
             return
         self._children[pid] = request
+        if self._governor is not None and request["limits"]:
+            with contextlib.suppress(OSError):  # it has ended already
+                self._governor.add(pid, cpus=len(request["cpus"]), **request["limits"])
         self._clean_up += request["clean_up"]
         self._send({"kind": "launched", "id": request["id"], "pid": pid, "started_at": started_at})
 
@@ -326,6 +385,7 @@ class Launcher:
             if request is None:
                 continue
             code = os.waitstatus_to_exitcode(status)
+            out_of_memory = self._governor is not None and self._governor.remove(pid)
             self._send(
                 {
                     "kind": "exited",
@@ -335,6 +395,7 @@ class Launcher:
                     "max_rss_kb": usage.ru_maxrss if _LINUX else usage.ru_maxrss // 1024,
                     "major_faults": usage.ru_majflt,
                     "cpu_ms": (usage.ru_utime + usage.ru_stime) * 1000,
+                    "out_of_memory": out_of_memory,
                 }
             )
 
@@ -344,6 +405,8 @@ class Launcher:
             for pid in self._children:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
+            if self._governor is not None:
+                self._governor.kill()
             for path in self._clean_up:
                 self._kill_group(path)
             while self._children:
@@ -355,6 +418,8 @@ class Launcher:
                 if pid == 0:
                     break
                 self._children.pop(pid, None)
+                if self._governor is not None:
+                    self._governor.remove(pid)
             for path in sorted(self._clean_up, key=len, reverse=True):
                 _remove(path)
             self._clean_up = [path for path in self._clean_up if os.path.isdir(path)]  # noqa: PTH112 - as above
@@ -396,6 +461,20 @@ def _remove(path: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def main(arguments: list[str]) -> None:
+    """Run the launcher: descriptor of the socket, image for /tmp or "", the repository if it has to enforce limits."""
+    channel, template, repository = arguments
+    governor = None
+    if repository:
+        sys.path.append(repository)
+        from lab.limits.governor import Governor  # noqa: PLC0415 - where cgroups do the work, it would only add weight
+
+        governor = Governor()
+    # The lowest free number instead of the lab's: select() takes none over 1023. No function may hold this end.
+    descriptor = os.dup(int(channel))
+    os.close(int(channel))
+    Launcher(socket.socket(fileno=descriptor), template, governor).run()
+
+
 if __name__ == "__main__":
-    os.set_inheritable(int(sys.argv[1]), False)  # no function may hold the lab's end of the talk
-    Launcher(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).run()
+    main(sys.argv[1:])

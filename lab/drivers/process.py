@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,10 +23,11 @@ from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.host.resources import host_cpus
-from lab.limits import Group, Limits, find_limits, in_force
+from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
 from lab.limits.files import ROOT_PREFIX, owner_is_gone
 from lab.limits.none import ProcessGroup
-from lab.limits.probe import Mechanism
+from lab.limits.probe import Mechanism, find_limits
+from lab.limits.protocol import Group, Limits, in_force
 
 TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
 _LAUNCHES_AT_ONCE: Final = 8
@@ -33,6 +35,7 @@ _OUTPUT_CHUNK_BYTES: Final = 65_536  # a pipe's capacity: one read takes all tha
 _FRAMES_DESCRIPTOR: Final = 3
 _EXT4_OVERHEAD: Final = 1.032  # of size over what files can have of it
 _REMOVE_PATIENCE_S: Final = 10.0
+_REPOSITORY: Final = str(Path(__file__).resolve().parents[2])
 
 
 class ProcessDriver:
@@ -146,7 +149,9 @@ class ProcessDriver:
                     "directory": str(root),
                     "working_directory": str(_inside(root, spec.working_directory)),
                     "join_files": list(group.join_files),
-                    "cpus": list(cpus) if len(cpus) < len(self._host_cpus) else [],
+                    "cpus": list(cpus),
+                    "pinned": len(cpus) < len(self._host_cpus),
+                    "limits": dict(group.request) if isinstance(group, DutyCycleGroup) else {},
                     "cpus_file": self._cpus_file(cpus),
                     "own_mounts": not self._no_mounts,
                     "tmp_mb": spec.ephemeral_storage_mb,
@@ -165,6 +170,8 @@ class ProcessDriver:
             os.close(writer)
         if isinstance(group, ProcessGroup):
             group.leader = process_id
+        if isinstance(group, DutyCycleGroup):
+            group.tell = partial(client.tell, spec.environment_id)
         environment = _ProcessEnvironment(self, client, spec, process_id, started_at, group, reader, tuple(clean_up))
         self._running[spec.environment_id] = environment
         return environment
@@ -192,7 +199,8 @@ class ProcessDriver:
             if self._launcher is None or self._launcher.gone:
                 if self._launcher is not None:
                     await self._launcher.close()
-                self._launcher = await _LauncherClient.start(self._tmp_template)
+                repository = _REPOSITORY if isinstance(self._limits_found(), DutyCycleLimits) else ""
+                self._launcher = await _LauncherClient.start(self._tmp_template, repository)
                 self._no_mounts = self._launcher.no_mounts
                 self._no_disk_tmp = self._launcher.no_disk_tmp
                 roots = [str(root) for root in self._limits_found().roots]
@@ -303,13 +311,15 @@ class _ProcessEnvironment:
             self._proc_files = (
                 os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC),
                 os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC),
-                *(os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in group.join_files[:1]),
+                # Processes of the group; without one, at least the children that the main thread started.
+                os.open((*group.join_files, f"/proc/{pid}/task/{pid}/children")[0], os.O_RDONLY | os.O_CLOEXEC),
             )
         self._loop.add_reader(output, self.drain_output)
 
     async def wait(self) -> ExitStatus:
         ended = await asyncio.shield(self._exit)
-        out_of_memory = ended.signal == signal.SIGKILL and self._group.out_of_memory_kills() > 0
+        killed_for_memory = ended.out_of_memory or self._group.out_of_memory_kills() > 0
+        out_of_memory = ended.signal == signal.SIGKILL and killed_for_memory
         return ExitStatus(code=ended.code, signal=ended.signal, out_of_memory=out_of_memory)
 
     def drain_output(self) -> None:
@@ -352,7 +362,7 @@ class _ProcessEnvironment:
             return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
         try:
             stat = os.pread(self._proc_files[1], 1024, 0)
-            members = os.pread(self._proc_files[2], 65_536, 0).split() if len(self._proc_files) > 2 else []
+            members = os.pread(self._proc_files[2], 65_536, 0).split()
             fields = stat[stat.rindex(b")") + 2 :].split()
             # Without a page fault since the last look no memory has been added; reading the peak costs the kernel most.
             touched = fields[7], fields[9]
@@ -362,7 +372,7 @@ class _ProcessEnvironment:
         except OSError:  # it ends at this moment; the launcher will tell the rest
             return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
         peak_kb = self._own_peak_kb
-        for pid in members if len(members) > 1 else ():
+        for pid in members:
             if int(pid) != self._process_id:
                 with contextlib.suppress(OSError):
                     peak_kb += _peak_kb(Path(f"/proc/{int(pid)}/status").read_bytes())
@@ -446,6 +456,7 @@ class _Ended:
         self.max_rss_kb: int = message["max_rss_kb"]
         self.major_faults: int = message["major_faults"]
         self.cpu_ms: float = message["cpu_ms"]
+        self.out_of_memory: bool = message["out_of_memory"]  # and the launcher killed it
 
 
 class _LauncherClient:
@@ -465,11 +476,12 @@ class _LauncherClient:
         self._loop.add_reader(channel.fileno(), self._on_readable)
 
     @classmethod
-    async def start(cls, tmp_template: str) -> _LauncherClient:
+    async def start(cls, tmp_template: str, repository: str) -> _LauncherClient:
+        """`repository`: where the launcher finds what it needs to enforce limits; "" if something else does."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: ASYNC220 - once in the life of a lab, and it needs no loop's watcher
-                [sys.executable, "-I", "-S", launcher.__file__, str(theirs.fileno()), tmp_template],
+                [sys.executable, "-I", "-S", launcher.__file__, str(theirs.fileno()), tmp_template, repository],
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C in a terminal is for the lab, which then ends environments in order
                 stdin=subprocess.DEVNULL,
@@ -498,6 +510,12 @@ class _LauncherClient:
 
     def exit_of(self, key: str) -> asyncio.Future[_Ended]:
         return self._exits[key]
+
+    def tell(self, key: str, message: Mapping[str, object]) -> None:
+        """Change what the launcher enforces on a child; nothing to do once either has gone."""
+        if not self.gone:
+            with contextlib.suppress(OSError):
+                self._send({**message, "id": key})
 
     def clean_up(self, paths: Sequence[str]) -> None:
         self._send({"kind": "clean_up", "paths": list(paths)})
@@ -559,7 +577,14 @@ class _LauncherClient:
         """The launcher was killed; its children die with it by their parent-death signal."""
         self.gone = True
         self._loop.remove_reader(self._channel.fileno())
-        lost = {"code": None, "signal": int(signal.SIGKILL), "max_rss_kb": 0, "major_faults": 0, "cpu_ms": 0.0}
+        lost = {
+            "code": None,
+            "signal": int(signal.SIGKILL),
+            "max_rss_kb": 0,
+            "major_faults": 0,
+            "cpu_ms": 0.0,
+            "out_of_memory": False,
+        }
         for ended in self._exits.values():
             if not ended.done():
                 ended.set_result(_Ended(lost))

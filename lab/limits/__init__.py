@@ -1,6 +1,4 @@
-"""CPU share, memory limit and freezing of an execution environment's processes, by what this host offers."""
+"""CPU share, memory limit and freezing of an execution environment's processes, with what this host offers.
 
-from lab.limits.probe import find_limits
-from lab.limits.protocol import Group, Limits, in_force
-
-__all__ = ["Group", "Limits", "find_limits", "in_force"]
+Nothing is imported here: the launcher takes single modules of this package and has to stay small.
+"""

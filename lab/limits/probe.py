@@ -6,16 +6,18 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
 from lab.limits import files
 from lab.limits.cgroup_v1 import CgroupV1Limits
 from lab.limits.cgroup_v2 import CgroupV2Limits
+from lab.limits.duty_cycle import DutyCycleLimits
 from lab.limits.none import NoLimits
 from lab.limits.protocol import Limits
 
-Mechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "none"]
+Mechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "duty-cycle", "none"]
 _PROC: Final = Path("/proc")
 
 
@@ -58,35 +60,47 @@ def below(mount: Path, place: str) -> Path:
 
 
 def find_limits(mechanism: Mechanism = "auto") -> Limits:
-    """The best mechanism here: cgroup v2, else v1, else none. A named one is tried alone.
+    """Return the best mechanism here: cgroup v2, else v1, else the duty cycle, else none. A named one is tried alone.
 
-    Each candidate has to pass a trial: a group is made, limited, frozen, thawed and removed.
+    A cgroup has to pass a trial: a group is made, limited, frozen, thawed and removed. With "auto" it has to limit
+    both CPU and memory.
     """
     if mechanism == "none":
         return NoLimits("switched off by a setting.")
-    if sys.platform != "linux":
-        return NoLimits(f"{sys.platform} has no cgroups.")
     reasons: list[str] = []
-    partial: Limits | None = None
-    for name, build in (("cgroup-v2", _build_v2), ("cgroup-v1", _build_v1)):
-        if mechanism not in ("auto", name):
-            continue
+    if sys.platform != "linux":
+        reasons.append(f"{sys.platform} has no cgroups.")
+    else:
+        for name, build in (("cgroup-v2", _build_v2), ("cgroup-v1", _build_v1)):
+            if mechanism not in ("auto", name):
+                continue
+            limits = _tried(name, build, reasons)
+            if limits is not None and (mechanism == name or "none" not in (limits.cpu, limits.memory)):
+                return limits
+            if limits is not None:
+                reasons.append(f"{name}: {' '.join(limits.notes)}")
+                limits.close()
+    if mechanism in ("auto", "duty-cycle"):
         try:
-            limits = build()
-            _try_out(limits)
+            return DutyCycleLimits(" ".join(reasons))
         except OSError as error:
-            reasons.append(f"{name}: {error.strerror or error} ({error.filename or 'control file'}).")
-            continue
-        if limits.cpu != "none" and limits.memory != "none":
-            if partial is not None:
-                partial.close()
-            return limits
-        if partial is None and (limits.cpu != "none" or limits.memory != "none" or mechanism == name):
-            partial = limits
-        else:
-            reasons.append(f"{name}: neither cpu nor memory controller.")
-            limits.close()
-    return partial or NoLimits(" ".join(reasons) or "no cgroup file system is mounted.")
+            reasons.append(f"duty-cycle: {error.strerror or error}.")
+    return NoLimits(" ".join(reasons) or "no cgroup file system is mounted.")
+
+
+def _tried(name: str, build: Callable[[], Limits], reasons: list[str]) -> Limits | None:
+    """A mechanism that passes its trial; otherwise the reason goes to `reasons`."""
+    try:
+        limits = build()
+        _try_out(limits)
+    except OSError as error:
+        reasons.append(f"{name}: {error.strerror or error} ({error.filename or 'control file'}).")
+        return None
+    if limits.cpu == limits.memory == "none":
+        reasons.append(f"{name}: neither cpu nor memory controller.")
+        limits.close()
+        return None
+    return limits
 
 
 def _build_v2() -> Limits:

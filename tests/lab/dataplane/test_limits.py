@@ -13,10 +13,9 @@ import pytest
 
 from core.errors import UserError
 from core.paths import REPOSITORY
-from lab.limits import find_limits
 from lab.limits.cgroup_v2 import CgroupV2Limits
 from lab.limits.none import ProcessGroup
-from lab.limits.probe import below, mounted_hierarchies, own_groups, v2_limits_below
+from lab.limits.probe import below, find_limits, mounted_hierarchies, own_groups, v2_limits_below
 from tests.lab.dataplane.harness import reports, until
 
 SYSTEMD_MOUNTS = """\

@@ -183,8 +183,8 @@ async def test_cpu_time_is_a_share_of_wall_time(lab, share):
         **share,  # a quarter of a vCPU either way
     )
     async with lab:
-        if lab.plane.limits.cpu == "none":
-            pytest.skip("this host enforces no CPU share")
+        if not lab.plane.limits.cpu.startswith("cgroup"):
+            pytest.skip("the kernel enforces no CPU share here: no cgroup can be written")
         await lab.answer(event=0.01)
         elapsed_s = await lab.answer(event=0.25)
     # The kernel hands out 5 ms in each 20 ms: 0.25 s of CPU take about a second, and never much less.
@@ -195,8 +195,8 @@ async def test_cpu_time_is_a_share_of_wall_time(lab, share):
 async def test_the_kernel_holds_lambdas_quota_with_its_period_once_init_is_over(lab, memory_mb, vcpu):
     lab.function("def handler(event, context): pass", memory_mb=memory_mb)
     async with lab:
-        if lab.plane.limits.cpu == "none":
-            pytest.skip("this host enforces no CPU share")
+        if not lab.plane.limits.cpu.startswith("cgroup"):
+            pytest.skip("the kernel enforces no CPU share here: no cgroup can be written")
         await lab.call()
         (environment,) = lab.plane._all_environments()
         found = quota_of(environment._running.pid)

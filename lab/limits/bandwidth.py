@@ -1,0 +1,73 @@
+"""CPU bandwidth as the kernel's CFS grants it: when the processes of one environment may run. No I/O.
+
+Each period grants a quota of CPU time. Unused quota expires; overuse is repaid from later periods. Periods keep their
+phase while an environment is idle, so a call starts at any point of a period, with a full quota.
+Source: the kernel's Documentation/scheduler/sched-bwc.rst and kernel/sched/fair.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_NEXT_LOOK_NS: Final = 500_000  # shortest time between two looks; overuse by as much is repaid in the next period
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the processes may run, and when to look again, on the clock of `now_ns`."""
+
+    run: bool
+    look_again_ns: int
+
+
+class Bandwidth:
+    """The CPU account of one environment.
+
+    `now_ns` comes from a monotonic clock; `used_ns` is the CPU time of all processes of the environment so far.
+    """
+
+    def __init__(self, *, vcpu: float, cpus: int, period_ns: int, now_ns: int, used_ns: int = 0) -> None:
+        """`cpus`: number of CPUs that the environment may use at the same time."""
+        self._period_ns = period_ns
+        self._cpus = cpus
+        self._refill_at_ns = now_ns + period_ns
+        self.set_share(vcpu, now_ns=now_ns, used_ns=used_ns)
+
+    def set_share(self, vcpu: float, *, now_ns: int, used_ns: int) -> Decision:
+        """Grant another share, starting with its full quota."""
+        self._quota_ns = max(1, round(vcpu * self._period_ns))
+        return self.resume(now_ns=now_ns, used_ns=used_ns)
+
+    def resume(self, *, now_ns: int, used_ns: int) -> Decision:
+        """Start again after an idle time, with a full quota."""
+        self._used_ns, self._seen_ns = used_ns, now_ns
+        self._busy_cpus = 1.0
+        self._left_ns = self._quota_ns
+        self._refill(now_ns)
+        return self._decide(now_ns)
+
+    def look(self, *, now_ns: int, used_ns: int) -> Decision:
+        """Charge what was used since the last look."""
+        spent_ns, passed_ns = used_ns - self._used_ns, now_ns - self._seen_ns
+        if passed_ns > 0:
+            self._busy_cpus = min(float(self._cpus), max(1.0, spent_ns / passed_ns))
+        self._used_ns, self._seen_ns = used_ns, now_ns
+        self._left_ns -= spent_ns
+        self._refill(now_ns)
+        return self._decide(now_ns)
+
+    def _refill(self, now_ns: int) -> None:
+        periods = (now_ns - self._refill_at_ns) // self._period_ns + 1
+        if periods > 0:
+            self._refill_at_ns += periods * self._period_ns
+            self._left_ns = min(self._quota_ns, self._left_ns + periods * self._quota_ns)
+
+    def _decide(self, now_ns: int) -> Decision:
+        if self._quota_ns >= self._cpus * self._period_ns:
+            return Decision(run=True, look_again_ns=self._refill_at_ns)
+        if self._left_ns <= 0:
+            periods = -self._left_ns // self._quota_ns  # until the debt is repaid and some quota is left
+            return Decision(run=False, look_again_ns=self._refill_at_ns + periods * self._period_ns)
+        used_up_ns = now_ns + max(_NEXT_LOOK_NS, round(self._left_ns / self._busy_cpus))
+        return Decision(run=True, look_again_ns=min(used_up_ns, self._refill_at_ns))
