@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 from aiohttp import web
 from botocore.exceptions import BotoCoreError
@@ -148,14 +148,32 @@ def refusal(request: web.Request, body: bytes, error: Exception) -> tuple[int, s
     if _raised_in(error).endswith("/moto/backends.py"):
         return 404, "UnknownOperationException", f"the lab has no service {service!r}"
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
-    if isinstance(missing, str) and missing and missing.encode() in body + request.path_qs.encode():
-        # moto looked up what the caller had named, and it was not there.
+    if missing and missing in _named_values(request, body):
         return 404, _NOT_FOUND.get(service, "ResourceNotFoundException"), f"{missing} was not found"
     return (
         400,
         "ValidationException",
         f"this request is malformed, or moto does not cover it: {type(error).__name__}: {error}",
     )
+
+
+def _named_values(request: web.Request, body: bytes) -> set[object]:
+    """Every text that a request gives as a value: parts of its path, its query's, its form's, its JSON's."""
+    values: set[object] = {unquote(part) for part in request.raw_path.partition("?")[0].split("/")}
+    values.update(value for _, value in parse_qsl(request.query_string))
+    try:
+        waiting = [json.loads(body)]
+    except (ValueError, RecursionError):
+        waiting = [value for _, value in parse_qsl(body.decode(errors="replace"))]
+    while waiting:
+        match waiting.pop():
+            case dict() as mapping:
+                waiting.extend(mapping.values())
+            case list() as items:
+                waiting.extend(items)
+            case str() as text:
+                values.add(text)
+    return values
 
 
 def _violation(request: web.Request, body: bytes) -> str | None:

@@ -28,10 +28,20 @@ from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 
 from lab.services.cloudformation.creation_order import creation_order
-from lab.services.moto_backend import MotoUrls
+from lab.services.moto_backend import MotoUrls, error_code
 
 _REVIEW: Final = "REVIEW_IN_PROGRESS"
-_NOT_THERE: Final = ("NotFound", "NoSuch", "Unknown")
+# What the services whose resources the lab creates answer for a resource that is not there.
+_NOT_THERE: Final = frozenset(
+    {
+        "NoSuchBucket",
+        "NoSuchEntity",
+        "NotFoundException",
+        "ParameterNotFound",
+        "RepositoryNotFoundException",
+        "ResourceNotFoundException",
+    }
+)
 
 
 class ChangeSetNotFoundError(ServiceException):
@@ -49,22 +59,26 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         self._lock = threading.RLock()
 
     def create_change_set(self, stack_name: str, *args: Any, **kwargs: Any) -> tuple[str, str]:
-        """Reuse a stack that is still in review.
+        """Reuse a stack that is still in review, and refuse a name that another of its change sets has.
 
         moto 5.2.5 makes a second stack of the same name. AWS adds the change set to the one that is there:
         https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html (ChangeSetType).
         """
-        kind = kwargs.get("change_set_type")
-        if kind != "UPDATE":
-            for stack_id, stack in list(self.stacks.items()):
-                if stack.name == stack_name:
-                    if stack.status != _REVIEW:
-                        raise ValidationError(
-                            stack_name, f"Stack [{stack_name}] already exists and cannot be created again"
-                        )
-                    del self.stacks[stack_id]
-        ids: tuple[str, str] = super().create_change_set(stack_name, *args, **kwargs)
-        return ids
+        change_set_name = kwargs["change_set_name"]
+        with contextlib.suppress(ChangeSetNotFoundError):
+            self.describe_change_set(change_set_name, stack_name)
+            raise models.AlreadyExistsException(f"ChangeSet {change_set_name} already exists")
+        known = next((stack for stack in self.stacks.values() if stack.name == stack_name), None)
+        if kwargs.get("change_set_type") == "UPDATE" or known is None:
+            ids: tuple[str, str] = super().create_change_set(stack_name, *args, **kwargs)
+            return ids
+        if known.status != _REVIEW:
+            raise ValidationError(stack_name, f"Stack [{stack_name}] already exists and cannot be created again")
+        change_set_id, other_id = super().create_change_set(stack_name, *args, **kwargs)
+        del self.stacks[other_id]
+        change_set = self.change_sets[change_set_id]
+        change_set.stack, change_set.stack_id = known, known.stack_id
+        return change_set_id, known.stack_id
 
     def describe_change_set(self, change_set_name: str, stack_name: str | None = None) -> ChangeSet:
         """The change set of this ARN, or of this name in that stack. Raises ChangeSetNotFoundError.
@@ -90,7 +104,8 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         if change_set.execution_status != "AVAILABLE":
             raise ValidationError(
                 change_set_name,
-                f"ChangeSet [{change_set_name}] cannot be executed in its current status of [{change_set.status}]",
+                f"ChangeSet [{change_set_name}] cannot be executed in its current execution status of "
+                f"[{change_set.execution_status}]",
             )
         stack = self.stacks[change_set.stack_id]
         with self._lock:
@@ -100,6 +115,13 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         change_set.execution_status = "EXECUTE_COMPLETE" if applied else "EXECUTE_FAILED"
         if change_set.tags is not None:
             stack.tags = change_set.tags
+        # "When you execute a change set, CloudFormation deletes all other change sets associated with the stack."
+        self._forget_change_sets(stack, but=change_set)
+
+    def _forget_change_sets(self, stack: Stack, *, but: ChangeSet | None = None) -> None:
+        for change_set_id, change_set in list(self.change_sets.items()):
+            if change_set.stack_id == stack.stack_id and change_set is not but:
+                del self.change_sets[change_set_id]
 
     def create_stack(self, name: str, template: str, parameters: dict[str, Any], **kwargs: Any) -> Stack:
         """Make a stack in dependency order, as a change set does."""
@@ -165,6 +187,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         stack.status = "DELETE_COMPLETE"
         _stack_event(stack, "DELETE_COMPLETE")
         self.stacks.pop(stack.stack_id, None)
+        self._forget_change_sets(stack)
         self.deleted_stacks[stack.stack_id] = stack
 
     def _apply(self, stack: Stack, template: str, parameters: dict[str, Any], *, create: bool) -> bool:
@@ -298,10 +321,8 @@ def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | No
         try:
             resources._delete_resource(resource, template)
         except Exception as error:
-            # Somebody deleted it by hand: AWS takes that for done.
-            if not type(error).__name__.startswith(_NOT_THERE) and not any(
-                w in type(error).__name__ for w in _NOT_THERE
-            ):
+            # Somebody deleted it by hand: CloudFormation counts that as deleted.
+            if error_code(error) not in _NOT_THERE:
                 parsed[logical_id] = resource
                 _resource_event(stack, logical_id, physical_id, template["Type"], "DELETE_FAILED", _reason(error))
                 raise

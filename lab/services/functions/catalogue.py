@@ -114,6 +114,10 @@ class LabFunction(LambdaFunction):
             self._new_revision()
         return self.get_configuration()
 
+    def invoke(self, *_: Any, **__: Any) -> str:
+        """Refuse what reaches moto's own way to run a function, InvokeAsync for one: it needs Docker."""
+        raise NotImplementedError("Invoke is the only way to call a function here")
+
     def _new_revision(self) -> None:
         self.revision_id = str(uuid.uuid4())
         self.last_modified = iso_8601_datetime_with_nanoseconds()

@@ -24,7 +24,6 @@ from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOA
 from lab.http.request_body import read_body
 
 INVOKE_PATH: Final = "/2015-03-31/functions/{name:[^/]+}/invocations"  # any name reaches Lambda's own refusal
-INVOKE_ASYNC_PATH: Final = "/2014-11-13/functions/{name:[^/]+}/invoke-async"
 FATE_PATH: Final = "/_lab/invocations/{request_id}"
 _DISCARD_BYTES: Final = 64 * 1024 * 1024
 _DISCARD_S: Final = 10.0
@@ -50,7 +49,6 @@ def add_routes(app: web.Application, invoker: Invoker, fate: Callable[[str], Fat
     """
     api = _InvokeApi(invoker, fate)
     app.router.add_post(INVOKE_PATH, api.invoke)
-    app.router.add_post(INVOKE_ASYNC_PATH, api.invoke_async)
     if fate is not None:
         app.router.add_get(FATE_PATH, api.look_up)
 
@@ -98,17 +96,6 @@ class _InvokeApi:
             return await _too_large(request)
         name, qualifier = request.match_info["name"], request.query.get("Qualifier")
         return response_of(await run_invoke(self._invoker, name, request.headers, qualifier, payload))
-
-    async def invoke_async(self, request: web.Request) -> web.Response:
-        """The deprecated InvokeAsync."""
-        payload = await read_body(request, MAX_SYNCHRONOUS_PAYLOAD_BYTES)
-        if payload is None:
-            return await _too_large(request)
-        headers = {"x-amz-invocation-type": "Event"}
-        result = await run_invoke(self._invoker, request.match_info["name"], headers, None, payload)
-        if result.error_code is not None:
-            return response_of(result)
-        return web.json_response({"Status": 202}, status=202, headers={"x-amzn-RequestId": result.request_id})
 
     async def look_up(self, request: web.Request) -> web.Response:
         request_id = request.match_info["request_id"]

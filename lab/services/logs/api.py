@@ -229,7 +229,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         log_group_id: str | None = None,
         log_stream_name_prefix: str | None = None,
     ) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
-        """A page of a group's events by time. moto 5.2.5 lets JSON patterns match everything."""
+        """A page of a group's events by time. moto 5.2.5 answers as if a JSON pattern matched every event."""
         del interleaved  # always so since 2019
         name = self._named(log_group_name, log_group_id)
         if log_stream_names and log_stream_name_prefix:

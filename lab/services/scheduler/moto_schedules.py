@@ -34,7 +34,7 @@ class MotoSchedules:
     def __init__(self, account_id: str = ACCOUNT_ID, *, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
         self._account_id = account_id
-        self._rule_seen: dict[str, tuple[object, float]] = {}
+        self._rule_seen: dict[str, tuple[Any, object, float]] = {}  # a target's rule, content and when it was seen
         self._unreadable: set[str] = set()
 
     def definitions(self) -> Iterator[ScheduleDefinition]:
@@ -109,12 +109,13 @@ class MotoSchedules:
             key = f"{rule.arn}#{target.get('Id')}"
             content = (rule.scheduled_expression, rule.state, json.dumps(target, sort_keys=True, default=str))
             seen = self._rule_seen.get(key)
-            if seen is None or seen[0] != content:  # moto keeps no date of a rule's change
-                seen = self._rule_seen[key] = (content, self._now_s())
+            # moto keeps no date of a rule's change, but makes a new object at each PutRule.
+            if seen is None or seen[0] is not rule or seen[1] != content:
+                seen = self._rule_seen[key] = (rule, content, self._now_s())
             retry = target.get("RetryPolicy") or {}
             yield ScheduleDefinition(
                 key=key,
-                revision=(seen[1], *content),
+                revision=(seen[2], *content),
                 source="aws.events",
                 arn=rule.arn,
                 account_id=self._account_id,
@@ -122,7 +123,7 @@ class MotoSchedules:
                 expression=rule.scheduled_expression,
                 zone="UTC",
                 enabled=(rule.state or "ENABLED") == "ENABLED",
-                modified_s=seen[1],
+                modified_s=seen[2],
                 start_s=None,
                 end_s=None,
                 flexible_window_s=0.0,

@@ -175,6 +175,8 @@ def test_no_operation_of_these_services_answers_with_a_failure_of_the_server(
         ("", "POST", "/2015-03-31/functions/a%20b/invocations", 400, b"regular expression pattern"),
         ("apigateway", "GET", "/restapis//resources", 404, b"no operation has the path"),
         ("apigateway", "DELETE", "/restapis/missing", 404, b"NotFoundException"),
+        ("apigateway", "DELETE", "/restapis/restapi", 404, b"NotFoundException"),
+        ("lambda", "POST", "/2014-11-13/functions/missing/invoke-async", 404, b"ResourceNotFoundException"),
         ("lambda", "POST", "/2015-03-31/functions", 400, b"ValidationException"),
     ],
 )

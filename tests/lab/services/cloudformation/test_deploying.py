@@ -422,6 +422,16 @@ def test_a_schedule_deploys_is_enabled_by_hand_and_goes_with_its_group(lab: Lab)
     assert [group["Name"] for group in client.list_schedule_groups()["ScheduleGroups"]] == ["default"]
 
 
+def test_what_somebody_deleted_by_hand_does_not_keep_its_stack(lab: Lab) -> None:
+    deploy(lab, "functions", function_template())
+    deploy(lab, "schedules", schedule_template())
+    lab.client("lambda").delete_function(FunctionName="deployed")
+    lab.client("logs").delete_log_group(logGroupName="/aws/lambda/deployed")
+    lab.client("scheduler").delete_schedule(GroupName="cold-group", Name="cold")
+    destroy(lab, "functions")
+    destroy(lab, "schedules")
+
+
 def test_a_failing_creation_rolls_back_and_says_why(lab: Lab) -> None:
     template = api_template()
     assert deploy(lab, "api", template) == "ROLLBACK_COMPLETE"  # the function of the permission is not there
@@ -475,12 +485,24 @@ def test_a_resource_with_retain_outlives_its_stack(lab: Lab) -> None:
 def test_a_stack_in_review_takes_a_second_change_set(lab: Lab) -> None:
     cloudformation = lab.client("cloudformation")
     body = json.dumps(function_template())
-    for name in ("first", "second"):
+    names = ("first", "second")
+    for name in names:
         cloudformation.create_change_set(
             StackName="functions", ChangeSetName=name, ChangeSetType="CREATE", TemplateBody=body
         )
-    assert [s["StackStatus"] for s in cloudformation.describe_stacks()["Stacks"]] == ["REVIEW_IN_PROGRESS"]
+    (stack,) = cloudformation.describe_stacks()["Stacks"]
+    assert stack["StackStatus"] == "REVIEW_IN_PROGRESS"
+    change_sets = [cloudformation.describe_change_set(StackName="functions", ChangeSetName=n) for n in names]
+    assert [change_set["StackId"] for change_set in change_sets] == [stack["StackId"]] * 2
+    with pytest.raises(cloudformation.exceptions.AlreadyExistsException, match="second"):
+        cloudformation.create_change_set(
+            StackName="functions", ChangeSetName="second", ChangeSetType="CREATE", TemplateBody=body
+        )
     cloudformation.execute_change_set(StackName="functions", ChangeSetName="second")
+    with pytest.raises(cloudformation.exceptions.ChangeSetNotFoundException):
+        cloudformation.describe_change_set(StackName="functions", ChangeSetName="first")
+    with pytest.raises(botocore.exceptions.ClientError, match=r"execution status of \[EXECUTE_COMPLETE\]"):
+        cloudformation.execute_change_set(StackName="functions", ChangeSetName="second")
     assert [s["StackStatus"] for s in cloudformation.describe_stacks()["Stacks"]] == ["CREATE_COMPLETE"]
 
 

@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.services.logs.filter_patterns import FilterPatternError, compile_pattern
 
-EVENT = json.dumps(
-    {
-        "eventType": "UpdateTrail",
-        "sourceIPAddress": "111.111.111.111",
-        "arrayKey": ["value", "another value"],
-        "objectList": [{"name": "a", "id": 1}, {"name": "b", "id": 2}],
-        "SomeObject": None,
-        "cluster.name": "c",
-        "ThisFlag": True,
-        "count": 12.5,
-        "type": "platform.report",
-        "record": {"requestId": "r", "metrics": {"durationMs": 30.25}},
-    }
-)
+EVENT = '{"eventType": "UpdateTrail", "arrayKey": ["value", "another value"]}'
 
 
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ('{ $.eventType = "UpdateTrail" }', True),
-        ('{ $.eventType = "Update*" }', True),
-        ('{ $.eventType = "Delete*" }', False),
-        ("{ $.sourceIPAddress != 123.123.* }", True),
-        ("{ $.sourceIPAddress = 111.111.* }", True),
-        ('{ $.arrayKey[0] = "value" }', True),
-        ('{ $.arrayKey[1] = "value" }', False),
-        ('{ $.arrayKey[*] = "another value" }', True),
-        ("{ $.objectList[1].id = 2 }", True),
-        ("{ $.objectList[*].id > 2 }", False),
-        ("{ $.SomeObject IS NULL }", True),
-        ("{ $.SomeOtherObject NOT EXISTS }", True),
-        ("{ $.SomeObject NOT EXISTS }", False),
-        ("{ $.ThisFlag IS TRUE }", True),
-        ("{ $.ThisFlag IS FALSE }", False),
-        ("{ $.['cluster.name'] = \"c\" }", True),
-        ("{ $.count >= 12.5 && $.count < 13 }", True),
-        ("{ $.count > 1e2 }", False),
-        ("{ $.eventType > 1 }", False),
-        ('{ ($.eventType = "x" || $.count = 12.5) && $.ThisFlag IS TRUE }', True),
-        ('{ $.eventType = "x" || $.count = 12.5 && $.ThisFlag IS FALSE }', False),
-        ('{ $.type = "platform.report" }', True),
-        ('{ $.type = "platform.start" }', False),
-        ("{ $.record.metrics.durationMs = 30.25 }", True),
-        ("{ $.eventType = %^Upd.*Trail$% }", True),
         ("UpdateTrail", True),
         ("updatetrail", False),
         ("UpdateTrail missing", False),
@@ -62,7 +22,6 @@ EVENT = json.dumps(
         ("UpdateTrail -another", False),
         ("?missing ?UpdateTrail", True),
         ("?missing ?absent", False),
-        ("%count.{1,4}12%", True),
         ("", True),
     ],
 )
@@ -74,13 +33,11 @@ def test_a_pattern_takes_what_cloudwatch_would(pattern: str, expected: bool) -> 
 @pytest.mark.parametrize(
     "pattern",
     [
-        "{ $.a = }",
-        "{ $.a }",
-        "{ a = 1 }",
+        "{ $.a = 1 }",
         "{ $.a = 1",
-        "{ ($.a = 1 }",
-        "{ $.a < text }",
         "[a, b]",
+        "%count.{1,4}12%",
+        "START %a%",
         '"open',
         "x" * 2000,
         "{}",
@@ -91,16 +48,9 @@ def test_a_pattern_that_is_not_understood_is_refused(pattern: str) -> None:
         compile_pattern(pattern)
 
 
-def test_a_json_pattern_passes_over_lines_that_are_no_json() -> None:
-    matches = compile_pattern("{ $.a = 1 }")
-    assert matches is not None
-    assert [matches(line) for line in ("START RequestId: 1", "{broken", "[1]", '{"a": 1}', ' {"a": 1}')] == [
-        False,
-        False,
-        False,
-        True,
-        True,
-    ]
+def test_a_refused_pattern_says_what_works_instead() -> None:
+    with pytest.raises(FilterPatternError, match="use terms or quoted phrases"):
+        compile_pattern('{ $.type = "platform.report" }')
 
 
 @given(st.text(alphabet='{}$.a1 ="|&()%[]*<>!?-', max_size=40), st.text(max_size=30))

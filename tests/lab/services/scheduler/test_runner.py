@@ -293,3 +293,19 @@ def test_a_rule_fires_its_targets_one_interval_after_it_was_put(scheduler, clock
     assert event["time"] == iso(begin + 60)
     assert event["detail"] == {}
     assert event["resources"] == ["arn:aws:events:us-east-1:123456789012:rule/r"]
+
+
+def test_a_rule_that_was_deleted_and_put_again_counts_from_anew(scheduler, clock, recorder):
+    events = boto3.client("events", **KEYS)
+
+    def put():
+        events.put_rule(Name="r", ScheduleExpression="rate(1 minute)")
+        events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": ARN}])
+
+    def put_again():
+        events.remove_targets(Rule="r", Ids=["1"])
+        events.delete_rule(Name="r")
+        put()
+
+    put()
+    assert play(clock, recorder, [0, 50, put_again, 14, 44, 4]) == [0, 0, 0, 0, 0, 1]
