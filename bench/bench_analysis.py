@@ -65,7 +65,7 @@ SUMMARISE: Final = """
 import sys, time
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.pipeline import run_configuration
-from analysis.estimate.pricing import read_prices
+from core.prices import read_prices
 from analysis.ingest.run_files import read_rows
 from analysis.estimate.summarise import summarise
 from core.run_directory import RunDirectory, write_atomically

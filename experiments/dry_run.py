@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from core.configuration import Configuration
+from core.prices import Prices
 from core.records import Experiment
-from experiments.checks.spend import LONGEST_INIT_S, Estimate, Prices, estimate, total, usd
+from experiments.checks.spend import LONGEST_INIT_S, Estimate, estimate, total, usd
 from experiments.plan import Step, steps
 from loadtests.arrivals import shape_of
 
@@ -59,4 +60,4 @@ but a run stops when its billed time has cost the limit, and {under_way}"""
 Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
 {at_most}.
 Limit: {usd(limit_usd)} (--max-usd). A plan expected to cost more is refused.
-Prices of {prices.date}: compute, requests and REST API, without a free tier; a lab charges nothing."""
+Prices of {prices.as_of}: compute, requests and REST API, without a free tier; a lab charges nothing."""

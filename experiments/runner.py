@@ -15,12 +15,13 @@ from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
 from core.manifest import new_manifest
+from core.prices import Prices, read_prices
 from core.records import EndpointFacts, Experiment, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
-from experiments.checks.spend import Prices, SpendMeter, estimate, read_prices, total, usd
+from experiments.checks.spend import SpendMeter, estimate, total, usd
 from experiments.dry_run import planned_steps, print_plan
 from experiments.plan import Step
 from experiments.progress import Progress
@@ -50,7 +51,7 @@ def show_plan(request: Request) -> int:
     # Only a lab shortens intervals. AWS need not be asked, so a plan can be seen without credentials.
     time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
     planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale)
-    prices = read_prices(request.configuration)
+    prices = read_prices(request.configuration.prices)
     print_plan(planned, request.configuration, prices)
     try:
         _refuse_over_limit(planned, request.configuration, prices)
@@ -63,7 +64,7 @@ def show_plan(request: Request) -> int:
 def measure(request: Request) -> int:
     """Measure, and print the run's id as the last line of standard output."""
     configuration, cloud = request.configuration, Cloud()
-    prices = read_prices(configuration)
+    prices = read_prices(configuration.prices)
     findings = check_everything(cloud, configuration, request.experiments)
     print_findings(findings, sys.stderr, all_of_them=request.verbose)
     if has_problem(findings):
@@ -151,7 +152,7 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
         # A kill may have come between the directory and its manifest: then there is a directory to take over.
         run.client_directory.mkdir(parents=True, exist_ok=bool(request.run_name))
         run.write_manifest(
-            new_manifest(run.run_id, request.configuration, endpoint, request.experiments, prices_date=prices.date)
+            new_manifest(run.run_id, request.configuration, endpoint, request.experiments, prices_date=prices.as_of)
         )
         return run
     manifest = existing.read_manifest()

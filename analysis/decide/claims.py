@@ -26,8 +26,8 @@ from analysis.estimate.estimates import (
     quantile,
     share,
 )
-from analysis.estimate.pricing import MB_PER_GB, Prices
 from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
+from core.prices import MB_PER_GB, Prices
 from core.swapping import CELL_PATTERN, SWAPPING
 from core.variants import DISPLAY_NAMES, Variant
 

@@ -23,7 +23,6 @@ from typing import Final
 import numpy as np
 
 from analysis.estimate.estimates import Samples, bootstrap_means, bootstrap_quantiles, percentile, quantile, share
-from analysis.estimate.pricing import Prices
 from analysis.estimate.traffic import CallProfile, Traffic, monthly_cost
 from analysis.report.wording import number_text
 from analysis.summary import (
@@ -37,6 +36,7 @@ from analysis.summary import (
     Strategy,
 )
 from core.configuration import GoalTable
+from core.prices import Prices
 from core.variants import DISPLAY_NAMES, Variant
 
 STRATEGIES: Final[tuple[Strategy, ...]] = ("on_demand", "provisioned_concurrency", "warm_pings")

@@ -23,7 +23,7 @@ from analysis.estimate.estimates import (
     percentile,
     quantile,
 )
-from analysis.estimate.pricing import CallCost, Prices, call_cost, gb_seconds
+from analysis.estimate.pricing import CallCost, call_cost, price_note
 from analysis.estimate.traffic import CallProfile, Traffic, break_even, cost_curve, monthly_cost
 from analysis.summary import (
     BreakEven,
@@ -46,6 +46,7 @@ from analysis.summary import (
     SwappingCell,
 )
 from core.configuration import Configuration
+from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED, EndpointFacts, Manifest
 from core.stages import RESTARTED
 from core.variants import DISPLAY_NAMES, Variant
@@ -131,7 +132,7 @@ def summarise(
         configuration=manifest.configuration,
         experiments=manifest.experiments,
         origin=origin,
-        prices=prices.note(),
+        prices=price_note(prices),
         variants=tuple(variants),
         invocations=rows.height,
         outcomes=counts(rows["outcome"]),

@@ -36,15 +36,14 @@ from scipy.special import gammaln, pdtr, pdtrc
 from analysis.estimate.pricing import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
-    Prices,
     compute_usd,
-    gb_seconds,
     lambda_month_usd,
     logs_usd,
     provisioned_duration_usd,
     provisioned_usd,
 )
 from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
+from core.prices import Prices, gb_seconds
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.

@@ -1,4 +1,4 @@
-"""What a plan will cost and what a run has cost so far. Pure but for reading the price table.
+"""What a plan will cost and what a run has cost so far. No I/O.
 
 Only what grows with calls is counted: compute by billed time, requests, the REST API. Storage and logs are the
 report's business.
@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from core.configuration import Configuration
-from core.errors import ConfigurationError
-from core.paths import PRICES_TOML
+from core.prices import Prices, gb_seconds
 from core.records import ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
-
-MB_PER_GB: Final = 1024
 
 # Milliseconds of one vCPU that a call needs, measured with the TensorFlow SavedModels on one core. They make the
 # expected cost and duration of a plan, and nothing else.
@@ -38,51 +33,6 @@ FORCED_UPDATE_MS: Final = 3000.0
 
 NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
 _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Prices of a call in USD; `date` is that of the table."""
-
-    gb_second_usd: float
-    request_usd: float
-    gateway_request_usd: float
-    date: str
-
-    def call_usd(self, memory_mb: int, billed_ms: float, *, through_gateway: bool) -> float:
-        """Compute + request + REST API fee: https://aws.amazon.com/lambda/pricing/ and .../api-gateway/pricing/."""
-        compute = memory_mb / MB_PER_GB * billed_ms / 1000 * self.gb_second_usd
-        return compute + self.request_usd + (self.gateway_request_usd if through_gateway else 0.0)
-
-
-def read_prices(configuration: Configuration, path: Path = PRICES_TOML) -> Prices:
-    """The first tier's prices for the configuration's architecture; overrides of `[prices]` win.
-
-    Raises ConfigurationError where the table lacks what a call costs.
-    """
-    try:
-        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(
-            f"the price table {path} cannot be read: {error}", hint="Restore it from the repository."
-        ) from None
-    values = table.get("values", {}) | configuration.prices
-    keys = (
-        f"{configuration.matrix.architecture}_gb_second_usd",
-        "requests_per_million_usd",
-        "rest_api_per_million_usd",
-    )
-    if missing := [key for key in keys if not isinstance(values.get(key), int | float)]:
-        raise ConfigurationError(
-            f"{path} has no price {missing[0]}", hint="Add it to the table, or to [prices] of benchmark.toml."
-        )
-    compute, requests, gateway = (float(values[key]) for key in keys)
-    return Prices(
-        gb_second_usd=compute,
-        request_usd=requests / 1e6,
-        gateway_request_usd=gateway / 1e6,
-        date=str(table.get("as_of", "")),
-    )
 
 
 def usd(amount: float) -> str:
@@ -121,7 +71,7 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
     cold_ms, warm_ms = expected_billed_ms(variant, cold=True), expected_billed_ms(variant, cold=False)
 
     def cost(billed_ms: float) -> float:
-        return prices.call_usd(variant.memory_mb, billed_ms, through_gateway=step.through_gateway)
+        return prices.call_usd(variant.memory_mb, billed_ms, variant.architecture, through_gateway=step.through_gateway)
 
     calls = step.cold_calls + step.warm_calls
     duration_s = step.fixed_s
@@ -202,7 +152,9 @@ class SpendMeter:
             billed_ms = billed_ms_bound(record, timeout_s=self._timeout_s, variant=variant)
         through_gateway = record.trigger == "api"
         if record.outcome not in NOT_INVOKED:
-            self.spent_usd += self._prices.call_usd(record.memory_mb, billed_ms, through_gateway=through_gateway)
+            self.spent_usd += self._prices.call_usd(
+                record.memory_mb, billed_ms, record.architecture, through_gateway=through_gateway
+            )
         elif record.outcome == "throttled" and through_gateway:
             # Lambda refused the gateway's call, and the gateway's own work is charged. Its own throttles are not, and
             # look alike here: a bound may count them.
@@ -210,4 +162,6 @@ class SpendMeter:
 
     def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
         """Replace the time that was assumed for a call already counted by the one its log says."""
-        self.spent_usd += variant.memory_mb / MB_PER_GB * (billed_ms - assumed_ms) / 1000 * self._prices.gb_second_usd
+        self.spent_usd += gb_seconds(variant.memory_mb, billed_ms - assumed_ms) * self._prices.gb_second_usd(
+            variant.architecture
+        )

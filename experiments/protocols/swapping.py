@@ -18,12 +18,12 @@ from typing import Final, Self
 from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
+from core.prices import read_prices
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RecordWriter, RunDirectory
 from core.swapping import SWAPPING, cell_name
 from core.variants import MEMORY_MB_PER_VCPU, Variant
 from experiments.aws.lambda_control import LambdaControl
-from experiments.checks.spend import read_prices
 from experiments.interruption import undisturbed
 from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
 from experiments.progress import Progress
@@ -208,7 +208,7 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
         return EXIT_OK
     cloud = Cloud()
     endpoint = cloud.endpoint_facts()
-    run = open_run(request, endpoint, read_prices(request.configuration))
+    run = open_run(request, endpoint, read_prices(request.configuration.prices))
     go_on_with = command_to_resume(request, run, SWAPPING)
     with RunLock(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
         run_swapping(run, cloud, request.configuration, endpoint, progress)

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.estimate.pricing import read_prices
 from analysis.estimate.summarise import summarise
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
+from core.prices import read_prices
 from core.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
 from core.run_directory import RunDirectory
 from core.variants import Variant

@@ -17,6 +17,7 @@ import pytest
 from core.configuration import read_configuration
 from core.errors import UserError
 from core.paths import REPOSITORY
+from core.prices import read_prices
 from core.records import ClientRecord
 from core.run_directory import RunDirectory
 from core.stages import complete_stages, read_stages
@@ -24,7 +25,7 @@ from core.stops import STOPS_FILE, Stop, read_stops
 from experiments.__main__ import main
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS
-from experiments.checks.spend import estimate, read_prices, total
+from experiments.checks.spend import estimate, total
 from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
 from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled
@@ -460,7 +461,7 @@ def test_a_run_stops_when_its_billed_time_has_cost_the_limit_and_keeps_what_it_m
     # The limit is what the plan is expected to cost, and calls are made slower than expected. Of the quickest variant,
     # so that little time is worth the limit.
     *_, variant = deployed.configuration.variants
-    prices = read_prices(deployed.configuration)
+    prices = read_prices(deployed.configuration.prices)
     planned = [
         estimate(step, deployed.configuration, prices)
         for step in planned_steps(deployed.configuration, ["warm"], time_scale=240)

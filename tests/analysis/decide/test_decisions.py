@@ -11,11 +11,11 @@ from scipy.stats import binom
 from analysis.decide.claims import read_swapping
 from analysis.decide.recommend import Candidate, cheapest_plan, knee, linear_cost, pareto, recommend
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, settle, with_rules
-from analysis.estimate.pricing import read_prices
 from analysis.estimate.summarise import summarise
 from analysis.estimate.traffic import CallProfile, Traffic
 from analysis.summary import ParetoPoint, Summary
 from core.configuration import GoalTable, read_configuration
+from core.prices import read_prices
 from core.variants import Variant
 from tests.analysis import synthetic
 

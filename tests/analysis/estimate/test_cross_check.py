@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 
 from analysis.estimate.cross_check import check_metrics
-from analysis.estimate.pricing import read_prices
 from analysis.estimate.summarise import Extras, summarise
 from analysis.ingest.cloudwatch import metric_queries
 from core.configuration import read_configuration
+from core.prices import read_prices
 from tests.analysis import synthetic
 
 configuration = read_configuration(profile="demo")

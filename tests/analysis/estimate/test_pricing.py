@@ -3,18 +3,14 @@
 import pytest
 
 from analysis.estimate.pricing import (
-    MB_PER_GB,
     call_cost,
     compute_usd,
-    gb_seconds,
     lambda_month_usd,
     logs_usd,
     provisioned_duration_usd,
     provisioned_usd,
-    read_prices,
 )
-from core.errors import ConfigurationError
-from core.paths import PRICES_TOML
+from core.prices import MB_PER_GB, gb_seconds, read_prices
 
 prices = read_prices()
 
@@ -115,46 +111,3 @@ def test_the_free_tier_counts_only_where_it_is_asked_for():
     compute, fee = lambda_month_usd(1e6, 400_000, "x86_64", prices)
     assert compute == pytest.approx(6.67, abs=0.005)
     assert fee == pytest.approx(0.20)
-
-
-def test_prices_can_be_overridden_and_the_report_can_say_so():
-    found = read_prices({"requests_per_million_usd": 0.28})
-    assert found["requests_per_million_usd"] == 0.28
-    assert found.note().overrides == {"requests_per_million_usd": 0.28}
-    assert found.note().as_of
-    assert "aws.amazon.com" in found.note().source
-
-
-def test_an_unknown_price_is_refused_with_the_keys_there_are():
-    with pytest.raises(ConfigurationError, match=r"unknown key `request_usd`; allowed: .*requests_per_million_usd"):
-        read_prices({"request_usd": 1.0})
-
-
-def test_a_broken_price_table_is_named(tmp_path):
-    path = tmp_path / "prices.toml"
-    path.write_text("as_of = 3")
-    with pytest.raises(ConfigurationError, match=r"prices\.toml cannot be read"):
-        read_prices(path=path)
-
-
-@pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1])
-def test_a_price_that_is_no_amount_is_refused_by_its_key_wherever_it_stands(value, tmp_path):
-    with pytest.raises(ConfigurationError, match=r"benchmark\.toml \[prices\] rest_api_per_million_usd is .*finite"):
-        read_prices({"rest_api_per_million_usd": value})
-    path = tmp_path / "prices.toml"
-    path.write_text(PRICES_TOML.read_text().replace("ecr_gb_month_usd = 0.10", f"ecr_gb_month_usd = {value}"))
-    with pytest.raises(ConfigurationError, match=r"prices\.toml \[values\] ecr_gb_month_usd is .*finite"):
-        read_prices(path=path)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("x86_64_third_tier_from_gb_seconds", 1e9), ("x86_64_second_tier_from_gb_seconds", 2e10)],
-)
-def test_a_third_tier_below_the_second_is_refused_by_the_key_that_was_given(key, value):
-    with pytest.raises(
-        ConfigurationError, match=f"{key} is {value:,.0f}, so the third tier .* begins below the second"
-    ):
-        read_prices({key: value})
-    both = {"arm64_second_tier_from_gb_seconds": 1e9, "arm64_third_tier_from_gb_seconds": 1e9}
-    assert read_prices(both).overrides == both, "a second tier of no width is a price list with two tiers"

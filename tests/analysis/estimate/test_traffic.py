@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from analysis.estimate.pricing import SECONDS_PER_MONTH, read_prices
+from analysis.estimate.pricing import SECONDS_PER_MONTH
 from analysis.estimate.traffic import (
     CallProfile,
     Traffic,
@@ -20,6 +20,7 @@ from analysis.estimate.traffic import (
     monthly_cost,
     needed_environments,
 )
+from core.prices import read_prices
 
 prices = read_prices()
 PROFILE = CallProfile("v", 1769, "x86_64", warm_billed_ms=60.0, cold_billed_ms=3500.0, log_bytes=1200.0)

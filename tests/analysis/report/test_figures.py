@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.estimate.pricing import read_prices
 from analysis.estimate.summarise import summarise
 from analysis.report.figures import build_figures
 from analysis.report.figures.drawing import csv_text, svg
@@ -27,6 +26,7 @@ from analysis.report.figures.marks import (
 )
 from analysis.report.theme import DARK, LIGHT, MODEL_DASHES, MODEL_SHAPES, paint
 from analysis.report.wording import parse_variant, rounded
+from core.prices import read_prices
 from core.variants import DISPLAY_NAMES, MODELS
 from tests.analysis.report.builders import demo_configuration, make_run, make_summary
 from tests.analysis.synthetic import frame, make_rows, manifest_of

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import tomllib
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.configuration import parse_configuration, read_configuration
-from core.errors import ConfigurationError
-from core.paths import BENCHMARK_TOML, PRICES_TOML
+from core.configuration import read_configuration
+from core.prices import read_prices
 from core.records import OUTCOMES, ClientRecord
 from experiments.checks.spend import (
     NOT_INVOKED,
-    Prices,
     SpendMeter,
     billed_ms_bound,
     billed_ms_in,
     estimate,
     expected_billed_ms,
     longest_billed_ms,
-    read_prices,
     total,
 )
 from experiments.dry_run import planned_steps
 from experiments.plan import Step
 
 CONFIGURATION = read_configuration(profile="")
-PRICES = Prices(gb_second_usd=1e-5, request_usd=2e-7, gateway_request_usd=3.5e-6, date="2026-11-01")
+PRICES = read_prices({"x86_64_gb_second_usd": 1e-5})
 
 
 def record(**changes):
@@ -48,31 +43,6 @@ def record(**changes):
         "outcome": "ok",
     }
     return ClientRecord(**values | changes)
-
-
-def test_prices_are_those_of_the_table_and_overrides_win():
-    table = tomllib.loads(PRICES_TOML.read_text())
-    prices = read_prices(CONFIGURATION)
-    assert prices.date == table["as_of"]
-    assert prices.gb_second_usd == table["values"]["x86_64_gb_second_usd"]
-    assert prices.request_usd == table["values"]["requests_per_million_usd"] / 1e6
-    text = BENCHMARK_TOML.read_text().replace("[prices]", "[prices]\nx86_64_gb_second_usd = 1.0\n")
-    assert read_prices(parse_configuration(text)).gb_second_usd == 1.0
-
-
-def test_a_table_without_a_price_is_refused_by_the_name_of_the_key(tmp_path):
-    path = tmp_path / "prices.toml"
-    path.write_text("[values]\nrequests_per_million_usd = 0.2\n")
-    with pytest.raises(ConfigurationError, match="no price x86_64_gb_second_usd"):
-        read_prices(CONFIGURATION, path)
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        read_prices(CONFIGURATION, tmp_path / "absent.toml")
-
-
-def test_a_call_costs_compute_and_fees_as_on_the_price_page():
-    # AWS's own example arithmetic: 1 GB for 1 s is one GB-second.
-    assert PRICES.call_usd(1024, 1000, through_gateway=False) == pytest.approx(1e-5 + 2e-7)
-    assert PRICES.call_usd(512, 1000, through_gateway=True) == pytest.approx(0.5e-5 + 2e-7 + 3.5e-6)
 
 
 @pytest.mark.parametrize(
