@@ -12,6 +12,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import isfinite
@@ -59,9 +60,11 @@ class InitReport(NamedTuple):
     """An init of its own line: a failed one, or, at system level DEBUG, a successful one."""
 
     init_ms: float | None
-    phase: str  # init: before the invocation that follows; invoke: within the one that runs
+    phase: str  # init: before the environment's first invocation; invoke: as part of an invocation
     status: str  # success, error, timeout
     error_type: str | None
+    request_id: str | None = None
+    at: float | None = None  # as in `Start`
 
 
 class InitStart(NamedTuple):
@@ -193,6 +196,7 @@ def _text_init_report(message: str) -> InitReport | None:
         fields.get("Phase") or "init",
         fields.get("Status") or "success",
         fields.get("Error Type") or None,
+        fields.get("RequestId", "").lower() or None,
     )
 
 
@@ -284,13 +288,15 @@ def _json_report(_event: dict[str, Any], record: dict[str, Any]) -> Report | Non
     )
 
 
-def _json_init_report(_event: dict[str, Any], record: dict[str, Any]) -> InitReport:
+def _json_init_report(event: dict[str, Any], record: dict[str, Any]) -> InitReport:
     metrics = record.get("metrics")
     return InitReport(
         _float(metrics.get("durationMs")) if isinstance(metrics, dict) else None,
         _string(record.get("phase")) or "init",
         _string(record.get("status")) or "success",
         _string(record.get("errorType")),
+        _id(record),
+        parse_time(event.get("time")),
     )
 
 
@@ -344,9 +350,6 @@ _START_COLUMNS: Final[dict[str, Any]] = {
     "log_stream": pl.String,
     "logged_at": pl.Float64,
     "first_in_stream": pl.Boolean,
-    "failed_init_ms": pl.Float64,
-    "init_status": pl.String,
-    "init_error": pl.String,
     "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
 }
 _REPORT_COLUMNS: Final[dict[str, Any]] = {
@@ -370,13 +373,15 @@ _CONDITION_COLUMNS: Final[dict[str, Any]] = {
     "host_contended": pl.Boolean,
     "major_page_faults": pl.Int64,
 }
-_FAILED_INIT_COLUMNS: Final[dict[str, Any]] = {
+_INIT_COLUMNS: Final[dict[str, Any]] = {
     "request_id": pl.String,
-    "failed_init_status": pl.String,
-    "failed_init_error": pl.String,
+    "failed_init_ms": pl.Float64,
+    "init_status": pl.String,
+    "init_error": pl.String,
 }
 LOGGED_COLUMNS: Final[dict[str, Any]] = (
     _START_COLUMNS
+    | _INIT_COLUMNS
     | _REPORT_COLUMNS
     | FACT_COLUMNS
     | {name: kind for name, kind in _CONDITION_COLUMNS.items() if name != "request_id"}
@@ -384,28 +389,55 @@ LOGGED_COLUMNS: Final[dict[str, Any]] = (
 )
 
 
+LATE_LINE_S: Final = 1.0  # how long after START a line about the init before it may be logged
+
+
+class _Stream:
+    """What the log of one execution environment has shown so far."""
+
+    __slots__ = ("init_started_at", "inits", "is_first_call", "is_running", "request_id", "started_at")
+
+    def __init__(self) -> None:
+        self.request_id: str | None = None  # of the latest invocation
+        self.started_at = 0.0
+        self.is_first_call = False
+        self.is_running = False  # its REPORT has not come yet
+        self.inits: list[InitReport] = []  # of the invocation that comes next
+        self.init_started_at: float | None = None
+
+    def request_of(self, began_at: float, *, ended_at: float, phase: str) -> str | None:
+        """Return the invocation that an init belongs to, or None where it is the next one. Times in seconds.
+
+        An environment runs one invocation at a time, and an init ends before START or begins with it. So the init
+        belongs to the running invocation if it began no later than that; its line may come after START. The init phase
+        runs once, before the first invocation, and its line may come even after the REPORT of a short one. Any other
+        init is that of the next invocation: Lambda writes the INIT_REPORT of phase invoke before START, too.
+        """
+        if self.is_running and began_at <= self.started_at + LATE_LINE_S:
+            return self.request_id
+        is_late = self.is_first_call and phase == "init" and ended_at <= self.started_at + LATE_LINE_S
+        return self.request_id if is_late else None
+
+
 class LogParser:
     """Gathers the invocations of one log group from its events, page after page.
 
-    Events have to come in the order in which the platform wrote them within each stream (`filter_log_events` keeps it):
-    INIT_REPORT names no request and belongs to the next START of its stream. An invocation's lines may lie on
+    Events have to come in the order of time within each stream, as `filter_log_events` keeps it. An init belongs to the
+    request that its line names, else to the one that `_Stream.request_of` finds. An invocation's lines may lie on
     different pages.
     """
 
     def __init__(self, *, packed_rows: int = PACKED_ROWS) -> None:
         """`packed_rows`: how many rows of one kind of line are put into columns at a time."""
         self._packed_rows = packed_rows
-        self._seen: set[str] = set()
-        self._pending_init: dict[str, InitReport] = {}
-        self._init_started: dict[str, float] = {}
-        self._running: dict[str, str] = {}
+        self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
         self.model: dict[str, Any] = {}
         self._starts = _Table(_START_COLUMNS)
         self._reports = _Table(_REPORT_COLUMNS)
         self._facts = _Table({"request_id": pl.String} | FACT_COLUMNS)
         self._conditions = _Table(_CONDITION_COLUMNS)
         self._failures = _Table({"request_id": pl.String, "failure": pl.String})
-        self._failed_inits = _Table(_FAILED_INIT_COLUMNS)
+        self._inits = _Table(_INIT_COLUMNS | {"in_invoke": pl.Boolean})
 
     def feed(self, streams: Iterable[str], timestamps_ms: Iterable[int], messages: Iterable[str]) -> None:
         """Take the events of one page."""
@@ -414,57 +446,69 @@ class LogParser:
                 if type(line) is Facts:
                     self._facts.rows.append((line.request_id, *_fact_values(line.record)))
                 elif type(line) is Report:
-                    self._reports.rows.append((*line, timestamp_ms / 1000, stream))
+                    self._report(line, stream, timestamp_ms / 1000)
                 elif type(line) is Start:
                     self._start(line, stream, timestamp_ms / 1000)
                 elif type(line) is Conditions:
                     self._conditions.rows.append(line)
                 elif type(line) is InitReport:
-                    self._init_report(line, stream)
+                    self._init_report(line, stream, timestamp_ms / 1000)
                 elif type(line) is InitStart:
-                    self._init_started[stream] = line.at if line.at is not None else timestamp_ms / 1000
+                    self._init_start(line, stream, timestamp_ms / 1000)
                 elif type(line) is Failure:
                     self._failures.rows.append(line)
                 elif type(line) is ModelFacts:
                     self.model = line.record
-        for table in (self._starts, self._reports, self._facts, self._conditions, self._failures, self._failed_inits):
+        for table in (self._starts, self._reports, self._facts, self._conditions, self._failures, self._inits):
             table.pack(self._packed_rows)
 
     def _start(self, line: Start, stream: str, at: float) -> None:
         at = at if line.at is None else line.at
-        init = self._pending_init.pop(stream, None)
-        started = self._init_started.pop(stream, None)
-        gap_ms = None
-        if started is not None:
-            gap_ms = (at - started) * 1000
-        first = stream not in self._seen
-        self._seen.add(stream)
-        self._running[stream] = line.request_id
-        failed_ms = init.init_ms if init is not None and init.status != "success" else None
-        status, error = (init.status, init.error_type) if init is not None else (None, None)
-        self._starts.rows.append((line.request_id, stream, at, first, failed_ms, status, error, gap_ms))
+        state = self._streams[stream]
+        state.is_first_call = state.request_id is None
+        gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
+        for init in state.inits:
+            self._take_init(line.request_id, init)
+        state.inits.clear()
+        state.init_started_at = None
+        state.request_id, state.started_at, state.is_running = line.request_id, at, True
+        self._starts.rows.append((line.request_id, stream, at, state.is_first_call, gap_ms))
 
-    def _init_report(self, line: InitReport, stream: str) -> None:
-        if line.phase != "invoke":
-            # The first failure is the one that explains the rest; a later success does not undo it.
-            if stream not in self._pending_init or self._pending_init[stream].status == "success":
-                self._pending_init[stream] = line
-            return
-        request_id = self._running.get(stream)
-        if request_id is not None and line.status != "success":
-            self._failed_inits.rows.append((request_id, line.status, line.error_type))
+    def _report(self, line: Report, stream: str, at: float) -> None:
+        state = self._streams[stream]
+        if state.request_id == line.request_id:
+            state.is_running = False
+        self._reports.rows.append((*line, at, stream))
+
+    def _init_start(self, line: InitStart, stream: str, at: float) -> None:
+        at = at if line.at is None else line.at
+        state = self._streams[stream]
+        if state.request_of(at, ended_at=at, phase="invoke") is None:
+            state.init_started_at = at
+
+    def _init_report(self, line: InitReport, stream: str, at: float) -> None:
+        at = at if line.at is None else line.at
+        state = self._streams[stream]
+        request_id = line.request_id or state.request_of(
+            at - (line.init_ms or 0.0) / 1000, ended_at=at, phase=line.phase
+        )
+        if request_id is None:
+            state.inits.append(line)
+        else:
+            self._take_init(request_id, line)
+
+    def _take_init(self, request_id: str, init: InitReport) -> None:
+        # An init within the invocation is part of its duration; one before it is waited for besides.
+        in_invoke = init.phase == "invoke"
+        failed_ms = None if in_invoke or init.status == "success" else init.init_ms
+        self._inits.rows.append((request_id, failed_ms, init.status, init.error_type, in_invoke))
 
     def frame(self) -> pl.DataFrame:
         """One row per request id with `LOGGED_COLUMNS`; what no line told of is null.
 
         A request that was retried by the platform keeps its last report and its first start.
         """
-        frame = self._starts.frame("first").join(
-            self._failed_inits.frame("first"), on="request_id", how="left", maintain_order="left"
-        )
-        frame = frame.with_columns(
-            pl.coalesce("init_status", "failed_init_status"), pl.coalesce("init_error", "failed_init_error")
-        )
+        frame = self._starts.frame("first").join(self._init_frame(), on="request_id", how="left", maintain_order="left")
         for table in (self._reports, self._facts, self._conditions, self._failures):
             frame = frame.join(table.frame("last"), on="request_id", how="full", coalesce=True)
         frame = frame.with_columns(
@@ -473,6 +517,14 @@ class LogParser:
             pl.col("logged_at").fill_null(pl.col("reported_at") - pl.col("duration_ms") / 1000),
         )
         return frame.select(*LOGGED_COLUMNS).sort("logged_at", nulls_last=True)
+
+    def _init_frame(self) -> pl.DataFrame:
+        """One row per request: the first failed init, which explains the rest, else the successful one."""
+        failures_first = self._inits.all_rows().sort(
+            pl.col("init_status") == "success", "in_invoke", maintain_order=True
+        )
+        columns = [name for name in _INIT_COLUMNS if name != "request_id"]
+        return failures_first.group_by("request_id", maintain_order=True).agg(pl.col(columns).drop_nulls().first())
 
 
 class _Table:
@@ -488,10 +540,13 @@ class _Table:
             self._packed.append(_frame(self.rows, self._schema))
             self.rows = []
 
+    def all_rows(self) -> pl.DataFrame:
+        self.pack(0)
+        return pl.concat(self._packed)
+
     def frame(self, keep: Literal["first", "last"]) -> pl.DataFrame:
         """Every row so far, one for each request id."""
-        self.pack(0)
-        return pl.concat(self._packed).unique("request_id", keep=keep, maintain_order=keep == "first")
+        return self.all_rows().unique("request_id", keep=keep, maintain_order=keep == "first")
 
 
 def _frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
