@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from core.errors import ConfigurationError
 from core.paths import BENCHMARK_TOML
+from core.records import LimitsMechanism
 from core.variants import (
     MAX_MEMORY_MB,
     MIN_MEMORY_MB,
@@ -174,6 +175,7 @@ class TrafficTable(_Table):
 
 class LabTable(_Table):
     port: int = Field(ge=1, le=65_535)
+    limits: LimitsMechanism
     idle_minutes: Positive
     init_burst_vcpu: Positive
     account_concurrency: int = Field(ge=0)

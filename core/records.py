@@ -111,6 +111,9 @@ class ClientRecord(_Record):
     time_scale: float = 1.0
 
 
+LimitsMechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "duty-cycle", "none"]  # what a lab can be asked for
+
+
 class LimitsInForce(_Record):
     """What the platform enforces on an execution environment."""
 

@@ -14,7 +14,7 @@ from core.command_line import Parser
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_OK
 from core.paths import REPOSITORY
-from lab.settings import DEFAULT_REGION, DRIVERS, lab_settings
+from lab.settings import DEFAULT_REGION, DRIVERS, MECHANISMS, lab_settings
 
 DOCKER_SHIM: Final = REPOSITORY / "lab" / "bin" / "docker"
 # What a shell may hold from work with AWS, and must not be sent anywhere or chosen instead.
@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return docker_cli.main(arguments[1:])
     parsed = _parser().parse_args(arguments)
+    if parsed.command in {"serve", "doctor"}:
+        from lab.limits import scope  # noqa: PLC0415 - as above
+
+        if getattr(parsed, "limits", None) in {None, "auto", "cgroup-v2"}:
+            scope.enter(arguments)
     if parsed.command == "env":
         return _print_environment(parsed)
     if parsed.command == "doctor":
@@ -78,6 +83,7 @@ def _serve(parsed: argparse.Namespace) -> None:
         port=parsed.port,
         state_directory=parsed.state,
         driver=parsed.driver,
+        limits=parsed.limits,
         time_scale=parsed.time_scale,
         idle_minutes=parsed.idle_minutes,
         init_burst_vcpu=parsed.init_burst_vcpu,
@@ -115,6 +121,11 @@ def _parser() -> Parser:
     )
     serve.add_argument(
         "--driver", choices=DRIVERS, default="auto", help="how environments run (default auto: as processes)"
+    )
+    serve.add_argument(
+        "--limits",
+        choices=MECHANISMS,
+        help=f"what enforces CPU share and memory on processes (default {defaults.lab.limits})",
     )
     serve.add_argument(
         "--time-scale", type=float, help="shortens schedule intervals, idle time and retry delays alike (default 1)"

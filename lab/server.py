@@ -17,7 +17,7 @@ from aiohttp import web
 
 from core.cloud import LAB_STATUS_PATH
 from core.errors import UserError
-from core.records import EndpointFacts
+from core.records import EndpointFacts, LimitsMechanism
 from lab.contracts import Invoker
 from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
@@ -142,12 +142,14 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
 
 def _choose_driver(settings: LabSettings) -> Driver:
     """The driver asked for; "auto" takes processes, but containers where limits are to be had by an engine alone."""
-    if settings.driver == "container" or (settings.driver == "auto" and _only_an_engine_limits()):
+    if settings.driver == "container" or (settings.driver == "auto" and _only_an_engine_limits(settings.limits)):
         return ContainerDriver(state_directory=settings.state_directory)
-    return ProcessDriver(state_directory=settings.state_directory)
+    return ProcessDriver(mechanism=settings.limits, state_directory=settings.state_directory)
 
 
-def _only_an_engine_limits() -> bool:
+def _only_an_engine_limits(mechanism: LimitsMechanism) -> bool:
+    if mechanism != "auto":
+        return False
     limits = find_limits()
     if limits.cpu != "none" or limits.memory != "none":
         return False

@@ -10,12 +10,14 @@ from typing import Final, Literal, TypeVar, get_args
 from core.configuration import Configuration
 from core.errors import UserError
 from core.paths import REPOSITORY
+from core.records import LimitsMechanism
 from lab.contracts import ACCOUNT_ID
 
 T = TypeVar("T")
 
 Driver = Literal["auto", "process", "container"]
 DRIVERS: Final[tuple[str, ...]] = get_args(Driver)
+MECHANISMS: Final[tuple[str, ...]] = get_args(LimitsMechanism)
 
 DEFAULT_REGION: Final = "us-east-1"
 DEFAULT_STATE: Final = REPOSITORY / ".lab"
@@ -29,6 +31,7 @@ class LabSettings:
     port: int  # 0: any free one
     state_directory: Path  # logs, metrics and images; kept over restarts
     driver: Driver
+    limits: LimitsMechanism  # of the process driver
     time_scale: float
     idle_s: float
     init_burst_vcpu: float
@@ -64,6 +67,7 @@ def lab_settings(
     port: int | None = None,
     state_directory: Path | None = None,
     driver: Driver = "auto",
+    limits: LimitsMechanism | None = None,
     time_scale: float | None = None,
     idle_minutes: float | None = None,
     init_burst_vcpu: float | None = None,
@@ -81,6 +85,7 @@ def lab_settings(
         port=choose(port, table.port),
         state_directory=(state_directory or default_state_directory(choose(port, table.port))).resolve(),
         driver=driver,
+        limits=choose(limits, table.limits),
         time_scale=choose(time_scale, table.time_scale),
         idle_s=60.0 * choose(idle_minutes, float(table.idle_minutes)),
         init_burst_vcpu=choose(init_burst_vcpu, table.init_burst_vcpu),

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from core.records import LimitsInForce
+from core.records import LimitsInForce, LimitsMechanism
 from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
@@ -26,7 +26,7 @@ from lab.host.resources import host_cpus
 from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
 from lab.limits.files import ROOT_PREFIX, owner_is_gone
 from lab.limits.none import ProcessGroup
-from lab.limits.probe import Mechanism, find_limits
+from lab.limits.probe import find_limits
 from lab.limits.protocol import Group, Limits, in_force
 
 TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
@@ -44,7 +44,7 @@ class ProcessDriver:
     `mechanism` names the kind of limits to use, "auto" for the best there is. `state_directory` holds scratch files.
     """
 
-    def __init__(self, *, mechanism: Mechanism = "auto", state_directory: Path | None = None) -> None:
+    def __init__(self, *, mechanism: LimitsMechanism = "auto", state_directory: Path | None = None) -> None:
         self._mechanism = mechanism
         self._given_state_directory = state_directory
         self._state_directory = Path()

@@ -8,8 +8,9 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from core.records import LimitsMechanism
 from lab.limits import files
 from lab.limits.cgroup_v1 import CgroupV1Limits
 from lab.limits.cgroup_v2 import CgroupV2Limits
@@ -17,7 +18,6 @@ from lab.limits.duty_cycle import DutyCycleLimits
 from lab.limits.none import NoLimits
 from lab.limits.protocol import Limits
 
-Mechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "duty-cycle", "none"]
 _PROC: Final = Path("/proc")
 
 
@@ -59,7 +59,7 @@ def below(mount: Path, place: str) -> Path:
     return directory if directory.is_dir() else mount
 
 
-def find_limits(mechanism: Mechanism = "auto") -> Limits:
+def find_limits(mechanism: LimitsMechanism = "auto") -> Limits:
     """Return the best mechanism here: cgroup v2, else v1, else the duty cycle, else none. A named one is tried alone.
 
     A cgroup has to pass a trial: a group is made, limited, frozen, thawed and removed. With "auto" it has to limit
