@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_NEXT_LOOK_NS: Final = 500_000  # shortest time between two looks; overuse by as much is repaid in the next period
+_NEXT_LOOK_NS: Final = 1_000_000  # shortest time between two looks; overuse by as much is repaid in the next period
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ class _Governed:
         now_ns = time.monotonic_ns()
         self._tree = ProcessTree(leader)
         self._memory_bytes = memory_bytes
-        self._bandwidth = Bandwidth(vcpu=vcpu, cpus=cpus, period_ns=period_us * 1000, now_ns=now_ns)
+        self._period_ns = period_us * 1000
+        self._memory_at_ns = now_ns
+        self._bandwidth = Bandwidth(vcpu=vcpu, cpus=cpus, period_ns=self._period_ns, now_ns=now_ns)
         self._running = True
         self.look_at_ns: int | None = now_ns
         self.out_of_memory = False
@@ -41,9 +43,11 @@ class _Governed:
 
     def look(self, now_ns: int) -> None:
         self._follow(self._bandwidth.look(now_ns=now_ns, used_ns=self._tree.cpu_ns(now_ns)))
-        if self._tree.anonymous_bytes(self._memory_bytes) > self._memory_bytes:
-            self.out_of_memory = True
-            self._tree.kill_largest()
+        if now_ns >= self._memory_at_ns:
+            self._memory_at_ns = now_ns + self._period_ns // 2  # once a period, however early the look at its start is
+            if self._tree.anonymous_bytes(self._memory_bytes) > self._memory_bytes:
+                self.out_of_memory = True
+                self._tree.kill_largest()
 
     def kill(self) -> None:
         self._tree.kill()
