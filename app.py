@@ -9,26 +9,17 @@ import aws_cdk as cdk
 
 from core.configuration import Configuration, read_configuration
 from core.errors import run_command
-from stacks.endpoints import EndpointsStack
-from stacks.functions import FunctionsStack
-from stacks.limits import check_fits_one_stack
-from stacks.monitoring import MonitoringStack
-from stacks.schedules import SchedulesStack
+from stacks.deployment import InferenceLab
+from stacks.limits import check_limits
 
 
-def build(app: cdk.App, configuration: Configuration) -> None:
-    """Put the four stacks into `app`. Raises ConfigurationError where the matrix is too large to deploy."""
-    check_fits_one_stack(configuration)
-    names = configuration.names
-    functions = FunctionsStack(app, names.stack("Functions"), configuration=configuration)
-    endpoints = EndpointsStack(app, names.stack("Endpoints"), configuration=configuration)
-    schedules = SchedulesStack(app, names.stack("Schedules"), configuration=configuration)
-    MonitoringStack(app, names.stack("Monitoring"), configuration=configuration)
-    # The others name the functions instead of importing exports (docs/adr/0020); the order has to be said.
-    endpoints.add_stack_dependency(functions)
-    schedules.add_stack_dependency(functions)
+def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
+    """Put the stack into `app`. Raises ConfigurationError where the matrix is too large to deploy."""
+    check_limits(configuration)
+    stack = InferenceLab(app, configuration.names.stack, configuration=configuration)
     cdk.Tags.of(app).add("project", "lambda-inference-lab")
     cdk.Tags.of(app).add("deployment", configuration.function.name_prefix)
+    return stack
 
 
 def main() -> None:

@@ -167,7 +167,7 @@ def fetch_logs(
         if len(absent) == len(variants):
             raise DeploymentError(
                 f"no log group of this configuration exists, for example {configuration.names.log_group(variants[0])}",
-                hint="Deploy with `cdk deploy --all`, or name the right region or lab.",
+                hint="Deploy with `cdk deploy`, or name the right region or lab.",
             )
         missing = missing_invocations(run, configuration)
         pending = [variant for variant in variants if missing.get(variant.key) and variant not in absent]
@@ -246,7 +246,7 @@ def start_run_from_logs(cloud: Cloud, configuration: Configuration, window: Wind
     if not present:
         raise DeploymentError(
             f"no log group of this configuration exists, for example {names.log_group(configuration.variants[0])}",
-            hint="Deploy with `cdk deploy --all`, or name the right region or lab.",
+            hint="Deploy with `cdk deploy`, or name the right region or lab.",
         )
     start_ms, end_ms = round(window.start_s * 1000), round(window.end_s * 1000)
     if not any(watch.has_events(names.log_group(variant), start_ms, end_ms) for variant in present):

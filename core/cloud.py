@@ -9,7 +9,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -30,10 +30,11 @@ from pydantic import ValidationError
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
 from core.records import EndpointFacts, LimitsInForce
-from core.variants import Variant
+from core.variants import Variant, part
 
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL"
 LAB_STATUS_PATH: Final = "/_lab/status"
+DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
 
 
@@ -131,49 +132,73 @@ def _lab_status(url: str) -> EndpointFacts:
 class Deployment:
     """What `cdk deploy` left behind, as far as an experiment needs it."""
 
-    api_id: str
-    stage_name: str
-    region: str
-    api_url: str  # base of the REST endpoint, without a slash at its end
+    apis: Mapping[str, Api]  # by engine
 
     def url(self, variant: Variant) -> str:
-        return f"{self.api_url}{variant.route}"
+        """Return the address of a variant. Raises DeploymentError where its engine has no API."""
+        if variant.engine not in self.apis:
+            raise DeploymentError(f"no REST API of {variant.engine} is deployed", hint=DEPLOY_HINT)
+        return f"{self.apis[variant.engine].url}{variant.route}"
 
 
-def gateway_url(api_id: str, stage_name: str, region: str, endpoint: str | None) -> str:
-    """Base URL of a deployed stage.
+@dataclass(frozen=True)
+class Api:
+    """One REST API of the deployment."""
+
+    id: str
+    url: str  # base of its stage, without a slash at its end
+
+
+def _stage_url(api_id: str, stage_name: str, api_url: str, endpoint: str | None) -> str:
+    """Return the base URL of a deployed stage: the stack's own output, which holds the partition's host name.
 
     A lab serves it below its own address, as names under localhost do not resolve everywhere.
     """
     if endpoint is None:
-        return f"https://{api_id}.execute-api.{region}.amazonaws.com/{stage_name}"
+        return api_url.rstrip("/")
     return f"{endpoint.rstrip('/')}/_aws/execute-api/{api_id}/{stage_name}"
 
 
-def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
-    """Find the REST endpoint by the outputs `ApiId` and `StageName` of the Endpoints stack. Raises DeploymentError."""
-    stack = configuration.names.stack("Endpoints")
+def stack_status(cloud: Cloud, name: str) -> str | None:
+    """Return the status of a stack, or None where it is not deployed. Raises CloudError.
+
+    Asked by its name: without one, DescribeStacks needs the permission to list every stack of the account.
+    """
     try:
         with cloud_errors():
-            described = cloud.client("cloudformation").describe_stacks(StackName=stack)
+            stacks = cloud.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except CloudError as error:
+        if "does not exist" in error.message:
+            return None
+        raise
+    status = stacks[0]["StackStatus"] if stacks else None
+    return None if status == "DELETE_COMPLETE" else status
+
+
+def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
+    """Find the REST APIs by the outputs of the stack. Raises DeploymentError."""
+    name = configuration.names.stack
+    try:
+        with cloud_errors():
+            described = cloud.client("cloudformation").describe_stacks(StackName=name)
     except CloudError as error:
         if "does not exist" in error.message or "ValidationError" in error.message:
             raise DeploymentError(
-                f"stack {stack} is not deployed at {cloud.endpoint_url or 'AWS ' + cloud.region}",
-                hint="Deploy it with `cdk deploy --all`.",
+                f"stack {name} is not deployed at {cloud.endpoint_url or 'AWS ' + cloud.region}", hint=DEPLOY_HINT
             ) from None
         raise
     stacks = described["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])} if stacks else {}
-    if "ApiId" not in outputs or "StageName" not in outputs:
+    apis: dict[str, Api] = {}
+    for engine in configuration.matrix.engines:
+        api_id, url = outputs.get(part("ApiId", engine)), outputs.get(part("ApiUrl", engine))
+        if api_id and url:
+            stage_name = configuration.gateway.stage_name
+            apis[engine] = Api(api_id, _stage_url(api_id, stage_name, url, cloud.endpoint_url))
+    if not apis:
         status = stacks[0]["StackStatus"] if stacks else "absent"
         raise DeploymentError(
-            f"stack {stack} is {status} and has no outputs ApiId and StageName",
-            hint="Deploy again with `cdk deploy --all`.",
+            f"stack {name} is {status} and has no output {part('ApiUrl', configuration.matrix.engines[0])}",
+            hint=DEPLOY_HINT,
         )
-    return Deployment(
-        api_id=outputs["ApiId"],
-        stage_name=outputs["StageName"],
-        region=cloud.region,
-        api_url=gateway_url(outputs["ApiId"], outputs["StageName"], cloud.region, cloud.endpoint_url),
-    )
+    return Deployment(apis)

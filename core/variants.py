@@ -74,18 +74,24 @@ class Names:
     def schedule_group(self) -> str:
         return f"{self.prefix}-cold"
 
-    @property
-    def api(self) -> str:
-        return f"{self.prefix}-api"
+    def api(self, engine: str) -> str:
+        """Return the name of the REST API of one engine's variants."""
+        return f"{self.prefix}-{engine}-api"
 
     @property
     def dashboard(self) -> str:
         return f"{self.prefix}"
 
-    def stack(self, role: str) -> str:
-        """Name of the stack with this role: Functions, Endpoints, Schedules or Monitoring."""
-        words = self.prefix.replace("_", "-").split("-")
-        return "".join(word.capitalize() for word in words) + role
+    @property
+    def stack(self) -> str:
+        """Return the name of the one stack that holds everything; its parts are nested stacks."""
+        return self.prefix
 
 
-STACK_ROLES: Final = ("Functions", "Endpoints", "Schedules", "Monitoring")
+# The parts of the deployment, each a nested stack per engine, but for Monitoring.
+PART_ROLES: Final = ("Functions", "Endpoints", "Schedules", "Monitoring")
+
+
+def part(role: str, engine: str) -> str:
+    """Return the logical name of an engine's part, for example `EndpointsTensorflow`, in templates and outputs."""
+    return f"{role}{engine.capitalize()}"

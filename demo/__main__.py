@@ -49,7 +49,7 @@ def main() -> int:
         say(
             2, f"deploying {len(configuration.variants)} functions with the CDK CLI (the first time exports the models)"
         )
-        for command in (["bootstrap"], ["deploy", "--all", "--require-approval", "never"]):
+        for command in (["bootstrap"], ["deploy", "--require-approval", "never"]):
             run_step([_cdk(), *command, "--ci"], environment, log=logs / "cdk.log")
         say(3, "measuring: cold, warm, load")
         measure = ["-m", "experiments", "run", "--profile", arguments.profile, "--results", str(arguments.results)]

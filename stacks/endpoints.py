@@ -3,70 +3,75 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from core.configuration import Configuration
-from stacks.named import named_function
+from core.variants import Variant
 
 
-class EndpointsStack(cdk.Stack):
-    """The REST endpoint of every variant. Outputs: ApiId, StageName, ApiUrl."""
+class Endpoints(cdk.NestedStack):
+    """The REST API of one engine's variants."""
 
-    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        scope: Construct,
+        id_: str,
+        *,
+        configuration: Configuration,
+        engine: str,
+        functions: Mapping[Variant, lambda_.IFunction],
+    ) -> None:
         super().__init__(scope, id_, description="REST endpoints of the image classification functions")
         self._configuration = configuration
-        api = self._build_api()
-        self._add_routes(api)
-        self._add_answer_for_unknown_paths(api)
-        self._add_outputs(api)
+        self._functions = functions
+        self.api = self._build_api(configuration.names.api(engine))
+        self._add_routes()
+        self._add_answer_for_unknown_paths()
 
-    def _build_api(self) -> apigateway.RestApi:
+    def _build_api(self, name: str) -> apigateway.RestApi:
         api = apigateway.RestApi(
             self,
             "Api",
-            rest_api_name=self._configuration.names.api,
+            rest_api_name=name,
             # The default, EDGE, would add a CloudFront hop to every latency measured.
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             # The role for gateway logs is a setting of the whole account, which is not ours to change.
             cloud_watch_role=False,
             deploy_options=apigateway.StageOptions(stage_name=self._configuration.gateway.stage_name),
         )
-        api.node.try_remove_child("Endpoint")  # an output under a generated name; ours are below
+        api.node.try_remove_child("Endpoint")  # an output under a generated name; the root stack has ours
         return api
 
-    def _add_routes(self, api: apigateway.RestApi) -> None:
+    def _add_routes(self) -> None:
         # Fixed paths instead of parameters: what is not deployed is refused by the gateway itself.
-        for variant in self._configuration.variants:
+        for variant, function in self._functions.items():
             _, model, memory_mb = variant.route.split("/")
-            above = api.root.get_resource(model) or api.root.add_resource(model)
+            above = self.api.root.get_resource(model) or self.api.root.add_resource(model)
             above.add_resource(memory_mb).add_method(
                 "GET",
                 # Permission for the console's test button would be one more resource a method.
                 apigateway.LambdaIntegration(
-                    named_function(self, self._configuration, variant),
+                    function,
                     allow_test_invoke=False,
                     timeout=cdk.Duration.millis(self._configuration.gateway.integration_timeout_ms),
                 ),
             )
 
-    def _add_answer_for_unknown_paths(self, api: apigateway.RestApi) -> None:
+    def _add_answer_for_unknown_paths(self) -> None:
         """Answer 404 and the paths there are, where API Gateway by itself says 403 "Missing Authentication Token"."""
         matrix = self._configuration.matrix
         body = {
             "error": "no such endpoint; expected GET /{model}/{memory_mb}",
             "allowed": {"model": list(matrix.models), "memory_mb": sorted(matrix.memory_sizes_mb)},
         }
-        api.add_gateway_response(
+        self.api.add_gateway_response(
             "UnknownPath",
             type=apigateway.ResponseType.MISSING_AUTHENTICATION_TOKEN,
             status_code="404",
             templates={"application/json": json.dumps(body)},
         )
-
-    def _add_outputs(self, api: apigateway.RestApi) -> None:
-        cdk.CfnOutput(self, "ApiId", value=api.rest_api_id)
-        cdk.CfnOutput(self, "StageName", value=api.deployment_stage.stage_name)
-        cdk.CfnOutput(self, "ApiUrl", value=api.url)

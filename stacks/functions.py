@@ -1,4 +1,4 @@
-"""One container-image function a variant, each with its own log group."""
+"""One container-image function per variant, each with its own log group."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_asse
 MAX_EVENT_AGE: Final = cdk.Duration.seconds(60)
 
 
-class FunctionsStack(cdk.Stack):
-    """The functions under test: as many as the matrix has variants, from as many images as it has models."""
+class Functions(cdk.NestedStack):
+    """The functions of one engine: as many as it has variants, from as many images as it has models."""
 
-    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
-        super().__init__(scope, id_, description="Image classification functions, one for each model and memory size")
+    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, engine: str) -> None:
+        super().__init__(scope, id_, description="Image classification functions, one per model and memory size")
         self._configuration = configuration
         role = self._build_role()
-        images = {(v.model, v.engine): self._describe_image(v) for v in configuration.variants}
-        for variant in configuration.variants:
-            log_group = self._build_log_group(variant)
-            self._build_function(variant, code=images[variant.model, variant.engine], role=role, log_group=log_group)
+        variants = [variant for variant in configuration.variants if variant.engine == engine]
+        images = {variant.model: self._describe_image(variant) for variant in variants}
+        self.by_variant: dict[Variant, lambda_.IFunction] = {
+            variant: self._build_function(
+                variant, code=images[variant.model], role=role, log_group=self._build_log_group(variant)
+            )
+            for variant in variants
+        }
 
     def _build_role(self) -> iam.Role:
         """One role for all: every function may do the same, and that is to write to the log groups below."""
@@ -72,7 +76,7 @@ class FunctionsStack(cdk.Stack):
     def _build_log_group(self, variant: Variant) -> logs.LogGroup:
         return logs.LogGroup(
             self,
-            f"{_role_id(variant)}Logs",
+            f"{construct_id(variant)}Logs",
             log_group_name=self._configuration.names.log_group(variant),
             retention=_retention(self._configuration.function.log_retention_days),
             removal_policy=cdk.RemovalPolicy.DESTROY,
@@ -80,10 +84,10 @@ class FunctionsStack(cdk.Stack):
 
     def _build_function(
         self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
-    ) -> None:
-        lambda_.DockerImageFunction(
+    ) -> lambda_.DockerImageFunction:
+        return lambda_.DockerImageFunction(
             self,
-            _role_id(variant),
+            construct_id(variant),
             function_name=self._configuration.names.function(variant),
             description=variant.display_name,
             code=code,
@@ -114,7 +118,8 @@ def _image_directory(directory: str) -> Path:
     return path
 
 
-def _role_id(variant: Variant) -> str:
+def construct_id(variant: Variant) -> str:
+    """Return the id of a variant's constructs in every part."""
     return f"{variant.model.capitalize()}{variant.engine.capitalize()}{variant.memory_mb}"
 
 

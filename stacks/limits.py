@@ -1,26 +1,31 @@
-"""How large a matrix may be before CloudFormation refuses its stacks. No I/O."""
+"""How large a matrix may be before AWS refuses a part of its stack. No I/O."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from core.configuration import Configuration
 from core.errors import ConfigurationError
 
 # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
-MAX_RESOURCES_A_STACK: Final = 500
-# Functions: log group, function, invoke configuration. Endpoints: resource, method, permission.
-RESOURCES_A_VARIANT: Final = 3
-# Role and policy, or the API with its deployment, stage, gateway responses and one resource a model.
+MAX_RESOURCES_PER_STACK: Final = 500
+MAX_OUTPUTS_PER_STACK: Final = 200  # one output per function, which the endpoints and the schedules refer to
+# Endpoints, the largest part: resource, method and permission per variant.
+RESOURCES_PER_VARIANT: Final = 3
+# The API with its deployment, stage and gateway response, and one resource per model.
 RESOURCES_BESIDE_VARIANTS: Final = 20
-MAX_VARIANTS: Final = (MAX_RESOURCES_A_STACK - RESOURCES_BESIDE_VARIANTS) // RESOURCES_A_VARIANT
+MAX_VARIANTS_PER_ENGINE: Final = min(
+    (MAX_RESOURCES_PER_STACK - RESOURCES_BESIDE_VARIANTS) // RESOURCES_PER_VARIANT, MAX_OUTPUTS_PER_STACK
+)
 
 
-def check_fits_one_stack(configuration: Configuration) -> None:
-    """Raise ConfigurationError where the matrix has more variants than one stack can hold."""
-    found = len(configuration.variants)
-    if found > MAX_VARIANTS:
-        raise ConfigurationError(
-            f"key `matrix` makes {found} functions; at most {MAX_VARIANTS} fit into one CloudFormation stack",
-            hint="Take fewer memory sizes, or deploy in parts with another `function.name_prefix` for each.",
-        )
+def check_limits(configuration: Configuration) -> None:
+    """Raise ConfigurationError where an engine has more variants than its parts can hold."""
+    for engine, found in Counter(variant.engine for variant in configuration.variants).items():
+        if found > MAX_VARIANTS_PER_ENGINE:
+            raise ConfigurationError(
+                f"key `matrix` makes {found} functions of {engine}; at most {MAX_VARIANTS_PER_ENGINE} fit, since each "
+                f"takes {RESOURCES_PER_VARIANT} of the {MAX_RESOURCES_PER_STACK} resources of a CloudFormation stack",
+                hint="Use fewer memory sizes, or deploy in parts with another `function.name_prefix` for each.",
+            )

@@ -17,8 +17,8 @@ DURATION_STATISTICS: Final = ("p50", "p95", "p99")
 GATEWAY_LATENCIES: Final = ("Latency", "IntegrationLatency")
 
 
-class MonitoringStack(cdk.Stack):
-    """One dashboard: a row of durations a model, then errors, throttles and concurrency, then the gateway."""
+class Monitoring(cdk.NestedStack):
+    """One dashboard: a row of durations per model, then errors, throttles and concurrency, then the gateway."""
 
     def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
         super().__init__(scope, id_, description="Dashboard of the image classification functions")
@@ -32,7 +32,8 @@ class MonitoringStack(cdk.Stack):
         for model in configuration.matrix.models:
             dashboard.add_widgets(*self._durations(model))
         dashboard.add_widgets(*self._health())
-        dashboard.add_widgets(*self._gateway())
+        for engine in configuration.matrix.engines:
+            dashboard.add_widgets(*self._gateway(engine))
 
     def _durations(self, model: str) -> list[cloudwatch.IWidget]:
         variants = [variant for variant in self._configuration.variants if variant.model == model]
@@ -51,7 +52,7 @@ class MonitoringStack(cdk.Stack):
         counted = (("Errors", "Sum"), ("Throttles", "Sum"), ("ConcurrentExecutions", "Maximum"))
         return [
             self._graph(
-                f"{name} ({statistic.lower()} a minute)",
+                f"{name} ({statistic.lower()} per minute)",
                 [self._function_metric(name, statistic, variant) for variant in self._configuration.variants],
                 width=FULL_WIDTH // len(counted),
                 unit="",
@@ -59,16 +60,20 @@ class MonitoringStack(cdk.Stack):
             for name, statistic in counted
         ]
 
-    def _gateway(self) -> list[cloudwatch.IWidget]:
+    def _gateway(self, engine: str) -> list[cloudwatch.IWidget]:
         latencies = self._graph(
-            "Gateway: latency and integration latency",
-            [self._gateway_metric(name, statistic) for name in GATEWAY_LATENCIES for statistic in DURATION_STATISTICS],
+            f"Gateway, {engine}: latency and integration latency",
+            [
+                self._gateway_metric(engine, name, statistic)
+                for name in GATEWAY_LATENCIES
+                for statistic in DURATION_STATISTICS
+            ],
             width=FULL_WIDTH // 2,
             unit="ms",
         )
         answers = self._graph(
-            "Gateway: requests, 4XX and 5XX a minute",
-            [self._gateway_metric(name, "Sum") for name in ("Count", "4XXError", "5XXError")],
+            f"Gateway, {engine}: requests, 4XX and 5XX per minute",
+            [self._gateway_metric(engine, name, "Sum") for name in ("Count", "4XXError", "5XXError")],
             width=FULL_WIDTH // 2,
             unit="",
         )
@@ -92,11 +97,14 @@ class MonitoringStack(cdk.Stack):
             label=variant.display_name,
         )
 
-    def _gateway_metric(self, name: str, statistic: str) -> cloudwatch.IMetric:
+    def _gateway_metric(self, engine: str, name: str, statistic: str) -> cloudwatch.IMetric:
         return cloudwatch.Metric(
             namespace="AWS/ApiGateway",
             metric_name=name,
-            dimensions_map={"ApiName": self._configuration.names.api, "Stage": self._configuration.gateway.stage_name},
+            dimensions_map={
+                "ApiName": self._configuration.names.api(engine),
+                "Stage": self._configuration.gateway.stage_name,
+            },
             statistic=statistic,
             period=PERIOD,
             label=f"{name} {statistic}",

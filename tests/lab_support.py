@@ -21,7 +21,9 @@ from typing import Any
 import boto3
 import botocore.config
 
+from core.configuration import Configuration
 from core.paths import NODE_COMMANDS, REPOSITORY
+from core.variants import part
 
 # Generous: other tests may have the machine to themselves for a while. It is waited for by events, not slept.
 START_PATIENCE_S = 120.0
@@ -76,6 +78,12 @@ class Lab:
         """The answer of GET /_lab/status."""
         with urllib.request.urlopen(f"{self.url}/_lab/status", timeout=60) as answer:
             return json.load(answer)
+
+    def api_url(self, configuration: Configuration, engine: str = "tensorflow") -> str:
+        """Base address of a deployed REST API, from the outputs of the stack."""
+        stacks = self.client("cloudformation").describe_stacks(StackName=configuration.names.stack)["Stacks"]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+        return f"{self.url}/_aws/execute-api/{outputs[part('ApiId', engine)]}/{configuration.gateway.stage_name}"
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit code; killed after some patience."""

@@ -103,7 +103,7 @@ class LambdaControl:
         found = self.configuration_of(variant)
         if found is None:
             raise CloudError(
-                f"function {self.function_name(variant)} is not deployed", hint="Deploy it with `cdk deploy --all`."
+                f"function {self.function_name(variant)} is not deployed", hint="Deploy it with `cdk deploy`."
             )
         return found
 
@@ -140,7 +140,7 @@ class LambdaControl:
                 raise CloudError(
                     f"an update of {name} did not come through: {status or error}{f', {reason}' if reason else ''}",
                     hint=f"Look at it with `aws lambda get-function-configuration --function-name {name}`; when it is "
-                    "Successful again, go on with --resume, or deploy anew with `cdk deploy --all`.",
+                    "Successful again, go on with --resume, or deploy anew with `cdk deploy`.",
                 ) from None
 
     def invoke(self, variant: Variant, payload: bytes = b"{}") -> InvokeAnswer:

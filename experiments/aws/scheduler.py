@@ -99,7 +99,7 @@ class Scheduler:
                 )
             except self._client.exceptions.ResourceNotFoundException:
                 raise DeploymentError(
-                    f"schedule {names.schedule(variant)} is not deployed", hint="Deploy it with `cdk deploy --all`."
+                    f"schedule {names.schedule(variant)} is not deployed", hint="Deploy it with `cdk deploy`."
                 ) from None
         return found
 

@@ -4,52 +4,61 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from core.cloud import Cloud, cloud_errors
+from core.cloud import Cloud, cloud_errors, stack_status
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
-from core.variants import STACK_ROLES
+from core.variants import ENGINES
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler
-from experiments.checks.findings import Finding, has_problem, print_findings
+from experiments.checks.findings import Finding, guarded, has_problem, print_findings
 from experiments.checks.first_calls import CalledImages
 
 MB: Final = 1024 * 1024
-DESTROY: Final = "`cdk destroy --all` removes it."
+DESTROY: Final = "`cdk destroy` removes it."
 LEFT: Final = "No stack owns it any more: delete it."
 
 
 def clean_up(configuration: Configuration, results: Path, *, remove_images: bool) -> int:
-    """Switch off, take back, look around; exit code 2 when something stays on or is left without an owner."""
+    """Switch off, restore, list what is left; exit code 2 when something stays on or is left without an owner.
+
+    Switching off comes first, and a part that AWS refuses keeps no other part from being done: this is the command
+    for a bad day. Each finding is printed as it is made.
+    """
     cloud = Cloud()
-    stacks = _deployed_stacks(cloud, configuration)
-    findings = [
-        *_switch_off(cloud, configuration),
-        *_take_nonces_back(cloud, configuration),
-        *_what_costs(cloud, configuration, owned=bool(stacks)),
-        *_images(cloud, configuration, results, remove=remove_images),
+    stack: list[str] = []
+    parts: list[Callable[[], list[Finding]]] = [
+        lambda: _switch_off(cloud, configuration),
+        lambda: _take_nonces_back(cloud, configuration),
+        lambda: _find_stack(cloud, configuration, stack),
+        lambda: _what_costs(cloud, configuration, owned=bool(stack)),
+        lambda: _images(cloud, configuration, results, remove=remove_images),
     ]
-    if stacks:
-        findings.append(Finding("ok", "stacks", f"{', '.join(stacks)} deployed; {DESTROY}"))
-    elif not findings:
-        findings.append(Finding("ok", "everything", "no stack is deployed, and nothing of one is left"))
-    print_findings(findings, sys.stdout, all_of_them=True)
+    findings: list[Finding] = []
+    for part in parts:
+        found = guarded(part)
+        print_findings(found, sys.stdout, all_of_them=True)
+        findings += found
+    if not findings:
+        print_findings(
+            [Finding("ok", "everything", "no stack is deployed, and nothing of one is left")],
+            sys.stdout,
+            all_of_them=True,
+        )
     return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
 
 
-def _deployed_stacks(cloud: Cloud, configuration: Configuration) -> list[str]:
-    wanted = {configuration.names.stack(role) for role in STACK_ROLES}
-    with cloud_errors():
-        pages = cloud.client("cloudformation").get_paginator("describe_stacks").paginate()
-        return sorted(
-            stack["StackName"]
-            for page in pages
-            for stack in page["Stacks"]
-            if stack["StackName"] in wanted and stack["StackStatus"] != "DELETE_COMPLETE"
-        )
+def _find_stack(cloud: Cloud, configuration: Configuration, found: list[str]) -> list[Finding]:
+    """Report the stack where it is deployed, and put its name into `found`."""
+    name = configuration.names.stack
+    status = stack_status(cloud, name)
+    if status is None:
+        return []
+    found.append(name)
+    return [Finding("ok", f"stack {name}", f"{status}; {DESTROY}")]
 
 
 def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
@@ -87,7 +96,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     parts: list[tuple[str, str]] = [
         *_functions(cloud, f"{names.prefix}-"),
         *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
-        *_apis(cloud, names.api),
+        *_apis(cloud, {names.api(engine) for engine in ENGINES}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),
         *_dashboards(cloud, names.dashboard),
@@ -116,8 +125,8 @@ def _log_groups(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
     return [("log groups", f"{len(groups)} with {stored_mb:.1f} MB, kept {kept}: storage per GB and month")]
 
 
-def _apis(cloud: Cloud, name: str) -> list[tuple[str, str]]:
-    found = [item["id"] for item in _pages(cloud, "apigateway", "get_rest_apis", "items") if item["name"] == name]
+def _apis(cloud: Cloud, names: set[str]) -> list[tuple[str, str]]:
+    found = [item["id"] for item in _pages(cloud, "apigateway", "get_rest_apis", "items") if item["name"] in names]
     return [("REST API", f"{', '.join(found)}: open to calls, each of which costs")] if found else []
 
 

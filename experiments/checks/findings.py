@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO
+
+from core.errors import UserError
 
 Level = Literal["ok", "warning", "problem"]
 MARKS: Final[dict[Level, str]] = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
@@ -31,4 +33,12 @@ def has_problem(findings: Sequence[Finding]) -> bool:
 def print_findings(findings: Sequence[Finding], file: TextIO, *, all_of_them: bool) -> None:
     for finding in findings:
         if all_of_them or finding.level != "ok":
-            print(finding, file=file)
+            print(finding, file=file, flush=True)
+
+
+def guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return what a check finds; what AWS refuses it is a finding too."""
+    try:
+        return check()
+    except UserError as error:
+        return [Finding("problem", "asking AWS", error.message, error.hint or "See the message.")]

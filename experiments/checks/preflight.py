@@ -8,17 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from core.cloud import Cloud, cloud_errors, find_deployment
+from core.cloud import Cloud, cloud_errors, find_deployment, stack_status
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError, UserError
 from core.records import EndpointFacts, Experiment
 from core.variants import Variant
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler, ScheduleState
-from experiments.checks.findings import Finding
+from experiments.checks.findings import Finding, guarded
 from loadtests.arrivals import shape_of
 
-DEPLOY: Final = "Deploy it with `cdk deploy --all`, under the same profile (BENCHMARK_PROFILE)."
+DEPLOY: Final = "Deploy it with `cdk deploy`, under the same profile (BENCHMARK_PROFILE)."
 CLEANUP: Final = "`python -m experiments cleanup` puts it right."
 # New accounts get these; see the quota "Concurrent executions" and https://docs.aws.amazon.com/lambda/latest/dg/limits.html
 NEW_ACCOUNT_MEMORY_MB: Final = 3008
@@ -38,10 +38,9 @@ def check_everything(cloud: Cloud, configuration: Configuration, experiments: Se
     findings += check_endpoint(endpoint)
     control, scheduler = LambdaControl(cloud, configuration), Scheduler(cloud, configuration)
     scheduled = "cold" in experiments and "scheduled" in configuration.experiments.cold.protocols
-    roles = ["Functions", "Endpoints", *(["Schedules"] if scheduled else [])]
     checks: list[Callable[[], list[Finding]]] = [
         lambda: _check_clock(cloud),
-        *(lambda role=role: _check_stack(cloud, configuration, role) for role in roles),
+        lambda: _check_stack(cloud, configuration),
         lambda: _check_functions(control, configuration),
         lambda: _check_gateway(cloud, configuration),
         lambda: _check_quotas(control, configuration, experiments),
@@ -49,16 +48,9 @@ def check_everything(cloud: Cloud, configuration: Configuration, experiments: Se
         *([lambda: _check_schedules(scheduler, configuration)] if scheduled else []),
     ]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        for found in pool.map(_guarded, checks):
+        for found in pool.map(guarded, checks):
             findings += found
     return findings
-
-
-def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
-    try:
-        return check()
-    except UserError as error:
-        return [Finding("problem", "asking AWS", error.message, error.hint or "See the message.")]
 
 
 def _ask_endpoint(cloud: Cloud) -> tuple[EndpointFacts | None, list[Finding]]:
@@ -115,16 +107,11 @@ def check_clock_offset(date: str, before: float, after: float) -> Finding:
     )
 
 
-def _check_stack(cloud: Cloud, configuration: Configuration, role: str) -> list[Finding]:
-    name = configuration.names.stack(role)
-    client = cloud.client("cloudformation")
-    try:
-        status = client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
-    except client.exceptions.ClientError as error:
-        if "does not exist" in str(error):
-            return [Finding("problem", f"stack {name}", "not deployed", DEPLOY)]
-        with cloud_errors():
-            raise
+def _check_stack(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    name = configuration.names.stack
+    status = stack_status(cloud, name)
+    if status is None:
+        return [Finding("problem", f"stack {name}", "not deployed", DEPLOY)]
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"):
         return [Finding("ok", f"stack {name}", status)]
     return [Finding("problem", f"stack {name}", status, "Wait until it is complete, or deploy again.")]
@@ -204,10 +191,15 @@ def check_images(images: Mapping[Variant, str]) -> list[Finding]:
 def _check_gateway(cloud: Cloud, configuration: Configuration) -> list[Finding]:
     client = cloud.client("apigateway")
     try:
-        api_id = find_deployment(cloud, configuration).api_id
+        apis = find_deployment(cloud, configuration).apis
+        paginator = client.get_paginator("get_resources")
         with cloud_errors():
-            pages = client.get_paginator("get_resources").paginate(restApiId=api_id, embed=["methods"])
-            resources = [resource for page in pages for resource in page["items"]]
+            resources = [
+                resource
+                for api in apis.values()
+                for page in paginator.paginate(restApiId=api.id, embed=["methods"])
+                for resource in page["items"]
+            ]
     except DeploymentError:
         return []  # the check of the stack says it
     except CloudError as error:

@@ -74,7 +74,7 @@ class EngineApi:
                         message = json.loads(text)["message"]
                     raise LaunchError(
                         f"the container engine refused {method} {path}: {answer.status} {message.strip()[:500]}",
-                        hint="Is the image still there? `cdk deploy --all` builds it again.",
+                        hint="Is the image still there? `cdk deploy` builds it again.",
                     )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise LaunchError(

@@ -50,7 +50,7 @@ class ControlPlane:
 
 def _install_cloudformation() -> None:
     """Load and extend CloudFormation when it is first asked for: it loads EC2, half of what a lab has to load."""
-    from lab.services.cloudformation import resources, stacks  # noqa: PLC0415 - that is the point
+    from lab.services.cloudformation import nested_stacks, stacks  # noqa: PLC0415 - that is the point
 
     stacks.install()
-    resources.install()
+    nested_stacks.install()

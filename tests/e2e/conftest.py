@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from core.cloud import gateway_url
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
 from tests.lab_support import Lab
@@ -53,10 +52,10 @@ class Deployment:
 
     def deploy(self):
         # No --method: the CLI's default makes a change set, as it does at AWS.
-        return self.cdk("deploy", "--all", "--require-approval", "never")
+        return self.cdk("deploy", "--require-approval", "never")
 
     def destroy(self):
-        return self.cdk("destroy", "--all", "--force")
+        return self.cdk("destroy", "--force")
 
     def python(self, *arguments, code=0):
         return self.run(sys.executable, *arguments, code=code)
@@ -64,10 +63,7 @@ class Deployment:
     @property
     def api_url(self):
         """Base of the deployed REST URL, from the outputs of the stack."""
-        stack = self.configuration.names.stack("Endpoints")
-        described = self.lab.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-        return gateway_url(outputs["ApiId"], outputs["StageName"], "us-east-1", self.lab.url)
+        return self.lab.api_url(self.configuration)
 
 
 @pytest.fixture(scope="module")

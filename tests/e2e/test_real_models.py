@@ -10,7 +10,6 @@ import urllib.request
 import polars as pl
 import pytest
 
-from core.cloud import gateway_url
 from core.paths import BENCHMARK_TOML, REPOSITORY
 from core.run_directory import RunDirectory
 from lab.images.image_store import DEFAULT_DIRECTORY
@@ -105,10 +104,7 @@ def test_each_model_is_measured_from_cold_warm_and_under_load(deployed, tmp_path
 
 
 def test_each_model_answers_one_picture_alike_and_names_the_pictures_it_has(deployed):
-    stack = deployed.configuration.names.stack("Endpoints")
-    described = deployed.lab.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-    api_url = gateway_url(outputs["ApiId"], outputs["StageName"], "us-east-1", deployed.lab.url)
+    api_url = deployed.lab.api_url(deployed.configuration)
 
     def get(path):
         try:

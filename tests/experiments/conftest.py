@@ -145,15 +145,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 def deploy(deployed: Deployed, assembly: Path) -> None:
-    """What `cdk deploy --all` does, without Node: synthesise, build and push the images, create the stacks."""
+    """What `cdk deploy` does, without Node: synthesise, build and push the images, create the stacks."""
     environment = deployed.environment(CDK_OUTDIR=str(assembly), JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION="1")
     subprocess.run([sys.executable, "app.py"], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-    names = deployed.configuration.names
     registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-    ecr = deployed.lab.client("ecr")
-    images: list[dict[str, Any]] = []
-    for manifest in sorted(assembly.glob("*.assets.json")):
-        images += json.loads(manifest.read_text(encoding="utf-8"))["dockerImages"].values()
+    manifest = json.loads((assembly / f"{deployed.configuration.names.stack}.assets.json").read_text(encoding="utf-8"))
+    images = list(manifest["dockerImages"].values())
 
     def build_and_push(image: dict[str, Any]) -> None:
         (destination,) = image["destinations"].values()
@@ -171,21 +168,25 @@ def deploy(deployed: Deployed, assembly: Path) -> None:
         ):
             subprocess.run([*docker, *words], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
 
+    ecr, s3 = deployed.lab.client("ecr"), deployed.lab.client("s3")
     if images and not ecr.describe_repositories()["repositories"]:
         (destination,) = images[0]["destinations"].values()
         ecr.create_repository(repositoryName=resolved(destination["repositoryName"]))
     with ThreadPoolExecutor(max_workers=2) as pool:
         for done in [pool.submit(build_and_push, image) for image in images]:
             done.result()
-    cloudformation = deployed.lab.client("cloudformation")
-    for role in ("Functions", "Endpoints", "Schedules", "Monitoring"):
-        stack = names.stack(role)
-        template = json.loads((assembly / f"{stack}.template.json").read_text(encoding="utf-8"))
-        # The bootstrap stack's version is the CDK command line's business.
-        template.pop("Rules", None)
-        template.pop("Parameters", None)
-        cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
-        cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    for file in manifest["files"].values():
+        (destination,) = file["destinations"].values()
+        bucket = resolved(destination["bucketName"])
+        s3.create_bucket(Bucket=bucket)
+        s3.upload_file(str(assembly / file["source"]["path"]), bucket, destination["objectKey"])
+    cloudformation, stack = deployed.lab.client("cloudformation"), deployed.configuration.names.stack
+    template = json.loads((assembly / f"{stack}.template.json").read_text(encoding="utf-8"))
+    # The bootstrap stack's version is the CDK command line's business.
+    template.pop("Rules", None)
+    template["Parameters"].pop("BootstrapVersion", None)
+    cloudformation.create_stack(StackName=stack, TemplateBody=json.dumps(template), Capabilities=["CAPABILITY_IAM"])
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
 
 
 def resolved(name: str) -> str:

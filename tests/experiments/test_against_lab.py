@@ -623,9 +623,7 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
     assert labels[0] == [True] + [False] * (len(labels[0]) - 1)
     assert not any(labels[1])
     assert "cdk destroy" in gone.run("cleanup", *results).stdout
-    cloudformation = gone.lab.client("cloudformation")
-    for role in ("Monitoring", "Schedules", "Endpoints", "Functions"):
-        cloudformation.delete_stack(StackName=gone.configuration.names.stack(role))
+    gone.lab.client("cloudformation").delete_stack(StackName=gone.configuration.names.stack)
     left = gone.run("cleanup", *results, code=2).stdout
     assert [line for line in left.splitlines() if line.startswith("PROBLEM")] == [
         line for line in left.splitlines() if line.startswith("PROBLEM  image")

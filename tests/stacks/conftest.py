@@ -5,7 +5,7 @@ from aws_cdk import assertions
 import app
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML
-from core.variants import STACK_ROLES
+from core.variants import PART_ROLES, part
 
 DOCUMENT = BENCHMARK_TOML.read_text(encoding="utf-8")
 
@@ -41,13 +41,13 @@ def configure(write_document):
 
 
 def synthesise(configuration):
-    """Templates of the app by the role of their stack."""
-    application = cdk.App()
-    app.build(application, configuration)
-    return {
-        role: assertions.Template.from_stack(application.node.find_child(configuration.names.stack(role)))
-        for role in STACK_ROLES
-    }
+    """Templates of the app: "Root" for the stack itself, its nested stacks by their roles."""
+    stack = app.build(cdk.App(), configuration)
+    templates = {"Root": assertions.Template.from_stack(stack)}
+    for role in PART_ROLES:
+        names = [part(role, engine) for engine in configuration.matrix.engines] if role != "Monitoring" else [role]
+        (templates[role],) = [assertions.Template.from_stack(stack.node.find_child(name)) for name in names]
+    return templates
 
 
 @pytest.fixture(scope="session")

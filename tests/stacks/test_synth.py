@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from core.paths import NODE_COMMANDS, REPOSITORY
-from core.variants import STACK_ROLES
 
 CDK = NODE_COMMANDS / "cdk"
 
@@ -71,10 +70,10 @@ def test_synth_needs_neither_docker_nor_aws_and_a_profile_is_chosen_by_context_o
     assert done.returncode == 0, done.stderr
     demo = configure("demo")
     stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
-    assert stacks == {demo.names.stack(role) for role in STACK_ROLES}
-    assets = json.loads((tmp_path / "out" / f"{demo.names.stack('Functions')}.assets.json").read_text())
+    assert stacks == {demo.names.stack}
+    assets = json.loads((tmp_path / "out" / f"{demo.names.stack}.assets.json").read_text())
     assert len(assets["dockerImages"]) == len(demo.matrix.models)
-    (template,) = Path(tmp_path / "out").glob("*Functions.template.json")
+    (template,) = Path(tmp_path / "out").glob("*FunctionsTensorflow*.nested.template.json")
     assert template.read_text().count('"AWS::Lambda::Function"') == len(demo.variants)
 
 

@@ -23,6 +23,7 @@ from moto.apigateway.models import apigateway_backends
 from moto.awslambda.models import EventInvokeConfig, lambda_backends
 from moto.cloudformation import parsing
 from moto.cloudformation.exceptions import UnformattedGetAttTemplateException
+from moto.cloudformation.models import cloudformation_backends
 from moto.core.common_models import CloudFormationModel
 from moto.iam.models import Role, iam_backends
 from moto.logs.models import logs_backends
@@ -54,6 +55,10 @@ class Place:
     @property
     def logs(self) -> Any:
         return logs_backends[self.account_id][self.region]
+
+    @property
+    def stacks(self) -> Any:
+        return cloudformation_backends[self.account_id][self.region]
 
 
 class Resource:

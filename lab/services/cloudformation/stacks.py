@@ -166,6 +166,13 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
             stack.tags = tags
         return stack
 
+    def update_nested_stack(self, stack_id: str, template: str, parameters: dict[str, Any]) -> Stack:
+        """Bring a nested stack to a template; its status says whether that succeeded or was rolled back."""
+        stack: Stack = self.stacks[stack_id]
+        with self._lock:
+            self._apply(stack, template, parameters, create=False)
+        return stack
+
     def delete_stack(self, name_or_stack_id: str) -> None:
         """Delete a stack, dependents first; a failure leaves it in DELETE_FAILED with the reason in its events."""
         with self._lock:

@@ -91,11 +91,8 @@ class Machine:
         assert done.returncode == 0, f"cdk {arguments} left with {done.returncode}\n{done.stdout}\n{done.stderr}"
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        """GET below the deployed stage; the address is the Endpoints stack's output."""
-        stack = self.configuration.names.stack("Endpoints")
-        described = self.lab.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
-        outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-        url = f"{self.lab.url}/_aws/execute-api/{outputs['ApiId']}/{outputs['StageName']}{path}"
+        """GET below the deployed stage."""
+        url = f"{self.lab.api_url(self.configuration)}{path}"
         try:
             with urllib.request.urlopen(url, timeout=120) as answer:
                 return answer.status, json.load(answer)
@@ -112,7 +109,7 @@ def deployed(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     ) as lab:
         machine = Machine(lab, directory, engine)
         machine.cdk("bootstrap")
-        machine.cdk("deploy", "--all", "--require-approval", "never")
+        machine.cdk("deploy", "--require-approval", "never")
         yield machine
     assert containers(engine, state) == [], "a stopped lab leaves no container behind"
 
@@ -173,5 +170,5 @@ def test_the_same_container_serves_the_next_call_and_its_report_is_logged(deploy
 
 def test_a_second_deployment_builds_nothing_and_changes_nothing(deployed: Machine) -> None:
     before = deployed.get("/mobilenet/1769")[1]["environment_id"]
-    deployed.cdk("deploy", "--all", "--require-approval", "never")
+    deployed.cdk("deploy", "--require-approval", "never")
     assert deployed.get("/mobilenet/1769")[1]["environment_id"] == before

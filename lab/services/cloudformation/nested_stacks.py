@@ -1,0 +1,86 @@
+"""AWS::CloudFormation::Stack: a stack inside a stack, applied by the same engine.
+
+moto 5.2.5 creates a nested stack by CreateStack alone, without its outputs, updates and removal.
+Property names and return values:
+https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-cloudformation-stack.html
+"""
+
+# moto has no types of its own to check a subclass against.
+# mypy: allow-subclassing-any
+
+from __future__ import annotations
+
+from typing import Any, Final, Self
+
+from moto.cloudformation.exceptions import ValidationError
+from moto.cloudformation.utils import get_stack_from_s3_url
+from moto.core.common_models import CloudFormationModel
+from moto.utilities.utils import get_partition
+
+from lab.services.cloudformation import resources
+from lab.services.cloudformation.resources import Place, Properties, Resource
+
+_OUTPUT: Final = "Outputs."
+
+
+class NestedStackResource(Resource, CloudFormationModel):
+    """One nested stack; its outputs are attributes named `Outputs.NAME`."""
+
+    kind = "AWS::CloudFormation::Stack"
+
+    @classmethod
+    def create(cls, name: str, properties: Properties, place: Place) -> Self:
+        """Create the stack. Raises ValidationError with the reason where it rolled back."""
+        stack = place.stacks.create_stack(
+            name, _template(properties["TemplateURL"], place), _parameters(properties), tags=_tags(properties)
+        )
+        _check(stack, "CREATE_COMPLETE")
+        return cls(stack.stack_id, properties, _outputs(stack))
+
+    def change(self, properties: Properties, place: Place) -> None:
+        stack = place.stacks.update_nested_stack(
+            self.physical_resource_id, _template(properties["TemplateURL"], place), _parameters(properties)
+        )
+        _check(stack, "UPDATE_COMPLETE")
+        self.values = _outputs(stack)
+
+    def remove(self, place: Place) -> None:
+        stack = place.stacks.stacks.get(self.physical_resource_id)
+        if stack is None:
+            return  # somebody deleted it by hand
+        place.stacks.delete_stack(self.physical_resource_id)
+        _check(stack, "DELETE_COMPLETE")
+
+    @classmethod
+    def has_cfn_attr(cls, attr: str) -> bool:
+        return attr.startswith(_OUTPUT)
+
+
+def _template(url: str, place: Place) -> str:
+    template: str = get_stack_from_s3_url(url, account_id=place.account_id, partition=get_partition(place.region))
+    return template
+
+
+def _parameters(properties: Properties) -> dict[str, Any]:
+    return {name: str(value) for name, value in properties.get("Parameters", {}).items()}
+
+
+def _tags(properties: Properties) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+
+
+def _outputs(stack: Any) -> dict[str, str]:
+    return {f"{_OUTPUT}{output.key}": output.value for output in stack.output_map.values()}
+
+
+def _check(stack: Any, wanted: str) -> None:
+    if stack.status == wanted:
+        return
+    reasons = (event.resource_status_reason for event in stack.events if event.resource_status.endswith("_FAILED"))
+    reason = next(filter(None, reasons), stack.status)
+    raise ValidationError(stack.name, f"Embedded stack {stack.stack_id} is not {wanted}: {reason}")
+
+
+def install() -> None:
+    """Let moto find the resource types of this module and of `resources`."""
+    resources.install()

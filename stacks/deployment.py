@@ -1,0 +1,61 @@
+"""The one stack of the app, and its parts by life cycle as nested stacks.
+
+The CDK command line acts without an argument only where an app has exactly one stack of its own: with it, plain
+`cdk deploy`, `cdk diff` and `cdk destroy` act on everything. An engine has parts of its own, so that each stays within
+the limits of `stacks/limits.py`.
+"""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from aws_cdk import aws_scheduler as scheduler
+from constructs import Construct
+
+from core.configuration import Configuration
+from core.variants import part
+from stacks.endpoints import Endpoints
+from stacks.functions import Functions
+from stacks.monitoring import Monitoring
+from stacks.schedules import Schedules
+
+
+class InferenceLab(cdk.Stack):
+    """Everything that is deployed. Outputs per engine: ApiId and ApiUrl, each with the engine's name behind it."""
+
+    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
+        super().__init__(
+            scope,
+            id_,
+            stack_name=configuration.names.stack,
+            description="Image classification functions for cold, warm and load measurements",
+        )
+        self._configuration = configuration
+        group = self._build_schedule_group()
+        for engine in dict.fromkeys(variant.engine for variant in configuration.variants):
+            self._build_engine(engine, group)
+        Monitoring(self, "Monitoring", configuration=configuration)
+
+    def _build_schedule_group(self) -> scheduler.ScheduleGroup:
+        return scheduler.ScheduleGroup(
+            self,
+            "ScheduleGroup",
+            schedule_group_name=self._configuration.names.schedule_group,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+
+    def _build_engine(self, engine: str, group: scheduler.ScheduleGroup) -> None:
+        functions = Functions(self, part("Functions", engine), configuration=self._configuration, engine=engine)
+        endpoints = Endpoints(
+            self,
+            part("Endpoints", engine),
+            configuration=self._configuration,
+            engine=engine,
+            functions=functions.by_variant,
+        )
+        schedules = Schedules(
+            self, part("Schedules", engine), configuration=self._configuration, functions=functions.by_variant
+        )
+        # A schedule names its group by a text, which makes no edge in the template.
+        schedules.node.add_dependency(group)
+        cdk.CfnOutput(self, part("ApiId", engine), value=endpoints.api.rest_api_id)
+        cdk.CfnOutput(self, part("ApiUrl", engine), value=endpoints.api.url)
