@@ -1,34 +1,45 @@
-"""EventBridge Scheduler: moto's backend with AWS's answers where moto 5.2.5 fails."""
+"""EventBridge Scheduler and rules: moto's backends, which refuse what AWS refuses."""
 
 # moto has no types of its own to check a subclass against.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from moto.scheduler.exceptions import ScheduleGroupNotFound
+from moto.events.exceptions import ValidationException as RuleValidationException
+from moto.events.models import EventsBackend, Rule, events_backends
+from moto.scheduler.exceptions import ScheduleGroupNotFound, ValidationException
 from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, scheduler_backends
 
 from lab.services.moto_backend import MotoUrls
+from lab.services.scheduler.expressions import ExpressionError, check_rule, parse
+from lab.services.scheduler.moto_schedules import epoch_s
+
+# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_FlexibleTimeWindow.html and API_RetryPolicy.html
+_WINDOW_MINUTES: Final = range(1, 1441)
+_RETRY_BOUNDS: Final = {"MaximumRetryAttempts": range(186), "MaximumEventAgeInSeconds": range(60, 86_401)}
 
 
 class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
-    """moto's backend; each method says what it mends."""
+    """moto's backend; each method says what it adds."""
 
     def create_schedule(self, *args: Any, **kwargs: Any) -> Schedule:
-        """An unknown group is ResourceNotFoundException; moto 5.2.5 raises KeyError, which is a 500."""
+        """Refuse a schedule that AWS refuses, and an unknown group, at which moto 5.2.5 raises KeyError."""
         group_name = kwargs.get("group_name") or "default"
         if group_name not in self.schedule_groups:
             raise ScheduleGroupNotFound(group_name)
+        check_schedule(kwargs)
         return super().create_schedule(*args, **kwargs)
 
     def update_schedule(self, *args: Any, **kwargs: Any) -> Schedule:
-        """A state that is not given is ENABLED; moto 5.2.5 stores None.
+        """Refuse what AWS refuses; a state that is not given is ENABLED, for which moto 5.2.5 stores None.
 
         "UpdateSchedule uses all values, including empty values":
         https://docs.aws.amazon.com/scheduler/latest/APIReference/API_UpdateSchedule.html
         """
+        check_schedule(kwargs)
         kwargs["state"] = kwargs.get("state") or "ENABLED"
         return super().update_schedule(*args, **kwargs)
 
@@ -39,6 +50,53 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         super().delete_schedule_group(name)
 
 
+class LabEventsBackend(MotoUrls, EventsBackend):
+    """moto's backend with expressions checked by the parser that fires them."""
+
+    def put_rule(self, *args: Any, **kwargs: Any) -> Rule:
+        """Refuse an expression that AWS refuses; moto 5.2.5 looks at its outer form alone."""
+        expression = kwargs.get("scheduled_expression")
+        if expression:
+            try:
+                check_rule(expression)
+            except ExpressionError as error:
+                raise RuleValidationException(f"Parameter ScheduleExpression is not valid. ({error})") from None
+        return super().put_rule(*args, **kwargs)
+
+
+def check_schedule(schedule: Mapping[str, Any]) -> None:
+    """Check what CreateSchedule and UpdateSchedule are given, by moto's names. Raises ValidationException."""
+    expression = schedule.get("schedule_expression") or ""
+    try:
+        parse(expression, schedule.get("schedule_expression_timezone") or "UTC", base_s=0.0)
+        start_s, end_s = epoch_s(schedule.get("start_date")), epoch_s(schedule.get("end_date"))
+    except ExpressionError as error:
+        raise ValidationException(f"Invalid Schedule Expression {expression}. ({error})") from None
+    except (TypeError, ValueError) as error:
+        raise ValidationException(f"StartDate or EndDate is not a date: {error}") from None
+    if start_s is not None and end_s is not None and end_s <= start_s:
+        raise ValidationException("The EndDate you specify must be later than its StartDate.")
+    _check_window(schedule.get("flexible_time_window"))
+    retry = (schedule.get("target") or {}).get("RetryPolicy") or {}
+    for name, allowed in _RETRY_BOUNDS.items():
+        if name in retry and int(retry[name]) not in allowed:
+            raise ValidationException(f"RetryPolicy.{name} is {retry[name]}; it can be {allowed[0]} to {allowed[-1]}.")
+
+
+def _check_window(window: Mapping[str, Any] | None) -> None:
+    mode, minutes = (window or {}).get("Mode"), (window or {}).get("MaximumWindowInMinutes")
+    if mode not in {"OFF", "FLEXIBLE"}:
+        raise ValidationException(f"FlexibleTimeWindow.Mode is {mode!r}; allowed are OFF and FLEXIBLE.")
+    if mode == "FLEXIBLE" and (minutes is None or int(minutes) not in _WINDOW_MINUTES):
+        raise ValidationException(
+            f"FlexibleTimeWindow.MaximumWindowInMinutes is {minutes}; FLEXIBLE needs {_WINDOW_MINUTES[0]} to "
+            f"{_WINDOW_MINUTES[-1]}."
+        )
+    if mode == "OFF" and minutes is not None:
+        raise ValidationException("FlexibleTimeWindow.MaximumWindowInMinutes may only be given with Mode FLEXIBLE.")
+
+
 def install() -> None:
-    """Put the backend into moto."""
+    """Put the backends into moto."""
     scheduler_backends.backend = LabSchedulerBackend
+    events_backends.backend = LabEventsBackend

@@ -15,9 +15,12 @@ from zoneinfo import ZoneInfo
 
 from aws_croniter import AwsCroniter
 
-_RATE: Final = re.compile(r"rate\(\s*(\d+)\s+(minute|hour|day)s?\s*\)")
+_RATE: Final = re.compile(r"rate\(\s*(\d+)\s+(minute|hour|day)(s?)\s*\)")
 _AT: Final = re.compile(r"at\(\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\s*\)")
 _CRON: Final = re.compile(r"cron\(\s*(\S+(?:\s+\S+){5})\s*\)")
+# A step in the year field, which the library does not take.
+_YEAR_STEP: Final = re.compile(r"(?:\*|(\d{4})(?:-(\d{4}))?)/(\d+)")
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _UNIT_S: Final = {"minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -85,13 +88,25 @@ class Cron:
                 return moment_s
 
 
+def check_rule(expression: str) -> None:
+    """Check an expression as a rule takes it: no at(), and a rate's unit in the singular for 1 alone.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-scheduled-rule-pattern.html
+    Raises ExpressionError.
+    """
+    parse(expression, "UTC", base_s=0.0)
+    rate = _RATE.fullmatch(expression.strip())
+    if expression.strip().startswith("at(") or (rate and (rate[1] == "1") == bool(rate[3])):
+        raise ExpressionError(f"{expression}: a rule takes rate(1 hour), rate(2 hours) or cron(fields)")
+
+
 def parse(expression: str, zone: str, *, base_s: float, time_scale: float = 1.0) -> Expression:
-    """Parse an expression.
+    """Parse an expression as a schedule takes it.
 
     `base_s` is where a rate starts to count; `time_scale` shortens a rate's interval, and a rate's alone: cron() and
     at() name times of the clock. Raises ExpressionError.
     """
-    text = expression.strip()
+    text, place = expression.strip(), _zone(zone)
     if found := _RATE.fullmatch(text):
         if int(found[1]) < 1:
             raise ExpressionError(f"{expression}: the value of a rate is at least 1")
@@ -101,14 +116,27 @@ def parse(expression: str, zone: str, *, base_s: float, time_scale: float = 1.0)
             moment = dt.datetime.fromisoformat(found[1])
         except ValueError as error:
             raise ExpressionError(f"{expression}: {error}") from None
-        return At(moment.replace(tzinfo=_zone(zone)).timestamp())
+        return At(moment.replace(tzinfo=place).timestamp())
     if found := _CRON.fullmatch(text):
         try:
-            fields = AwsCroniter(" ".join(found[1].split()))
+            fields = AwsCroniter(_plain_fields(found[1]))
         except Exception as error:  # noqa: BLE001 - the library's errors share no base but Exception
             raise ExpressionError(f"{expression}: {error}") from None
-        return Cron(fields, _zone(zone))
+        return Cron(fields, place)
     raise ExpressionError(f"{expression!r} is no rate(value unit), cron(fields) or at(yyyy-mm-ddThh:mm:ss)")
+
+
+def _plain_fields(text: str) -> str:
+    """Six fields as the library takes them, which knows no step in the year and no L as a day of the week."""
+    *fields, day_of_week, year = text.split()
+    years = ",".join(_YEAR_STEP.sub(_years, part) if _YEAR_STEP.fullmatch(part) else part for part in year.split(","))
+    return " ".join([*fields, "7" if day_of_week.upper() == "L" else day_of_week, years])
+
+
+def _years(step: re.Match[str]) -> str:
+    first = int(step[1] or _FIRST_YEAR)
+    last = int(step[2] or _LAST_YEAR)
+    return ",".join(map(str, range(first, last + 1, int(step[3]))))
 
 
 def _zone(name: str) -> ZoneInfo:

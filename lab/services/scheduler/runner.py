@@ -111,6 +111,8 @@ class ScheduleRunner:
         # A changed schedule has missed nothing before its change, and repeats nothing that its last revision fired.
         passed_s = max(definition.modified_s - GRACE_S, known.passed_s if known else float("-inf"))
         next_s = table.next_after(passed_s) if table is not None and definition.enabled else None
+        if table is not None and definition.enabled and next_s is None and known is None:
+            _log.warning("schedule %s never fires: no time of %s is left", definition.arn, definition.expression)
         while table is not None and next_s is not None and next_s < definition.modified_s:
             following_s = table.next_after(next_s)
             if following_s is None or following_s > definition.modified_s:

@@ -309,3 +309,15 @@ def test_a_rule_that_was_deleted_and_put_again_counts_from_anew(scheduler, clock
 
     put()
     assert play(clock, recorder, [0, 50, put_again, 14, 44, 4]) == [0, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("expression", ["cron(0 9 30 2 ? *)", "cron(0 9 * * ? 2020)", "at(2020-01-01T00:00:00)"])
+def test_a_valid_schedule_that_never_fires_is_said_once(scheduler, clock, recorder, caplog, expression):
+    target = {"Arn": ARN, "RoleArn": "arn:aws:iam::123456789012:role/r"}
+    scheduler.create_schedule(
+        Name="never", ScheduleExpression=expression, FlexibleTimeWindow={"Mode": "OFF"}, Target=target
+    )
+    assert play(clock, recorder, [0, 4, 4]) == [0, 0, 0]
+    said = [record.message for record in caplog.records if "never fires" in record.message]
+    assert len(said) == 1
+    assert said[0].endswith(f"no time of {expression} is left")
