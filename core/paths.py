@@ -8,5 +8,6 @@ from typing import Final
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 BENCHMARK_TOML: Final = REPOSITORY / "benchmark.toml"
 PRICES_TOML: Final = REPOSITORY / "core" / "prices.toml"
+COLLECT: Final = REPOSITORY / "analysis" / "collect.py"
 LOCUSTFILE: Final = REPOSITORY / "loadtests" / "locustfile.py"
 NODE_COMMANDS: Final = REPOSITORY / "node_modules" / ".bin"  # the CDK command line, among others

@@ -13,7 +13,7 @@ from typing import Final
 from core.command_line import Parser
 from core.configuration import PROFILE_VARIABLE, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from core.paths import NODE_COMMANDS, REPOSITORY
+from core.paths import COLLECT, NODE_COMMANDS
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
 from demo.processes import free_port, run_step, running_lab
@@ -56,7 +56,7 @@ def main() -> int:
         run_step([PYTHON, *measure, "--run", run.run_id], environment)
         say(4, "collecting logs and metrics, writing the report")
         collect = [
-            str(REPOSITORY / "analysis" / "collect.py"),
+            str(COLLECT),
             "--results",
             str(arguments.results),
             "--run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -65,3 +66,25 @@ def test_every_package_imports_without_reaching_for_aws():
     # An import that makes a client, reads credentials or a run would break `--help` and every test.
     program = "import " + ", ".join(sorted(set(ROOMS) - {"functions", "stacks"}))
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, env={"PATH": "/usr/bin:/bin"})
+
+
+def paths_named(path):
+    """Folders and files of the repository that a file names in its code: parts of a path and whole paths."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            yield str(node.right.value).split("/")[0]
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+/[\w./-]+", node.value)
+        ):
+            yield node.value.split("/")[0]
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS) - {"functions"}))
+def test_a_room_names_no_folder_or_file_of_another_room(room):
+    """What two rooms need is named once, in core/paths.py; a path that is spelt twice breaks when a file moves."""
+    for path in python_files(room):
+        if path.relative_to(REPOSITORY).as_posix() == "core/paths.py":
+            continue
+        wrong = set(paths_named(path)) & (set(ROOMS) - {room})
+        assert not wrong, f"{path.relative_to(REPOSITORY)} names {', '.join(sorted(wrong))}/: use core.paths"
