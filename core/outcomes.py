@@ -6,7 +6,6 @@ alike. What is said here is what the answer itself proves; the analysis refines 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from core import strict_json
 from core.records import HandlerFacts, Outcome
 
 MAX_ERROR_CHARACTERS: Final = 500
@@ -112,8 +112,8 @@ def _ok(body: bytes) -> Answer:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = strict_json.loads(body)
+    except ValueError:
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -131,7 +131,9 @@ def _parser() -> Parser:
         "--time-scale", type=float, help="shortens schedule intervals, idle time and retry delays alike (default 1)"
     )
     serve.add_argument("--idle-minutes", type=float, help="an idle environment is reclaimed after this, before scaling")
-    serve.add_argument("--init-burst-vcpu", type=float, help="CPU during the init phase, whatever the memory size")
+    serve.add_argument(
+        "--init-burst-vcpu", type=float, help="least CPU during the init phase, whatever the memory size"
+    )
     serve.add_argument(
         "--account-concurrency", type=int, help="concurrent environments; 0: as many as this host's memory holds"
     )

@@ -44,6 +44,10 @@ class FunctionCatalogue(Protocol):
         """The function of this name or ARN (without qualifier), or None. Cheap: called for every invoke."""
         ...
 
+    def arn(self, name: str) -> str:
+        """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
+        ...
+
     def account_concurrency(self) -> int: ...
 
 

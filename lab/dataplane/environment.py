@@ -49,6 +49,7 @@ from lab.dataplane.rules import (
     MAX_SYNCHRONOUS_PAYLOAD_BYTES,
     CpuLedger,
     billed_duration_ms,
+    init_vcpu,
     log_stream_name,
     owed_vcpu,
     visible_cpus,
@@ -223,7 +224,7 @@ class ExecutionEnvironment:
             return
         if self._port == 0:
             # The first init of this environment has its own time limit and is not part of the invoke.
-            burst = self._around.settings.init_burst_vcpu
+            burst = init_vcpu(self._vcpu, self._around.settings.init_burst_vcpu)
             self._busy(burst)
             started, failure = await self._initialize("init", burst, self._around.settings.init_timeout_s)
             invocation.contended = self._not_busy()

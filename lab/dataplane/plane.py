@@ -159,8 +159,9 @@ class LambdaDataPlane:
             problem = function_name_problem(name)
             if problem:
                 return _refused(400, "ValidationException", problem, request_id)
-            missing = name if name.startswith("arn:") else f"arn:aws:lambda:*:*:function:{name}"
-            return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}", request_id)
+            missing = name if name.startswith("arn:") else self._catalogue.arn(name)
+            version = f":{qualifier}" if qualifier else ""
+            return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}{version}", request_id)
         if qualifier not in (None, "", _LATEST):
             return _refused(
                 404,

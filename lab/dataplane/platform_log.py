@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from core import strict_json
 from lab.contracts import LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
@@ -221,8 +222,8 @@ def application_level(message: str) -> int:
     """
     if message.startswith("{") and '"level"' in message:
         try:
-            record = json.loads(message)
-        except (ValueError, RecursionError):
+            record = strict_json.loads(message)
+        except ValueError:
             return _DEFAULT_LEVEL
         if isinstance(record, dict) and isinstance(record.get("level"), str):
             return (

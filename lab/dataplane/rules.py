@@ -39,6 +39,15 @@ FUNCTION_NAME_PATTERN: Final = (
 _FUNCTION_NAME: Final = re.compile(FUNCTION_NAME_PATTERN)
 
 
+def init_vcpu(share_vcpu: float, burst_vcpu: float) -> float:
+    """CPU of the init phase in vCPUs: a burst for small sizes, and never less than the invoke phase has.
+
+    A measurement over memory sizes finds init code faster than handler code up to 3 GB, where both have two vCPUs:
+    https://bitesizedserverless.com/bite/lambda-cold-start-bootstrap/. No source shows an init that is slower.
+    """
+    return max(share_vcpu, burst_vcpu)
+
+
 def visible_cpus(memory_mb: int) -> int:
     """How many CPUs the guest shows at a memory size."""
     for up_to_mb, cpus in _VISIBLE_CPUS_UP_TO_MB:

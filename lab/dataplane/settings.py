@@ -16,7 +16,7 @@ class DataPlaneSettings:
 
     driver: DriverName = "process"
     idle_s: float = 420.0  # an idle environment is reclaimed after this; AWS does not say, 5 to 60 minutes are seen
-    init_burst_vcpu: float = 2.0  # CPU during the init phase, whatever the memory size
+    init_burst_vcpu: float = 2.0  # least CPU during the init phase, whatever the memory size
     init_timeout_s: float = 10.0  # of on-demand functions
     account_concurrency: int = 0  # 0: what the control plane says
     new_environments_burst: int = 1000  # per function and `burst_window_s`

@@ -23,6 +23,7 @@ from botocore.validate import ParamValidator
 from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from core import strict_json
 from core.errors import UserError
 from core.paths import REPOSITORY
 from lab.dataplane.rules import function_name_problem
@@ -162,8 +163,8 @@ def _named_values(request: web.Request, body: bytes) -> set[object]:
     values: set[object] = {unquote(part) for part in request.raw_path.partition("?")[0].split("/")}
     values.update(value for _, value in parse_qsl(request.query_string))
     try:
-        waiting = [json.loads(body)]
-    except (ValueError, RecursionError):
+        waiting = [strict_json.loads(body)]
+    except ValueError:
         waiting = [value for _, value in parse_qsl(body.decode(errors="replace"))]
     while waiting:
         match waiting.pop():
@@ -182,7 +183,7 @@ def _violation(request: web.Request, body: bytes) -> str | None:
     operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
     try:
         shape = get_service_model(name).operation_model(operation).input_shape
-        report = ParamValidator().validate(json.loads(body or b"{}"), shape)
+        report = ParamValidator().validate(strict_json.loads(body or b"{}"), shape)
     except (BotoCoreError, OperationNotFoundError, ValueError):
         return None
     if not report.has_errors():
@@ -246,8 +247,8 @@ def _broken_json(request: web.Request, body: bytes) -> str | None:
     if "json" not in request.headers.get("Content-Type", "") or not body:
         return None
     try:
-        json.loads(body)
-    except (ValueError, RecursionError) as error:
+        strict_json.loads(body)
+    except ValueError as error:
         return f"the body is not JSON: {error}"
     return None
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from core import strict_json
 from lab.services.apigateway.proxy_event import is_binary
 
 _KEYS: Final = frozenset(("isBase64Encoded", "statusCode", "headers", "multiValueHeaders", "body"))
@@ -74,8 +74,8 @@ def map_response(payload: bytes, accept: str | None, binary_media_types: frozens
 
 def _parse(payload: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        answer = strict_json.loads(payload)
+    except ValueError as error:
         raise MalformedResponseError(f"the answer is not JSON: {error}") from None
     if not isinstance(answer, dict):
         raise MalformedResponseError(f"the answer is {type(answer).__name__}; expected an object")

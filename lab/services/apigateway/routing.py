@@ -11,7 +11,10 @@ from lab.services.apigateway.api import Method
 
 @dataclass(frozen=True)
 class Match:
-    """The method found and the values of its path parameters, URL-decoded."""
+    """The method found and the values of its path parameters, URL-encoded as they were sent.
+
+    https://github.com/aws/aws-sam-cli/issues/771 shows what AWS passes.
+    """
 
     method: Method
     path_parameters: dict[str, str]
@@ -82,12 +85,12 @@ def _descend(
         name, child = node.parameter
         found = _descend(child, segments, position + 1, http_method, parameters)
         if found is not None:
-            parameters[name] = unquote(segment)
+            parameters[name] = segment
             return found
     if node.proxy is not None:
         name, child = node.proxy
         found = child.methods.get(http_method) or child.methods.get("ANY")
         if found is not None:
-            parameters[name] = unquote("/".join(segments[position:]))
+            parameters[name] = "/".join(segments[position:])
             return found
     return None

@@ -204,6 +204,10 @@ class MotoFunctionCatalogue:
             cached = self._cache[name_or_arn] = (state, self._read(function, region, invoke.config if invoke else {}))
         return cached[1]
 
+    def arn(self, name: str) -> str:
+        """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
+        return str(make_function_arn(self._region, self._account_id, name.rpartition(":")[2]))
+
     def _read(self, function: LabFunction, region: str, invoke: Mapping[str, Any]) -> FunctionConfiguration:
         logging = function.logging_config
         log_format: LogFormat = "JSON" if logging["LogFormat"] == "JSON" else "Text"

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, get_args
 
 from aiohttp import web
 
+from core import strict_json
 from lab.contracts import InvocationType, Invoker, InvokeResult
 from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOAD_BYTES, new_request_id
 from lab.http.request_body import read_body
@@ -317,7 +318,7 @@ def _client_context(header: str) -> str:
     if len(header) > MAX_CLIENT_CONTEXT_BYTES:
         raise ValueError(f"Client context has {len(header)} bytes; at most {MAX_CLIENT_CONTEXT_BYTES} are allowed.")
     try:
-        return json.dumps(json.loads(base64.b64decode(header, validate=True)))
+        return json.dumps(strict_json.loads(base64.b64decode(header, validate=True)))
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"Client context must be a valid Base64-encoded JSON object: {error}") from None
 
@@ -327,8 +328,8 @@ def _json_problem(payload: bytes) -> str:
     if not payload or payload == b"{}":
         return ""
     try:
-        json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        strict_json.loads(payload)
+    except ValueError as error:
         return str(error)
     return ""
 

@@ -27,6 +27,9 @@ class Catalogue:
     def get(self, name_or_arn: str) -> FunctionConfiguration | None:
         return self.functions.get(name_or_arn.rpartition(":")[2])
 
+    def arn(self, name: str) -> str:
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name.rpartition(':')[2]}"
+
     def account_concurrency(self) -> int:
         return self.concurrency
 

@@ -94,12 +94,19 @@ async def test_boto3_gets_function_errors_and_raises_its_own_exceptions(served):
         answer = await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b'"raise"')
         assert answer["FunctionError"] == "Unhandled"
         assert json.loads(answer["Payload"].read())["errorType"] == "ValueError"
-        with pytest.raises(client.exceptions.ResourceNotFoundException, match="nobody"):
-            await asyncio.to_thread(client.invoke, FunctionName="nobody")
+        for name in ("nobody", "123456789012:function:nobody", "arn:aws:lambda:us-east-1:123456789012:function:nobody"):
+            with pytest.raises(client.exceptions.ResourceNotFoundException) as missing:
+                await asyncio.to_thread(client.invoke, FunctionName=name, Qualifier="1")
+            assert missing.value.response["Error"]["Message"] == (
+                "Function not found: arn:aws:lambda:us-east-1:123456789012:function:nobody:1"
+            )
         with pytest.raises(client.exceptions.ResourceNotFoundException, match="LATEST"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Qualifier="live")
         with pytest.raises(client.exceptions.InvalidRequestContentException, match="parse"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b"{not json")
+        for payload in (b"NaN", b'{"a": [Infinity]}', b"-Infinity", '{"a": 1}'.encode("utf-16"), b"[" * 100_000):
+            with pytest.raises(client.exceptions.InvalidRequestContentException, match="parse"):
+                await asyncio.to_thread(client.invoke, FunctionName="function", Payload=payload)
         served.lab.change("function", reserved_concurrency=0)
         with pytest.raises(client.exceptions.TooManyRequestsException) as throttled:
             await asyncio.to_thread(client.invoke, FunctionName="function")

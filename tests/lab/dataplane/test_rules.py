@@ -12,6 +12,7 @@ from lab.dataplane.rules import (
     StartRate,
     billed_duration_ms,
     cfs_quota_us,
+    init_vcpu,
     log_stream_name,
     new_request_id,
     new_trace_id,
@@ -154,3 +155,9 @@ def test_contention_is_marked_for_exactly_those_that_were_busy_while_too_much_wa
         if sum(share for _, share, _ in busy) > 2.0 + 1e-6:
             for still, _, _ in busy:
                 truth[still] = True
+
+
+@given(memory_mb=st.integers(128, 10_240), burst_vcpu=st.floats(0.05, 8))
+def test_an_init_never_has_less_cpu_than_an_invoke(memory_mb, burst_vcpu):
+    share_vcpu = owed_vcpu(memory_mb, {})
+    assert init_vcpu(share_vcpu, burst_vcpu) == max(share_vcpu, burst_vcpu)

@@ -97,7 +97,7 @@ def test_a_host_name_addresses_an_api_too(api, invoker):
 
     (status, _, answer), (_, _, other) = run(invoker, body)
     assert status == 200
-    assert json.loads(answer)["pathParameters"] == {"proxy": "deep/path/one"}
+    assert json.loads(answer)["pathParameters"] == {"proxy": "deep/path%2Fone"}
     assert other == b"not the gateway"
 
 
@@ -158,6 +158,8 @@ def test_headers_that_the_gateway_owns_are_remapped(api, invoker):
     "answer",
     [
         b"not json",
+        b'{"statusCode": 200, "headers": {"X": NaN}}',
+        b'{"statusCode": Infinity}',
         "a string",
         None,
         ["list"],

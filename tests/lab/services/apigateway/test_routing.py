@@ -55,10 +55,12 @@ segments = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs
 
 
 @given(model=segments, memory=segments)
-def test_path_parameters_come_back_decoded_whatever_they_hold(model, memory):
+def test_path_parameters_are_passed_as_sent(model, memory):
     routes = table(("GET", "/{model}/{memory}"))
     path = f"/{quote(model, safe='')}/{quote(memory, safe='')}"
-    assert found(routes, "GET", path)[2] == {"model": model, "memory": memory}
+    assert found(routes, "GET", path)[2] == {"model": quote(model, safe=""), "memory": quote(memory, safe="")}
+    greedy = table(("GET", "/{proxy+}"))
+    assert found(greedy, "GET", path)[2] == {"proxy": path.removeprefix("/")}
 
 
 @given(st.text(max_size=40))
