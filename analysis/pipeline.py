@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.cross_check import check_metrics
 from analysis.estimate.deployed_models import DeployedModel
-from analysis.estimate.pricing import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES
 from analysis.estimate.summarise import Extras, summarise
 from analysis.ingest.joining import join_variant
 from analysis.ingest.platform_logs import LogParser
@@ -37,6 +36,7 @@ from analysis.ingest.run_files import (
 )
 from analysis.report.text import summary_markdown
 from analysis.summary import Summary
+from core.charges import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration
 from core.errors import RecordError
 from core.prices import read_prices

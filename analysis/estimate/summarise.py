@@ -23,7 +23,6 @@ from analysis.estimate.estimates import (
     percentile,
     quantile,
 )
-from analysis.estimate.pricing import CallCost, call_cost, price_note
 from analysis.estimate.traffic import CallProfile, Traffic, break_even, cost_curve, monthly_cost
 from analysis.summary import (
     BreakEven,
@@ -41,10 +40,12 @@ from analysis.summary import (
     MetricCheck,
     Origin,
     ParetoPoint,
+    PriceNote,
     Strategy,
     Summary,
     SwappingCell,
 )
+from core.charges import CallCost, call_cost
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED, EndpointFacts, Manifest
@@ -132,7 +133,7 @@ def summarise(
         configuration=manifest.configuration,
         experiments=manifest.experiments,
         origin=origin,
-        prices=price_note(prices),
+        prices=_price_note(prices),
         variants=tuple(variants),
         invocations=rows.height,
         outcomes=counts(rows["outcome"]),
@@ -861,3 +862,13 @@ METHODS: Final = (
         text="A function's clock is never subtracted from a client's; every duration is a difference on one clock.",
     ),
 )
+
+
+def _price_note(prices: Prices) -> PriceNote:
+    return PriceNote(
+        as_of=prices.as_of,
+        region=prices.region,
+        source="; ".join(prices.sources.values()),
+        overrides=dict(prices.overrides),
+        values=dict(prices.values),
+    )

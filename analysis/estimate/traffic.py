@@ -33,7 +33,8 @@ import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, pdtr, pdtrc
 
-from analysis.estimate.pricing import (
+from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
+from core.charges import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
     compute_usd,
@@ -42,7 +43,6 @@ from analysis.estimate.pricing import (
     provisioned_duration_usd,
     provisioned_usd,
 )
-from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
 from core.prices import Prices, gb_seconds
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400

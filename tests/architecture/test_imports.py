@@ -18,7 +18,8 @@ ROOMS = {
     "lab": {"core"},
     "loadtests": {"core"},
     "experiments": {"core", "loadtests"},
-    "analysis": {"core"},
+    "simulation": {"core"},
+    "analysis": {"core", "simulation"},
     "functions": set(),
     "demo": {"core", "lab"},
 }

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
-from analysis.estimate.pricing import SECONDS_PER_MONTH
 from analysis.estimate.traffic import (
     CallProfile,
     Traffic,
@@ -20,6 +19,7 @@ from analysis.estimate.traffic import (
     monthly_cost,
     needed_environments,
 )
+from core.charges import SECONDS_PER_MONTH
 from core.prices import read_prices
 
 prices = read_prices()

@@ -7,10 +7,11 @@ core/prices.toml. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-en
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
-from analysis.summary import PriceNote
 from core.prices import MB_PER_GB, Prices, gb_seconds
 
 SECONDS_PER_MONTH: Final = 730 * 3600.0  # AWS's own calculators count 730 hours a month
@@ -20,29 +21,48 @@ LOG_EVENT_OVERHEAD_BYTES: Final = 26
 BYTES_PER_GB: Final = 1024**3
 
 
-def price_note(prices: Prices) -> PriceNote:
-    """Return what the report says of the price list."""
-    return PriceNote(
-        as_of=prices.as_of,
-        region=prices.region,
-        source="; ".join(prices.sources.values()),
-        overrides=dict(prices.overrides),
-        values=dict(prices.values),
-    )
+FrontDoor = Literal["rest_api", "http_api", "function_url"]
+FRONT_DOORS: Final[tuple[FrontDoor, ...]] = get_args(FrontDoor)
+_FRONT_DOOR_TIERS: Final[dict[str, tuple[str, ...]]] = {
+    "rest_api": ("second", "third", "fourth"),
+    "http_api": ("second",),
+}
+
+
+def tiered_usd(amount: float, tiers: Sequence[tuple[float, float]]) -> float:
+    """Return the price of an amount by tiers of (where the tier begins, price per unit), in ascending order."""
+    ends = [begin for begin, _ in tiers[1:]] + [math.inf]
+    return sum(max(0.0, min(amount, end) - begin) * price for (begin, price), end in zip(tiers, ends, strict=True))
 
 
 def compute_usd(amount_gb_seconds: float, architecture: str, prices: Prices) -> float:
-    """Compute of one month in one account, tier by tier."""
-    second = prices[f"{architecture}_second_tier_from_gb_seconds"]
-    third = prices[f"{architecture}_third_tier_from_gb_seconds"]
-    first_part = min(amount_gb_seconds, second)
-    second_part = min(max(amount_gb_seconds - second, 0.0), third - second)
-    third_part = max(amount_gb_seconds - third, 0.0)
-    return (
-        first_part * prices[f"{architecture}_gb_second_usd"]
-        + second_part * prices[f"{architecture}_second_tier_gb_second_usd"]
-        + third_part * prices[f"{architecture}_third_tier_gb_second_usd"]
-    )
+    """Return the price of a month's compute in one account, tier by tier."""
+    tiers = [(0.0, prices[f"{architecture}_gb_second_usd"])] + [
+        (
+            prices[f"{architecture}_{tier}_tier_from_gb_seconds"],
+            prices[f"{architecture}_{tier}_tier_gb_second_usd"],
+        )
+        for tier in ("second", "third")
+    ]
+    return tiered_usd(amount_gb_seconds, tiers)
+
+
+def front_door_usd(requests: float, front_door: FrontDoor, prices: Prices) -> float:
+    """Return what a month of requests through a front door costs, tier by tier; a Function URL costs nothing."""
+    if front_door == "function_url":
+        return 0.0
+    tiers = [(0.0, prices[f"{front_door}_per_million_usd"])] + [
+        (prices[f"{front_door}_{tier}_tier_from_requests"], prices[f"{front_door}_{tier}_tier_per_million_usd"])
+        for tier in _FRONT_DOOR_TIERS[front_door]
+    ]
+    return tiered_usd(requests, tiers) / 1e6
+
+
+def snapstart_usd(memory_mb: float, cached_s: float, restores: float, prices: Prices) -> tuple[float, float]:
+    """Return what a version's snapshot costs: cached for this long, and restored this often."""
+    gb = memory_mb / MB_PER_GB
+    cache = gb * cached_s * prices["snapstart_cache_gb_second_usd"]
+    return cache, gb * restores * prices["snapstart_restore_gb_usd"]
 
 
 def lambda_month_usd(

@@ -2,13 +2,15 @@
 
 import pytest
 
-from analysis.estimate.pricing import (
+from core.charges import (
     call_cost,
     compute_usd,
+    front_door_usd,
     lambda_month_usd,
     logs_usd,
     provisioned_duration_usd,
     provisioned_usd,
+    snapstart_usd,
 )
 from core.prices import MB_PER_GB, gb_seconds, read_prices
 
@@ -111,3 +113,24 @@ def test_the_free_tier_counts_only_where_it_is_asked_for():
     compute, fee = lambda_month_usd(1e6, 400_000, "x86_64", prices)
     assert compute == pytest.approx(6.67, abs=0.005)
     assert fee == pytest.approx(0.20)
+
+
+@pytest.mark.parametrize(
+    ("front_door", "requests", "usd"),
+    [
+        ("rest_api", 1e6, 3.50),
+        ("rest_api", 333e6, 1165.50),
+        ("rest_api", 1e9, 1165.50 + 667 * 2.80),
+        ("rest_api", 21e9, 1165.50 + 667 * 2.80 + 19_000 * 2.38 + 1000 * 1.51),
+        ("http_api", 301e6, 300.90),
+        ("function_url", 1e9, 0.0),
+    ],
+)
+def test_a_front_door_is_charged_tier_by_tier(front_door, requests, usd):
+    assert front_door_usd(requests, front_door, prices) == pytest.approx(usd)
+
+
+def test_a_snapshot_costs_its_cache_and_its_restores():
+    cache, restores = snapstart_usd(2048, 3600, 1e6, prices)
+    assert cache == pytest.approx(2 * 3600 * 0.0000015046)
+    assert restores == pytest.approx(2 * 1e6 * 0.0001397998)

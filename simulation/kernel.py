@@ -1,0 +1,445 @@
+"""The event loop: what becomes of each request, one after the other. Compiled; memory does not grow with requests.
+
+Time is in seconds. Environments that are busy wait in a heap by the moment they answer. Idle ones are kept in the order
+in which they became idle, so that the reclaimed ones are always at the front; the rule of choice takes from the back
+(newest first), the front (oldest first) or anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from simulation.compiled import compiled
+from simulation.sketch import BINS, bin_of
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+# Columns of a table of calls.
+BUSY_S, BILLED_MS, LATENCY_S, IS_CORRECT = range(4)
+NEWEST_FIRST, OLDEST_FIRST, RANDOM = range(3)
+
+# Counters, all from moment 0 on.
+(
+    CALLERS,  # requests, retries not counted
+    GAVE_UP,  # callers without a correct answer at the end
+    CALLS,  # invokes that ran, pings not counted
+    COLD,  # of these, on a new environment
+    IN_PROVISIONED,
+    THROTTLED,
+    GATEWAY_TIMEOUTS,
+    INCORRECT,
+    RETRIES,
+    WARM_BILLED_MS,
+    COLD_BILLED_MS,
+    PROVISIONED_BILLED_MS,
+    PINGS,
+    PINGS_COLD,
+    PINGS_BILLED_MS,
+    PROVISIONED_S,  # provisioned environments x seconds
+    PEAK,  # most calls under way at once
+) = range(17)
+COUNTERS: Final = 17
+
+# Scalars that outlive a block.
+(
+    HEAD,  # of the ring of idle environments
+    IDLE,
+    BUSY,
+    BUSY_PROVISIONED,
+    PROVISIONED_NOW,
+    NEXT_TICK,
+    LAST_TICK,
+    TOKENS,  # new environments that may start now
+    TOKENS_AT,
+    WAITING,  # retries
+    USE_SUM,
+    USE_COUNT,
+    MINUTES_HIGH,
+    MINUTES_LOW,
+    WANTED,
+    WANTED_AT,
+) = range(16)
+SCALARS: Final = 16
+
+MINUTE_S: Final = 60.0
+# Most retries that wait at the same time; a caller beyond it gives up.
+MAX_WAITING: Final = 65_536
+
+
+class Rules(NamedTuple):
+    """What does not change over a simulation."""
+
+    idle_s: float
+    choice: int
+    concurrency: int
+    scaling_burst: float
+    scaling_per_s: float
+    gateway_limit_s: float
+    max_retries: int
+    backoff_s: float
+    hour_s: float
+    # Target tracking; a target of 0 switches it off.
+    target: float
+    min_provisioned: float
+    max_provisioned: float
+    allocation_s: float
+    # Pings; none where `ping_every_s` is infinite.
+    ping_every_s: float
+    ping_spread_s: float
+    ping_hold_s: float  # 0: as long as a call
+
+
+class State(NamedTuple):
+    """What changes; arrays only.
+
+    It is taken apart before the event loop: reading an array out of a tuple costs more there than the event itself.
+    """
+
+    scalars: Floats
+    counters: Floats
+    latencies: Floats  # histogram of the callers with a correct answer
+    busy: Floats  # heap: when each call on demand ends
+    busy_provisioned: Floats  # heap: when each call in provisioned concurrency ends
+    idle: Floats  # ring: moment of reclaim
+    waiting: Floats  # heap: [moment, first sent, attempts made]
+    pings: Floats  # [next moment, start of its round]
+
+
+def new_state(rules: Rules, pings: int, from_s: float, random: np.random.Generator) -> State:
+    """Return the state of an empty pool. Pings begin at a random moment of their interval."""
+    scalars = np.zeros(SCALARS)
+    scalars[[NEXT_TICK, LAST_TICK, TOKENS_AT]] = from_s
+    scalars[TOKENS] = rules.scaling_burst
+    scalars[WANTED_AT] = math.inf
+    schedule = np.empty((pings, 2))
+    if pings:
+        schedule[:, 1] = from_s + random.random() * rules.ping_every_s
+        schedule[:, 0] = schedule[:, 1] + random.random(pings) * rules.ping_spread_s
+    places = rules.concurrency + 1
+    return State(
+        scalars,
+        np.zeros(COUNTERS),
+        np.zeros(BINS),
+        np.zeros(places),
+        np.zeros(places),
+        np.zeros(places),
+        np.zeros((MAX_WAITING, 3)),
+        schedule,
+    )
+
+
+@compiled
+def _push_end(heap: Floats, size: int, end: float) -> None:
+    """Add the end of a call to a heap of this size."""
+    place = size
+    while place > 0:
+        parent = (place - 1) >> 1
+        if heap[parent] <= end:
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place] = end
+
+
+@compiled
+def _pop_end(heap: Floats, size: int) -> None:
+    """Remove the earliest end from a heap of this size."""
+    last = size - 1
+    moved = heap[last]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= last:
+            break
+        if child + 1 < last and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[child] >= moved:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = moved
+
+
+@compiled
+def _push_retry(heap: Floats, size: int, moment: float, first: float, attempts: float) -> None:
+    """Add a retry to a heap of this size, ordered by moment."""
+    place = size
+    while place > 0:
+        parent = (place - 1) >> 1
+        if heap[parent, 0] <= moment:
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place, 0], heap[place, 1], heap[place, 2] = moment, first, attempts
+
+
+@compiled
+def _pop_retry(heap: Floats, size: int) -> None:
+    """Remove the earliest retry from a heap of this size."""
+    last = size - 1
+    moved = heap[last, 0]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= last:
+            break
+        if child + 1 < last and heap[child + 1, 0] < heap[child, 0]:
+            child += 1
+        if heap[child, 0] >= moved:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = heap[last]
+
+
+@compiled
+def _settle(now: float, idle_s: float, scalars: Floats, busy: Floats, provisioned: Floats, idle: Floats) -> None:
+    """Let calls end and idle environments be reclaimed up to a moment."""
+    ring = len(idle)
+    size, count, head = int(scalars[BUSY]), int(scalars[IDLE]), int(scalars[HEAD])
+    while size > 0 and busy[0] <= now:
+        place = head + count
+        idle[place if place < ring else place - ring] = busy[0] + idle_s
+        count += 1
+        _pop_end(busy, size)
+        size -= 1
+    while count > 0 and idle[head] < now:
+        head = head + 1 if head + 1 < ring else 0
+        count -= 1
+    scalars[BUSY], scalars[IDLE], scalars[HEAD] = size, count, head
+    size = int(scalars[BUSY_PROVISIONED])
+    while size > 0 and provisioned[0] <= now:
+        _pop_end(provisioned, size)
+        size -= 1
+    scalars[BUSY_PROVISIONED] = size
+
+
+@compiled
+def _take_idle(choice: int, scalars: Floats, idle: Floats, random: np.random.Generator) -> None:
+    """Remove one idle environment by the rule of choice."""
+    count = int(scalars[IDLE])
+    if choice != NEWEST_FIRST:
+        ring, head = len(idle), int(scalars[HEAD])
+        if choice == OLDEST_FIRST:
+            scalars[HEAD] = (head + 1) % ring
+        else:
+            for place in range(int(random.random() * count), count - 1):
+                idle[(head + place) % ring] = idle[(head + place + 1) % ring]
+    scalars[IDLE] = count - 1
+
+
+@compiled
+def _bill_provisioned(now: float, scalars: Floats, counters: Floats) -> None:
+    if now > 0:
+        counters[PROVISIONED_S] += scalars[PROVISIONED_NOW] * (now - max(scalars[LAST_TICK], 0.0))
+    scalars[LAST_TICK] = now
+
+
+@compiled
+def _tick(now: float, rules: Rules, scalars: Floats, counters: Floats, levels: Floats) -> None:
+    """Bill provisioned concurrency up to a moment and set its level: by the hour, or once a minute by its use."""
+    _bill_provisioned(now, scalars, counters)
+    if rules.target > 0:
+        scalars[NEXT_TICK] = now + MINUTE_S
+        _track(now, rules, scalars)
+    else:
+        hour = math.floor(now / rules.hour_s + 1e-9)
+        scalars[PROVISIONED_NOW] = levels[int(hour) % len(levels)]
+        scalars[NEXT_TICK] = (hour + 1) * rules.hour_s
+
+
+@compiled
+def _track(now: float, rules: Rules, scalars: Floats) -> None:
+    """Target tracking, once a minute.
+
+    Application Auto Scaling raises the level after 3 minutes above the target and lowers it after 15 minutes below 90%
+    of it. https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html
+    """
+    if scalars[PROVISIONED_NOW] == 0:
+        scalars[PROVISIONED_NOW] = rules.min_provisioned
+    if now >= scalars[WANTED_AT]:
+        scalars[PROVISIONED_NOW] = scalars[WANTED]
+        scalars[WANTED_AT] = math.inf
+    use = scalars[USE_SUM] / scalars[USE_COUNT] if scalars[USE_COUNT] > 0 else 0.0
+    is_high = use > rules.target
+    scalars[MINUTES_HIGH] = scalars[MINUTES_HIGH] + 1 if is_high else 0
+    scalars[MINUTES_LOW] = scalars[MINUTES_LOW] + 1 if use < 0.9 * rules.target else 0
+    scalars[USE_SUM] = scalars[USE_COUNT] = 0
+    # One change at a time; adding environments takes a while, removing them does not.
+    if scalars[WANTED_AT] == math.inf and (scalars[MINUTES_HIGH] >= 3 or scalars[MINUTES_LOW] >= 15):
+        wanted = math.ceil(scalars[PROVISIONED_NOW] * use / rules.target)
+        scalars[WANTED] = min(max(wanted, rules.min_provisioned), rules.max_provisioned)
+        scalars[WANTED_AT] = now + (rules.allocation_s if is_high else 0.0)
+        scalars[MINUTES_HIGH] = scalars[MINUTES_LOW] = 0
+
+
+@compiled
+def _place(
+    now: float,
+    choice: int,
+    limits: tuple[float, float, float],
+    scalars: Floats,
+    idle: Floats,
+    random: np.random.Generator,
+) -> int:
+    """Find an environment on demand: 0 warm, 1 cold, -1 throttled."""
+    concurrency, scaling_burst, scaling_per_s = limits
+    reserved = max(scalars[PROVISIONED_NOW], scalars[BUSY_PROVISIONED])
+    if scalars[BUSY] + reserved >= concurrency:
+        return -1
+    if scalars[IDLE] > 0:
+        _take_idle(choice, scalars, idle, random)
+        return 0
+    # A token bucket for the scaling rate.
+    refill = (now - scalars[TOKENS_AT]) * scaling_per_s
+    scalars[TOKENS] = min(scaling_burst, scalars[TOKENS] + refill)
+    scalars[TOKENS_AT] = now
+    if scalars[TOKENS] < 1:
+        return -1
+    scalars[TOKENS] -= 1
+    return 1
+
+
+@compiled
+def _next_ping(pings: Floats) -> int:
+    """Return which ping is due first, -1 without pings."""
+    found = -1
+    for index in range(len(pings)):
+        if found < 0 or pings[index, 0] < pings[found, 0]:
+            found = index
+    return found
+
+
+@compiled
+def play(
+    arrivals: Floats,
+    until_s: float,
+    rules: Rules,
+    state: State,
+    warm: Floats,
+    cold: Floats,
+    levels: Floats,
+    random: np.random.Generator,
+) -> None:
+    """Play everything up to `until_s`: these arrivals, and the retries and pings that fall due.
+
+    `warm` and `cold` are tables of calls (BUSY_S, BILLED_MS, LATENCY_S, IS_CORRECT); `levels` is the provisioned
+    concurrency of each hour.
+    """
+    scalars, counters, latencies, busy, provisioned, idle, waiting, pings = state
+    idle_s, choice, gateway_limit_s = rules.idle_s, rules.choice, rules.gateway_limit_s
+    limits = (float(rules.concurrency), rules.scaling_burst, rules.scaling_per_s)
+    index, count = 0, len(arrivals)
+    due = _next_ping(pings)
+    while True:
+        now = arrivals[index] if index < count else math.inf
+        first, attempts, is_ping = now, 0, False
+        if scalars[WAITING] > 0 and waiting[0, 0] < now:
+            now, first, attempts = waiting[0, 0], waiting[0, 1], int(waiting[0, 2])
+        if due >= 0 and pings[due, 0] < now:
+            now, first, attempts, is_ping = pings[due, 0], pings[due, 0], 0, True
+        while scalars[NEXT_TICK] <= min(now, until_s):
+            tick = scalars[NEXT_TICK]
+            _settle(tick, idle_s, scalars, busy, provisioned, idle)
+            _tick(tick, rules, scalars, counters, levels)
+        if now > until_s:
+            break
+        _settle(now, idle_s, scalars, busy, provisioned, idle)
+
+        if is_ping:
+            pings[due, 1] += rules.ping_every_s
+            pings[due, 0] = pings[due, 1] + random.random() * rules.ping_spread_s
+            due = _next_ping(pings)
+        elif attempts:
+            _pop_retry(waiting, int(scalars[WAITING]))
+            scalars[WAITING] -= 1
+        else:
+            index += 1
+
+        in_provisioned = not is_ping and scalars[BUSY_PROVISIONED] < scalars[PROVISIONED_NOW]
+        found = 0 if in_provisioned else _place(now, choice, limits, scalars, idle, random)
+        calls = cold if found == 1 else warm
+        row = int(random.random() * len(calls))
+        busy_s, billed_ms = calls[row, BUSY_S], calls[row, BILLED_MS]
+        if is_ping:
+            busy_s, billed_ms = busy_s + rules.ping_hold_s, billed_ms + 1000 * rules.ping_hold_s
+        counted = 1.0 if first >= 0 else 0.0
+
+        if in_provisioned:
+            _push_end(provisioned, int(scalars[BUSY_PROVISIONED]), now + busy_s)
+            scalars[BUSY_PROVISIONED] += 1
+            counters[IN_PROVISIONED] += counted
+            counters[PROVISIONED_BILLED_MS] += counted * billed_ms
+        elif found >= 0:
+            _push_end(busy, int(scalars[BUSY]), now + busy_s)
+            scalars[BUSY] += 1
+        if counted > 0:
+            counters[PEAK] = max(counters[PEAK], scalars[BUSY] + scalars[BUSY_PROVISIONED])
+
+        if is_ping:
+            if found >= 0:
+                counters[PINGS] += counted
+                counters[PINGS_COLD] += counted * found
+                counters[PINGS_BILLED_MS] += counted * billed_ms
+            continue
+
+        if rules.target > 0 and scalars[PROVISIONED_NOW] > 0:
+            scalars[USE_SUM] += scalars[BUSY_PROVISIONED] / scalars[PROVISIONED_NOW]
+            scalars[USE_COUNT] += 1
+        if attempts == 0:
+            counters[CALLERS] += counted
+        latency_s, is_correct = 0.0, False
+        if found < 0:
+            counters[THROTTLED] += counted
+        else:
+            counters[CALLS] += counted
+            if found == 1:
+                counters[COLD] += counted
+                counters[COLD_BILLED_MS] += counted * billed_ms
+            elif not in_provisioned:
+                counters[WARM_BILLED_MS] += counted * billed_ms
+            latency_s, is_correct = calls[row, LATENCY_S], calls[row, IS_CORRECT] > 0
+            if latency_s > gateway_limit_s:
+                # The caller gets a 504; the environment stays busy to the end of its call.
+                latency_s, is_correct = gateway_limit_s, False
+                counters[GATEWAY_TIMEOUTS] += counted
+            elif not is_correct:
+                counters[INCORRECT] += counted
+
+        if is_correct:
+            if counted > 0:
+                latencies[bin_of(now - first + latency_s)] += 1
+        elif attempts < rules.max_retries and scalars[WAITING] < MAX_WAITING:
+            # Exponential backoff with full jitter, as the AWS SDKs do.
+            pause_s = rules.backoff_s * 2.0**attempts * random.random()
+            _push_retry(waiting, int(scalars[WAITING]), now + latency_s + pause_s, first, attempts + 1.0)
+            scalars[WAITING] += 1
+            counters[RETRIES] += counted
+        else:
+            counters[GAVE_UP] += counted
+
+
+@compiled
+def drain(
+    rules: Rules,
+    state: State,
+    warm: Floats,
+    cold: Floats,
+    levels: Floats,
+    random: np.random.Generator,
+) -> None:
+    """Play the retries that are still due, without further pings."""
+    state.pings[:, 0] = math.inf
+    while state.scalars[WAITING] > 0:
+        play(state.latencies[:0], state.waiting[0, 0], rules, state, warm, cold, levels, random)
+
+
+@compiled
+def finish(until_s: float, state: State) -> None:
+    """Bill provisioned concurrency up to the end."""
+    _bill_provisioned(until_s, state.scalars, state.counters)
