@@ -70,7 +70,8 @@ def test_a_short_call_runs_through_after_an_idle_time():
     assert burner.decision.run
     used = burner.used_ns
     burner.step()
-    assert burner.used_ns - used == round(0.29 * PERIOD)  # the whole quota, no debt of the calls before
+    # The whole quota, up to the tick that notices its end, and no debt of the calls before.
+    assert round(0.29 * PERIOD) <= burner.used_ns - used <= round(0.29 * PERIOD) + 4 * MS
 
 
 def test_the_phase_of_the_period_runs_on_while_idle():
