@@ -7,7 +7,6 @@ OpenMetrics: https://prometheus.io/docs/specs/om/open_metrics_spec/
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Estimate, Summary
+from core import strict_json
 from core.errors import RecordError
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -54,22 +54,58 @@ class PowerComparison:
     our_compute_usd: float | None
 
 
+_WRAPPERS: Final = ("results", "output", "detail")  # the state machine's own, DescribeExecution's, an event's
+_RESULT_HINT: Final = (
+    'Give the output of its state machine, {"results": {"power": ..., "cost": ..., "duration": ...}}, or what '
+    "`aws stepfunctions describe-execution` prints."
+)
+
+
 def read_power_tuning(text: str) -> PowerTuning:
-    """Parse the state machine's output, with or without its wrapping `results`. Raises RecordError."""
+    """Parse the state machine's output in every form in which it is saved. Raises RecordError.
+
+    These are: bare or below `results`; below `output`, as an object or as text, in the answer of DescribeExecution or
+    in an event's `detail`; and after the line "Execution output:" that the project's script prints.
+    """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"the power tuning result is no JSON: {error}") from None
-    results = document.get("results", document) if isinstance(document, dict) else document
+        results = _unwrapped(text)
+    except ValueError as error:
+        raise RecordError(f"the power tuning result is no JSON: {error}", hint=_RESULT_HINT) from None
+    _check_execution(results)
     try:
         return PowerTuning.model_validate(results)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(str(part) for part in detail["loc"]) or "results"
         raise RecordError(
-            f"the power tuning result has no usable `{where}`: {detail['msg']}",
-            hint='Give the output of its state machine: {"results": {"power": ..., "cost": ..., "duration": ...}}.',
+            f"the power tuning result has no usable `{where}`: {detail['msg']}", hint=_RESULT_HINT
         ) from None
+
+
+def _unwrapped(text: str) -> Any:
+    """The innermost document. Raises ValueError."""
+    document: Any = text.removeprefix("\ufeff")
+    if document.lstrip().startswith("Execution output:"):
+        document = document.partition(":")[2]
+    while True:
+        while isinstance(document, str):
+            document = strict_json.loads(document)
+        wrapper = next((name for name in _WRAPPERS if isinstance(document, dict) and document.get(name)), None)
+        if wrapper is None:
+            return document
+        document = document[wrapper]
+
+
+def _check_execution(document: Any) -> None:
+    """Refuse the answer of an execution that has no output. Raises RecordError."""
+    status = document.get("status") if isinstance(document, dict) else None
+    if document == {} or isinstance(status, str):
+        cause = " ".join(str(document[name]) for name in ("error", "cause") if document.get(name))
+        state = ": ".join(filter(None, (status, cause))) or "not over"
+        raise RecordError(
+            f"the power tuning result is empty: its execution is {state}",
+            hint="Wait for the execution or look at its failed state in Step Functions, and save its output again.",
+        )
 
 
 def power_tuning_input(

@@ -134,7 +134,8 @@ class LoadTest:
         if self.conductor is None:
             return
         try:
-            target = find_target(vars(self._environment.parsed_options))
+            # The page has a field for the host, which it keeps here.
+            target = find_target({**vars(self._environment.parsed_options), "host": self._environment.host})
             self._run = self._open_run(target)
         except (UserError, OSError) as error:
             if self._environment.web_ui is None:

@@ -16,6 +16,24 @@ from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
 # Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.
 OVERRIDES: Final = ("warmups", "shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
+# Locust's own options that the plan replaces: what each is left at, and what to use instead.
+_RATE: Final = "Give the rate by --shape, --start-rps and --end-rps."
+_NO_USERS: Final = "Leave it away: the load is sent without users. --model and --memory-mb select variants."
+REPLACED_OPTIONS: Final[Mapping[str, tuple[object, str]]] = {
+    "host": (None, "Set AWS_ENDPOINT_URL for a lab, or unset it for AWS: the load goes to the deployed stack."),
+    "num_users": (None, _RATE),
+    "spawn_rate": (None, _RATE),
+    "tags": (None, _NO_USERS),
+    "exclude_tags": (None, _NO_USERS),
+    "config_users": (None, _NO_USERS),
+    "class_picker": (False, _NO_USERS),
+    "equal_weights": (False, _NO_USERS),
+    "profile": (None, "Use --benchmark-profile for a profile of benchmark.toml."),
+    "exit_code_on_error": (
+        1,
+        "Leave it away: failed calls are results; 0 means that the plan was sent.",
+    ),
+}
 # Beyond the gateway's own time: an answer that comes so late was lost on its way.
 LATE_ANSWER_S: Final = 31.0
 
@@ -47,6 +65,7 @@ class LoadPlan:
 
 def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadPlan:
     """Apply `options`, all of them text, to the configuration. Raises ConfigurationError."""
+    _check_replaced_options(options)
     overrides = {key: options[key] for key in OVERRIDES if options.get(key) not in (None, "")}
     try:
         # Not strict: options are text, and Pydantic reads the numbers out of it.
@@ -78,6 +97,14 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
             hint="Raise --end-rps or --duration-s so that at least one request is sent.",
         )
     return plan
+
+
+def _check_replaced_options(options: Mapping[str, Any]) -> None:
+    for name, (untouched, hint) in REPLACED_OPTIONS.items():
+        value = options.get(name)
+        if value not in (None, "", [], untouched):
+            option = "users" if name == "num_users" else name.replace("_", "-")
+            raise ConfigurationError(f"--{option} {value} has no effect on this load test", hint=hint)
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -56,6 +56,38 @@ def test_a_result_without_averages_or_without_its_wrapping_is_read_too():
 
 
 @pytest.mark.parametrize(
+    "saved",
+    [
+        json.dumps(RESULT["results"]),
+        json.dumps({"output": RESULT}),
+        json.dumps({"output": RESULT["results"]}),
+        json.dumps({"executionArn": "arn", "status": "SUCCEEDED", "output": json.dumps(RESULT["results"])}),
+        json.dumps({"detail": {"status": "SUCCEEDED", "output": json.dumps(RESULT["results"])}}),
+        json.dumps(json.dumps(RESULT["results"])),  # --query output
+        "Execution output: \n" + json.dumps(RESULT, indent=4) + "\n",
+        "\ufeff" + json.dumps(RESULT),
+    ],
+)
+def test_a_result_is_read_in_every_form_in_which_it_is_saved(saved):
+    assert read_power_tuning(saved) == read_power_tuning(json.dumps(RESULT))
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ("{}", "not over"),
+        ('{"output": "{}"}', "not over"),
+        ('{"status": "RUNNING"}', "RUNNING"),
+        ('{"status": "FAILED", "error": "Lambda.Unknown", "cause": "timeout"}', "FAILED: Lambda.Unknown timeout"),
+    ],
+)
+def test_an_execution_without_output_is_told_from_a_wrong_file(saved, said):
+    with pytest.raises(RecordError, match=said) as refused:
+        read_power_tuning(saved)
+    assert "Step Functions" in refused.value.hint
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

@@ -1,8 +1,12 @@
+import json
+import subprocess
+import sys
+
 import pytest
 
 from core.configuration import read_configuration
 from core.errors import ConfigurationError
-from loadtests.plan import make_plan
+from loadtests.plan import REPLACED_OPTIONS, make_plan
 
 
 @pytest.fixture
@@ -46,3 +50,23 @@ def test_options_select_variants_and_change_the_shape(configuration):
 def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
     with pytest.raises(ConfigurationError, match=named):
         make_plan(configuration, options)
+
+
+@pytest.mark.parametrize("name", REPLACED_OPTIONS)
+def test_an_option_of_locust_that_the_plan_replaces_is_refused(configuration, name):
+    untouched, hint = REPLACED_OPTIONS[name]
+    make_plan(configuration, {name: untouched})
+    value = {"class_picker": True, "equal_weights": True, "exit_code_on_error": 0}.get(name, "7")
+    with pytest.raises(ConfigurationError, match="has no effect") as refused:
+        make_plan(configuration, {name: value})
+    assert refused.value.hint == hint
+
+
+def test_every_replaced_option_is_one_of_locust_at_its_default():
+    # In a process of its own: Locust replaces parts of the standard library when it is imported.
+    code = (
+        "import json; from locust import argument_parser as its; parser = its.get_empty_argument_parser();"
+        " its.setup_parser_arguments(parser); print(json.dumps(vars(parser.parse_args([])), default=str))"
+    )
+    defaults = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+    assert {name: defaults[name] for name in REPLACED_OPTIONS} == {n: v for n, (v, _) in REPLACED_OPTIONS.items()}
