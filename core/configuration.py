@@ -229,7 +229,9 @@ def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmar
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{origin} is not TOML: {error}", hint="Mend the line named.") from None
+        raise ConfigurationError(
+            f"{origin} is not TOML: {error}", hint="Fix the line that the message names."
+        ) from None
     profiles = tables.pop("profile", {})
     if not isinstance(profiles, dict):
         raise ConfigurationError(f"{origin}: key `profile` is {profiles!r}; expected tables [profile.NAME...]")
@@ -237,9 +239,9 @@ def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmar
     if profile:
         if profile not in profiles:
             raise ConfigurationError(
-                f"{origin}: profile {profile!r} is not there; "
+                f"{origin}: profile {profile!r} does not exist; "
                 f"allowed: {', '.join(sorted(profiles)) or 'none is declared'}",
-                hint="Choose one of them, or add a table [profile.NAME].",
+                hint="Use one of them, or add a table [profile.NAME].",
             )
         tables = _merge(tables, profiles[profile])
     configuration = _validate(tables, origin, profile)

@@ -13,7 +13,7 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class UserError(Exception):
-    """Something the user can mend: what was found, what was expected, what to do.
+    """An error that the user can fix: what was found, what was expected, what to do.
 
     `hint` is the last of the three; it is printed on its own line.
     """

@@ -25,13 +25,13 @@ from experiments.runner import Request, find_existing, measure, show_plan
 
 EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
 PURPOSES: Final = {
-    "run": "cold, warm and load, one after another",
-    "cold": "cold starts: scheduled, forced, in bursts, as [experiments.cold] says",
-    "warm": "sequential calls of the REST endpoint",
-    "load": "an open-model load test of each variant, driven by loadtests/locustfile.py",
-    "swapping": "CPU share and memory varied apart from each other, in the lab alone",
-    "preflight": "check everything that a run needs, and measure nothing",
-    "cleanup": "switch off what a broken-off run left on, and say what still costs money",
+    "run": "measure cold, warm, and load, one after the other",
+    "cold": "measure cold starts with the protocols of [experiments.cold]",
+    "warm": "measure sequential calls of the REST endpoint",
+    "load": "run an open-model load test of each variant (loadtests/locustfile.py)",
+    "swapping": "vary CPU share and memory independently (lab only)",
+    "preflight": "check everything that a run needs without measuring",
+    "cleanup": "switch off what an interrupted run left on, and list what still costs money",
 }
 
 
@@ -41,9 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, purpose in PURPOSES.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         command.add_argument("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
-        command.add_argument("-v", "--verbose", action="store_true", help="say more on standard error")
+        command.add_argument("-v", "--verbose", action="store_true", help="log more on standard error")
         command.add_argument(
-            "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+            "--results", type=Path, default=RESULTS_DIRECTORY, help="directory of the runs (default: results/)"
         )
         if name == "cleanup":
             command.add_argument(
@@ -55,16 +55,18 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "preflight":
             continue
         which = command.add_mutually_exclusive_group()
-        which.add_argument("--run", metavar="RUN", help="name of the run: a new one, or one to add to (`latest` too)")
-        which.add_argument("--resume", metavar="RUN", help="go on with a run that was broken off (`latest` too)")
-        command.add_argument("--max-usd", type=float, help="refuse a plan, stop a run, that costs more")
+        which.add_argument("--run", metavar="RUN", help="name of a new run, or of a run to add to (`latest` works)")
+        which.add_argument("--resume", metavar="RUN", help="resume an interrupted run (`latest` works)")
+        command.add_argument("--max-usd", type=float, help="refuse a plan, or stop a run, that costs more")
         command.add_argument(
             "--until-ci",
             type=percent,
             metavar="PERCENT",
-            help="warm: sample until the median is known to this half-width, for example 3%%",
+            help="warm: sample until the median's interval has this half-width, for example 3%%",
         )
-        command.add_argument("--dry-run", action="store_true", help="print calls, duration and cost; call nothing")
+        command.add_argument(
+            "--dry-run", action="store_true", help="print calls, duration, and cost without calling anything"
+        )
     return parser
 
 
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise  # a reader that went away
     except OSError as error:
         raise UserError(
-            str(error), hint="Is --results a directory that can be written, with room? What was measured is kept."
+            str(error), hint="Check that --results is a writable directory with free space. What was measured is kept."
         ) from None
 
 
@@ -143,19 +145,19 @@ def _configuration(chosen: argparse.Namespace) -> Configuration:
     except ValidationError as error:
         raise RecordError(
             f"{existing.manifest_path} holds a configuration of another version: {error.errors()[0]['msg']}",
-            hint="Go on with the version that began the run, or start a new run.",
+            hint="Resume with the version that started the run, or start a new run.",
         ) from None
     if chosen.profile is not None and chosen.profile != manifest.profile:
         raise ConfigurationError(
             f"run {existing.run_id} has profile {manifest.profile!r}, --profile is {chosen.profile!r}",
-            hint="A run keeps the plan it began with. Leave --profile out, or start a new run.",
+            hint="A run keeps the plan it started with. Omit --profile, or start a new run.",
         )
     asked = narrowed(began_with, chosen)
     present = read_configuration(profile=manifest.profile)
     if changed := plan_differences(began_with, asked) or plan_differences(began_with, present):
         raise ConfigurationError(
-            f"run {existing.run_id} began with another {changed[0]} than it would go on with",
-            hint="A run keeps the plan it began with; only --max-usd may change. Undo the change, or start a new run.",
+            f"run {existing.run_id} started with another {changed[0]}",
+            hint="A run keeps its plan; only --max-usd may change. Undo the change, or start a new run.",
         )
     return asked
 

@@ -120,7 +120,7 @@ def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[E
             run.read_manifest().model_copy(update={"finished_at": time.time(), "stopped_because": end.stopped_because})
         )
         if end.stopped_because:
-            progress.say(f"What was measured is kept. Go on with: {go_on_with}")
+            progress.say(f"What was measured is kept. Resume with: {go_on_with}")
 
 
 def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
@@ -145,8 +145,8 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
     if existing is None:
         if request.run_name and not RUN_ID.match(request.run_name):
             raise RecordError(
-                f"run {request.run_name!r} is not there, and a new one needs a name like 20261124T101500Z-3fa9",
-                hint="Leave --run out to have one made, or name a run that `ls results/` shows.",
+                f"run {request.run_name!r} does not exist, and a new run needs a name like 20261124T101500Z-3fa9",
+                hint="Omit --run to generate a name, or use a run that `ls results/` lists.",
             )
         run = RunDirectory(request.results / (request.run_name or new_run_id()))
         # A kill may have come between the directory and its manifest: then there is a directory to take over.
@@ -184,7 +184,7 @@ def check_same_place(manifest: Manifest, endpoint: EndpointFacts) -> None:
         if was != present:
             raise UserError(
                 f"run {manifest.run_id} was measured where {name} is {was!r}; here it is {present!r}",
-                hint="Go on where it began, or start a new run.",
+                hint="Resume it there, or start a new run.",
             )
 
 
@@ -196,7 +196,7 @@ def _run_protocols(
         # A forced update that a kill kept from being taken back.
         if session.services.control.remove_nonce(variant):
             session.progress.say(
-                f"{variant.display_name}: {NONCE_VARIABLE} was left by a broken-off run, and is removed"
+                f"{variant.display_name}: {NONCE_VARIABLE} was left behind by an interrupted run; removed"
             )
     protocols = protocols_of(session.configuration, experiments)
     seconds = [

@@ -44,7 +44,7 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
         findings += found
     if not findings:
         print_findings(
-            [Finding("ok", "everything", "no stack is deployed, and nothing of one is left")],
+            [Finding("ok", "everything", "no stack is deployed, and nothing is left of one")],
             sys.stdout,
             all_of_them=True,
         )
@@ -84,7 +84,7 @@ def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
 def _take_nonces_back(cloud: Cloud, configuration: Configuration) -> list[Finding]:
     control = LambdaControl(cloud, configuration)
     return [
-        Finding("ok", f"function {control.function_name(variant)}", f"{NONCE_VARIABLE} was left, and is removed now")
+        Finding("ok", f"function {control.function_name(variant)}", f"{NONCE_VARIABLE} was left behind; removed")
         for variant in configuration.variants
         if control.configuration_of(variant) is not None and control.remove_nonce(variant)
     ]
@@ -172,7 +172,7 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
             findings.append(Finding("ok", subject, text))
         elif remove:
             _delete_image(cloud, uri)
-            findings.append(Finding("ok", subject, "no function used it, and it is deleted now"))
+            findings.append(Finding("ok", subject, "was unused; deleted"))
         else:
             advice = "`python -m experiments cleanup --images` deletes it; so does `cdk gc`."
             findings.append(Finding("problem", subject, f"{text}; no function uses it", advice))

@@ -19,7 +19,7 @@ from experiments.checks.findings import Finding, guarded
 from loadtests.arrivals import shape_of
 
 DEPLOY: Final = "Deploy it with `cdk deploy`, under the same profile (BENCHMARK_PROFILE)."
-CLEANUP: Final = "`python -m experiments cleanup` puts it right."
+CLEANUP: Final = "Run `python -m experiments cleanup`."
 # New accounts get these; see the quota "Concurrent executions" and https://docs.aws.amazon.com/lambda/latest/dg/limits.html
 NEW_ACCOUNT_MEMORY_MB: Final = 3008
 # A signature is refused when it is off by five minutes; before that, times of logs and client drift apart.
@@ -74,8 +74,8 @@ def check_endpoint(endpoint: EndpointFacts) -> list[Finding]:
         Finding(
             "warning",
             "limits",
-            f"the lab enforces no limit on {' and '.join(missing)}: memory sizes will not differ as they should",
-            "`python -m lab doctor` says how to get more. The records and the report say it too.",
+            f"the lab enforces no limit on {' and '.join(missing)}: memory sizes will not differ as they do on Lambda",
+            "`python -m lab doctor` shows how to enable limits. The records and the report repeat this warning.",
         )
     ]
 

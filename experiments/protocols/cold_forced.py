@@ -61,7 +61,7 @@ def run_bursts(session: Session) -> None:
                 _send_burst(session, nonces, pool, burst)
             session.progress.advance(burst.size, burst.variant.display_name)
     for key, size in sorted(refused):
-        detail = f"a burst of {size} needs more than the account's {room} concurrent executions; ask AWS for more"
+        detail = f"a burst of {size} needs more than the account's {room} concurrent executions; request a higher quota"
         session.stop(Stop("cold", f"burst-{size}", key, "none", "over_concurrency", detail, 0))
     _say_who_cannot_run(session, "burst")
     session.progress.end_phase()
@@ -133,5 +133,5 @@ def _say_who_cannot_run(session: Session, protocol: str) -> None:
 
 def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
     outcome = session.log.latest_outcome("cold", variant)
-    detail = f"{outcome} several times in a row: not tried again"
+    detail = f"{outcome} several times in a row; not retried"
     return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.log.recorded(protocol, variant))

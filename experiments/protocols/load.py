@@ -109,7 +109,7 @@ def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> 
         lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         raise CloudError(
             "the load test ended with exit code {}:\n    {}".format(process.returncode, "\n    ".join(lines)),
-            hint=f"All it said is in {log_path}.",
+            hint=f"The full log is {log_path}.",
         )
 
 

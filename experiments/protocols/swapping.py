@@ -136,13 +136,13 @@ def run_swapping(
     """Measure the grid; a resumed run leaves out the calls it has. Raises UserError."""
     if endpoint.source != "lab":
         raise UserError(
-            "the swapping experiment needs the lab: on AWS memory and CPU share cannot be told apart",
+            "the swapping experiment needs the lab: on AWS, memory and CPU share cannot be varied independently",
             hint='Start one with `python -m lab serve`, and point here with eval "$(python -m lab env)".',
         )
     if not endpoint.limits.memory_sizes_are_comparable:
         raise UserError(
-            "this lab cannot limit CPU and memory, and the experiment is about nothing else",
-            hint="`python -m lab doctor` says how to get limits.",
+            "this lab cannot limit CPU and memory, which is what the experiment varies",
+            hint="`python -m lab doctor` shows how to enable limits.",
         )
     control = LambdaControl(cloud, configuration)
     cells, samples = grid(configuration), samples_of(configuration)

@@ -84,7 +84,7 @@ def test_a_mistake_in_a_profile_is_found_before_the_day_it_is_used():
 
 def test_a_profile_that_is_not_there_is_refused_with_those_there_are():
     said = refused(TEXT, profile="fast")
-    assert "profile 'fast' is not there" in said
+    assert "profile 'fast' does not exist" in said
     assert "demo" in said
 
 

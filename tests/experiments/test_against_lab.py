@@ -520,7 +520,7 @@ def test_a_run_keeps_the_plan_it_began_with(deployed, here, tmp_path):
         (["warm", "--resume", "latest"], "no run in"),
         (["warm", "--resume", "20261124T000000Z-beef"], "is not in"),
         (["warm", "--run", "mine"], "a new one needs a name like"),
-        (["warm", "--profile", "fast"], "profile 'fast' is not there"),
+        (["warm", "--profile", "fast"], "profile 'fast' does not exist"),
         (["warm", "--until-ci", "200"], "until_ci_percent is 200"),
         (["warm", "--max-usd", "-1"], "max_usd is -1"),
         (["warm", "--max-usd", "inf"], "--max-usd is inf: expected an amount"),
@@ -594,7 +594,7 @@ def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed
         done = deployed.run("cleanup", "--results", str(tmp_path))
         assert "was on, and is off now" in done.stdout
         assert "schedules: all are off" in done.stdout
-        assert f"{NONCE_VARIABLE} was left, and is removed now" in done.stdout
+        assert f"{NONCE_VARIABLE} was left behind; removed" in done.stdout
         assert "log groups: 4 with" in done.stdout
         assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}
         assert deployed.variables_of(variant) == {"STUB_INIT_MS": "1"}
