@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +29,12 @@ START_PATIENCE_S = 120.0
 STOP_PATIENCE_S = 60.0
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+@contextlib.contextmanager
+def refusing_port() -> Iterator[int]:
+    """Hold a loopback port that nobody can listen on, so that every connection to it is refused."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @dataclass
@@ -99,13 +98,12 @@ class Lab:
 
 def start_lab(
     *,
-    port: int | None = None,
+    port: int = 0,
     state: Path,
     arguments: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Lab:
-    """Start a lab and wait until it is ready; who calls this stops it."""
-    port = port or free_port()
+    """Start a lab and wait until it is ready; who calls this stops it. Port 0: one that the lab finds."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", "serve", "--port", str(port), "--state", str(state), *arguments],
@@ -117,10 +115,11 @@ def start_lab(
         text=True,
         start_new_session=True,  # a test's Ctrl-C reaches pytest alone
     )
-    lab = Lab(port, state, process)
+    log: list[str] = []
     assert process.stdout is not None
     assert process.stderr is not None
-    threading.Thread(target=lab.log.extend, args=(process.stderr,), daemon=True).start()
+    reader = threading.Thread(target=log.extend, args=(process.stderr,), daemon=True)
+    reader.start()
     watchdog = threading.Timer(START_PATIENCE_S, process.kill)
     watchdog.start()
     ready = process.stdout.readline()
@@ -128,11 +127,9 @@ def start_lab(
     if not ready.startswith("ready"):
         process.kill()
         code = process.wait()
-        deadline = time.monotonic() + 5
-        while not lab.log and time.monotonic() < deadline:
-            time.sleep(0.02)
-        raise AssertionError(f"the lab did not start (exit code {code}, said {ready!r}):\n{''.join(lab.log[-40:])}")
-    return lab
+        reader.join(STOP_PATIENCE_S)  # until the end of its standard error
+        raise AssertionError(f"the lab did not start (exit code {code}, said {ready!r}):\n{''.join(log[-40:])}")
+    return Lab(int(ready.rpartition(":")[2]), state, process, log)
 
 
 @contextlib.contextmanager
@@ -140,7 +137,7 @@ def running_lab(
     *,
     arguments: Sequence[str] = (),
     state: Path | None = None,
-    port: int | None = None,
+    port: int = 0,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Lab]:
     """A lab for a `with` block; `arguments` are those of `python -m lab serve`, for example ("--time-scale", "60")."""

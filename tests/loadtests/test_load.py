@@ -16,6 +16,7 @@ import pytest
 from core.run_directory import create_run
 from loadtests.account import INTERRUPTED
 from loadtests.arrivals import Segment, Shape
+from tests.lab_support import refusing_port
 from tests.loadtests.conftest import until
 
 ONE_VARIANT = ("--model", "mobilenet", "--memory-mb", "1024")
@@ -297,8 +298,9 @@ def test_the_web_page_shows_the_numbers_that_are_recorded(start_load, endpoint):
 
 
 def test_without_a_lab_it_says_so_and_leaves(start_load):
-    load = start_load(url=f"http://127.0.0.1:{free_port()}")
-    load.wait(code=1)
+    with refusing_port() as port:
+        load = start_load(url=f"http://127.0.0.1:{port}")
+        load.wait(code=1)
     assert "Is the lab up?" in load.err
     assert not (load.directory / "results").exists()
 

@@ -13,7 +13,7 @@ import pytest
 from core.configuration import GatewayTable
 from experiments.aws.http_timing import Connection, get_once
 from loadtests.plan import gateway_patience_s
-from tests.lab_support import free_port
+from tests.lab_support import refusing_port
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -97,7 +97,8 @@ def test_a_torn_answer_is_a_lost_connection_and_not_an_answer(server):
 
 
 def test_nobody_there_is_a_lost_connection_that_says_why():
-    reply = get_once(f"http://127.0.0.1:{free_port()}/", timeout_s=5)
+    with refusing_port() as port:
+        reply = get_once(f"http://127.0.0.1:{port}/", timeout_s=5)
     assert reply.status is None
     assert "ConnectionRefusedError" in reply.connection_error
 

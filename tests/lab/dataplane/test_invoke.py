@@ -106,6 +106,7 @@ async def test_the_caller_going_away_does_not_stop_the_function(lab):
         """
         import time
         def handler(event, context):
+            print("begun", flush=True)
             time.sleep(0.5)
             print("finished all the same")
         """
@@ -113,7 +114,7 @@ async def test_the_caller_going_away_does_not_stop_the_function(lab):
     async with lab:
         await lab.call(event="warm")
         task = asyncio.ensure_future(lab.call())
-        await asyncio.sleep(0.1)
+        await until(lambda: lab.logs.lines("function").count("begun") == 2, "the second call to begin")
         task.cancel()
         await until(lambda: len(reports(lab.logs.lines("function"))) == 2, "the second report")
     assert lab.logs.lines("function").count("finished all the same") == 2

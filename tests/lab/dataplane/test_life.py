@@ -2,15 +2,16 @@
 
 import asyncio
 import dataclasses
-from pathlib import Path
 
 import pytest
 
 from tests.lab.dataplane.harness import reports, until
+from tests.processes import is_alive
 
 WHO = """
     import os, time
     def handler(event, context):
+        print("begun", flush=True)
         time.sleep(event or 0)
         return os.getpid()
 """
@@ -20,13 +21,17 @@ def settings(lab, **changes):
     lab.settings = dataclasses.replace(lab.settings, **changes)
 
 
+async def calls_begun(lab, count):
+    await until(lambda: lab.logs.lines("function").count("begun") == count, f"{count} calls to begin")
+
+
 async def test_an_idle_environment_is_reclaimed_after_the_idle_time(lab):
     settings(lab, idle_s=8.0, time_scale=16.0)  # half a second
     lab.function(WHO)
     async with lab:
         pid = await lab.answer()
         await until(lambda: lab.plane.environments == 0, "the environment to be reclaimed")
-        await until(lambda: not _alive(pid), "its process to end")
+        await until(lambda: not is_alive(pid), "its process to end")
         assert await lab.answer() != pid
     assert [report["init_ms"] is not None for report in reports(lab.logs.lines("function"))] == [True, True]
     assert len(lab.logs.streams("function")) == 2
@@ -46,7 +51,7 @@ async def test_the_newest_idle_environment_serves_next_and_the_oldest_is_reclaim
             assert await lab.answer() == newer
             assert asyncio.get_running_loop().time() < deadline
             await asyncio.sleep(0.05)
-        await until(lambda: not _alive(older), "the older environment's end")
+        await until(lambda: not is_alive(older), "the older environment's end")
         assert await lab.answer() == newer
 
 
@@ -55,7 +60,7 @@ async def test_a_new_revision_replaces_idle_and_busy_environments(lab):
     async with lab:
         idle = await lab.answer()
         busy = asyncio.ensure_future(lab.answer(event=1.0))
-        await asyncio.sleep(0.3)
+        await calls_begun(lab, 2)
         lab.change("function", revision="2", environment={"CHANGED": "yes"})
         after = await lab.answer()
         assert after not in (idle, await busy)
@@ -68,7 +73,7 @@ async def test_the_environments_of_a_deleted_function_end(lab):
     async with lab:
         pid = await lab.answer()
         del lab.catalogue.functions["function"]
-        await until(lambda: not _alive(pid), "the environment's end")
+        await until(lambda: not is_alive(pid), "the environment's end")
         assert (await lab.call()).status == 404
 
 
@@ -132,17 +137,12 @@ async def test_a_closing_lab_answers_who_waits_and_leaves_no_process(lab):
     async with lab:
         pids = await asyncio.gather(*(lab.answer(event=0.3) for _ in range(3)))
         waiting = asyncio.ensure_future(lab.call(event=60))
-        await asyncio.sleep(0.3)
+        await calls_begun(lab, 4)
     result = await waiting
     assert result.function_error == "Unhandled"
     assert b"shut down" in result.payload
-    assert not any(_alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     assert len(reports(lab.logs.lines("function"))) == 4
-
-
-def _alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize("count", [30])

@@ -17,6 +17,7 @@ from lab.limits.cgroup_v2 import CgroupV2Limits
 from lab.limits.none import ProcessGroup
 from lab.limits.probe import below, find_limits, mounted_hierarchies, own_groups, v2_limits_below
 from tests.lab.dataplane.harness import reports, until
+from tests.processes import process_state
 
 SYSTEMD_MOUNTS = """\
 proc /proc proc rw,nosuid 0 0
@@ -151,7 +152,7 @@ def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
         while "frozen 1" not in Path(group.directories[0], "cgroup.events").read_text():
             assert time.monotonic() < deadline
         used = group.cpu_ms()
-        time.sleep(0.3)
+        time.sleep(0.3)  # long enough to be seen in the account, if it ran
         assert group.cpu_ms() == used
         group.kill()
         assert process.wait(30) == -signal.SIGKILL
@@ -166,12 +167,6 @@ def test_a_mechanism_that_is_not_there_falls_back_to_none_with_the_reason():
     limits = find_limits("none")
     assert (limits.cpu, limits.memory, limits.freezer) == ("none", "none", "signal")
     assert "switched off" in limits.notes[0]
-
-
-def state_of(pid):
-    """A process's state as /proc names it; "" when it is gone."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.read_text().rpartition(")")[2].split()[0] if stat.exists() else ""
 
 
 async def test_without_limits_functions_run_are_stopped_between_calls_and_every_report_says_so(lab):
@@ -189,11 +184,11 @@ async def test_without_limits_functions_run_are_stopped_between_calls_and_every_
     )
     async with lab:
         pid, stray = await lab.answer()
-        await until(lambda: state_of(pid) == "T", "the process to be stopped")
+        await until(lambda: process_state(pid) == "T", "the process to be stopped")
         await lab.answer()
         assert lab.driver.notes
-    assert state_of(pid) == ""
-    assert state_of(stray) in ("", "Z")
+    assert process_state(pid) == ""
+    assert process_state(stray) in ("", "Z")
     lines = lab.logs.lines("function")
     assert len(reports(lines)) == 2
     assert all('"limits":"none/none"' in line for line in lines if line.startswith('{"type":"lab.conditions"'))

@@ -16,6 +16,7 @@ import pytest
 from core.paths import REPOSITORY
 from lab.drivers.process import _tmp_template
 from tests.lab.dataplane.harness import reports, until
+from tests.processes import is_alive
 
 
 def cgroups_of(pid):
@@ -26,14 +27,6 @@ def cgroups_of(pid):
 
 def scratch_of(pid):
     return list(Path(tempfile.gettempdir()).glob(f"inference-lab-{pid}-*"))
-
-
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def children_of(pid):
@@ -66,7 +59,7 @@ async def test_an_environment_killed_while_it_is_idle_is_started_anew_by_the_nex
         os.kill(first, signal.SIGKILL)
         for environment in lab.plane._all_environments():
             await environment._running.thaw()  # a frozen process dies only when it is thawed
-        await until(lambda: not alive(first), "its death")
+        await until(lambda: not is_alive(first), "its death")
         assert await lab.answer() != first
 
 
@@ -106,8 +99,8 @@ async def test_children_that_outlive_their_call_end_with_their_environment(lab):
     )
     async with lab:
         pids = await lab.answer()
-        assert all(alive(pid) for pid in pids)
-    assert [pid for pid in pids if alive(pid)] == []
+        assert all(is_alive(pid) for pid in pids)
+    assert [pid for pid in pids if is_alive(pid)] == []
 
 
 async def test_a_fork_bomb_ends_with_its_environment(lab):
@@ -299,7 +292,7 @@ async def test_a_killed_launcher_is_started_anew(lab):
         await until(lambda: lab.driver._launcher.gone, "the launcher's end")
         second = await lab.answer()
         assert second != first
-        assert not alive(first)
+        assert not is_alive(first)
 
 
 async def test_a_lab_without_a_free_descriptor_answers_and_goes_on_when_there_are_some(lab):
@@ -406,7 +399,7 @@ async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path):
     assert len(pids) >= 3
     lab.send_signal(signal.SIGKILL)
     await lab.wait()
-    await until(lambda: not any(alive(pid) for pid in pids), "the end of every environment")
+    await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
     await until(lambda: not cgroups_of(lab.pid), "the end of every group")
     await until(lambda: not scratch_of(lab.pid), "the end of its scratch directory")
 
@@ -426,4 +419,4 @@ async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_t
         await until(lambda: not cgroups_of(killed.pid), "the end of the old groups")
         assert scratch_of(killed.pid) == []
     if lab.driver.limits.freezer != "signal":
-        await until(lambda: not any(alive(pid) for pid in pids), "the end of every environment")
+        await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")

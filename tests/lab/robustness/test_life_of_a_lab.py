@@ -15,7 +15,7 @@ from tests.lab.robustness.support import (
     processes_of_function,
     wait_until,
 )
-from tests.lab_support import free_port, start_lab
+from tests.lab_support import start_lab
 
 pytestmark = pytest.mark.slow
 
@@ -42,8 +42,8 @@ def in_the_background(lab, name, event):
 
 
 def test_a_killed_lab_leaves_nothing_behind_and_its_logs_are_there_after_a_restart(tmp_path, images):
-    name, port = new_name(), free_port()
-    lab = start_lab(port=port, state=tmp_path, variables=images)
+    name = new_name()
+    lab = start_lab(state=tmp_path, variables=images)
     with nothing_left(lab) as note:
         deploy(lab, name, rest=False)
         for number in range(5):
@@ -59,7 +59,7 @@ def test_a_killed_lab_leaves_nothing_behind_and_its_logs_are_there_after_a_resta
         assert isinstance(pending(), botocore.exceptions.BotoCoreError)
     wait_until(lambda: not processes_of_function(name), "the end of the function's processes")
 
-    again = start_lab(port=port, state=tmp_path, variables=images)
+    again = start_lab(port=lab.port, state=tmp_path, variables=images)
     with nothing_left(again) as note:
         assert log_lines(again, name)[: len(before)] == before
         deploy(again, name, rest=False)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from core.paths import REPOSITORY
 from lab.cli import client_environment
 from lab.http.host_header import is_our_host
-from tests.lab_support import Lab, free_port, running_lab, start_lab
+from tests.lab_support import Lab, running_lab, start_lab
 
 ROLE = "arn:aws:iam::123456789012:role/r"
 
@@ -85,7 +85,7 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_second_lab_does_not_take_the_state_of_the_first(lab: Lab) -> None:
-    ended = run_lab("serve", "--port", str(free_port()), "--state", str(lab.state))
+    ended = run_lab("serve", "--port", "0", "--state", str(lab.state))
     assert ended.returncode == 1
     assert f"another lab holds {lab.state}" in ended.stderr
     assert str(lab.process.pid) in ended.stderr
@@ -94,7 +94,7 @@ def test_a_second_lab_does_not_take_the_state_of_the_first(lab: Lab) -> None:
 
 def test_a_state_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    ended = run_lab("serve", "--port", str(free_port()), "--state", str(tmp_path / "file" / "state"))
+    ended = run_lab("serve", "--port", "0", "--state", str(tmp_path / "file" / "state"))
     assert ended.returncode == 1
     assert "state directory" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -109,7 +109,7 @@ def test_a_damaged_store_is_said_and_left_alone(tmp_path: Path, damage: str) -> 
         with contextlib.closing(sqlite3.connect(file)) as connection:
             connection.execute("PRAGMA user_version = 99")
     before = file.read_bytes()
-    ended = run_lab("serve", "--port", str(free_port()), "--state", str(tmp_path))
+    ended = run_lab("serve", "--port", "0", "--state", str(tmp_path))
     assert ended.returncode == 1
     assert str(file) in ended.stderr
     assert "--state" in ended.stderr

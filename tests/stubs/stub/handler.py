@@ -15,6 +15,7 @@ In a call, in this order:
   fill_tmp_mb                         write a file of this size into /tmp (the answer's `tmp` says how it went)
   hog_mb                              hold this much memory from now on (touched, so it is resident)
   burn_ms                             burn this much CPU time; counts as inference_ms
+  door=port                           wait until whoever listens on this loopback port closes the connection
   sleep_ms, sleep_until               sleep this long, or until this Unix time; counts as inference_ms
   jitter_ms                           sleep a random time up to this on top
   fail_share                          raise with this probability, 0 to 1
@@ -37,6 +38,7 @@ import platform
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -126,6 +128,9 @@ def handler(event, context):
     before = time.perf_counter()
     burn(number("burn_ms"))
     pause = number("sleep_ms") / 1000 + random.random() * number("jitter_ms") / 1000
+    if setting("door"):
+        with socket.create_connection(("127.0.0.1", int(number("door")))) as door:
+            door.recv(1)
     if setting("sleep_until"):
         pause = max(0.0, number("sleep_until") - time.time())
     time.sleep(pause)

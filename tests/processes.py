@@ -1,0 +1,18 @@
+"""What the kernel says about a process, also one that ends while it is being read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def process_state(pid: int) -> str:
+    """Return the letter of the process's state, such as S, T or Z; "" once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):  # it ended before or during the read
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process still runs; one that only waits to be reaped has ended."""
+    return process_state(pid) not in ("", "Z")
