@@ -4,24 +4,29 @@
 export PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
+# The tests of one file stay on one worker: they share a lab that takes seconds to start.
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 # Set-up compiles what functions import: otherwise, every cold start would compile TensorFlow's Python files.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lab lock clean
+.PHONY: help setup demo test test-all check bench lab lock clean
 
 help:  ## list these commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.ready node_modules/.ready  ## install everything that runs the project (demo, lab, deploy, collect)
 
 demo: setup  ## run the whole job on this machine: deploy to the lab, measure, collect, report (about 10 minutes)
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests, fast ones first
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST_ARGS)
+test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests that a change needs (under 4 minutes on 2 CPUs)
+	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.ready-dev node_modules/.ready  ## run every test: also real models, fifty kills, every CDK path, a browser
+	@$(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .

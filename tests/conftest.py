@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,10 @@ FOLDERS = (
     "analysis",
 )
 
+
+# Tests stop programs by SIGINT, and a shell starts background jobs with SIGINT ignored, which children inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Workers deploy and destroy the same images at the same time: each has a store of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")

@@ -609,6 +609,7 @@ def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed
         functions.update_function_configuration(FunctionName=names.function(variant), Environment={"Variables": {}})
 
 
+@pytest.mark.slow
 def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_deletes_them(deployed, tmp_path):
     text = deployed.configuration_path.read_text(encoding="utf-8")
     stub = write_stub(tmp_path / "stub", init_ms=1)

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.analysis.browser.conftest import wait_until_drawn, wait_until_settled
 
-pytestmark = [pytest.mark.browser]
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 DRAWN = """[...document.querySelectorAll('.figure:not(.empty)')].map((figure) => {
     const box = figure.querySelector('.chart svg')?.getBoundingClientRect();
@@ -162,7 +162,6 @@ def test_a_keyboard_reaches_the_answer_the_filter_and_the_tables(desktop):
     assert desktop.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(desktop, scheme, tmp_path):
     desktop.emulate_media(color_scheme=scheme)

@@ -17,6 +17,8 @@ from tests.stubs.making import write_stub
 TIMEOUT_MS = 1500
 INIT_MS = 2500
 
+pytestmark = pytest.mark.slow  # waits twice for a cold start that is longer than the gateway's patience
+
 
 @pytest.fixture(scope="module")
 def slow_to_start(deployed, tmp_path_factory):
