@@ -94,16 +94,17 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
         )
         stack.callback(metrics.close)
         concurrency = settings.account_concurrency or _concurrency_of_host()
+        images = DirectoryImageStore()
+        stack.enter_context(images.lease(port))
         control = ControlPlane(
             account_id=settings.account_id,
             region=settings.region,
             account_concurrency=concurrency,
             log_store=logs,
             metric_store=metrics,
+            images=images,
         )
         stack.callback(control.close)
-        images = DirectoryImageStore()
-        stack.enter_context(images.lease(port))
         data_plane = LambdaDataPlane(
             catalogue=control.catalogue,
             images=images,

@@ -21,6 +21,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -58,6 +59,9 @@ class ImageRecord:
     pushed: bool = False
 
 
+_REGISTRY: Final = re.compile(r"^(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.[a-z0-9.-]+(?::\d+)?(?=/)")
+
+
 def images_directory() -> Path:
     """LAB_IMAGES, or `.lab/images` of this checkout."""
     given = os.environ.get(IMAGES_VARIABLE)
@@ -76,6 +80,7 @@ class DirectoryImageStore:
 
     def resolve(self, image_uri: str) -> Image | None:
         """The pushed image of this URI (`repository:tag`, or `repository@sha256:...`), or None."""
+        image_uri = canonical_reference(image_uri)
         path = self._name_path(image_uri)
         try:
             status = path.stat()
@@ -115,6 +120,7 @@ class DirectoryImageStore:
 
     def remove_name(self, reference: str, *, force: bool = False) -> bool:
         """Forget a name; False where it is not there. ImageError, without `force`, where a lab needs it."""
+        reference = canonical_reference(reference)
         users = sorted(port for port, name, _ in self.leased() if name == reference)
         if users and not force:
             raise ImageError(
@@ -128,7 +134,7 @@ class DirectoryImageStore:
         return True
 
     def _name_path(self, reference: str) -> Path:
-        return self.directory / "names" / f"{urllib.parse.quote(reference, safe='')}.json"
+        return self.directory / "names" / f"{urllib.parse.quote(canonical_reference(reference), safe='')}.json"
 
     def _by_digest(self, image_uri: str) -> Image | None:
         repository, separator, digest = image_uri.partition("@")
@@ -280,7 +286,7 @@ class DirectoryImageStore:
 
 
 def _write_lease(folder: Path, reference: str, record: ImageRecord) -> None:
-    (folder / "images" / urllib.parse.quote(reference, safe="")).write_text(record.id)
+    (folder / "images" / urllib.parse.quote(canonical_reference(reference), safe="")).write_text(record.id)
 
 
 @contextlib.contextmanager
@@ -303,6 +309,14 @@ def _flush(folder: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def canonical_reference(reference: str) -> str:
+    """The one name of an image: a lab has one registry per account and region, whatever domain a client gives it.
+
+    `cdk deploy --hotswap` takes the domain from the endpoint's host, which is `localhost` for a lab.
+    """
+    return _REGISTRY.sub(r"\1.dkr.ecr.\2.amazonaws.com", reference)
 
 
 def _repository(reference: str) -> str:

@@ -8,6 +8,7 @@ import lab.services.functions.catalogue as functions
 import lab.services.logs.api as logs
 import lab.services.metrics.api as metrics
 import lab.services.scheduler.api as scheduler
+from lab.contracts import ImageStore
 from lab.services.apigateway import rest_api_patches
 from lab.services.functions.catalogue import MotoFunctionCatalogue, account_settings
 from lab.services.logs.log_store import LogStore
@@ -21,11 +22,18 @@ class ControlPlane:
     """AWS's APIs over moto's models; one a process, as moto's models are of the process."""
 
     def __init__(
-        self, *, account_id: str, region: str, account_concurrency: int, log_store: LogStore, metric_store: MetricStore
+        self,
+        *,
+        account_id: str,
+        region: str,
+        account_concurrency: int,
+        log_store: LogStore,
+        metric_store: MetricStore,
+        images: ImageStore,
     ) -> None:
         logs.install(log_store)
         metrics.install(metric_store)
-        functions.install()
+        functions.install(lambda uri: images.resolve(uri) is not None)
         rest_api_patches.install()
         scheduler.install()
         self._account_id = account_id

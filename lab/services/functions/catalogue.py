@@ -8,8 +8,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
 
 from moto.awslambda.exceptions import InvalidParameterValueException, PreconditionFailedException
 from moto.awslambda.models import ImageConfig, LambdaBackend, LambdaFunction, lambda_backends
@@ -105,8 +105,11 @@ class LabFunction(LambdaFunction):
         return self.get_configuration()
 
     def update_function_code(self, updated_spec: dict[str, Any]) -> dict[str, Any]:
-        """A new revision, and the architecture where it is given."""
+        """A new revision, and the architecture where it is given; refuse an image that was never pushed."""
         self._check_revision(updated_spec)
+        uri = updated_spec.get("ImageUri")
+        if uri and not LabLambdaBackend.has_image(uri):
+            raise InvalidParameterValueException(f"Source image {uri} does not exist. Provide a valid source image.")
         if updated_spec.get("Architectures"):
             self.architectures = updated_spec["Architectures"]
         super().update_function_code(updated_spec)
@@ -147,6 +150,8 @@ def _check_limits(spec: Mapping[str, Any]) -> None:
 class LabLambdaBackend(MotoUrls, LambdaBackend):
     """moto's backend making our functions."""
 
+    has_image: ClassVar[Callable[[str], bool]]  # set by install(): moto makes one backend a region
+
     def create_function(self, spec: dict[str, Any]) -> LambdaFunction:
         """Make a LabFunction; a name that is taken is refused, which moto 5.2.5 does in its response class alone."""
         name = spec.get("FunctionName")
@@ -157,6 +162,12 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
         if spec.get("Publish"):
             self.publish_version(name)
         return function
+
+    def update_function_code(self, function_name: str, qualifier: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Update once: moto 5.2.5 updates twice, and the second time a given RevisionId is out of date."""
+        function = self.get_function(function_name, qualifier)
+        answer: dict[str, Any] = function.update_function_code(body)
+        return self.publish_version(function_name).get_configuration() if body.get("Publish") else answer
 
     def put_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Replace the configuration: moto 5.2.5 appends the new one and keeps answering the first."""
@@ -253,6 +264,7 @@ def account_settings(account_id: str, region: str, account_concurrency: int) -> 
     }
 
 
-def install() -> None:
-    """Put the backend into moto."""
+def install(has_image: Callable[[str], bool]) -> None:
+    """Put the backend into moto; `has_image` tells whether an image of this URI was pushed."""
+    LabLambdaBackend.has_image = staticmethod(has_image)
     lambda_backends.backend = LabLambdaBackend
