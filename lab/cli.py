@@ -1,4 +1,4 @@
-"""The command line of the lab: serve, env, doctor, docker."""
+"""The command line of the lab: serve, env, urls, doctor, docker."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             scope.enter(arguments)
     if parsed.command == "env":
         return _print_environment(parsed)
+    if parsed.command == "urls":
+        return _print_urls(parsed)
     if parsed.command == "doctor":
         from lab.host.doctor import examine  # noqa: PLC0415 - as above
 
@@ -76,6 +78,18 @@ def _print_environment(parsed: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _print_urls(parsed: argparse.Namespace) -> int:
+    from lab.urls import deployed_urls  # noqa: PLC0415 - each command loads what it needs
+
+    port = lab_settings(read_configuration(), port=parsed.port).port
+    found = deployed_urls(port)
+    for name, url in found:
+        print(f"{url}  {name}")
+    if not found:
+        print("lab: no REST API is deployed; run `cdk deploy --all`", file=sys.stderr)
+    return EXIT_OK
+
+
 def _serve(parsed: argparse.Namespace) -> None:
     configuration = read_configuration(profile=parsed.profile)
     settings = lab_settings(
@@ -109,7 +123,7 @@ def _parser() -> Parser:
         description="A Lambda on this machine: the CDK app deploys to it, the same functions run in it.",
         epilog="docker: what the CDK command line calls to build images (CDK_DOCKER); takes docker's own arguments.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,doctor,docker}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,urls,doctor,docker}")
 
     serve = commands.add_parser("serve", help="start a lab; prints one line `ready URL`, stops with Ctrl-C")
     serve.add_argument("--port", type=int, help=f"loopback port, 0 for any free one (default {defaults.lab.port})")
@@ -143,6 +157,9 @@ def _parser() -> Parser:
 
     env = commands.add_parser("env", help='print the exports that point a shell at a lab: eval "$(python -m lab env)"')
     env.add_argument("--port", type=int, help=f"the lab's port (default {defaults.lab.port})")
+
+    urls = commands.add_parser("urls", help="print the addresses of the REST APIs that are deployed to a lab")
+    urls.add_argument("--port", type=int, help=f"the lab's port (default {defaults.lab.port})")
 
     doctor = commands.add_parser("doctor", help="what this machine can enforce, and how to get more")
     doctor.add_argument("--json", action="store_true", help="as JSON")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import platform
 import resource
 import signal
@@ -26,7 +27,9 @@ from lab.drivers.process import ProcessDriver
 from lab.drivers.protocol import Driver
 from lab.host.resources import available_memory_mb, host_cpus
 from lab.host.state_directory import StateDirectory
+from lab.http.callers_mistakes import CallersMistakes
 from lab.http.host_header import host_guard
+from lab.http.protocol import LabRequestHandler
 from lab.images import DirectoryImageStore
 from lab.images.engine import engine_socket, find_engine
 from lab.limits.probe import find_limits
@@ -36,10 +39,9 @@ from lab.services.functions import invoke_api
 from lab.services.logs.log_store import LogStore
 from lab.services.metrics.metric_store import MetricStore, default_retained_samples
 from lab.services.scheduler import MotoSchedules, ScheduleRunner
-from lab.settings import LabSettings, lab_url
+from lab.settings import LabSettings, lab_url, stage_url
 
 _SHUTDOWN_S: Final = 1.5  # for requests under way, twice: to end by themselves, then after they were cancelled
-_KEEP_ALIVE_S: Final = 75.0
 _BACKLOG: Final = 1024
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
 _CONCURRENCY_BOUNDS: Final = (10, 1000)
@@ -62,14 +64,13 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _running(settings, port) as (application, invoker):
-        # aiohttp's default keeps half a request's head for an hour.
-        runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=_SHUTDOWN_S, keepalive_timeout=_KEEP_ALIVE_S
-        )
+    mistakes = CallersMistakes()
+    async with _running(settings, port, mistakes) as (application, invoker):
+        runner = web.AppRunner(application, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         assert runner.server is not None  # after setup it is there
-        front = invoke_api.InvokeFront(invoker, runner.server, port)
+        protocol = functools.partial(LabRequestHandler, runner.server, mistakes)
+        front = invoke_api.InvokeFront(invoker, protocol, port)
         loop = asyncio.get_running_loop()
         listening = [await loop.create_server(front, sock=listener, backlog=_BACKLOG) for listener in sockets]
         try:
@@ -81,10 +82,13 @@ async def _serve(settings: LabSettings, sockets: Sequence[socket.socket]) -> Non
                 server.close()
             front.close()
             await runner.cleanup()
+            mistakes.report()
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.Application, Invoker]]:
+async def _running(
+    settings: LabSettings, port: int, mistakes: CallersMistakes
+) -> AsyncIterator[tuple[web.Application, Invoker]]:
     """Every part started, in the order of need, and ended in the reverse order."""
     async with contextlib.AsyncExitStack() as stack:
         logs = LogStore(settings.state_directory, retention_invocations=settings.log_retention_invocations)
@@ -97,12 +101,14 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
         images = DirectoryImageStore()
         stack.enter_context(images.lease(port))
         control = ControlPlane(
+            port=port,
             account_id=settings.account_id,
             region=settings.region,
             account_concurrency=concurrency,
             log_store=logs,
             metric_store=metrics,
             images=images,
+            mistakes=mistakes,
         )
         stack.callback(control.close)
         data_plane = LambdaDataPlane(
@@ -125,6 +131,7 @@ async def _running(settings: LabSettings, port: int) -> AsyncIterator[tuple[web.
         schedules.start()
         stack.push_async_callback(schedules.stop)
         facts = _facts(settings, port, data_plane)
+        _say(f"REST APIs: {stage_url(port, 'API_ID', 'STAGE')}... (python -m lab urls lists those that are deployed)")
         _say(f"limits in force: {facts.limits.driver}, CPU {facts.limits.cpu}, memory {facts.limits.memory}")
         _say(f"state in {settings.state_directory}, concurrency {concurrency}, time scale {settings.time_scale:g}")
         application = web.Application(middlewares=[host_guard(port)])

@@ -55,6 +55,11 @@ def lab_url(port: int) -> str:
     return f"http://localhost:{port}"
 
 
+def stage_url(port: int, api_id: str, stage: str = "") -> str:
+    """Address of a REST API's stage in a lab; names below `localhost` resolve to this machine."""
+    return f"http://{api_id}.execute-api.localhost:{port}/{stage}{'/' * bool(stage)}"
+
+
 def default_state_directory(port: int) -> Path:
     """LAB_STATE, or else a folder for this port below `.lab`: two labs never share one."""
     given = os.environ.get(STATE_VARIABLE)

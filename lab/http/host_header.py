@@ -17,11 +17,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def is_our_host(host: str, port: int) -> bool:
-    """Whether a Host header names this lab: localhost or a name below it, or loopback, with our port."""
-    name, colon, given_port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
-    if not colon:
-        return _OURS.fullmatch(name) is not None and port == 80
-    return _OURS.fullmatch(name) is not None and int(given_port) == port
+    """Whether a Host header names this lab: localhost or a name below it, or loopback, with our port or none.
+
+    A browser leaves out no port but 80, and a page of the internet bears no such name, with a port or without.
+    """
+    name, _, given_port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
+    return _OURS.fullmatch(name) is not None and (not given_port or int(given_port) == port)
 
 
 def host_guard(port: int) -> Middleware:

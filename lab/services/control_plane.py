@@ -9,6 +9,7 @@ import lab.services.logs.api as logs
 import lab.services.metrics.api as metrics
 import lab.services.scheduler.api as scheduler
 from lab.contracts import ImageStore
+from lab.http.callers_mistakes import CallersMistakes
 from lab.services.apigateway import rest_api_patches
 from lab.services.functions.catalogue import MotoFunctionCatalogue, account_settings
 from lab.services.logs.log_store import LogStore
@@ -24,12 +25,14 @@ class ControlPlane:
     def __init__(
         self,
         *,
+        port: int,
         account_id: str,
         region: str,
         account_concurrency: int,
         log_store: LogStore,
         metric_store: MetricStore,
         images: ImageStore,
+        mistakes: CallersMistakes,
     ) -> None:
         logs.install(log_store)
         metrics.install(metric_store)
@@ -39,7 +42,9 @@ class ControlPlane:
         self._account_id = account_id
         self._region = region
         self._account_concurrency = account_concurrency
-        self._moto = MotoApplication(before_first_request={"cloudformation": _install_cloudformation})
+        self._moto = MotoApplication(
+            mistakes, before_first_request={"cloudformation": lambda: _install_cloudformation(port)}
+        )
         self.catalogue = MotoFunctionCatalogue(account_id, region, account_concurrency)
 
     def add_routes(self, application: web.Application) -> None:
@@ -56,9 +61,9 @@ class ControlPlane:
         self._moto.close()
 
 
-def _install_cloudformation() -> None:
+def _install_cloudformation(port: int) -> None:
     """Load and extend CloudFormation when it is first asked for: it loads EC2, half of what a lab has to load."""
     from lab.services.cloudformation import nested_stacks, stacks  # noqa: PLC0415 - that is the point
 
-    stacks.install()
+    stacks.install(port)
     nested_stacks.install()

@@ -12,6 +12,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
@@ -27,6 +28,7 @@ from core import strict_json
 from core.errors import UserError
 from core.paths import REPOSITORY
 from lab.dataplane.rules import function_name_problem
+from lab.http.callers_mistakes import CallersMistakes
 from lab.http.request_body import read_body
 
 # An asset of a CDK app is rarely larger, and images do not come this way.
@@ -42,6 +44,8 @@ _MODELS: Final = {"monitoring": "cloudwatch"}  # botocore's names where they are
 _NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
 # The machine's failures and the lab's own: nothing that the caller could mend.
 _NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
+# Where moto finds the account and the region that a request is signed for.
+_READS_ADDRESS: Final = ("/moto/core/base_backend.py", "/moto/core/responses.py", "/moto/core/utils.py")
 _LAB: Final = f"{REPOSITORY / 'lab'}/"
 _EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/")
 # Set by aiohttp itself, or of one connection only.
@@ -59,9 +63,16 @@ class MotoApplication:
     """Answers AWS API requests with moto."""
 
     def __init__(
-        self, *, max_body_bytes: int = MAX_BODY_BYTES, before_first_request: Mapping[str, Callable[[], None]] = _NOTHING
+        self,
+        mistakes: CallersMistakes,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        before_first_request: Mapping[str, Callable[[], None]] = _NOTHING,
     ) -> None:
-        """`before_first_request` names what to run once before a service of moto's answers for the first time."""
+        """`mistakes` counts what is refused.
+
+        `before_first_request` names what to run once before a service of moto's answers for the first time.
+        """
 
         def create(service: Any) -> Any:
             # moto holds a lock here, so nothing runs twice.
@@ -69,6 +80,7 @@ class MotoApplication:
             return create_backend_app(service)
 
         self._application = DomainDispatcherApplication(create)
+        self._mistakes = mistakes
         self._max_body_bytes = max_body_bytes
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
 
@@ -89,8 +101,12 @@ class MotoApplication:
         try:
             answer = await loop.run_in_executor(self._pool, self._call, _environ(request, body))
         except Exception as error:  # noqa: BLE001 - moto raises anything at a request that it did not foresee
-            print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
-            return aws_error(request, *refusal(request, body, error))
+            refused = refusal(request, body, error)
+            if refused.is_callers_mistake:
+                self._mistakes.count(f"{refused.code} at {_described(request)}")
+            else:
+                print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
+            return aws_error(request, refused.status, refused.code, refused.message)
         if answer.status == 308:
             # werkzeug would have the caller ask again without an empty part of the path; AWS has no such address.
             return aws_error(request, 404, "UnknownOperationException", f"no operation has the path {request.path!r}")
@@ -128,33 +144,48 @@ class MotoApplication:
         return response
 
 
-def refusal(request: web.Request, body: bytes, error: Exception) -> tuple[int, str, str]:
-    """Status, code and message for a request at which moto, or an extension of the lab, raised what it did not mean to.
+@dataclass(frozen=True)
+class Refusal:
+    """An error in AWS's words, and whether the request was wrong rather than something here."""
+
+    status: int
+    code: str
+    message: str
+    is_callers_mistake: bool = True
+
+
+def refusal(request: web.Request, body: bytes, error: Exception) -> Refusal:
+    """The answer to a request at which moto, or an extension of the lab, raised what it did not mean to.
 
     It would raise the same again, so the answer is one that no SDK tries again: 4xx, unless the failure is the
     machine's or the lab's own.
     """
     service = _service(request)
     if not service and not isinstance(error, _NOT_THE_CALLERS):
-        return 403, "MissingAuthenticationTokenException", "Missing Authentication Token"
+        return Refusal(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     asked = request.headers.get("X-Amz-Target") or f"{request.method} {request.path[:200]}"
     if isinstance(error, NotImplementedError):
         if service in _QUERY:
-            return 400, "InvalidAction", f"the lab does not model this action ({error})"
-        return 404, "UnknownOperationException", f"the lab does not model {service or 'this service'}: {asked}"
+            return Refusal(400, "InvalidAction", f"the lab does not model this action ({error})")
+        return Refusal(404, "UnknownOperationException", f"the lab does not model {service or 'this service'}: {asked}")
     if (violation := _violation(request, body)) is not None:
-        return 400, "ValidationException", violation
+        return Refusal(400, "ValidationException", violation)
     if isinstance(error, _NOT_THE_CALLERS) or _raised_in(error).startswith(_LAB):
-        return 500, "InternalFailure", f"{type(error).__name__}: {error}"
+        return Refusal(500, "InternalFailure", f"{type(error).__name__}: {error}", is_callers_mistake=False)
     if _raised_in(error).endswith("/moto/backends.py"):
-        return 404, "UnknownOperationException", f"the lab has no service {service!r}"
+        return Refusal(404, "UnknownOperationException", f"the lab has no service {service!r}")
+    if isinstance(error, UnicodeError):
+        return Refusal(400, "ValidationException", f"the request is not text: {error}")
+    if isinstance(error, LookupError) and _raised_in(error).endswith(_READS_ADDRESS):
+        return Refusal(400, "ValidationException", f"no such account, partition or region: {error}")
     missing = error.args[0] if isinstance(error, KeyError) and error.args else None
     if missing and missing in _named_values(request, body):
-        return 404, _NOT_FOUND.get(service, "ResourceNotFoundException"), f"{missing} was not found"
-    return (
+        return Refusal(404, _NOT_FOUND.get(service, "ResourceNotFoundException"), f"{missing} was not found")
+    return Refusal(
         400,
         "ValidationException",
         f"this request is malformed, or moto does not cover it: {type(error).__name__}: {error}",
+        is_callers_mistake=False,
     )
 
 

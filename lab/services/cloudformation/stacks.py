@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import ValidationError
@@ -29,7 +30,10 @@ from moto.core.responses import ActionResult, EmptyResult
 
 from lab.services.cloudformation.creation_order import creation_order
 from lab.services.moto_backend import MotoUrls, error_code
+from lab.settings import stage_url
 
+# What the CDK makes of an API's id: an address that leads nowhere in a lab.
+_REST_URL: Final = re.compile(r"https://([a-z0-9]+)\.execute-api\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/")
 _REVIEW: Final = "REVIEW_IN_PROGRESS"
 # What the services whose resources the lab creates answer for a resource that is not there.
 _NOT_THERE: Final = frozenset(
@@ -48,6 +52,18 @@ class ChangeSetNotFoundError(ServiceException):
     """What AWS answers for a change set that is not there."""
 
     code = "ChangeSetNotFound"
+
+
+class LabOutputMap(OutputMap):
+    """moto's outputs with the addresses of REST APIs as they are in this lab."""
+
+    port: ClassVar[int]  # set by install()
+
+    def __getitem__(self, key: str) -> Any:
+        output = super().__getitem__(key)
+        if output is not None and isinstance(output.value, str):
+            output.value = _REST_URL.sub(lambda found: stage_url(self.port, found[1]), output.value)
+        return output
 
 
 class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
@@ -247,7 +263,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         resources._resource_json_map = wanted["Resources"]
         for export in stack.exports:
             self.exports.pop(export.name, None)
-        stack.output_map = OutputMap(resources, wanted, stack.stack_id)
+        stack.output_map = LabOutputMap(resources, wanted, stack.stack_id)
         for export in stack.exports:
             self.exports[export.name] = export
 
@@ -305,7 +321,7 @@ def _remove_all(stack: Stack) -> None:
     _remove(stack, list(resources._resource_json_map))
     resources._template = stack.template_dict = {}
     resources._resource_json_map = {}
-    stack.output_map = OutputMap(resources, {}, stack.stack_id)
+    stack.output_map = LabOutputMap(resources, {}, stack.stack_id)
 
 
 def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | None = None) -> None:
@@ -422,8 +438,9 @@ def _stack_parameters(self: Stack) -> dict[str, Any]:
     return shown
 
 
-def install() -> None:
-    """Put the engine into moto."""
+def install(port: int) -> None:
+    """Put the engine into moto; `port` is the lab's."""
+    LabOutputMap.port = port
     models.cloudformation_backends.backend = LabCloudFormationBackend
     Stack.parse_template = staticmethod(parse_template)
     CloudFormationResponse.describe_change_set = _describe_change_set

@@ -183,6 +183,7 @@ class _FrontConnection(asyncio.Protocol):
         self._buffer = b""
         self._task: asyncio.Task[None] | None = None
         self._last: _PlainRequest | None = None
+        self._ended = False  # the client sends nothing more
         self._served = 0
         self._served_before = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -204,6 +205,7 @@ class _FrontConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A client that has said all it had to say still gets its answer.
+        self._ended = True
         return self._task is not None
 
     def close(self) -> None:
@@ -280,6 +282,8 @@ class _FrontConnection(asyncio.Protocol):
         protocol.connection_made(transport)
         if isinstance(protocol, asyncio.Protocol):
             protocol.data_received(self._buffer)
+            if self._ended and not protocol.eof_received():
+                transport.close()
 
     async def _answer(self, request: _PlainRequest, payload: bytes) -> None:
         try:
@@ -298,6 +302,8 @@ class _FrontConnection(asyncio.Protocol):
         self._task = None
         if self._buffer:
             self._next()
+        elif self._ended:
+            transport.close()
 
 
 _REASONS: Final = {

@@ -193,8 +193,10 @@ def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deploymen
         ("[::1]:4566", True),
         ("bucket.localhost:4566", True),
         ("abc.execute-api.us-east-1.localhost:4566", True),
-        ("localhost", False),
+        ("localhost", True),
+        ("abc.execute-api.localhost", True),
         ("localhost:4567", False),
+        ("abc.execute-api.localhost:80", False),
         ("evil.example:4566", False),
         ("localhost.evil.example:4566", False),
         ("evil.example", False),
@@ -204,14 +206,14 @@ def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deploymen
         ("", False),
     ],
 )
-def test_only_loopback_names_with_our_port_are_ours(host: str, *, ours: bool) -> None:
+def test_only_loopback_names_with_our_port_or_none_are_ours(host: str, *, ours: bool) -> None:
     assert is_our_host(host, 4566) is ours
 
 
 @given(st.text(max_size=40))
 def test_no_other_text_passes_for_a_host(host: str) -> None:
     if is_our_host(host, 4566):
-        name = host.rpartition(":")[0].lower()
+        name = host.lower().removesuffix(":4566")
         assert name in {"localhost", "127.0.0.1", "[::1]"} or name.endswith(".localhost")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
+from core.paths import REPOSITORY
 from tests.lab_support import Lab
 
 ACCOUNT = "123456789012"
@@ -352,7 +356,7 @@ def test_an_api_deploys_in_the_order_of_its_dependencies_changes_and_goes(lab: L
     assert api["endpointConfiguration"]["types"] == ["REGIONAL"]
     assert api["binaryMediaTypes"] == ["image/jpeg"]
     (output,) = lab.client("cloudformation").describe_stacks(StackName="api")["Stacks"][0]["Outputs"]
-    assert output["OutputValue"] == f"https://{api['id']}.execute-api.us-east-1.amazonaws.com/v1/"
+    assert output["OutputValue"] == f"http://{api['id']}.execute-api.localhost:{lab.port}/v1/"
     assert [e["Name"] for e in lab.client("cloudformation").list_exports()["Exports"]] == ["url-of-api"]
 
     stage = client.get_stage(restApiId=api["id"], stageName="v1")
@@ -521,3 +525,25 @@ def test_a_type_that_nobody_models_is_accepted_and_said(lab: Lab) -> None:
     (output,) = lab.client("cloudformation").describe_stacks(StackName="other")["Stacks"][0]["Outputs"]
     assert output["OutputValue"] not in {"", "None"}
     assert any("AWS::S3::BucketPolicy is not modelled" in line for line in lab.log)
+
+
+def test_a_stack_prints_the_address_at_which_its_api_answers(lab: Lab) -> None:
+    deploy(lab, "functions", function_template())
+    template = api_template()
+    url = ["https://", {"Ref": "Api"}, ".execute-api.us-east-1.", {"Ref": "AWS::URLSuffix"}, "/", {"Ref": "Stage"}, "/"]
+    template["Outputs"]["Joined"] = {"Value": {"Fn::Join": ["", url]}}
+    assert deploy(lab, "api", template) == "CREATE_COMPLETE"
+    (stack,) = lab.client("cloudformation").describe_stacks(StackName="api")["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    api = lab.client("apigateway").get_rest_apis()["items"][0]
+    assert outputs["Url"] == outputs["Joined"] == f"http://{api['id']}.execute-api.localhost:{lab.port}/v1/"
+
+    listed = subprocess.run(
+        [sys.executable, "-m", "lab", "urls", "--port", str(lab.port)], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    assert listed.stdout.decode() == f"{outputs['Url']}  {api['name']} v1\n"
+    # As a name below localhost may not resolve here, ask the port with the name alone.
+    for host in (f"{api['id']}.execute-api.localhost", f"{api['id']}.execute-api.localhost:{lab.port}"):
+        with socket.create_connection(("127.0.0.1", lab.port), timeout=60) as connection:
+            connection.sendall(f"GET /v1/unknown HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            assert b"x-amzn-ErrorType" in connection.makefile("rb").read()

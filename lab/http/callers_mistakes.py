@@ -1,0 +1,21 @@
+"""One counted line on stderr for all requests that are wrong: a mistake of a caller is told to the caller."""
+
+from __future__ import annotations
+
+import sys
+
+
+class CallersMistakes:
+    """Counts refused requests; says the first one, and at the end how many there were."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self, what: str) -> None:
+        self._count += 1
+        if self._count == 1:
+            print(f"lab: refused a malformed request ({what}); more are counted until the lab stops", file=sys.stderr)
+
+    def report(self) -> None:
+        if self._count > 1:
+            print(f"lab: refused {self._count:,} malformed requests in all", file=sys.stderr)

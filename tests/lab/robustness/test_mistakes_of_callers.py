@@ -1,0 +1,121 @@
+"""A caller's mistake is a 4xx for the caller and at most one line in the log; a half-closed connection is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab_support import Lab, running_lab
+
+AUTHORIZATION = "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{}/aws4_request, SignedHeaders=a, Signature=b"
+MUTATIONS = 600
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab of its own: what it logs is looked at."""
+    with running_lab() as running:
+        yield running
+
+
+def raw(method: str, path: str, *, port: int, service: str = "", target: str = "", body: str = "") -> bytes:
+    headers = {"Host": f"localhost:{port}", "Content-Length": str(len(body))}
+    if service:
+        headers["Authorization"] = AUTHORIZATION.format(service)
+    if target:
+        headers |= {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
+    return "\r\n".join(lines).encode()
+
+
+def requests(port: int) -> list[bytes]:
+    form = "Action=DescribeStacks&Version=2010-05-15"
+    return [
+        raw("GET", "/_lab/status", port=port),
+        raw("POST", "/2015-03-31/functions/missing/invocations", port=port, body="{}"),
+        raw("GET", "/2015-03-31/functions", port=port, service="lambda"),
+        raw("POST", "/", port=port, service="logs", target="Logs_20140328.DescribeLogGroups", body="{}"),
+        raw("POST", "/", port=port, service="cloudformation", body=form),
+        raw("GET", "/_aws/execute-api/missing/v1/a?b=c", port=port),
+        raw("GET", "/restapis", port=port, service="apigateway"),
+    ]
+
+
+def mutated(request: bytes, chance: random.Random) -> bytes:
+    data = bytearray(request)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data))
+        match chance.randrange(4):
+            case 0:
+                data[at] = chance.randrange(256)
+            case 1:
+                del data[at : at + chance.randint(1, 12)]
+            case 2:
+                data[at:at] = bytes(chance.randrange(256) for _ in range(chance.randint(1, 6)))
+            case _:
+                data[at:at] = data[at : at + 20]
+        if not data:
+            return b"\r\n"
+    return bytes(data)
+
+
+def exchange(lab: Lab, data: bytes) -> bytes:
+    """What the lab answers to a client that sends this and closes its sending side."""
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=60) as connection:
+        connection.sendall(data)
+        answer = b""
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+            while part := connection.recv(65_536):
+                answer += part
+        return answer
+
+
+def test_a_client_that_closes_its_sending_side_still_gets_its_answer(lab: Lab) -> None:
+    for request in requests(lab.port):
+        assert exchange(lab, request).startswith(b"HTTP/1.1 "), request
+    plain = requests(lab.port)[1]
+    assert exchange(lab, plain + plain).count(b"HTTP/1.1 404") == 2
+    assert exchange(lab, requests(lab.port)[0].replace(b"localhost", b"evil.example")).startswith(b"HTTP/1.1 421")
+    assert exchange(lab, plain[:-1]) == b""  # half a request
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Authorization", "AWS4-HMAC-SHA256 Credential=lab"),
+        ("Authorization", "AWS4-HMAC-SHA256 Credential=////"),
+        ("Authorization", "Bearer x"),
+        ("Authorization", ""),
+        ("X-Amz-Target", "Logs_20140328."),
+        ("X-Amz-Target", "Logs_20140328.NoSuchOperation"),
+        ("X-Amz-Target", "garbage"),
+        ("X-Amz-Target", "."),
+    ],
+)
+def test_a_broken_header_is_no_failure_of_ours(lab: Lab, header: str, value: str) -> None:
+    request = raw("POST", "/", port=lab.port, service="logs", target="Logs_20140328.DescribeLogGroups", body="{}")
+    lines = [
+        f"{header}: {value}".encode() if line.startswith(header.encode()) else line for line in request.split(b"\r\n")
+    ]
+    assert exchange(lab, b"\r\n".join(lines))[9:10] in {b"2", b"4"}  # no signature is checked
+    assert not [line for line in lab.log if "moto failed" in line or "Traceback" in line]
+
+
+def test_mutated_requests_leave_one_counted_line() -> None:
+    chance = random.Random(20261127)
+    with running_lab() as lab:
+        for _ in range(MUTATIONS):
+            answer = exchange(lab, mutated(chance.choice(requests(lab.port)), chance))
+            assert answer == b"" or answer.startswith(b"HTTP/"), answer[:200]
+            assert b" 500 " not in answer[:16], answer
+        assert lab.status()["source"] == "lab"
+        lab.stop()
+        said = [line for line in lab.log if "malformed" not in line]
+        assert said == [line for line in said if line.startswith("lab: ") and "moto failed" not in line]
+        assert sum("refused a malformed request" in line for line in lab.log) <= 1
+        assert sum("malformed requests in all" in line for line in lab.log) <= 1
