@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,7 @@ from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.cross_check import check_metrics
 from analysis.estimate.deployed_models import DeployedModel
 from analysis.estimate.summarise import Extras, summarise
+from analysis.ingest.contract import Breaches
 from analysis.ingest.joining import join_variant
 from analysis.ingest.platform_logs import LogParser
 from analysis.ingest.restarted_loads import label_broken_off
@@ -35,7 +36,7 @@ from analysis.ingest.run_files import (
     write_rows,
 )
 from analysis.report.text import summary_markdown
-from analysis.summary import Summary
+from analysis.summary import StopNote, Summary
 from core.charges import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration
 from core.errors import RecordError
@@ -43,6 +44,7 @@ from core.prices import read_prices
 from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
 from core.stages import complete_stages
+from core.stops import read_stops
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
@@ -58,18 +60,30 @@ class Gathered:
 
     log_bytes: dict[str, float] = field(default_factory=dict)
     deployed: dict[str, DeployedModel] = field(default_factory=dict)
+    breaches: Breaches = field(default_factory=Breaches)
 
 
 def run_configuration(manifest: Manifest) -> Configuration:
     """The configuration a run was measured with. Raises RecordError."""
     try:
-        return Configuration.model_validate(manifest.configuration)
+        return Configuration.model_validate(_of_this_version(manifest.configuration))
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(str(part) for part in detail["loc"])
         raise RecordError(
             f"the manifest of {manifest.run_id} holds a configuration of another version: {where}: {detail['msg']}"
         ) from None
+
+
+def _of_this_version(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the configuration of older runs: `p99_ms` was the goal, and all warm calls met one environment."""
+    goal = dict(configuration.get("goal") or {})
+    if "p99_ms" in goal:
+        goal["limit_ms"] = goal.pop("p99_ms")
+        goal.pop("requests_per_month", None)  # [traffic] has the one volume
+    experiments = dict(configuration.get("experiments") or {})
+    experiments["warm"] = {"environments": 1, **(experiments.get("warm") or {})}
+    return {**configuration, "goal": goal, "experiments": experiments}
 
 
 def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Gathered:
@@ -99,9 +113,11 @@ def _parts(
             if group.model:
                 gathered.deployed[variant.model] = _deployed(group.model)
             if logged.height or mine.height:
-                yield join_variant(
+                joined = join_variant(
                     variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records
                 )
+                gathered.breaches.look_at(variant, logged, joined)
+                yield joined
 
 
 @dataclass(frozen=True)
@@ -199,6 +215,8 @@ def build(
         deployed=gathered.deployed,
         image_gb={model: size / BYTES_PER_GB for model, size in read_image_sizes(run).items()},
         metric_checks=check_metrics(rows, read_metrics(run)),
+        warnings=gathered.breaches.warnings(),
+        stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],
     )
     summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")

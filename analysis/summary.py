@@ -48,6 +48,7 @@ ExclusionRule = Literal[
     "initialised_ahead",  # its environment was ready before it was asked for; nobody waited for the init
     "burst",  # sent together with others: a question of its own, answered in the breakdown
     "start_unknown",  # nothing says whether the environment was new
+    "impossible_time",  # a duration or latency of 0 or less
     "broken_off",  # of a load that was broken off and begun again: in no cell, counted over the whole run
 ]
 
@@ -74,6 +75,11 @@ class Distribution(_Model):
     metric: str  # a key of METRICS
     unit: str
     n: int
+    environments: int = 0  # execution environments that the calls came from: the units of evidence
+    effective_n: float | None = None  # how many independent calls would tell the median as well
+    within_percent: float | None = None  # standard deviation within an environment, of the mean
+    between_percent: float | None = None  # standard deviation between environments, of the mean
+    autocorrelation: float | None = None  # of calls that follow each other in one environment
     minimum: float | None
     maximum: float | None
     mean: float | None
@@ -212,7 +218,7 @@ class Constraint(_Model):
     """One demand of [goal] held against one variant."""
 
     variant: str
-    name: Literal["p99_ms", "top1_accuracy", "cold_share", "runs"]
+    name: Literal["bad_share", "top1_accuracy", "cold_share"]
     limit: float
     found: Estimate
     verdict: ConstraintVerdict
@@ -243,12 +249,38 @@ class Knee(_Model):
     reason: str
 
 
+class ConditionShare(_Model):
+    """Calls of one condition that callers meet, and how many of these were bad: failed, or slower than the limit."""
+
+    condition: Literal["cold", "alone", "concurrent"]
+    weight: float  # share of the traffic that meets it
+    bad: int
+    n: int
+    environments: int
+    source: str  # which calls these are
+
+
+class Rival(_Model):
+    """A cheaper way that the data neither show to meet the goal nor to fail it, and what would decide."""
+
+    variant: str
+    strategy: Strategy
+    monthly_usd: float
+    bad_share: Estimate
+    more_calls: int | None  # None: not within a hundred times the calls made
+    more_usd: float | None  # at AWS's prices
+
+
 class Recommendation(_Model):
     """The answer of the first screen."""
 
     variant: str | None
     strategy: Strategy | None
     monthly_usd: float | None
+    bad_share: Estimate | None = None  # of callers who are not answered correctly within the limit
+    conditions: tuple[ConditionShare, ...] = ()  # what that share is made of
+    rivals: tuple[Rival, ...] = ()  # cheaper, and not decided
+    provisional: tuple[str, ...] = ()  # why the answer is provisional; empty where it is certain
     headline: str  # one sentence
     why: tuple[str, ...]
     how_sure: str
@@ -365,6 +397,20 @@ class DataWarning(_Model):
     advice: str
     variants: tuple[str, ...] = ()
     count: int | None = None
+    caps_verdicts: bool = False  # a breach of the data contract: every verdict is provisional at most
+
+
+class StopNote(_Model):
+    """Why sampling of a part of the plan stopped."""
+
+    experiment: Experiment
+    protocol: str
+    variant: str
+    connection: str
+    reason: str
+    detail: str
+    samples: int
+    half_width_percent: float | None = None
 
 
 class Origin(_Model):
@@ -379,13 +425,6 @@ class Origin(_Model):
     limits: LimitsInForce
     time_scale: float
     not_modelled: tuple[str, ...]
-
-
-class Method(_Model):
-    """A paragraph of the report's methods section."""
-
-    title: str
-    text: str
 
 
 class PriceNote(_Model):
@@ -440,8 +479,8 @@ class Summary(_Model):
     load_totals: tuple[LoadTotals, ...]
     metric_checks: tuple[MetricCheck, ...]
     swapping: tuple[SwappingCell, ...] = ()  # empty without the swapping experiment
+    stops: tuple[StopNote, ...] = ()
     warnings: tuple[DataWarning, ...] = Field(default_factory=tuple)
-    methods: tuple[Method, ...]
 
     def cell(self, variant: str, experiment: str, start_type: str) -> Cell | None:
         """The cell of these coordinates in `cells`, or None where nothing was measured."""

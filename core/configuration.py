@@ -151,10 +151,10 @@ class ExperimentsTable(_Table):
 
 
 class GoalTable(_Table):
-    p99_ms: Positive
+    limit_ms: Positive = 1000.0
+    max_bad_share: float = Field(default=0.01, gt=0, lt=1)
     min_top1_accuracy: Share
-    requests_per_month: int = Field(ge=1)
-    max_cold_share: Share
+    max_cold_share: Share = 1.0
 
 
 class TrafficTable(_Table):

@@ -11,9 +11,9 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
 - `broken_off`: a call of a load that was broken off and begun again; in no cell, not even as an outcome.
-- `host_contended`: the lab's host was short of CPU. Left out of cold and warm cells as long as that leaves at least
-  half of the samples. Where most are contended they stay, and the cell says how many: what is left would be a choice
-  of quiet moments. In load cells they stay always, since contention is what load does to a host.
+- `host_contended`: the lab's host was short of CPU. Excluded from cold and warm cells as long as that leaves at least
+  half of the samples of every variant. Otherwise they count in all variants alike, and the cell says how many: what is
+  left would be a choice of quiet moments. In load cells they always count: contention is what load does to a host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from analysis.estimate.estimates import Samples, clean, distribution, share
+from analysis.estimate.environments import Sample
+from analysis.estimate.estimates import Samples, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
 from core.records import INVOCATION_COLUMNS, NEVER_INVOKED
 from core.stages import RESTARTED
@@ -47,7 +48,6 @@ ANALYSED_COLUMNS: Final = tuple(
         "architecture",
         "request_id",
         "gateway_request_id",
-        "environment_id",
         "call_number",
         "error",
         "logged_at",
@@ -63,6 +63,12 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
     rule = (
         pl.when(pl.col("outcome") != "ok")
         .then(pl.lit("failed"))
+        .when(
+            (pl.min_horizontal("duration_ms", "client_latency_ms", "latency_from_intended_ms") <= 0).fill_null(
+                value=False
+            )
+        )
+        .then(pl.lit("impossible_time"))
         .when(pl.col("warmup"))
         .then(pl.lit("warmup"))
         .when(pl.col("first_after_deploy"))
@@ -83,6 +89,11 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
             "total_ms"
         ),
         rule.alias("rule"),
+        pl.coalesce("log_stream", "environment_id")
+        .cast(pl.Categorical)
+        .to_physical()
+        .cast(pl.Int64)
+        .alias("environment"),
     )
 
 
@@ -102,50 +113,73 @@ class Measured:
         offset = 0
         for variant, experiment, start_type, length in lengths.iter_rows():
             if experiment is not None:
-                self.parts[variant, experiment, start_type] = settle(self.rows.slice(offset, length))
+                self.parts[variant, experiment, start_type] = self.rows.slice(offset, length)
             if experiment == "load":
                 first, total = loads.get(variant, (offset, 0))
                 loads[variant] = first, total + length
             offset += length
         for variant, (first, total) in loads.items():
-            self.parts[variant, "load", "any"] = settle(self.rows.slice(first, total))
-        self._samples: dict[tuple[str, str, str, str], Samples] = {}
+            self.parts[variant, "load", "any"] = self.rows.slice(first, total)
+        settle(self.parts)
+        self._samples: dict[tuple[str, str, str, str], Sample] = {}
 
-    def samples(self, variant: str, experiment: str, start_type: str, metric: str) -> Samples:
-        """Sorted samples of one metric that count; empty where there are none."""
+    def sample(self, variant: str, experiment: str, start_type: str, metric: str) -> Sample:
+        """The samples of one metric that count, with their environments; empty where there are none."""
         key = (variant, experiment, start_type, metric)
         if key not in self._samples:
             part = self.parts.get(key[:3])
-            self._samples[key] = (
-                clean([]) if part is None else clean(part.filter(pl.col("rule").is_null())[metric].to_numpy())
-            )
+            self._samples[key] = NO_SAMPLE if part is None else sample_of(part, metric)
         return self._samples[key]
 
-    def warm(self, variant: str, metric: str) -> Samples:
+    def samples(self, variant: str, experiment: str, start_type: str, metric: str) -> Samples:
+        """One value per environment, ascending, for what compares medians; empty where there are none."""
+        return self.sample(variant, experiment, start_type, metric).medians
+
+    def warm(self, variant: str, metric: str) -> Sample:
         """Warm samples of the warm experiment, or of the load where there was no warm experiment."""
-        found = self.samples(variant, "warm", "warm", metric)
-        return found if len(found) else self.samples(variant, "load", "warm", metric)
+        found = self.sample(variant, "warm", "warm", metric)
+        return found if len(found) else self.sample(variant, "load", "warm", metric)
 
-    def cold(self, variant: str, metric: str) -> Samples:
+    def cold(self, variant: str, metric: str) -> Sample:
         """Cold samples of the cold experiment, or of the load where there was no cold experiment."""
-        found = self.samples(variant, "cold", "cold", metric)
-        return found if len(found) else self.samples(variant, "load", "cold", metric)
+        found = self.sample(variant, "cold", "cold", metric)
+        return found if len(found) else self.sample(variant, "load", "cold", metric)
 
-    def latency(self, variant: str) -> Samples:
+    def latency(self, variant: str) -> Sample:
         """Warm client latency; the duration where no client recorded."""
         found = self.warm(variant, "client_latency_ms")
         return found if len(found) else self.warm(variant, "duration_ms")
 
 
-def settle(part: pl.DataFrame) -> pl.DataFrame:
-    """Let contended samples count where leaving them out would leave less than half."""
-    contended = part["rule"] == "host_contended"
-    count, counting = int(contended.fill_null(value=False).sum()), int(part["rule"].is_null().sum())
-    if count and counting < count:
-        return part.with_columns(
-            pl.when(pl.col("rule") == "host_contended").then(None).otherwise(pl.col("rule")).alias("rule")
-        )
-    return part
+NO_SAMPLE: Final = Sample.of([])
+
+
+def sample_of(part: pl.DataFrame, metric: str) -> Sample:
+    """The values of a cell that count; a call whose environment is unknown has one of its own.
+
+    Latencies of kept and of new connections are never pooled: those of kept ones count where there are some.
+    """
+    counting = part.filter(pl.col("rule").is_null())
+    if metric == "client_latency_ms" and (counting["connection"] == "kept").any():
+        counting = counting.filter(pl.col("connection") != "new")
+    own = -1 - pl.int_range(pl.len(), dtype=pl.Int64)
+    held = counting.select(pl.col(metric).cast(pl.Float64), pl.coalesce("environment", own).alias("environment"))
+    return Sample.of(held[metric].to_numpy(), held["environment"].to_numpy())
+
+
+def settle(parts: dict[tuple[str, str, str], pl.DataFrame]) -> None:
+    """Let contended samples count, in every variant alike, where excluding them would leave some less than half.
+
+    Variants are compared with each other, so one rule holds for all cells of an experiment and start type.
+    """
+    contended = {
+        key: int((part["rule"] == "host_contended").fill_null(value=False).sum()) for key, part in parts.items()
+    }
+    keep = {key[1:] for key, part in parts.items() if contended[key] > int(part["rule"].is_null().sum())}
+    for key, part in parts.items():
+        if contended[key] and key[1:] in keep:
+            rule = pl.col("rule")
+            parts[key] = part.with_columns(pl.when(rule == "host_contended").then(None).otherwise(rule).alias("rule"))
 
 
 def make_cells(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Cell, ...]:
@@ -199,9 +233,9 @@ def make_cell(part: pl.DataFrame, variant: Variant, experiment: str, start_type:
     counting = part.filter(pl.col("rule").is_null())
     metrics = {}
     for metric in METRICS:
-        values = counting[metric].drop_nulls()
-        if values.len():
-            metrics[metric] = distribution(metric, values.to_numpy())
+        found = sample_of(part, metric)
+        if len(found):
+            metrics[metric] = distribution(metric, found)
     return Cell.model_validate(
         {
             "variant": variant.key,
@@ -231,8 +265,8 @@ def counts(column: pl.Series) -> dict[str, int]:
 def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[ColdRatio, ...]:
     """Share of cold starts among the invocations whose start is known, by variant, experiment and protocol."""
     keys = ["variant", "experiment", "protocol"]
-    known = rows.select(*keys, "start_type", "start_evidence").filter(
-        pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants))
+    known = rows.filter(
+        pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants)) & ~pl.col("warmup")
     )
     tally: dict[tuple[str, str, str | None], tuple[dict[str, int], dict[str, int]]] = {}
     for which, column in enumerate(("start_type", "start_evidence")):
@@ -266,7 +300,8 @@ def coverage(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Cover
     """Found / sent, per variant and experiment, and per variant over all."""
     sent = pl.col("call_id").is_not_null() & (pl.col("outcome") != "dropped")
     expected = sent & ~pl.col("outcome").is_in(NEVER_INVOKED)
-    in_logs = pl.col("log_stream").is_not_null()
+    # A call is found once its report is: a log that holds no more than its START tells neither time nor cost.
+    in_logs = pl.col("log_stream").is_not_null() & pl.col("duration_ms").is_not_null()
     sums = [
         sent.sum().alias("sent"),
         expected.sum().alias("expected"),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
+from analysis.estimate.environments import Sample, components, t_half_width
 from analysis.summary import METRICS, Distribution, Estimate
 from core.intervals import CONFIDENCE, interval_ranks, smallest_n
 
@@ -54,18 +55,59 @@ def percentile(ordered: Samples, share: float) -> Estimate:
     return Estimate(value=quantile(ordered, share), low=low, high=high, level=CONFIDENCE, n=n)
 
 
-def distribution(metric: str, values: Any) -> Distribution:
-    """The percentiles of one metric; `metric` is a key of METRICS."""
-    ordered = clean(values)
+def percentile_over_environments(sample: Sample, share: float) -> Estimate:
+    """A percentile whose interval allows for environments that differ.
+
+    The median's interval is Student's over the environments' medians, widened to hold the median of all calls, where
+    environments have about as many calls each. Any other is Woodruff's by Korn and Graubard's effective n, moved by
+    what is uncertain of where the environments lie together.
+    Sources: analysis/estimate/environments.py; docs/statistics.md has what both cover.
+    """
+    n, ordered = len(sample), sample.ordered
+    if sample.independent or n == 0:
+        return percentile(ordered, share)
+    value = quantile(ordered, share)
+    needs = sample.needs_environments()
+    if share == 0.5:
+        if needs:
+            return Estimate(value=value, n=n, reason=needs)
+        if sample.alike_in_size:
+            half, middle = t_half_width(sample.medians), float(sample.medians.mean())
+            return Estimate(value=value, low=min(value, middle - half), high=max(value, middle + half), n=n)
+    countable = sample.countable_n(sample.values <= value)
+    if needs or countable < smallest_n(share):
+        return Estimate(
+            value=None, n=n, reason=needs or f"needs n >= {smallest_n(share)} of effect, has {countable:.0f}"
+        )
+    below, tail = share * countable, (1 - CONFIDENCE) / 2
+    low_rank = int(np.floor(float(betaincinv(below, countable - below + 1, tail)) * n))
+    high_rank = int(np.ceil(float(betaincinv(below + 1, countable - below, 1 - tail)) * n))
+    if low_rank < 1 or high_rank > n:
+        return Estimate(value=None, n=n, reason="too few calls beyond it")
+    moved = 1 + sample.location_half_width
+    return Estimate(
+        value=value, low=float(ordered[low_rank - 1]) / moved, high=float(ordered[high_rank - 1]) * moved, n=n
+    )
+
+
+def distribution(metric: str, sample: Sample) -> Distribution:
+    """The percentiles of one metric and where its variance is; `metric` is a key of METRICS."""
+    ordered = sample.ordered
     n = len(ordered)
+    parts = components(sample)
     return Distribution(
+        environments=parts.environments,
+        effective_n=parts.effective_n,
+        within_percent=parts.within_percent,
+        between_percent=parts.between_percent,
+        autocorrelation=parts.autocorrelation,
         metric=metric,
         unit=METRICS[metric][1],
         n=n,
         minimum=float(ordered[0]) if n else None,
         maximum=float(ordered[-1]) if n else None,
         mean=float(ordered.mean()) if n else None,
-        **{name: percentile(ordered, share) for name, share in PERCENTILES.items()},
+        **{name: percentile_over_environments(sample, share) for name, share in PERCENTILES.items()},
     )
 
 
@@ -171,15 +213,36 @@ def share(hits: int, n: int, *, level: float = CONFIDENCE) -> Estimate:
     return Estimate(value=hits / n, low=low, high=high, level=level, n=n)
 
 
-def mean(values: Samples, random: np.random.Generator, resamples: int = 1000) -> Estimate:
-    """A mean with a bootstrap-t interval: the one to use for money, which adds up.
+def mean(sample: Sample, random: np.random.Generator, resamples: int = 1000) -> Estimate:
+    """A mean with a bootstrap-t interval, over environments with Student's: the one to use for money, which adds up.
 
     Efron and Tibshirani, An Introduction to the Bootstrap, section 12.5. It keeps its level for skewed data, and falls
     short of it where single samples carry much of the sum: no useful interval of a mean is free of distribution. So it
     is marked as approximate; the measured coverage stands in docs/statistics.md.
     """
-    found = _bootstrap_t(values, random, resamples)
+    if sample.independent:
+        found = _bootstrap_t(sample.ordered, random, resamples)
+    else:
+        value, needs = float(sample.values.mean()), sample.needs_environments()
+        if needs:
+            return Estimate(value=value, n=len(sample), reason=needs)
+        half, middle = t_half_width(sample.means), float(sample.means.mean())
+        found = Estimate(value=value, low=min(value, middle - half), high=max(value, middle + half), n=len(sample))
     return found if found.low is None else found.model_copy(update={"approximate": True})
+
+
+def mean_draws(sample: Sample, random: np.random.Generator, draws: int) -> Samples | None:
+    """Draws of where the mean lies: Student's t about it with the standard error over environments.
+
+    The posterior under a normal model of the environments with the usual flat prior (Gelman and others, Bayesian Data
+    Analysis, 3rd edition, section 3.2). None where too few environments were measured to tell their spread.
+    """
+    values = sample.means
+    k = len(values)
+    if k < SMALLEST_BOOTSTRAP_N and (sample.independent or sample.needs_environments()):
+        return None
+    error = float(values.std(ddof=1)) / np.sqrt(k)
+    return np.asarray(sample.values.mean() + error * random.standard_t(k - 1, draws), dtype=np.float64)
 
 
 def largest_share(values: Samples) -> float:

@@ -148,6 +148,25 @@ def daily_cold_share(traffic: Traffic, service_s: float, *, kept_warm: int = 0) 
     )
 
 
+@dataclass(frozen=True)
+class CallMix:
+    """What callers meet, as shares of all calls."""
+
+    cold: float
+    alone: float  # an idle environment, no other request in progress
+    concurrent: float  # an idle environment, others in progress
+
+
+def call_mix(traffic: Traffic, service_s: float, *, kept_warm: int = 0) -> CallMix:
+    """Return what callers meet with so many environments kept warm: the one question asked of the traffic model."""
+    cold = daily_cold_share(traffic, service_s, kept_warm=kept_warm)
+    busy = sum(
+        weight * -math.expm1(-rate * service_s)
+        for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
+    )
+    return CallMix(cold=cold, alone=(1 - cold) * (1 - busy), concurrent=(1 - cold) * busy)
+
+
 def needed_environments(traffic: Traffic, service_s: float, max_cold_share: float) -> int:
     """The fewest environments to keep warm so that the cold share stays within bounds, by bisection."""
 

@@ -42,6 +42,7 @@ from analysis.report.tables.about import (
     pairs_table,
     price_pairs,
     run_pairs,
+    stops_table,
     table1,
 )
 from analysis.report.tables.choice import (
@@ -61,7 +62,7 @@ from analysis.report.tables.measured import (
     load_table,
     overview,
 )
-from analysis.report.tables.parts import Table, TableCell, estimate_cell
+from analysis.report.tables.parts import Table, TableCell, estimate_cell, ratio_cell
 from analysis.report.theme import CONFIG, THEMES
 from analysis.report.wording import (
     count_text,
@@ -110,23 +111,25 @@ def _answer(summary: Summary) -> dict[str, Any]:
         "tiles": _tiles(summary),
         "why": recommendation.why,
         "how_sure": recommendation.how_sure,
-        "tied": [key_name(key) for key in recommendation.tied],
         "measured_where": recommendation.measured_where,
         "facts": _facts(summary),
     }
 
 
 def _provisional(summary: Summary) -> bool:
-    """Whether the recommended variant is not shown to meet every demand."""
-    key = summary.recommendation.variant
-    return any(one.variant == key and one.verdict != "meets" for one in summary.recommendation.constraints)
+    """Whether the recommended variant is not shown to meet every demand, or the data break their contract."""
+    return bool(summary.recommendation.provisional)
 
 
 def _tiles(summary: Summary) -> list[dict[str, str]]:
     key = summary.recommendation.variant
     if key is None:
         return []
-    tiles = []
+    tiles = [
+        _tile("Callers without an answer in time", ratio_cell(bad), "")
+        for bad in [summary.recommendation.bad_share]
+        if bad is not None
+    ]
     for label, where, metric, percentile in (
         ("Warm, median", ("warm", "warm"), "client_latency_ms", "p50"),
         ("Warm, p99", ("warm", "warm"), "client_latency_ms", "p99"),
@@ -144,7 +147,7 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
         )
     best = summary.recommendation.probability_best.get(key)
     if best is not None:
-        tiles.append({"label": "Best in resamples", "value": percent_text(best), "unit": "", "note": "bootstrap"})
+        tiles.append({"label": "Best in resamples", "value": percent_text(best), "unit": "", "note": "of draws"})
     return tiles
 
 
@@ -307,6 +310,7 @@ def _tables(summary: Summary) -> dict[str, list[Table]]:
             breakdown_table(summary),
             differences_table(summary),
             checks_table(summary),
+            stops_table(summary),
         ],
         "configuration": [
             pairs_table("run", "The run", run_pairs(summary), "Property"),

@@ -218,20 +218,24 @@ class Generator:
             )
 
     def warm(self, variant: Variant, start: float, samples: int) -> None:
-        at = start
-        for connection in ("kept", "new"):
-            for number in range(-self.configuration.experiments.warm.warmups, samples):
-                row = self.row(
-                    variant,
-                    experiment="warm",
-                    protocol="sequential",
-                    trigger="api",
-                    at=at,
-                    cold=False,
-                    connection=connection,
-                    warmup=number < 0,
-                )
-                at += (row["client_latency_ms"] or 0) / 1000 + 0.01
+        """Samples spread over the configured environments, each a little faster or slower than the others."""
+        at, environments = start, self.configuration.experiments.warm.environments
+        for environment in range(environments):
+            self._environments.pop(variant.key, None)
+            share = samples * (environment + 1) // environments - samples * environment // environments
+            for connection in ("kept", "new"):
+                for number in range(-self.configuration.experiments.warm.warmups, share):
+                    row = self.row(
+                        variant,
+                        experiment="warm",
+                        protocol="sequential",
+                        trigger="api",
+                        at=at,
+                        cold=False,
+                        connection=connection,
+                        warmup=number < 0,
+                    )
+                    at += (row["client_latency_ms"] or 0) / 1000 + 0.01
 
     def load(self, variant: Variant, start: float, *, end_rps: float, duration_s: float) -> None:
         arrivals = int(end_rps * duration_s / 2)

@@ -124,9 +124,16 @@ def test_too_few_samples_never_change_anything():
     assert not has_regression([found])
 
 
+def demo_over_environments():
+    """The demo with its warm samples spread over environments: calls of a single one compare to nothing."""
+    demo = read_configuration(profile="demo")
+    warm = demo.experiments.warm.model_copy(update={"environments": 8})
+    return demo.model_copy(update={"experiments": demo.experiments.model_copy(update={"warm": warm})})
+
+
 @pytest.fixture(scope="module")
 def sides():
-    configuration = read_configuration(profile="demo")
+    configuration = demo_over_environments()
     found = []
     for seed in (1, 2):
         rows = synthetic.make_rows(configuration, run_id=f"2026112{seed}T101500Z-0001", seed=seed, load_s=5)
@@ -225,7 +232,7 @@ def test_runs_without_a_common_variant_are_refused(sides):
 
 
 def test_the_command_answers_with_exit_codes_for_a_pipeline(tmp_path, sides, capsys):
-    configuration = read_configuration(profile="demo")
+    configuration = demo_over_environments()
     for side, name in zip(sides, ("20261121T101500Z-0001", "20261122T101500Z-0001"), strict=True):
         run = RunDirectory(tmp_path / name)
         rows = synthetic.make_rows(configuration, run_id=name, seed=int(name[7]), load_s=5)

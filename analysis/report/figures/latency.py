@@ -58,7 +58,7 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
     rows: list[Row] = []
     notes = []
     for variant in variants_of(summary):
-        samples = measured.samples(variant.key, experiment, start_type, metric)
+        samples = measured.sample(variant.key, experiment, start_type, metric).ordered
         if not len(samples):
             notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, experiment, None)}")
             continue

@@ -169,6 +169,43 @@ def checks_table(summary: Summary) -> Table:
     )
 
 
+def stops_table(summary: Summary) -> Table:
+    """Why sampling of each part of the plan stopped."""
+    rows = [
+        TableRow(
+            cells=(
+                text_cell(key_name(stop.variant)),
+                text_cell(stop.experiment),
+                text_cell(stop.protocol),
+                text_cell(stop.connection),
+                text_cell(stop.reason.replace("_", " ")),
+                count_cell(stop.samples),
+                number_cell(stop.half_width_percent, digits=2),
+                text_cell(stop.detail),
+            ),
+            attributes=filterable(stop.variant) | {"experiment": stop.experiment},
+        )
+        for stop in summary.stops
+    ]
+    return Table(
+        id="stops",
+        caption="Why sampling stopped",
+        columns=columns_of(
+            "Function",
+            "Experiment",
+            "Protocol",
+            "Connection",
+            "Reason",
+            "Samples",
+            "Half-width of the median's interval, %",
+            "Detail",
+            text=(0, 1, 2, 3, 4, 7),
+        ),
+        rows=tuple(rows),
+        folded=True,
+    )
+
+
 def flat(node: Any, path: str = "") -> Iterable[tuple[str, str]]:
     if isinstance(node, dict) and node:
         for key, value in node.items():

@@ -161,10 +161,9 @@ def break_even_table(summary: Summary) -> Table:
 
 
 CONSTRAINT_NAMES: Final = {
-    "p99_ms": "p99 latency, ms",
+    "bad_share": "share of bad calls",
     "top1_accuracy": "top-1 accuracy",
     "cold_share": "cold share",
-    "runs": "runs at all",
 }
 
 
@@ -217,7 +216,7 @@ def choice_table(summary: Summary) -> Table:
     return Table(
         id="choice",
         caption="Cost, latency and accuracy of every function",
-        note="Accuracy is quoted, not measured; probability of being best among those that meet the goal, by bootstrap",
+        note="Accuracy is quoted, not measured; probability of being best among those that meet the goal, by draws",
         columns=columns_of(
             "Function",
             "USD per million",

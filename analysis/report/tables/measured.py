@@ -106,9 +106,23 @@ def cells_table(summary: Summary, experiment: Experiment) -> Table:
     return Table(
         id=f"{experiment}-metrics",
         caption=f"Percentiles by metric, {experiment} experiment",
-        note="Percentiles with 95 % intervals; nothing trimmed",
+        note="95 % intervals over execution environments; nothing trimmed. Between: standard deviation of environments",
         columns=columns_of(
-            "Function", "Start", "Metric", "n", "Minimum", "Median", "p90", "p95", "p99", "Maximum", text=(0, 1, 2)
+            "Function",
+            "Start",
+            "Metric",
+            "n",
+            "Environments",
+            "Effective n",
+            "Between, %",
+            "Lag-1 correlation",
+            "Minimum",
+            "Median",
+            "p90",
+            "p95",
+            "p99",
+            "Maximum",
+            text=(0, 1, 2),
         ),
         rows=tuple(rows),
         folded=True,
@@ -123,6 +137,10 @@ def _distribution_row(key: str, start_type: str, metric: str, distribution: Dist
             text_cell(start_type),
             text_cell(f"{label}, {unit}"),
             count_cell(distribution.n),
+            count_cell(distribution.environments or None),
+            count_cell(distribution.effective_n),
+            number_cell(distribution.between_percent, digits=2),
+            number_cell(distribution.autocorrelation, digits=2),
             number_cell(distribution.minimum),
             estimate_cell(distribution.p50),
             estimate_cell(distribution.p90),
@@ -208,6 +226,13 @@ def differences_table(summary: Summary) -> Table:
     )
 
 
+def _evidence_text(evidence: dict[str, int]) -> str:
+    names = {"none": "no evidence"}
+    return ", ".join(
+        f"{names.get(name, name.replace('_', ' '))} {count:,}" for name, count in sorted(evidence.items()) if count
+    )
+
+
 def cold_ratio_table(summary: Summary) -> Table:
     """How many starts were cold."""
     rows = [
@@ -221,11 +246,7 @@ def cold_ratio_table(summary: Summary) -> Table:
                 count_cell(ratio.warm),
                 count_cell(ratio.unknown),
                 ratio_cell(ratio.ratio),
-                text_cell(
-                    ", ".join(
-                        f"{name.replace('_', ' ')} {count:,}" for name, count in sorted(ratio.evidence.items()) if count
-                    )
-                ),
+                text_cell(_evidence_text(ratio.evidence)),
             ),
             attributes=filterable(ratio.variant) | {"experiment": ratio.experiment},
         )

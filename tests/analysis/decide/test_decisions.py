@@ -1,7 +1,6 @@
 """Rules on samples, claims and the recommendation, each against data made to decide it one way or the other."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -9,14 +8,12 @@ import pytest
 from scipy.stats import binom
 
 from analysis.decide.claims import read_swapping
-from analysis.decide.recommend import Candidate, cheapest_plan, knee, linear_cost, pareto, recommend
-from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, settle, with_rules
+from analysis.decide.curves import knee, pareto
+from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
 from analysis.estimate.summarise import summarise
-from analysis.estimate.traffic import CallProfile, Traffic
 from analysis.summary import ParetoPoint, Summary
-from core.configuration import GoalTable, read_configuration
+from core.configuration import read_configuration
 from core.prices import read_prices
-from core.variants import Variant
 from tests.analysis import synthetic
 
 configuration = read_configuration(profile="")
@@ -27,121 +24,6 @@ few = configuration.model_copy(
     }
 )
 prices = read_prices()
-GOAL = GoalTable(p99_ms=500, min_top1_accuracy=0.70, requests_per_month=1_000_000, max_cold_share=0.05)
-TRAFFIC = Traffic.of(33_000, "business_hours", 10)
-
-
-def candidate(memory_mb=1024, *, latency_ms=30.0, billed_ms=20.0, n=500, failed=0, model="mobilenet", accuracy=0.704):
-    random = np.random.default_rng(memory_mb)
-    variant = Variant(model=model, engine="tensorflow", architecture="x86_64", memory_mb=memory_mb)
-    billed = np.sort(np.ceil(billed_ms * random.lognormal(0, 0.05, n)))
-    cold = np.full(20, 3000.0)
-    return Candidate(
-        variant=variant,
-        profile=CallProfile(variant.key, memory_mb, "x86_64", float(billed.mean()), 3000.0, 1000.0),
-        latency_ms=np.sort(latency_ms * random.lognormal(0, 0.05, n)),
-        warm_billed_ms=billed,
-        cold_billed_ms=cold,
-        failed=failed,
-        answered=n + failed,
-        top1_accuracy=accuracy,
-    )
-
-
-def decide(*candidates, goal=GOAL):
-    return recommend(candidates, goal, TRAFFIC, prices, measured_where="here", seed=1)
-
-
-def test_the_cheapest_variant_that_meets_every_demand_wins():
-    found = decide(candidate(1024, billed_ms=20), candidate(2048, billed_ms=18), candidate(3008, billed_ms=17))
-    assert found.variant == "mobilenet-tensorflow-x86_64-1024"
-    assert found.probability_best[found.variant] == 1
-    assert found.tied == ()
-    assert "Provisional" not in found.how_sure
-
-
-def test_a_cheaper_variant_that_is_too_slow_loses_and_the_constraint_says_by_how_much():
-    found = decide(candidate(512, latency_ms=700, billed_ms=5), candidate(2048))
-    assert found.variant == "mobilenet-tensorflow-x86_64-2048"
-    (failed,) = [c for c in found.constraints if c.verdict == "fails"]
-    assert (failed.name, failed.limit) == ("p99_ms", 500)
-    assert failed.short_by == pytest.approx(failed.found.value - 500)
-
-
-def test_variants_that_cost_the_same_are_tied():
-    a = candidate(1024, billed_ms=20, n=400)
-    b = candidate(1025, billed_ms=20, n=400)
-    found = decide(a, b)
-    (other,) = {a.variant.key, b.variant.key} - {found.variant}
-    assert found.tied == (other,)
-    assert found.probability_best[other] >= 0.05
-    assert sum(found.probability_best.values()) == pytest.approx(1)
-
-
-def test_few_samples_make_the_answer_provisional_and_never_certain():
-    found = decide(candidate(1024, n=50))
-    assert found.variant is not None
-    assert "Provisional" in found.how_sure
-    (p99,) = [c for c in found.constraints if c.name == "p99_ms"]
-    assert p99.verdict == "undetermined"
-    assert "368" in p99.text
-
-
-def test_no_variant_that_meets_the_goal_is_said_with_the_nearest_miss():
-    strict = GOAL.model_copy(update={"min_top1_accuracy": 0.9})
-    found = decide(candidate(1024), candidate(2048, latency_ms=900), goal=strict)
-    assert found.variant is None
-    assert found.headline == "No measured variant meets the goal."
-    assert found.why[0].startswith("MobileNet 1024 MB misses a top-1 accuracy of at least 0.900 by 0.196 (")
-    assert "misses a p99 of at most 500 ms by " in found.why[1]
-
-
-def test_what_was_not_measured_is_not_said_to_fail():
-    warm_alone = candidate(1024)
-    unpriced = replace(
-        warm_alone, profile=replace(warm_alone.profile, cold_billed_ms=None), cold_billed_ms=np.array([])
-    )
-    found = decide(unpriced, candidate(2048, latency_ms=900))
-    assert found.variant is None
-    assert found.headline == "No variant can be recommended: too little was measured."
-    assert found.why[0] == "MobileNet 1024 MB: no cold start was measured: its billed time is unknown."
-    assert found.why[1].startswith("MobileNet 2048 MB misses a p99")
-    assert "fail beyond" not in found.how_sure
-
-
-def test_the_free_tier_counts_in_the_draws_as_in_the_answer():
-    """The free tier lowers the answer's month, and the line the draws are taken from goes through that month."""
-    goal = GOAL.model_copy(update={"requests_per_month": 100_000})
-    both = [candidate(1024, billed_ms=20), candidate(2048, billed_ms=18)]
-    without = recommend(both, goal, TRAFFIC, prices, measured_where="here", seed=1)
-    within = recommend(both, goal, TRAFFIC, prices, measured_where="here", seed=1, free_tier=True)
-    assert within.monthly_usd < without.monthly_usd
-    profile = both[0].profile
-    plan = cheapest_plan(profile, TRAFFIC.scaled(100_000), prices, GOAL.max_cold_share, free_tier=True)
-    base, by_warm, by_cold = linear_cost(
-        profile, plan, TRAFFIC.scaled(100_000), prices, GOAL.max_cold_share, free_tier=True
-    )
-    assert base + by_warm * profile.warm_billed_ms + by_cold * profile.cold_billed_ms == pytest.approx(plan.usd)
-
-
-def test_that_a_variant_runs_is_met_by_the_bare_share_and_the_text_says_where_the_interval_reaches_beyond():
-    def runs(**more):
-        (found,) = [c for c in decide(candidate(1024, **more)).constraints if c.name == "runs"]
-        return found.verdict, found.text
-
-    assert runs(n=100) == (
-        "meets",
-        "0 of 100 calls failed in the function, by the bare share: the interval reaches 3.6 %",
-    )
-    assert runs(n=500) == ("meets", "0 of 500 calls failed in the function")
-    assert runs(n=500, failed=7)[0] == "undetermined"
-    assert runs(n=500, failed=50) == ("fails", "50 of 550 calls failed in the function")
-
-
-def test_a_variant_that_is_killed_is_no_answer():
-    dead = candidate(512, billed_ms=1, n=50, failed=50)
-    found = decide(dead, candidate(1024))
-    assert found.variant == "mobilenet-tensorflow-x86_64-1024"
 
 
 def test_the_front_holds_what_no_other_beats():
@@ -170,7 +52,16 @@ def rows_of(count, **columns):
     base = synthetic.make_rows(configuration, cold_samples=1, warm_samples=1, load_rps=1, load_s=2)[0]
     base |= {"outcome": "ok", "warmup": False, "first_after_deploy": False, "host_contended": False}
     base |= {"experiment": "warm", "protocol": "sequential", "start_type": "warm"}
-    return synthetic.frame([base | columns | {"call_id": f"{columns}-{n}"} for n in range(count)])
+
+    def own(number):
+        """Each call from an environment of its own, so that all are independent."""
+        return {
+            "call_id": f"{columns}-{number}",
+            "environment_id": f"e{columns}-{number}",
+            "log_stream": f"s{columns}-{number}",
+        }
+
+    return synthetic.frame([base | own(number) | columns for number in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -192,11 +83,17 @@ def test_each_sample_falls_under_the_first_rule_that_holds(columns, rule):
     assert with_rules(rows_of(1, **columns))["rule"].to_list() == [rule]
 
 
-def test_contended_samples_are_left_out_only_where_enough_others_remain():
-    few = with_rules(pl.concat([rows_of(3, host_contended=True), rows_of(5)]))
-    assert settle(few)["rule"].is_null().sum() == 5
-    most = with_rules(pl.concat([rows_of(5, host_contended=True), rows_of(3)]))
-    assert settle(most)["rule"].is_null().sum() == 8
+def test_contended_samples_count_in_all_variants_alike_once_some_variant_has_too_few_others():
+    one, other = few.variants
+
+    def cells(contended, others):
+        rows = [rows_of(contended, host_contended=True, variant=one.key), rows_of(others, variant=one.key)]
+        rows += [rows_of(1, host_contended=True, variant=other.key), rows_of(9, variant=other.key)]
+        measured = Measured(pl.concat(rows))
+        return [int(measured.parts[key.key, "warm", "warm"]["rule"].is_null().sum()) for key in (one, other)]
+
+    assert cells(3, 5) == [5, 9]
+    assert cells(5, 3) == [8, 10]
 
 
 def test_bursts_are_shown_by_their_size():

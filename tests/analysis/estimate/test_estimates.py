@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from analysis.estimate import estimates
+from analysis.estimate.environments import Sample
 from core.intervals import smallest_n
 
 SIZES = (12, 50, 200, 1000)
@@ -59,7 +60,7 @@ def test_the_interval_of_a_mean_is_approximate_and_covers_about_what_the_methods
     hits = 0
     for _ in range(300):
         slow = np.where(random.random(n) < 0.05, tail * random.pareto(2.5, n), 0)
-        estimate = estimates.mean(np.sort(20 + random.lognormal(2, 0.6, n) + slow), random)
+        estimate = estimates.mean(Sample.of(20 + random.lognormal(2, 0.6, n) + slow), random)
         assert estimate.approximate
         hits += estimate.low <= wanted <= estimate.high
     assert hits / 300 >= at_least
@@ -120,7 +121,7 @@ def test_nothing_measured_is_none_with_a_reason():
     for found in (
         estimates.percentile(nothing, 0.5),
         estimates.share(0, 0),
-        estimates.mean(nothing, random),
+        estimates.mean(Sample.of([]), random),
         estimates.compare_medians(nothing, nothing, random).difference,
     ):
         assert found.value is None
@@ -129,7 +130,7 @@ def test_nothing_measured_is_none_with_a_reason():
 
 def test_nulls_are_left_out_and_nothing_else():
     assert estimates.clean([3.0, None, 1.0, float("nan"), 1e9]).tolist() == [1.0, 3.0, 1e9]
-    found = estimates.distribution("duration_ms", [1.0] * 99 + [1e9])
+    found = estimates.distribution("duration_ms", Sample.of([1.0] * 99 + [1e9]))
     assert found.n == 100
     assert found.maximum == 1e9
     assert found.mean == pytest.approx((99 + 1e9) / 100)

@@ -1,0 +1,254 @@
+"""What callers get: the share of calls that are not answered correctly within the limit, as traffic mixes them. No I/O.
+
+A call is bad if it failed in any way (an error, a throttle, a 504, a lost connection) or took longer than the limit.
+Callers meet three conditions: a cold start, an idle environment while nobody else is served, and one while others are.
+Each is measured by an experiment of its own, and [traffic] says how often callers meet it. The share of bad calls is
+the sum of the conditions' shares by these weights. Its interval melds the exact intervals of the parts (M. P. Fay,
+M. A. Proschan and E. Brittain, "Combining One-Sample Confidence Procedures for Inference in the Two-Sample Case",
+Biometrics 71 (2015), 146-156). What was not measured may be anything from 0 to 1, so that it counts by its weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy.special import betaincinv
+
+from analysis.estimate.cells import Measured
+from analysis.estimate.environments import Sample, freedom
+from analysis.estimate.traffic import CallMix
+from analysis.summary import ConditionShare, ConstraintVerdict, Estimate
+
+ConditionName = Literal["cold", "alone", "concurrent"]
+DRAWS: Final = 4000
+SEED: Final = 20_261_127  # of the melding: a fixed set of draws, so that the same counts give the same interval
+FEW_LOAD_CALLS: Final = 300  # of the load's lowest rates, where the traffic's own rate has fewer
+MOST_TIMES_MORE: Final = 100.0
+# Sent by nobody (the generator had no room), or with an outcome that only the logs could tell and do not.
+NOT_EXPERIENCED: Final = ("dropped", "missing", "pending")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Calls of one condition; `countable` is their number less what environments that differ take off."""
+
+    name: ConditionName
+    bad: int
+    n: int
+    bad_at_least: float  # shares: counted with the limit moved by what is uncertain of the environments' location
+    bad_at_most: float
+    countable: float
+    environments: int
+    source: str
+
+    @property
+    def share(self) -> float:
+        return self.bad / self.n if self.n else float("nan")
+
+    def times(self, factor: float) -> Condition:
+        """The same condition had it been measured so many times more often, in as many more environments."""
+        if self.n == 0:
+            fresh = round(8 * factor)
+            return replace(self, n=fresh, countable=float(fresh), bad_at_least=0.0, bad_at_most=0.0)
+        countable = max(self.countable, 0.5 * self.n) * factor
+        return replace(self, bad=round(self.bad * factor), n=round(self.n * factor), countable=countable)
+
+
+def condition(
+    name: ConditionName, failed: int, latency: Sample, limit_ms: float, source: str, *, like: Sample | None = None
+) -> Condition:
+    """Count the bad calls of a condition: those that failed, and those answered after the limit.
+
+    A load that few environments can carry does not tell how environments differ; `like` has calls that do.
+    """
+    answered = len(latency)
+    n = answered + failed
+    over = latency.values > limit_ms
+    moved, countable = 1 + latency.location_half_width, latency.countable_n(over)
+    if like is not None and latency.needs_environments() and not like.independent and not like.needs_environments():
+        spread = like.location_half_width * math.sqrt(like.environment_count / max(1, latency.environment_count))
+        moved, countable = 1 + spread, answered * freedom(max(2, answered), like.environment_count)
+    # Environments of failed calls are not always known: they count as bad calls, and change no effective number.
+    countable = countable * (n / answered) if answered else float(n)
+    return Condition(
+        name=name,
+        bad=int(over.sum()) + failed,
+        n=n,
+        bad_at_least=(int((latency.values > limit_ms * moved).sum()) + failed) / n if n else 0.0,
+        bad_at_most=(int((latency.values > limit_ms / moved).sum()) + failed) / n if n else 0.0,
+        countable=countable,
+        environments=latency.environment_count,
+        source=source,
+    )
+
+
+def measured_conditions(measured: Measured, key: str, limit_ms: float, peak_rps: float) -> tuple[Condition, ...]:
+    """The three conditions of one variant. Warm-up calls, bursts and first starts after a deployment are in none."""
+    like = measured.sample(key, "warm", "warm", "client_latency_ms")
+    return (
+        _cold(measured, key, limit_ms),
+        _alone(measured, key, limit_ms),
+        _concurrent(measured, key, limit_ms, peak_rps, like),
+    )
+
+
+def _counted(part: pl.DataFrame | None) -> pl.DataFrame | None:
+    """Calls that count and calls that failed, less warm-ups and what no caller experienced."""
+    if part is None:
+        return None
+    kept = part.filter(
+        (pl.col("rule").is_null() | (pl.col("rule") == "failed"))
+        & ~pl.col("warmup")
+        & ~pl.col("first_after_deploy")
+        & (pl.col("protocol").fill_null("") != "burst")
+        & ~pl.col("outcome").is_in(NOT_EXPERIENCED)
+    )
+    return kept if kept.height else None
+
+
+def _all_starts(measured: Measured, key: str, experiment: str, starts: Sequence[str]) -> pl.DataFrame | None:
+    parts = [found for start in starts if (found := _counted(measured.parts.get((key, experiment, start)))) is not None]
+    return pl.concat(parts) if parts else None
+
+
+def _split(part: pl.DataFrame, latency: pl.Expr) -> tuple[int, Sample]:
+    """How many failed, and the latencies of the others with their environments."""
+    ok = part.filter(pl.col("outcome") == "ok")
+    own = -1 - pl.int_range(pl.len(), dtype=pl.Int64)
+    held = ok.select(latency.cast(pl.Float64).alias("ms"), pl.coalesce("environment", own).alias("environment"))
+    return part.height - ok.height, Sample.of(held["ms"].to_numpy(), held["environment"].to_numpy())
+
+
+def _cold(measured: Measured, key: str, limit_ms: float) -> Condition:
+    # A cold call that failed seldom tells its start: in the cold experiment it is taken for a cold one.
+    part = _all_starts(measured, key, "cold", ("cold",))
+    failed = _all_starts(measured, key, "cold", ("unknown",))
+    source = "cold experiment"
+    if part is None and failed is None:
+        part, source = _all_starts(measured, key, "load", ("cold",)), "cold starts of the load"
+    if failed is not None:
+        failed = failed.filter(pl.col("outcome") != "ok")
+        part = failed if part is None else pl.concat([part, failed])
+    if part is None:
+        return condition("cold", 0, Sample.of([]), limit_ms, "not measured")
+    # Scheduled and forced calls do not pass the gateway: what that adds is taken from the warm calls.
+    latency, inside = measured.warm(key, "client_latency_ms").ordered, measured.warm(key, "duration_ms").ordered
+    outside_ms = max(0.0, float(np.median(latency) - np.median(inside))) if len(latency) and len(inside) else 0.0
+    through_gateway = pl.col("trigger").fill_null("") == "api"
+    waited = pl.when(through_gateway).then(pl.col("client_latency_ms")).otherwise(pl.col("total_ms") + outside_ms)
+    return condition("cold", *_split(part, waited), limit_ms, source)
+
+
+def _alone(measured: Measured, key: str, limit_ms: float) -> Condition:
+    part = _all_starts(measured, key, "warm", ("warm", "unknown"))
+    if part is None:
+        return condition("alone", 0, Sample.of([]), limit_ms, "not measured")
+    if (part["connection"] == "kept").any():
+        part = part.filter(pl.col("connection") != "new")
+    failed, latency = _split(part, pl.coalesce("client_latency_ms", "duration_ms"))
+    return condition("alone", failed, latency, limit_ms, "warm experiment")
+
+
+def _concurrent(measured: Measured, key: str, limit_ms: float, peak_rps: float, like: Sample) -> Condition:
+    """Calls of the load that found an environment, at rates up to the traffic's highest, or the lowest there were."""
+    part = _all_starts(measured, key, "load", ("warm", "unknown"))
+    if part is None:
+        return condition("concurrent", 0, Sample.of([]), limit_ms, "not measured")
+    second = pl.col("intended_at").floor()
+    rated = part.with_columns(pl.len().over(second).alias("rate")).sort("rate", "intended_at")
+    within = int((rated["rate"] <= max(1.0, peak_rps)).sum())
+    taken = rated.head(max(within, FEW_LOAD_CALLS))
+    failed, latency = _split(taken, pl.coalesce("latency_from_intended_ms", "client_latency_ms", pl.col("duration_ms")))
+    highest = int(str(taken["rate"].max()))
+    source = f"load up to {highest} requests per second"
+    return condition("concurrent", failed, latency, limit_ms, source, like=like)
+
+
+def weights_of(mix: CallMix) -> dict[ConditionName, float]:
+    return {"cold": mix.cold, "alone": mix.alone, "concurrent": mix.concurrent}
+
+
+_UNIFORMS: Final = np.random.default_rng(SEED).random((3, DRAWS))
+
+
+def bad_share(conditions: Sequence[Condition], mix: CallMix) -> Estimate:
+    """The share of bad calls in the mixture, with its melded interval; no value where a part was not measured."""
+    weights = weights_of(mix)
+    lower, upper = (_melded(conditions, weights, upper=side) for side in (False, True))
+    low, high = float(np.quantile(lower, 0.025)), float(np.quantile(upper, 0.975))
+    n = sum(one.n for one in conditions)
+    missing = [one.name for one in conditions if one.n == 0 and weights[one.name] > 0]
+    if missing:
+        return Estimate(value=None, low=low, high=high, n=n, reason=f"not measured: {', '.join(missing)}")
+    value = sum(weights[one.name] * one.share for one in conditions if weights[one.name] > 0)
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=n)
+
+
+def _melded(
+    conditions: Sequence[Condition], weights: dict[ConditionName, float], *, upper: bool
+) -> npt.NDArray[np.float64]:
+    total = np.zeros(DRAWS)
+    for one, uniforms in zip(conditions, _UNIFORMS, strict=True):
+        weight, n = weights[one.name], one.countable
+        if weight <= 0:
+            continue
+        hits = (one.bad_at_most if upper else one.bad_at_least) * n
+        if upper:
+            total += weight * (1.0 if n <= 0 or hits >= n else betaincinv(hits + 1, n - hits, uniforms))
+        elif n > 0 and hits > 0:
+            total += weight * betaincinv(hits, n - hits + 1, uniforms)
+    return total
+
+
+def bad_share_draws(
+    conditions: Sequence[Condition], mix: CallMix, random: np.random.Generator, draws: int
+) -> npt.NDArray[np.float64]:
+    """Draws of the share of bad calls, by Jeffreys' posterior of each part; anything where a part was not measured."""
+    total = np.zeros(draws)
+    for one in conditions:
+        hits = one.share * one.countable if one.n else 0.0
+        total += weights_of(mix)[one.name] * (
+            random.beta(hits + 0.5, one.countable - hits + 0.5, draws) if one.countable > 0 else random.random(draws)
+        )
+    return total
+
+
+def verdict(found: Estimate, limit: float) -> ConstraintVerdict:
+    """`meets` or `fails` where the whole interval lies on one side of the limit, else `undetermined`."""
+    if found.high is not None and found.high <= limit:
+        return "meets"
+    return "fails" if found.low is not None and found.low > limit else "undetermined"
+
+
+def calls_to_decide(conditions: Sequence[Condition], mix: CallMix, limit: float) -> dict[ConditionName, int] | None:
+    """How many more calls of each condition would decide if they went on as they did; None beyond a hundredfold."""
+    weights = weights_of(mix)
+    factor = 1.0
+    while factor < MOST_TIMES_MORE:
+        factor *= 1.15
+        scaled = [one.times(factor) if weights[one.name] > 0 else one for one in conditions]
+        if verdict(bad_share(scaled, mix), limit) != "undetermined":
+            return {one.name: after.n - one.n for one, after in zip(conditions, scaled, strict=True)}
+    return None
+
+
+def shares(conditions: Sequence[Condition], mix: CallMix) -> tuple[ConditionShare, ...]:
+    """What the mixture is made of, for the report."""
+    weights = weights_of(mix)
+    return tuple(
+        ConditionShare(
+            condition=one.name,
+            weight=weights[one.name],
+            bad=one.bad,
+            n=one.n,
+            environments=one.environments,
+            source=one.source,
+        )
+        for one in conditions
+    )

@@ -1,0 +1,97 @@
+"""The load test second by second and as a whole: offered, sent, answered, dropped, late. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from analysis.estimate.estimates import percentile
+from analysis.summary import LoadSecond, LoadTotals
+from core.stages import RESTARTED
+from core.variants import Variant
+
+# Every outcome that is a failure of the function or of the way to it, beside a throttle.
+FAILURES: Final = ("gateway_timeout", "missing", "out_of_memory", "init_timeout", "timeout", "error", "connection")
+
+
+def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
+    """Calls of the load shape, with the second they were due and answered in, and how late they were sent."""
+    # Warm-up calls come before the shape: they are no part of what it offered.
+    load = rows.filter(
+        (pl.col("experiment") == "load")
+        & pl.col("intended_at").is_not_null()
+        & ~pl.col("warmup")
+        & pl.col("protocol").ne_missing(RESTARTED)
+    ).select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
+    start = pl.col("intended_at").min().over("variant")
+    lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
+    return load.with_columns(
+        (pl.col("intended_at") - start).floor().cast(pl.Int32).alias("second"),
+        (pl.col("answered_at") - start).floor().cast(pl.Int32).alias("answered_second"),
+        lag_ms.alias("lag_ms"),
+        (lag_ms > late_after_ms).fill_null(value=False).alias("late"),
+    )
+
+
+def make_load_seconds(
+    rows: pl.DataFrame, variants: Mapping[str, Variant], late_after_ms: float
+) -> tuple[LoadSecond, ...]:
+    """Offered, sent, answered, dropped and late, second by second of each variant's load test."""
+    load = load_rows(rows, late_after_ms)
+    if load.height == 0:
+        return ()
+    failed = pl.col("outcome").is_in(FAILURES)
+    offered = load.group_by("variant", "second").agg(
+        pl.len().alias("offered"),
+        pl.col("sent_at").is_not_null().sum().alias("sent"),
+        (pl.col("outcome") == "ok").sum().alias("ok"),
+        (pl.col("outcome") == "dropped").sum().alias("dropped"),
+        pl.col("late").sum().alias("late"),
+        (pl.col("outcome") == "throttled").sum().alias("throttled"),
+        failed.sum().alias("failed"),
+        (pl.col("start_type") == "cold").sum().alias("cold"),
+    )
+    answered = (
+        load.filter(pl.col("answered_second").is_not_null())
+        .group_by("variant", pl.col("answered_second").alias("second"))
+        .agg(pl.len().alias("answered"))
+    )
+    seconds = offered.join(answered, on=["variant", "second"], how="full", coalesce=True).fill_null(0)
+    order = pl.DataFrame({"variant": list(variants), "place": range(len(variants))})
+    seconds = seconds.join(order, on="variant").sort("place", "second").drop("place")
+    return tuple(LoadSecond.model_validate(line) for line in seconds.iter_rows(named=True))
+
+
+def make_load_totals(
+    rows: pl.DataFrame, variants: Mapping[str, Variant], late_after_ms: float
+) -> tuple[LoadTotals, ...]:
+    """Each variant's load test as a whole."""
+    load = load_rows(rows, late_after_ms)
+    found = []
+    for key in variants:
+        part = load.filter(pl.col("variant") == key)
+        if part.height == 0:
+            continue
+        times = part["intended_at"].to_numpy()
+        duration_s = max(float(times.max() - times.min()), 1e-9)
+        answered = int(part["answered_at"].is_not_null().sum())
+        found.append(
+            LoadTotals(
+                variant=key,
+                protocol=", ".join(sorted(part["protocol"].drop_nulls().unique().to_list())),
+                duration_s=duration_s,
+                offered=part.height,
+                sent=int(part["sent_at"].is_not_null().sum()),
+                answered=answered,
+                ok=int((part["outcome"] == "ok").sum()),
+                dropped=int((part["outcome"] == "dropped").sum()),
+                late=int(part["late"].sum()),
+                offered_rps=part.height / duration_s,
+                achieved_rps=answered / duration_s,
+                send_lag_p99_ms=percentile(np.sort(part["lag_ms"].drop_nulls().to_numpy()), 0.99),
+            )
+        )
+    return tuple(found)
