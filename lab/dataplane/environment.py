@@ -1,10 +1,6 @@
 """One execution environment: init, invoke, frozen between calls, reset after a crash, ended.
 
-    new ──init──► idle ◄──next── settling ◄──response── busy ◄──invoke── idle (frozen)
-     │ fails        │ idle time                          │ timeout, exit
-     ▼              ▼                                    ▼
-    init again    ended                                 reset: no process; init again inside the next invoke
-    inside the invoke
+`State` names where it is, `_MOVES` the ways from one state to another.
 
 Source of the phases: "Understanding the Lambda execution environment lifecycle".
 """
@@ -14,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from enum import Enum, auto
+from typing import Any, Final, Protocol
 
-from lab.contracts import FunctionConfiguration, Image, LogEvent, LogSink, MetricSink
-from lab.dataplane.function_output import OutputSplitter
+from lab.contracts import FunctionConfiguration, Image, LogSink, MetricSink
+from lab.dataplane.environment_log import EnvironmentLog, Measured
 from lab.dataplane.invocation import (
     EXIT_ERROR,
     RESPONSE_TOO_LARGE_ERROR,
@@ -34,23 +30,15 @@ from lab.dataplane.invocation import (
     platform_error_type,
 )
 from lab.dataplane.platform_log import (
-    Conditions,
     Contention,
     Phase,
-    PlatformLog,
-    Report,
     Status,
-    application_level,
-    conditions_line,
-    level_of,
 )
 from lab.dataplane.rules import (
     MAX_RESPONSE_BYTES,
     MAX_SYNCHRONOUS_PAYLOAD_BYTES,
     CpuLedger,
-    billed_duration_ms,
     init_vcpu,
-    log_stream_name,
     owed_vcpu,
     visible_cpus,
 )
@@ -60,10 +48,38 @@ from lab.dataplane.variables import function_variables
 from lab.drivers.protocol import Driver, ExitStatus, LaunchError, LaunchSpec, RunningEnvironment
 from lab.host.load import HostWatch
 
-NAMESPACE: Final = "AWS/Lambda"
 _LOG: Final = logging.getLogger(__name__)
 _LAST_REPORT_S: Final = 1.0
 _REST_S: Final = 0.001  # how long a report may wait for the next request to overlap with
+
+
+class State(Enum):
+    """Where an environment is in its life."""
+
+    NEW = auto()  # no process yet; the init phase comes with the first invoke
+    INITIALIZING = auto()  # a process runs and has not asked for an event yet
+    IDLE = auto()  # the runtime waits for the next event
+    FROZEN = auto()  # as IDLE, and gets no CPU
+    BUSY = auto()  # the runtime has an event
+    SETTLING = auto()  # it has answered and not asked for the next event yet
+    RESET = auto()  # no process; the next invoke initializes another one
+    ENDED = auto()
+
+
+_MOVES: Final = {
+    State.NEW: frozenset({State.INITIALIZING}),
+    State.INITIALIZING: frozenset({State.IDLE, State.RESET}),
+    State.IDLE: frozenset({State.BUSY, State.FROZEN, State.RESET}),
+    State.FROZEN: frozenset({State.IDLE, State.RESET}),
+    State.BUSY: frozenset({State.SETTLING, State.RESET}),
+    State.SETTLING: frozenset({State.IDLE, State.RESET}),
+    State.RESET: frozenset({State.INITIALIZING}),
+    State.ENDED: frozenset(),
+}
+
+
+class ImpossibleMoveError(Exception):
+    """An environment was to change between two states that do not follow each other: a fault of the lab's."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +128,8 @@ class ExecutionEnvironment:
         self.configuration = configuration
         self.id = secrets.token_hex(16)
         self.idle_since = 0.0
-        self.ended = False
+        self._state = State.NEW
         self.served = 0  # invocations so far
-        self.log_stream = log_stream_name(self.id, time.time())
         self._around = around
         self._owner = owner
         self._image = image
@@ -122,17 +137,7 @@ class ExecutionEnvironment:
         self._vcpu = owed_vcpu(configuration.memory_mb, configuration.environment)
         wanted = visible_cpus(configuration.memory_mb)
         self._cpus = around.ledger.place(min(wanted, len(around.ledger.cpus)))
-        self._log = PlatformLog(
-            configuration.log_format,
-            configuration.system_log_level,
-            function_name=configuration.name,
-            environment_id=self.id,
-            memory_mb=configuration.memory_mb,
-        )
-        self._json = configuration.log_format == "JSON"
-        self._application_level = level_of(configuration.application_log_level)
-        self._output = OutputSplitter()
-        self._last_timestamp_ms = 0
+        self._log = EnvironmentLog(self.id, configuration, around.logs, around.metrics)
         self._running: RunningEnvironment | None = None
         self._port = 0  # of the Runtime API; another one for each process
         self._parked: Reply | None = None  # the runtime waits in `next`
@@ -144,19 +149,40 @@ class ExecutionEnvironment:
         self._timer: asyncio.TimerHandle | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._unreported: tuple[Invocation, float] | None = None
-        self._frozen = False
         self._power = asyncio.Lock()
         self._faults_before = 0
         self.peak_mb = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_done = asyncio.Event()  # no invocation under way
 
+    # -- its state
+
+    def _move(self, to: State) -> None:
+        """Change the state. One that has ended stays so, whatever was still under way. Raises ImpossibleMoveError."""
+        if self._state is to or self._state is State.ENDED:
+            return
+        if to is not State.ENDED and to not in _MOVES[self._state]:
+            raise ImpossibleMoveError(f"{self.configuration.name}: from {self._state.name} to {to.name}")
+        self._state = to
+
+    @property
+    def ended(self) -> bool:
+        return self._state is State.ENDED
+
+    @property
+    def is_frozen(self) -> bool:
+        return self._state is State.FROZEN
+
+    def retire(self) -> None:
+        """From now on it serves nothing; `end` shuts it down."""
+        self._move(State.ENDED)
+
     # -- what the owner does with it
 
     @property
     def is_ready(self) -> bool:
         """Whether a request can be handed over at once, without thawing or a new init."""
-        return self._parked is not None and not self._frozen and self._parked.alive
+        return self._state is State.IDLE and self._parked is not None and self._parked.alive
 
     def serve(self, invocation: Invocation) -> None:
         """Give it a request; the environment has to be new or idle. Returns at once."""
@@ -173,7 +199,7 @@ class ExecutionEnvironment:
 
     async def end(self) -> None:
         """Shut it down: no process and no group is left."""
-        self.ended = True
+        self.retire()
         if self._rest_timer is not None:
             self._rest_timer.cancel()
         invocation = self._current
@@ -199,22 +225,24 @@ class ExecutionEnvironment:
 
     async def _serve_cold_or_frozen(self, invocation: Invocation) -> None:
         try:
-            if self._frozen and self._running is not None:
+            if self.is_frozen and self._running is not None:
                 async with self._power:
                     await self._running.thaw()
-                    self._frozen = False
+                    self._move(State.IDLE)
                 if self.is_ready:
                     self._begin_invoke(invocation)
                     self._dispatch(invocation)
                     return
-                await self._stop_process()  # it died while it was frozen
+            if self._state is State.IDLE:  # its runtime has gone, perhaps while it was frozen
+                await self._stop_process()
+                self._move(State.RESET)
             await self._init_and_dispatch(invocation)
         except Exception as error:  # noqa: BLE001 - of the system, too: whatever it is, the caller is not left waiting
             if self.ended:
                 return
             if not isinstance(error, LaunchError | OSError):
                 _LOG.exception("an environment of %s could not be started", self.configuration.name)
-            self._write([str(error)])
+            self._log.write([str(error)], invocation)
             self._begin_invoke(invocation)
             self._fail(invocation, "error", "Runtime.LaunchError", error_payload("Runtime.LaunchError", str(error)))
             await self._finish_without_process(invocation)
@@ -222,7 +250,7 @@ class ExecutionEnvironment:
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
         if self.ended:
             return
-        if self._port == 0:
+        if self._state is State.NEW:
             # The first init of this environment has its own time limit and is not part of the invoke.
             burst = init_vcpu(self._vcpu, self._around.settings.init_burst_vcpu)
             self._busy(burst)
@@ -234,7 +262,7 @@ class ExecutionEnvironment:
             if failure is None and self._running is not None:
                 invocation.init_ms = (time.monotonic() - started) * 1000
                 await self._running.set_cpu(self._vcpu)
-                self._init_lines("init", invocation.init_ms, "success")
+                self._log.init_ended("init", invocation.init_ms, "success", None, invocation)
                 self._begin_invoke(invocation)
                 self._dispatch(invocation)
                 return
@@ -248,17 +276,18 @@ class ExecutionEnvironment:
             await self._stop_process()
             return
         if failure is None:
-            self._init_lines("invoke", (time.monotonic() - started) * 1000, "success")
+            duration_ms = (time.monotonic() - started) * 1000
+            self._log.init_ended("invoke", duration_ms, "success", None, invocation)
             self._dispatch(invocation)
             return
         await self._init_failed("invoke", started, failure)
-        self._start_line(invocation)
+        self._log.started(invocation)
         if failure.status == "timeout":
             self._time_out(invocation)
         else:
             error_type = failure.error_type or EXIT_ERROR
             if failure.payload is None:
-                self._write([self._log.exited(invocation.request_id, failure.message)])
+                self._log.exited(invocation, failure.message)
                 payload = error_payload(error_type, f"RequestId: {invocation.request_id} Error: {failure.message}")
             else:
                 payload = failure.payload
@@ -270,7 +299,8 @@ class ExecutionEnvironment:
         configuration, around = self.configuration, self._around
         self._initialized = self._loop.create_future()
         self._port = await around.runtime_api.open(self)
-        self._write([self._log.init_start(time.time(), phase)])
+        self._move(State.INITIALIZING)
+        self._log.init_started(phase, self._current)
         running = await around.driver.launch(
             LaunchSpec(
                 environment_id=self.id,
@@ -278,7 +308,7 @@ class ExecutionEnvironment:
                 image=self._image,
                 command=tuple(configuration.command or self._image.command),
                 working_directory=configuration.working_directory,
-                variables=function_variables(configuration, self._image, self.log_stream),
+                variables=function_variables(configuration, self._image, self._log.stream),
                 runtime_api_port=self._port,
                 memory_mb=configuration.memory_mb,
                 init_vcpu=vcpu,
@@ -299,18 +329,10 @@ class ExecutionEnvironment:
     async def _init_failed(self, phase: Phase, started: float, failure: InitFailure | None) -> None:
         duration_ms = (time.monotonic() - started) * 1000
         await self._stop_process()
+        self._move(State.RESET)
         if failure is not None:
             error_type = platform_error_type(failure.error_type) if failure.error_type else None
-            self._init_lines(phase, duration_ms, failure.status, error_type)
-
-    def _init_lines(self, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None) -> None:
-        now_s = time.time()
-        self._write(
-            [
-                self._log.init_runtime_done(now_s, phase, status, error_type),
-                self._log.init_report(now_s, phase, duration_ms, status, error_type),
-            ]
-        )
+            self._log.init_ended(phase, duration_ms, failure.status, error_type, self._current)
 
     async def _watch(self, running: RunningEnvironment) -> None:
         status = await running.wait()
@@ -328,6 +350,7 @@ class ExecutionEnvironment:
         parked, self._parked = self._parked, None
         if parked is None:
             return
+        self._move(State.BUSY)
         now_s = time.time()
         left_s = invocation.deadline - time.monotonic()
         deadline_ms = int((now_s + left_s) * 1000)  # never later than the timeout
@@ -341,10 +364,7 @@ class ExecutionEnvironment:
         )
         self._timer = self._loop.call_later(max(0.0, left_s), self._on_timeout, invocation)
         self._report_pending()  # of the call before; while the function works there is time for it
-        self._start_line(invocation)
-
-    def _start_line(self, invocation: Invocation) -> None:
-        self._write([self._log.start(time.time(), invocation.request_id)])
+        self._log.started(invocation)
 
     def _fail(self, invocation: Invocation, status: Status, error_type: str, payload: bytes) -> None:
         self._owner.answered(self, invocation)  # first: whoever calls again at once waits for this environment
@@ -352,7 +372,7 @@ class ExecutionEnvironment:
 
     def _time_out(self, invocation: Invocation) -> None:
         timeout_s = self.configuration.timeout_s
-        self._write([self._log.timed_out(time.time(), invocation.request_id, timeout_s)])
+        self._log.timed_out(invocation)
         message = f"RequestId: {invocation.request_id} Error: Task timed out after {timeout_s:.2f} seconds"
         self._fail(invocation, "timeout", TIMEOUT_ERROR, error_payload(TIMEOUT_ERROR, message))
 
@@ -364,7 +384,7 @@ class ExecutionEnvironment:
             if answered:
                 # The answer was sent in time, but the runtime never came back for the next event.
                 invocation.status, invocation.error_type = "timeout", TIMEOUT_ERROR
-                self._write([self._log.timed_out(time.time(), invocation.request_id, self.configuration.timeout_s)])
+                self._log.timed_out(invocation)
             else:
                 self._time_out(invocation)
             self._spawn(self._finish_without_process(invocation))
@@ -381,11 +401,12 @@ class ExecutionEnvironment:
             self.peak_mb = float(self.configuration.memory_mb)
         invocation = self._current
         if invocation is None or invocation.started_at == 0.0:
-            self._spawn(self._stop_process())  # while idle; the next invoke starts it anew
+            self._move(State.RESET)  # while idle; the next invoke initializes another process
+            self._spawn(self._stop_process())
             return
         self._drain()
         reason = exit_reason(status.code, status.signal)
-        self._write([self._log.exited(invocation.request_id, reason)])
+        self._log.exited(invocation, reason)
         if invocation.result is not None:
             invocation.status, invocation.error_type = "error", EXIT_ERROR
         message = f"RequestId: {invocation.request_id} Error: {reason}"
@@ -402,8 +423,12 @@ class ExecutionEnvironment:
         self._forget_timer()
         faults = self._measure()
         await self._stop_process()
+        if (
+            self._state is not State.NEW
+        ):  # there was no port for a first process: the next invoke starts as this one did
+            self._move(State.RESET)
         invocation.contended = self._not_busy() or invocation.contended
-        self._report(invocation, ended_at, faults)
+        self._report(invocation, Measured(ended_at, self.peak_mb, faults))
         self._all_done.set()
         self._owner.became_idle(self)
 
@@ -433,70 +458,20 @@ class ExecutionEnvironment:
         """Write END and REPORT of the invocation that has ended, if that is still to be done."""
         if self._unreported is not None:
             (invocation, ended_at), self._unreported = self._unreported, None
-            self._report(invocation, ended_at, self._measure())
+            faults = self._measure()
+            self._report(invocation, Measured(ended_at, self.peak_mb, faults))
 
     def _forget_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _report(self, invocation: Invocation, ended_at: float, faults: int | None) -> None:
-        around, configuration = self._around, self.configuration
-        now_s = time.time()
-        duration_ms = (ended_at - invocation.started_at) * 1000
-        if invocation.status == "timeout":
-            duration_ms = configuration.timeout_s * 1000  # where Lambda stops; killing takes us a little longer
-        limits = around.driver.limits
-        report = Report(
-            request_id=invocation.request_id,
-            duration_ms=duration_ms,
-            billed_duration_ms=billed_duration_ms(duration_ms, invocation.init_ms),
-            memory_size_mb=configuration.memory_mb,
-            max_memory_used_mb=min(math.ceil(self.peak_mb), configuration.memory_mb)
-            if limits.memory != "none"
-            else math.ceil(self.peak_mb),
-            init_duration_ms=invocation.init_ms,
-            status=invocation.status,
-            error_type=invocation.error_type,
-        )
-        conditions = Conditions(
-            request_id=invocation.request_id,
-            limits=f"{limits.cpu}/{limits.memory}",
-            time_scale=around.settings.time_scale,
-            contended_by=invocation.contended,
-            major_page_faults=faults,
-        )
-        self._write(
-            [
-                self._log.runtime_done(
-                    now_s,
-                    invocation.request_id,
-                    duration_ms,
-                    invocation.produced_bytes,
-                    invocation.status,
-                    invocation.error_type,
-                ),
-                self._log.report(now_s, report),
-                conditions_line(now_s, conditions),
-            ],
-            invocation,
-        )
+    def _report(self, invocation: Invocation, measured: Measured) -> None:
+        around = self._around
+        self._log.report(invocation, measured, around.driver.limits, time_scale=around.settings.time_scale)
         self.served += 1
         self._owner.finished(self, invocation)
-        failed = invocation.status != "success" or (
-            invocation.result is not None and invocation.result.function_error is not None
-        )
-        around.metrics.put(
-            NAMESPACE,
-            {"FunctionName": configuration.name},
-            now_s,
-            (
-                ("Invocations", "Count", 1.0),
-                ("Errors", "Count", 1.0 if failed else 0.0),
-                ("Duration", "Milliseconds", duration_ms),
-                ("ConcurrentExecutions", "Count", float(invocation.concurrency)),
-            ),
-        )
+        self._log.count(invocation, measured)
         invocation.deliver()
 
     def _measure(self) -> int | None:
@@ -521,6 +496,7 @@ class ExecutionEnvironment:
         invocation = self._current
         if self._initialized is not None and not self._initialized.done():
             self._parked = reply
+            self._move(State.IDLE)
             self._initialized.set_result(None)
             return
         if invocation is not None and invocation.result is None:
@@ -532,6 +508,7 @@ class ExecutionEnvironment:
             return
         self._parked = reply
         if invocation is not None:
+            self._move(State.IDLE)
             self._finish(invocation)
 
     def on_response(self, request_id: str, body: bytes, error: StreamError | None, reply: Reply) -> None:
@@ -541,6 +518,7 @@ class ExecutionEnvironment:
         if len(body) > MAX_RESPONSE_BYTES:
             self.on_response_too_large(request_id, reply)
             return
+        self._move(State.SETTLING)
         if error is None:
             invocation.settle(body)
         else:
@@ -552,6 +530,7 @@ class ExecutionEnvironment:
         invocation = self._awaited(request_id, reply)
         if invocation is None:
             return
+        self._move(State.SETTLING)
         message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
         self._fail(invocation, "error", RESPONSE_TOO_LARGE_ERROR, error_payload(RESPONSE_TOO_LARGE_ERROR, message))
         reply.refuse(
@@ -563,6 +542,7 @@ class ExecutionEnvironment:
         invocation = self._awaited(request_id, reply)
         if invocation is None:
             return
+        self._move(State.SETTLING)
         payload = body[:MAX_SYNCHRONOUS_PAYLOAD_BYTES] or error_payload("Unknown", "")
         del error_type  # in the payload, too; the platform reports such an invocation as a success
         invocation.settle(payload, failed=True)
@@ -614,14 +594,13 @@ class ExecutionEnvironment:
     async def _freeze(self) -> None:
         async with self._power:
             if self._current is None and not self.ended and self._running is not None:
-                self._frozen = True
+                self._move(State.FROZEN)
                 await self._running.freeze()
 
     async def _stop_process(self) -> None:
         self._report_pending()
         running, self._running = self._running, None
         self._parked = None
-        self._frozen = False
         port = self._port
         if running is not None:
             running.drain_output()
@@ -630,9 +609,7 @@ class ExecutionEnvironment:
         self._flush_output()
 
     def _on_output(self, data: bytes) -> None:
-        messages = self._output.feed(data)
-        if messages:
-            self._write_application(messages)
+        self._write_application(self._log.feed(data))
 
     def _drain(self) -> None:
         """Everything the function wrote before this moment into the log."""
@@ -641,30 +618,15 @@ class ExecutionEnvironment:
         self._flush_output()
 
     def _flush_output(self) -> None:
-        messages = self._output.flush()
-        if messages:
-            self._write_application(messages)
+        self._write_application(self._log.flush())
 
     def _write_application(self, messages: Sequence[str]) -> None:
-        self._report_pending()  # what comes now was written after the call had ended
-        if self._json and self._application_level > 0:
-            least = self._application_level
-            messages = [message for message in messages if application_level(message) >= least]
-        self._write(messages)
+        if messages:
+            self._report_pending()  # what comes now was written after the call had ended
+            self._log.write_application(messages, self._current)
 
-    def _write(self, lines: Sequence[str | None], invocation: Invocation | None = None) -> None:
-        now_ms = max(self._last_timestamp_ms, int(time.time() * 1000))
-        self._last_timestamp_ms = now_ms
-        events = [LogEvent(now_ms, line) for line in lines if line is not None]
-        if not events:
-            return
-        self._around.logs.put(self.configuration.log_group, self.log_stream, events)
-        invocation = invocation or self._current
-        if invocation is not None and invocation.wants_tail:
-            invocation.lines.extend(event.message for event in events)
-
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]  # coroutines of this class
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

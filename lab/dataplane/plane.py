@@ -20,7 +20,8 @@ from lab.contracts import (
     MetricSink,
 )
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
-from lab.dataplane.environment import NAMESPACE, ExecutionEnvironment, Surroundings
+from lab.dataplane.environment import ExecutionEnvironment, Surroundings
+from lab.dataplane.environment_log import NAMESPACE
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
@@ -308,7 +309,7 @@ class LambdaDataPlane:
         """Shut an environment down in the background."""
         if environment.ended:
             return
-        environment.ended = True
+        environment.retire()
         self._pools[environment.configuration.name].all.discard(environment)
         task = asyncio.get_running_loop().create_task(environment.end())
         self._tasks.add(task)

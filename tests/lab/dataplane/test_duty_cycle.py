@@ -222,7 +222,7 @@ async def test_an_idle_function_is_frozen_and_answers_again(lab):
     async with lab:
         pid = await lab.answer()
         (environment,) = lab.plane._all_environments()
-        await until(lambda: environment._frozen and state_of(pid) == "T", "the function to be frozen")
+        await until(lambda: environment.is_frozen and state_of(pid) == "T", "the function to be frozen")
         used_ns = cpu_ns(pid)
         for _ in range(20):
             assert state_of(pid) == "T"

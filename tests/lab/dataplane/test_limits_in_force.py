@@ -219,7 +219,7 @@ async def test_an_idle_environment_is_frozen_and_thawed_by_the_next_call(lab):
     )
     async with lab:
         (environment,) = await _environments_after_a_call(lab)
-        await until(lambda: environment._frozen, "the environment to be frozen")
+        await until(lambda: environment.is_frozen, "the environment to be frozen")
         before = environment._running.usage()
         await asyncio.sleep(0.5)
         after = environment._running.usage()

@@ -1,0 +1,167 @@
+"""What one execution environment leaves behind: its log stream, the reports of its invocations, their metrics."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.records import LimitsInForce
+from lab.contracts import FunctionConfiguration, LogEvent, LogSink, MetricSink
+from lab.dataplane.function_output import OutputSplitter
+from lab.dataplane.invocation import Invocation
+from lab.dataplane.platform_log import (
+    Conditions,
+    Phase,
+    PlatformLog,
+    Report,
+    Status,
+    application_level,
+    conditions_line,
+    level_of,
+)
+from lab.dataplane.rules import billed_duration_ms, log_stream_name
+
+NAMESPACE: Final = "AWS/Lambda"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of an invocation: its end on the monotonic clock, the environment's memory, page faults."""
+
+    ended_at: float
+    peak_mb: float
+    major_page_faults: int | None
+
+
+class EnvironmentLog:
+    """Writes the log stream of one environment in the format of its function."""
+
+    def __init__(
+        self, environment_id: str, configuration: FunctionConfiguration, logs: LogSink, metrics: MetricSink
+    ) -> None:
+        self.stream = log_stream_name(environment_id, time.time())
+        self._configuration = configuration
+        self._logs = logs
+        self._metrics = metrics
+        self._lines = PlatformLog(
+            configuration.log_format,
+            configuration.system_log_level,
+            function_name=configuration.name,
+            environment_id=environment_id,
+            memory_mb=configuration.memory_mb,
+        )
+        # Only JSON format has levels.
+        is_json = configuration.log_format == "JSON"
+        self._least_level = level_of(configuration.application_log_level) if is_json else 0
+        self._output = OutputSplitter()
+        self._last_timestamp_ms = 0
+
+    # -- the function's own lines
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take output of the function; returns the lines that are whole now."""
+        return self._output.feed(data)
+
+    def flush(self) -> list[str]:
+        """Return what is left of the function's output, though its last line is not whole."""
+        return self._output.flush()
+
+    def write_application(self, messages: Sequence[str], invocation: Invocation | None) -> None:
+        """Write lines of the function, those below its log level left out."""
+        least = self._least_level
+        self.write([message for message in messages if least <= 0 or application_level(message) >= least], invocation)
+
+    # -- the platform's lines
+
+    def write(self, lines: Sequence[str | None], invocation: Invocation | None) -> None:
+        """Write lines now; None stands for a line that this format or level does not have."""
+        now_ms = max(self._last_timestamp_ms, int(time.time() * 1000))
+        self._last_timestamp_ms = now_ms
+        events = [LogEvent(now_ms, line) for line in lines if line is not None]
+        if not events:
+            return
+        self._logs.put(self._configuration.log_group, self.stream, events)
+        if invocation is not None and invocation.wants_tail:
+            invocation.lines.extend(event.message for event in events)
+
+    def init_started(self, phase: Phase, invocation: Invocation | None) -> None:
+        self.write([self._lines.init_start(time.time(), phase)], invocation)
+
+    def init_ended(
+        self, phase: Phase, duration_ms: float, status: Status, error_type: str | None, invocation: Invocation | None
+    ) -> None:
+        now_s = time.time()
+        self.write(
+            [
+                self._lines.init_runtime_done(now_s, phase, status, error_type),
+                self._lines.init_report(now_s, phase, duration_ms, status, error_type),
+            ],
+            invocation,
+        )
+
+    def started(self, invocation: Invocation) -> None:
+        self.write([self._lines.start(time.time(), invocation.request_id)], invocation)
+
+    def timed_out(self, invocation: Invocation) -> None:
+        line = self._lines.timed_out(time.time(), invocation.request_id, self._configuration.timeout_s)
+        self.write([line], invocation)
+
+    def exited(self, invocation: Invocation, reason: str) -> None:
+        self.write([self._lines.exited(invocation.request_id, reason)], invocation)
+
+    def report(self, invocation: Invocation, measured: Measured, limits: LimitsInForce, *, time_scale: float) -> None:
+        """Write END, REPORT and the lab's conditions of an invocation that has ended."""
+        now_s = time.time()
+        duration_ms = self._duration_ms(invocation, measured)
+        memory_mb, used_mb = self._configuration.memory_mb, math.ceil(measured.peak_mb)
+        report = Report(
+            request_id=invocation.request_id,
+            duration_ms=duration_ms,
+            billed_duration_ms=billed_duration_ms(duration_ms, invocation.init_ms),
+            memory_size_mb=memory_mb,
+            max_memory_used_mb=used_mb if limits.memory == "none" else min(used_mb, memory_mb),
+            init_duration_ms=invocation.init_ms,
+            status=invocation.status,
+            error_type=invocation.error_type,
+        )
+        conditions = Conditions(
+            request_id=invocation.request_id,
+            limits=f"{limits.cpu}/{limits.memory}",
+            time_scale=time_scale,
+            contended_by=invocation.contended,
+            major_page_faults=measured.major_page_faults,
+        )
+        done = self._lines.runtime_done(
+            now_s,
+            invocation.request_id,
+            duration_ms,
+            invocation.produced_bytes,
+            invocation.status,
+            invocation.error_type,
+        )
+        self.write([done, self._lines.report(now_s, report), conditions_line(now_s, conditions)], invocation)
+
+    def count(self, invocation: Invocation, measured: Measured) -> None:
+        """Put the metrics of an invocation that has ended."""
+        failed = invocation.status != "success" or (
+            invocation.result is not None and invocation.result.function_error is not None
+        )
+        self._metrics.put(
+            NAMESPACE,
+            {"FunctionName": self._configuration.name},
+            time.time(),
+            (
+                ("Invocations", "Count", 1.0),
+                ("Errors", "Count", 1.0 if failed else 0.0),
+                ("Duration", "Milliseconds", self._duration_ms(invocation, measured)),
+                ("ConcurrentExecutions", "Count", float(invocation.concurrency)),
+            ),
+        )
+
+    def _duration_ms(self, invocation: Invocation, measured: Measured) -> float:
+        if invocation.status == "timeout":
+            return self._configuration.timeout_s * 1000  # where Lambda stops; killing takes us a little longer
+        return (measured.ended_at - invocation.started_at) * 1000

@@ -1,0 +1,43 @@
+"""The states of an execution environment and the ways between them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.dataplane.environment import _MOVES, ExecutionEnvironment, ImpossibleMoveError, State
+
+
+def environment() -> Any:
+    """An environment that has a state and nothing else."""
+    bare = ExecutionEnvironment.__new__(ExecutionEnvironment)
+    bare.configuration = SimpleNamespace(name="function")  # type: ignore[assignment]
+    bare._state = State.NEW
+    return bare
+
+
+@given(st.lists(st.sampled_from(State), max_size=30))
+def test_a_state_changes_only_to_one_that_follows_it(wanted: list[State]) -> None:
+    subject = environment()
+    for to in wanted:
+        before = subject._state
+        if before is State.ENDED or to is before:
+            subject._move(to)
+            assert subject._state is before
+        elif to is State.ENDED or to in _MOVES[before]:
+            subject._move(to)
+            assert subject._state is to
+        else:
+            with pytest.raises(ImpossibleMoveError, match=f"from {before.name} to {to.name}"):
+                subject._move(to)
+            assert subject._state is before
+
+
+def test_every_state_is_reached_and_every_life_can_begin_again_or_end() -> None:
+    reached = {State.NEW, State.ENDED}.union(*_MOVES.values())
+    assert reached == set(State)
+    assert all(following for state, following in _MOVES.items() if state is not State.ENDED)
