@@ -8,7 +8,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
-# Set-up compiles what functions import: otherwise, every cold start would compile TensorFlow's Python files.
+# Set-up compiles what functions import: otherwise, every cold start would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -47,7 +47,7 @@ clean:  ## remove what set-up and runs left behind, results included
 	rm -rf $(VENV) node_modules results .lab cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: requirements.txt requirements.lock tools/setup
-	@echo "Installing the Python packages (0.8 GB to download, once)" >&2
+	@echo "Installing the Python packages (once)" >&2
 	@tools/setup python
 	@touch $@
 

@@ -13,25 +13,21 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.errors import ConfigurationError
+from core.models import PAPER_MODELS, Engine, Model
 from core.paths import BENCHMARK_TOML
 from core.records import LimitsMechanism
-from core.variants import (
-    MAX_MEMORY_MB,
-    MIN_MEMORY_MB,
-    Architecture,
-    Engine,
-    Model,
-    Names,
-    Variant,
-)
+from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Architecture, Names, Variant
 
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
+
+LONGEST_NAME: Final = 64  # of a function and of a schedule
 
 T = TypeVar("T")
 # An array of TOML arrives as a list, and a strict tuple would refuse it; its elements stay strict.
 Array = Annotated[T, Field(strict=False)]
 MemoryMb = Annotated[int, Field(ge=MIN_MEMORY_MB, le=MAX_MEMORY_MB)]
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,23}$")]  # part of physical names
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,8 +40,8 @@ class _Table(BaseModel):
 
 
 class MatrixTable(_Table):
-    models: Array[tuple[Model, ...]] = Field(min_length=1)
-    engines: Array[tuple[Engine, ...]] = Field(min_length=1, max_length=1)
+    models: Array[tuple[ModelName, ...]] = Field(min_length=1)
+    engines: Array[tuple[Engine, ...]] = Field(min_length=1)
     memory_sizes_mb: Array[tuple[MemoryMb, ...]] = Field(min_length=1)
     architecture: Architecture
     weights: Literal["imagenet", "random", "imagenet_or_random"]
@@ -57,22 +53,11 @@ class MatrixTable(_Table):
             raise ValueError("every value once")
         return value
 
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """All variants, model by model, memory ascending."""
-        return tuple(
-            Variant(model=model, engine=engine, architecture=self.architecture, memory_mb=memory_mb)
-            for model in self.models
-            for engine in self.engines
-            for memory_mb in sorted(self.memory_sizes_mb)
-        )
-
 
 class FunctionTable(_Table):
-    # The longest name made from it, PREFIX-inceptionv3-tensorflow-10240-cold, may have 64 characters.
     name_prefix: str = Field(pattern=r"^[a-z][a-z0-9-]{1,29}$")
     directory: str
-    base_image: str = Field(min_length=1)
+    base_image: str = ""
     timeout_s: int = Field(ge=1, le=900)
     # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365]
@@ -196,10 +181,43 @@ class Configuration(_Table):
     traffic: TrafficTable
     prices: dict[str, NotNegative] = Field(default_factory=dict)
     lab: LabTable
+    models: dict[ModelName, Model] = Field(default_factory=dict)  # one's own, by name
+
+    @model_validator(mode="after")
+    def _every_model_is_known_and_runs(self) -> Self:
+        for position, name in enumerate(self.matrix.models):
+            if name not in self.models and name not in PAPER_MODELS:
+                allowed = ", ".join((*PAPER_MODELS, *self.models))
+                raise ValueError(
+                    f"key `matrix.models.{position}` is {name!r}; allowed: {allowed}, or a new table [models.{name}]"
+                )
+            if not set(self.model(name).engines) & set(self.matrix.engines):
+                raise ValueError(
+                    f"{self.model(name).file} of the model {name!r} runs in {' or '.join(self.model(name).engines)}; "
+                    "matrix.engines names neither"
+                )
+        for variant in self.variants:
+            if len(longest := self.names.schedule(variant)) > LONGEST_NAME:
+                raise ValueError(
+                    f"the name {longest} has {len(longest)} characters, {LONGEST_NAME} are allowed; "
+                    "shorten function.name_prefix or the model's name"
+                )
+        return self
+
+    def model(self, name: str) -> Model:
+        """The record of a model: one's own, or one of the paper's."""
+        return self.models[name] if name in self.models else PAPER_MODELS[name]
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        return self.matrix.variants
+        """All variants, model by model, engine by engine, memory ascending; pairs that no engine runs left out."""
+        return tuple(
+            Variant(model=model, engine=engine, architecture=self.matrix.architecture, memory_mb=memory_mb)
+            for model in self.matrix.models
+            for engine in self.matrix.engines
+            if engine in self.model(model).engines
+            for memory_mb in sorted(self.matrix.memory_sizes_mb)
+        )
 
     @property
     def names(self) -> Names:
@@ -283,7 +301,7 @@ def _explain(detail: Any) -> str:
         return f"key `{key}` is missing"
     allowed = context.get("expected")
     if kind == "value_error":
-        return f"key `{key}`: {context['error']}"
+        return f"key `{key}`: {context['error']}" if key else str(context["error"])
     if allowed:
         return f"key `{key}` is {value!r}; allowed: {allowed}"
     return f"key `{key}` is {value!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"

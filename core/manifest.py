@@ -15,7 +15,7 @@ from core.paths import REPOSITORY
 from core.records import EndpointFacts, Experiment, Manifest
 
 # What may change a figure: the clients that measure, and what the lab runs the functions with.
-PACKAGES: Final = ("aws-cdk-lib", "boto3", "locust", "gevent", "moto", "awslambdaric", "tensorflow-cpu", "tensorflow")
+PACKAGES: Final = ("aws-cdk-lib", "boto3", "locust", "gevent", "moto", "awslambdaric", "uv")
 
 
 def new_manifest(

@@ -65,7 +65,7 @@ class HandlerFacts(_Record):
     model: str
     engine: str
     architecture: str
-    weights: Literal["imagenet", "random"]
+    weights: Literal["imagenet", "random", "own"]
     memory_mb: int
     request_id: str
     environment_id: str
@@ -75,6 +75,7 @@ class HandlerFacts(_Record):
     inference_ms: float
     decode_ms: float
     handler_ms: float
+    init_to_call_ms: float | None = None  # of an environment's first call: long if its init ran ahead of need
     phases: Phases
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-Model = Literal["resnet50", "inceptionv3", "mobilenet"]
-Engine = Literal["tensorflow"]
+from core.models import ENGINE_NAMES, PAPER_MODELS
+
 Architecture = Literal["x86_64", "arm64"]
 
-MODELS: Final[tuple[str, ...]] = get_args(Model)
-ENGINES: Final[tuple[str, ...]] = get_args(Engine)
+MODELS: Final[tuple[str, ...]] = tuple(PAPER_MODELS)
+ENGINES: Final[tuple[str, ...]] = tuple(ENGINE_NAMES)
+PAPER_ENGINE: Final = "tensorflow"
 ARCHITECTURES: Final[tuple[str, ...]] = get_args(Architecture)
 
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -18,11 +19,8 @@ MIN_MEMORY_MB: Final = 128
 MAX_MEMORY_MB: Final = 10_240
 MEMORY_MB_PER_VCPU: Final = 1_769
 
-DISPLAY_NAMES: Final[dict[str, str]] = {
-    "resnet50": "ResNet50",
-    "inceptionv3": "InceptionV3",
-    "mobilenet": "MobileNet",
-}
+# A model of one's own goes by the name that its table in benchmark.toml has.
+DISPLAY_NAMES: Final[dict[str, str]] = {name: model.display_name for name, model in PAPER_MODELS.items()}
 
 
 @dataclass(frozen=True, order=True)
@@ -41,13 +39,15 @@ class Variant:
 
     @property
     def display_name(self) -> str:
-        """Name for people, for example `ResNet50 1024 MB`."""
-        return f"{DISPLAY_NAMES.get(self.model, self.model)} {self.memory_mb} MB"
+        """Name for people, for example `ResNet50 1024 MB` or `ResNet50 on LiteRT 1024 MB`."""
+        engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
+        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine} {self.memory_mb} MB"
 
     @property
     def route(self) -> str:
-        """Path below the gateway's stage, for example `/resnet50/1024`."""
-        return f"/{self.model}/{self.memory_mb}"
+        """Path below the gateway's stage, for example `/resnet50/1024` or `/resnet50/litert/1024`."""
+        engine = "" if self.engine == PAPER_ENGINE else f"/{self.engine}"
+        return f"/{self.model}{engine}/{self.memory_mb}"
 
     @property
     def vcpu_share(self) -> float:

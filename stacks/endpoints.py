@@ -50,9 +50,7 @@ class Endpoints(cdk.NestedStack):
     def _add_routes(self) -> None:
         # Fixed paths instead of parameters: what is not deployed is refused by the gateway itself.
         for variant, function in self._functions.items():
-            _, model, memory_mb = variant.route.split("/")
-            above = self.api.root.get_resource(model) or self.api.root.add_resource(model)
-            above.add_resource(memory_mb).add_method(
+            self.api.root.resource_for_path(variant.route).add_method(
                 "GET",
                 # Permission for the console's test button would be one more resource a method.
                 apigateway.LambdaIntegration(
@@ -64,10 +62,9 @@ class Endpoints(cdk.NestedStack):
 
     def _add_answer_for_unknown_paths(self) -> None:
         """Answer 404 and the paths there are, where API Gateway by itself says 403 "Missing Authentication Token"."""
-        matrix = self._configuration.matrix
         body = {
-            "error": "no such endpoint; expected GET /{model}/{memory_mb}",
-            "allowed": {"model": list(matrix.models), "memory_mb": sorted(matrix.memory_sizes_mb)},
+            "error": "no such endpoint; expected a GET of one of these paths",
+            "allowed": [variant.route for variant in self._configuration.variants],
         }
         self.api.add_gateway_response(
             "UnknownPath",

@@ -64,8 +64,8 @@ class Functions(cdk.NestedStack):
         return lambda_.DockerImageCode.from_image_asset(
             str(_image_directory(table.directory)),
             build_args={
-                "BASE_IMAGE": table.base_image,
-                "MODEL": variant.model,
+                **({"BASE_IMAGE": table.base_image} if table.base_image else {}),
+                "RECORD": self._configuration.model(variant.model).build_record(variant.model),
                 "ENGINE": variant.engine,
                 "WEIGHTS": self._configuration.matrix.weights,
             },

@@ -40,7 +40,7 @@ class Monitoring(cdk.NestedStack):
         # CloudWatch's Duration leaves the init phase out: a cold start shows in the logs alone.
         return [
             self._graph(
-                f"{DISPLAY_NAMES[model]}: duration {statistic}, init not included",
+                f"{DISPLAY_NAMES.get(model, model)}: duration {statistic}, init not included",
                 [self._function_metric("Duration", statistic, variant) for variant in variants],
                 width=FULL_WIDTH // len(DURATION_STATISTICS),
                 unit="ms",

@@ -80,7 +80,7 @@ def summarise(
         name: tuple(sorted({w for cell in cells if cell.model == name for w in cell.weights}))
         for name in configuration.matrix.models
     }
-    known_accuracies = accuracies(configuration.matrix.models)
+    known_accuracies = accuracies(configuration)
     comparable = manifest.endpoint.limits.memory_sizes_are_comparable
     grid = read_swapping(rows)
     warnings = make_warnings(
@@ -163,7 +163,7 @@ def summarise(
         pareto=make_pareto(measured, variants, costs, known_accuracies),
         knees=make_knees(measured, variants) if comparable else (),
         claims=claims,
-        table1=table1(configuration.matrix.models, extras.deployed, weights),
+        table1=table1(configuration, extras.deployed, weights),
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),
         metric_checks=tuple(extras.metric_checks),

@@ -18,11 +18,7 @@ from core.records import ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
 
-# Milliseconds of one vCPU that a call needs, measured with the TensorFlow SavedModels on one core. They make the
-# expected cost and duration of a plan, and nothing else.
-WARM_CPU_MS: Final[dict[str, float]] = {"mobilenet": 15, "resnet50": 50, "inceptionv3": 65}
 INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has a CPU of its own, whatever the memory size
-FIRST_CPU_MS: Final[dict[str, float]] = {"mobilenet": 160, "resnet50": 460, "inceptionv3": 630}
 # Guest CPUs above which TensorFlow gains nothing from a larger share on one image.
 USEFUL_VCPU: Final = 2.0
 # An init phase is stopped after 10 s, and the function's timeout counts from the invoke phase on; images are billed for
@@ -40,13 +36,12 @@ def usd(amount: float) -> str:
     return f"{amount:.2f} USD" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} USD"
 
 
-def expected_billed_ms(variant: Variant, *, cold: bool) -> float:
+def expected_billed_ms(configuration: Configuration, variant: Variant, *, cold: bool) -> float:
     """What one call is expected to be billed, from the CPU time it needs and the share it gets."""
+    model = configuration.model(variant.model)
     share = min(variant.vcpu_share, USEFUL_VCPU)
-    warm = WARM_CPU_MS.get(variant.model, max(WARM_CPU_MS.values())) / share
-    if not cold:
-        return warm
-    return INIT_CPU_MS + FIRST_CPU_MS.get(variant.model, max(FIRST_CPU_MS.values())) / share + warm
+    warm = model.warm_cpu_ms / share
+    return INIT_CPU_MS + model.first_cpu_ms / share + warm if cold else warm
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Estimate:
 def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estimate:
     """Calls, duration and cost of one step."""
     variant, longest_ms = step.variant, longest_billed_ms(configuration.function.timeout_s)
-    cold_ms, warm_ms = expected_billed_ms(variant, cold=True), expected_billed_ms(variant, cold=False)
+    cold_ms, warm_ms = (expected_billed_ms(configuration, variant, cold=cold) for cold in (True, False))
 
     def cost(billed_ms: float) -> float:
         return prices.call_usd(variant.memory_mb, billed_ms, variant.architecture, through_gateway=step.through_gateway)
@@ -115,7 +110,7 @@ def longest_billed_ms(timeout_s: float) -> float:
     return (LONGEST_INIT_S + timeout_s) * 1000
 
 
-def billed_ms_bound(record: ClientRecord, *, timeout_s: float, variant: Variant) -> float:
+def billed_ms_bound(record: ClientRecord, *, configuration: Configuration, variant: Variant) -> float:
     """At most what a call was billed, from what its caller saw.
 
     A caller waits longer than the function runs, unless the gateway or the connection gave up before it.
@@ -123,9 +118,9 @@ def billed_ms_bound(record: ClientRecord, *, timeout_s: float, variant: Variant)
     if record.outcome in NOT_INVOKED:
         return 0.0
     if record.outcome == "pending":
-        return expected_billed_ms(variant, cold=True)
+        return expected_billed_ms(configuration, variant, cold=True)
     if record.outcome in ("gateway_timeout", "connection", "missing") or record.client_latency_ms is None:
-        return longest_billed_ms(timeout_s)
+        return longest_billed_ms(configuration.function.timeout_s)
     return float(math.ceil(record.client_latency_ms))
 
 
@@ -133,7 +128,7 @@ class SpendMeter:
     """Adds up what a run has cost; `reached` once that is the limit or more."""
 
     def __init__(self, configuration: Configuration, prices: Prices) -> None:
-        self._timeout_s = configuration.function.timeout_s
+        self._configuration = configuration
         self._prices = prices
         self._variants = {variant.key: variant for variant in configuration.variants}
         self.limit_usd = configuration.experiments.max_usd
@@ -149,7 +144,7 @@ class SpendMeter:
             record.model, record.engine, record.architecture, record.memory_mb
         )
         if billed_ms is None:
-            billed_ms = billed_ms_bound(record, timeout_s=self._timeout_s, variant=variant)
+            billed_ms = billed_ms_bound(record, configuration=self._configuration, variant=variant)
         through_gateway = record.trigger == "api"
         if record.outcome not in NOT_INVOKED:
             self.spent_usd += self._prices.call_usd(

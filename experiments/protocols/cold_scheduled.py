@@ -234,7 +234,7 @@ def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int], no
         if seen < due:
             variant = mine[0].window.variant
             billed = _billed_fires(session, variant, mine, now)
-            assumed_ms = expected_billed_ms(variant, cold=True)
+            assumed_ms = expected_billed_ms(session.configuration, variant, cold=True)
             for billed_ms in billed[seen:]:
                 session.meter.correct(variant, assumed_ms=assumed_ms, billed_ms=billed_ms)
             answered[key] = max(seen, len(billed))

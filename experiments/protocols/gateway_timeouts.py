@@ -26,5 +26,5 @@ def let_function_end(session: Session, record: ClientRecord) -> None:
     if billed_ms is None:
         session.progress.say(f"{variant.display_name}: no report {patience_s:.0f} s after a call that got a 504")
         return
-    assumed_ms = billed_ms_bound(record, timeout_s=timeout_s, variant=variant)
+    assumed_ms = billed_ms_bound(record, configuration=session.configuration, variant=variant)
     session.meter.correct(variant, assumed_ms=assumed_ms, billed_ms=billed_ms)

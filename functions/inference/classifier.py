@@ -1,24 +1,20 @@
-"""The deployed model: loaded once per execution environment, called once per request."""
+"""The packed model: loaded once per execution environment, called once per request."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-# Read by TensorFlow as it is imported. No GPU, and no chatter in the function's log.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+from engines import Batch, Engine, EngineError, Forward, PackedModel, import_engine
+from preprocessing import preprocess
 
 METADATA: Final = "metadata.json"
-REBUILD: Final = "the image was built without its build step, or only in part: build and deploy it again"
+REBUILD: Final = "build the image again and deploy it"
 
 
 class ModelError(Exception):
@@ -27,55 +23,46 @@ class ModelError(Exception):
 
 @dataclass(frozen=True)
 class Classifier:
-    """A loaded model. `probabilities` runs the forward pass alone."""
+    """A loaded model. `forward` runs the forward pass alone."""
 
-    model: str
-    engine: str
-    weights: str
-    input_size: int
-    labels: list[str] | None
-    description: dict[str, Any]  # what build_model.py wrote of it, less the labels
-    _forward: Callable[[npt.NDArray[np.float32]], Any]
+    metadata: dict[str, Any]  # what the build step wrote about the model
+    forward: Forward
 
-    def probabilities(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Class probabilities, shape (n, classes), of a preprocessed batch of shape (n, size, size, 3).
+    @property
+    def input_size(self) -> int:
+        """Side of the square input in pixels."""
+        return int(self.metadata["input_size"])
 
-        Not by Keras's predict(): that builds a data pipeline per call, which costs more than MobileNet itself.
-        """
-        result: npt.NDArray[np.float32] = self._forward(batch)
-        return result
+    def batch(self, pixels: npt.NDArray[np.uint8]) -> Batch:
+        """The network's input for pixels of shape (1, size, size, 3): scaled, and in the model's order of axes."""
+        values = preprocess(self.metadata["preprocessing"], pixels)
+        if self.metadata["layout"] == "NCHW":
+            values = values.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(values)
 
-    def top5(self, probabilities: npt.NDArray[np.float32]) -> list[dict[str, object]]:
-        """The five likeliest classes of one row, likeliest first."""
-        order = np.argsort(probabilities)[::-1][:5]
+    def top5(self, scores: npt.NDArray[np.float32]) -> list[dict[str, object]]:
+        """The five most probable classes of one row of scores, most probable first."""
+        probabilities = softmax(scores) if self.metadata["output"] == "logits" else scores
+        labels = self.metadata["labels"]
         return [
             {
                 "class_index": int(index),
-                "label": self.labels[index] if self.labels else f"class {index}",
+                "label": labels[index] if labels else f"class {index}",
                 "probability": round(float(probabilities[index]), 6),
             }
-            for index in order
+            for index in np.argsort(probabilities)[::-1][:5]
         ]
 
 
-def set_threads() -> None:
-    """Size TensorFlow's thread pools; only before its first operation.
-
-    Within an operation: one thread for each CPU the guest shows, though the function may own a fraction of one. The
-    share is a quota per 20 ms, and two threads spend the same quota in half the time: a forward pass that fits into it
-    ends sooner, a longer one no later, and init runs with more CPU than the share. docs/adr/0011 has the figures;
-    INFERENCE_THREADS sets another number. Across operations one: the graphs are nearly chains.
-    """
-    threads = os.environ.get("INFERENCE_THREADS", "")
-    if threads:
-        if not threads.isdecimal() or int(threads) < 1:
-            raise ModelError(f"INFERENCE_THREADS is {threads!r}; expected a whole number from 1, or unset")
-        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities of the classes from their logits."""
+    powers = np.exp(scores - scores.max())
+    result: npt.NDArray[np.float32] = powers / powers.sum()
+    return result
 
 
-def load(directory: Path) -> Classifier:
-    """Load what build_model.py wrote. Raises ModelError that says what is missing and what to do."""
+def read_metadata(directory: Path) -> dict[str, Any]:
+    """What the build step wrote about the model. Raises ModelError that says what is missing and what to do."""
     path = directory / METADATA
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
@@ -83,35 +70,38 @@ def load(directory: Path) -> Classifier:
         raise ModelError(f"{path} is missing; {REBUILD}") from None
     except ValueError:
         raise ModelError(f"{path} is not JSON; {REBUILD}") from None
+    missing = {"engine", "input_size", "preprocessing", "layout", "output", "labels", "signature"} - set(metadata)
+    if missing:
+        raise ModelError(f"{path} has no key {min(missing)!r}; {REBUILD}")
+    return dict(metadata)
+
+
+def engine_of(metadata: dict[str, Any]) -> Engine:
+    """Import the engine that the model was built for. Raises ModelError."""
     try:
-        engine = metadata["engine"]
-        if engine != "tensorflow":
-            raise ModelError(f"{path} names the engine {engine!r}; this handler runs 'tensorflow'")
-        return Classifier(
-            model=metadata["model"],
-            engine=engine,
-            weights=metadata["weights"],
-            input_size=metadata["input_size"],
-            labels=metadata["labels"],
-            description={key: value for key, value in metadata.items() if key != "labels"},
-            _forward=_load_saved_model(directory / "saved_model"),
-        )
-    except KeyError as error:
-        raise ModelError(f"{path} has no key {error}; {REBUILD}") from None
+        return import_engine(metadata["engine"])
+    except (EngineError, ImportError) as error:
+        raise ModelError(f"the engine {metadata['engine']!r} cannot be used: {error}; {REBUILD}") from None
 
 
-def _load_saved_model(directory: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
-    if not (directory / "saved_model.pb").exists():
-        raise ModelError(f"{directory / 'saved_model.pb'} is missing; {REBUILD}")
+def load(engine: Engine, metadata: dict[str, Any], directory: Path) -> Classifier:
+    """Load the model into its engine. Raises ModelError with the engine's reason."""
+    signature = metadata["signature"]
+    packed = PackedModel(directory, signature["input"], signature["output"], tuple(signature["input_shape"]))
     try:
-        loaded = tf.saved_model.load(str(directory))
-    except (OSError, tf.errors.OpError) as error:
-        raise ModelError(f"{directory} cannot be loaded ({str(error).splitlines()[0]}); {REBUILD}") from None
-    signature = loaded.signatures["serving_default"]
+        return Classifier(metadata, engine.load(packed, threads=threads()))
+    except EngineError as error:
+        raise ModelError(f"{directory} cannot be loaded ({error}); {REBUILD}") from None
 
-    def forward(batch: npt.NDArray[np.float32]) -> Any:
-        # `loaded` is named so that it lives as long as its signature: variables belong to it.
-        _ = loaded
-        return signature(image=tf.constant(batch))["probabilities"].numpy()
 
-    return forward
+def threads() -> int:
+    """Threads within an operation: INFERENCE_THREADS, else one per CPU that the guest shows (docs/adr/0011).
+
+    The function may own a fraction of a CPU. Its share is a quota per 20 ms, which two threads spend in half the time.
+    """
+    given = os.environ.get("INFERENCE_THREADS", "")
+    if not given:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not given.isdecimal() or int(given) < 1:
+        raise ModelError(f"INFERENCE_THREADS is {given!r}; expected a whole number from 1, or unset")
+    return int(given)

@@ -1,8 +1,7 @@
 """Classify one packed picture per call: the only file that knows Lambda.
 
-Loaded by the runtime at init: engine imported, model loaded, both timed. The first forward pass is the first call's.
-Answers through API Gateway (a REST proxy event), to a direct invoke and to a schedule, and logs the same facts, less
-the prediction, as one line of JSON.
+Init imports the engine, loads the model and makes a first call, each timed. The answer goes out in the form that the
+event's sender expects; the same facts without the prediction are one line of JSON in the log.
 """
 
 from __future__ import annotations
@@ -10,22 +9,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-import random
+import secrets
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 SCHEMA_VERSION: Final = 1
 
-# An execution environment is this module's life: its name, its calls so far, what its start cost.
-environment_id: Final = str(uuid.uuid4())
-call_number = 0
-inferences = 0
 start_phases: Final[dict[str, float]] = {}
-
 memory_mb: Final = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0"))
 architecture: Final = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 
@@ -44,110 +39,111 @@ def milliseconds_since(begun: float) -> float:
 
 with timed("import_ms"):
     import classifier
+    import numpy as np
     import pictures
-    import preprocessing
+    from events import RequestError, requested_picture, response
+    from snapshot_restore_py import register_after_restore
+
+    root = Path(os.environ.get("LAMBDA_TASK_ROOT") or Path(__file__).parent)
+    metadata = classifier.read_metadata(root / "model")
+    engine = classifier.engine_of(metadata)
 
 with timed("load_ms"):
-    root = Path(os.environ.get("LAMBDA_TASK_ROOT") or Path(__file__).parent)
-    classifier.set_threads()
-    model = classifier.load(root / "model")
+    model = classifier.load(engine, metadata, root / "model")
     packed = pictures.find_pictures(root / "images")
 
+# Init runs with more CPU than a small function's share, so the engine's first, slow call is made here.
+with timed("first_inference_ms"):
+    model.forward(model.batch(np.zeros((1, model.input_size, model.input_size, 3), np.uint8)))
+
 # Once per environment, so that the logs alone say what was deployed: size, parameters, multiply-adds, checksum.
-print(json.dumps({**model.description, "event": "model"}), flush=True)
+print(json.dumps({**{key: value for key, value in metadata.items() if key != "labels"}, "event": "model"}), flush=True)
 
 
-class RequestError(Exception):
-    """The caller asked for something that cannot be had."""
+class Environment:
+    """The execution environment: its id, its calls so far, and when its init ended.
 
-    def __init__(self, message: str, allowed: list[str]) -> None:
-        super().__init__(message)
-        self.allowed = allowed
+    The id is made with the first call: init may be shared by every environment that is restored from a snapshot.
+    """
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.calls = 0
+        self.ready_at = time.perf_counter()
+
+    def enter_call(self) -> None:
+        self.id = self.id or str(uuid.uuid4())
+        self.calls += 1
+
+
+environment: Final = Environment()
+
+
+@register_after_restore  # type: ignore[untyped-decorator]  # the package has no types
+def restored() -> None:
+    environment.ready_at = time.perf_counter()
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """Lambda's entry point.
 
-    A caller's mistake is status 400 with what is allowed. A packed picture that cannot be decoded is 500 through API
-    Gateway and raises pictures.PictureError otherwise, so that it counts as a function error.
+    A caller's mistake is status 400 with what is allowed. A packed picture that cannot be decoded is 422 with the
+    reason.
     """
-    global call_number
     entered = time.perf_counter()
-    call_number += 1
-    through_api = isinstance(event, dict) and "httpMethod" in event
+    environment.enter_call()
     try:
-        answer = infer(picture_name(event, through_api=through_api), context.aws_request_id, entered)
+        answer = infer(picture_name(event), context.aws_request_id, entered)
     except RequestError as error:
         log_refusal(context, str(error))
-        refusal = {"error": str(error), "allowed": error.allowed}
-        return proxy_response(400, refusal) if through_api else {"statusCode": 400, **refusal}
+        return response(event, HTTPStatus.BAD_REQUEST, {"error": str(error), "allowed": list(packed)})
     except pictures.PictureError as error:
         log_refusal(context, str(error))
-        if not through_api:
-            raise
-        return proxy_response(500, {"error": str(error)})
-    return proxy_response(200, answer) if through_api else answer
+        return response(event, HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+    return response(event, HTTPStatus.OK, answer)
 
 
-def picture_name(event: Any, *, through_api: bool) -> str:
-    """The picture asked for, or one at random. Raises RequestError."""
-    if event is None:
-        event = {}
-    if not isinstance(event, dict):
-        raise RequestError(
-            f'the event is {type(event).__name__}, expected an object such as {{}} or {{"image": ...}}', list(packed)
-        )
-    parameters = event.get("queryStringParameters") if through_api else event
-    if parameters is None:
-        parameters = {}
-    if not isinstance(parameters, dict):
-        raise RequestError(
-            f"queryStringParameters is {type(parameters).__name__}, expected an object or null", list(packed)
-        )
-    name = parameters.get("image")
+def picture_name(event: Any) -> str:
+    """The picture asked for, or a random one where the event names none. Raises RequestError."""
+    name = requested_picture(event)
     if name is None:
-        return random.choice(list(packed))  # noqa: S311 - which picture is no secret
-    if not isinstance(name, str):
-        raise RequestError(f"image is {type(name).__name__}, expected a name", list(packed))
+        return secrets.choice(list(packed))
     if name not in packed:
-        raise RequestError(f"no image {name[:200]!r} is packed", list(packed))
+        raise RequestError(f"no image {name[:200]!r} is packed")
     return name
 
 
 def infer(name: str, request_id: str, entered: float) -> dict[str, Any]:
     """Decode, preprocess, run the forward pass; log and return the facts, with the prediction."""
-    global inferences
     begun = time.perf_counter()
-    pixels = pictures.decode(packed[name], model.input_size)
-    batch = preprocessing.preprocess(model.model, pixels)
+    batch = model.batch(pictures.decode(packed[name], model.input_size))
     decode_ms = milliseconds_since(begun)
 
     begun = time.perf_counter()
-    probabilities = model.probabilities(batch)
+    scores = model.forward(batch)
     inference_ms = milliseconds_since(begun)
-    inferences += 1
 
-    top5 = model.top5(probabilities[0])
+    top5 = model.top5(scores[0])
+    first = environment.calls == 1
     facts = {
         "schema_version": SCHEMA_VERSION,
         "event": "inference",
-        "model": model.model,
-        "engine": model.engine,
+        "model": metadata["model"],
+        "engine": metadata["engine"],
         "architecture": architecture,
-        "weights": model.weights,
+        "weights": metadata["weights"],
         "memory_mb": memory_mb,
         "request_id": request_id,
-        "environment_id": environment_id,
-        "call_number": call_number,
-        "cold": call_number == 1,
+        "environment_id": environment.id,
+        "call_number": environment.calls,
+        "cold": first,
         "image": name,
         "inference_ms": inference_ms,
         "decode_ms": decode_ms,
         "handler_ms": milliseconds_since(entered),
+        "init_to_call_ms": round((entered - environment.ready_at) * 1000, 3) if first else None,
         "phases": {
-            "import_ms": start_phases["import_ms"] if call_number == 1 else None,
-            "load_ms": start_phases["load_ms"] if call_number == 1 else None,
-            "first_inference_ms": inference_ms if inferences == 1 else None,
+            phase: start_phases[phase] if first else None for phase in ("import_ms", "load_ms", "first_inference_ms")
         },
     }
     print(json.dumps(facts), flush=True)
@@ -158,12 +154,8 @@ def log_refusal(context: Any, message: str) -> None:
     line = {
         "event": "refused",
         "request_id": context.aws_request_id,
-        "environment_id": environment_id,
-        "call_number": call_number,
+        "environment_id": environment.id,
+        "call_number": environment.calls,
         "error": message,
     }
     print(json.dumps(line), flush=True)
-
-
-def proxy_response(status: int, body: dict[str, Any]) -> dict[str, Any]:
-    return {"statusCode": status, "headers": {"Content-Type": "application/json"}, "body": json.dumps(body)}

@@ -1,28 +1,39 @@
-"""From pixels to what a network was trained on. Numbers only: no TensorFlow, no I/O."""
+"""From pixels to the numbers a network was trained on. No I/O."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-# Side of the square input in pixels: keras.applications' default_size of each model.
-INPUT_SIZES: Final = {"resnet50": 224, "inceptionv3": 299, "mobilenet": 224}
+Preprocessing = Literal["caffe", "tf", "torch", "none"]
+"""The modes of keras.applications.imagenet_utils.preprocess_input, and "none" for pixels of 0 to 255."""
 
-# Means of ImageNet's training set in BGR order, as Caffe subtracted them and keras.applications.imagenet_utils does.
+PREPROCESSINGS: Final[tuple[str, ...]] = get_args(Preprocessing)
+
+# Means and standard deviations of ImageNet's training set, as keras.applications.imagenet_utils has them: in BGR order
+# for networks that come from Caffe, in RGB order and divided by 255 for those that come from PyTorch.
 CAFFE_MEAN_BGR: Final = np.array([103.939, 116.779, 123.68], dtype=np.float32)
+TORCH_MEAN: Final = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+TORCH_DEVIATION: Final = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
-def preprocess(model: str, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """RGB pixels of 0 to 255, shape (..., 3), as this model wants them: float32 of the same shape.
+def preprocess(mode: str, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """RGB pixels of 0 to 255, shape (..., 3), as the mode scales them: float32 of the same shape.
 
-    Equal to keras.applications.<model>.preprocess_input: ResNet50 was converted from Caffe (BGR, mean subtracted), the
-    two others were trained on -1 to 1. Raises KeyError for a model that is not in INPUT_SIZES.
+    Raises KeyError for an unknown mode.
     """
-    if model not in INPUT_SIZES:
-        raise KeyError(model)
+    if mode not in PREPROCESSINGS:
+        raise KeyError(mode)
     values = pixels.astype(np.float32)
-    if model == "resnet50":
+    if mode == "caffe":
         return values[..., ::-1] - CAFFE_MEAN_BGR
-    return values / np.float32(127.5) - np.float32(1)
+    if mode == "tf":
+        values /= np.float32(127.5)
+        values -= np.float32(1)
+    elif mode == "torch":
+        values /= np.float32(255)
+        values -= TORCH_MEAN
+        values /= TORCH_DEVIATION
+    return values

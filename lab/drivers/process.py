@@ -1,4 +1,7 @@
-"""The process driver: an execution environment is `python -m awslambdaric` on this host, in the image's directory."""
+"""The process driver: an execution environment is `python -m awslambdaric` on this host, in the image's directory.
+
+Its Python is a base of the driver's own with the runtime client alone; the image's packages come with the image.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.host.resources import host_cpus
+from lab.images.base import PACKAGES, make_base
 from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
 from lab.limits.files import ROOT_PREFIX, owner_is_gone
 from lab.limits.none import ProcessGroup
@@ -57,6 +61,7 @@ class ProcessDriver:
         self._no_mounts = ""
         self._no_disk_tmp = ""
         self._tmp_template = ""
+        self._python = Path()
         self._closed = False
         self._host_cpus = host_cpus()
 
@@ -99,6 +104,7 @@ class ProcessDriver:
             self._state_directory = self._given_state_directory
             self._state_directory.mkdir(parents=True, exist_ok=True)
         self._tmp_template = await asyncio.to_thread(_tmp_template, self._state_directory)
+        self._python = await asyncio.to_thread(make_base, self._state_directory / "base")
         await self._connected_launcher()
 
     async def launch(self, spec: LaunchSpec) -> RunningEnvironment:
@@ -144,7 +150,7 @@ class ProcessDriver:
                 {
                     "kind": "launch",
                     "id": spec.environment_id,
-                    "arguments": [sys.executable, "-m", "awslambdaric", *spec.command],
+                    "arguments": [str(self._python), "-m", "awslambdaric", *spec.command],
                     "variables": variables,
                     "directory": str(root),
                     "working_directory": str(_inside(root, spec.working_directory)),
@@ -156,7 +162,7 @@ class ProcessDriver:
                     "own_mounts": not self._no_mounts,
                     "tmp_mb": spec.ephemeral_storage_mb,
                     "tmp_template": "" if self._no_disk_tmp else self._tmp_template,
-                    "keep": [str(root), sys.prefix, sys.base_prefix],
+                    "keep": [str(root), str(self._python.parent.parent), sys.base_prefix],
                     "output_copies": [_FRAMES_DESCRIPTOR],
                     "clean_up": clean_up,
                 },
@@ -218,6 +224,7 @@ class ProcessDriver:
         }
         variables = {"PATH": os.defpath, "LANG": "en_US.UTF-8", **host, **spec.variables}
         variables["LAMBDA_TASK_ROOT"] = str(root)
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, (variables.get("PYTHONPATH"), str(root / PACKAGES))))
         variables["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{spec.runtime_api_port}"
         variables["_LAMBDA_TELEMETRY_LOG_FD"] = str(_FRAMES_DESCRIPTOR)
         return variables

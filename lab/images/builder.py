@@ -1,14 +1,13 @@
-"""Build an image as a directory: COPY into a folder that stands for LAMBDA_TASK_ROOT, RUN by this interpreter.
+"""Build an image as a directory: COPY into a folder that stands for LAMBDA_TASK_ROOT, RUN by this Python.
 
-What AWS's base image brings (Python and the runtime client) is the lab's own interpreter here, and `pip install` checks
-that it has what the image would get: a function then runs with the same packages in both. The base image itself is not
-fetched.
+What AWS's base image brings (Python and the runtime client) is `lab.images.base` here; the base image itself is not
+fetched. `pip install` is carried out by uv into a folder of the image's own, by hard links to uv's cache: an image has
+the packages that it asks for and no others, so what it imports and how large it is are those of the image.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform as host_platform
@@ -18,21 +17,32 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from packaging.requirements import InvalidRequirement, Requirement
+import uv
 
 from core.processes import ending_with_this_process
-from lab.images.dockerfile import ENGINE_HINT, DockerfileError, Instruction, exec_form, expand, pairs, parse, words
+from lab.images.base import PACKAGES, make_base
+from lab.images.dockerfile import (
+    ENGINE_HINT,
+    DockerfileError,
+    Instruction,
+    Stage,
+    exec_form,
+    expand,
+    pairs,
+    parse,
+    split_stages,
+    words,
+)
 from lab.images.dockerignore import matcher
 from lab.images.image_store import TASK_ROOT, DirectoryImageStore, ImageRecord
 
-FORMAT: Final = "1"  # part of every key: raise it when a change of this module changes what is built
+FORMAT: Final = "2"  # part of every key: raise it when a change of this module changes what is built
 BASE_ENTRYPOINT: Final = "/lambda-entrypoint.sh"  # of AWS's base images: it starts the runtime client with CMD
 BASE_ENVIRONMENT: Final = {
     "LAMBDA_TASK_ROOT": TASK_ROOT,
@@ -41,7 +51,10 @@ BASE_ENVIRONMENT: Final = {
 }
 SNAPSHOT_AFTER_S: Final = 0.5  # a step that took longer is kept, so that it runs once
 _SHELL: Final = re.compile(r"[|;<>`*?()]|\$\(|&(?!&)|&&&")
-_PIP_FLAGS: Final = {"--no-cache-dir", "--no-deps", "--no-compile", "--upgrade", "-U", "--quiet", "-q", "--no-input"}
+# Options of pip that have the same meaning for uv, and those that have none here.
+_PIP_SHARED: Final = {"--no-deps", "--require-hashes", "--upgrade", "-U", "--pre", "--no-build-isolation"}
+_PIP_IGNORED: Final = {"--no-cache-dir", "--quiet", "-q", "--no-input", "--no-compile", "--disable-pip-version-check"}
+_PIP_VALUES: Final = {"-r", "--requirement", "-c", "--constraint", "--target", "-t", "--only-binary", "--no-binary"}
 
 
 @dataclass(frozen=True)
@@ -79,21 +92,19 @@ def build(
 
     Raises DockerfileError for what is not understood or fails, ImageError where the store cannot be written.
     """
-    instructions = _read(request.dockerfile)
-    context = _Context(request.context, request.dockerfile)
-    plan = _Plan(request, instructions, context)
-    identity = f"sha256:{plan.keys[-1]}"
+    plan = _read_plan(request)
+    identity = f"sha256:{plan.final.keys[-1]}"
     if request.use_cache and (found := store.read_content(identity)):
         say(f"Using cache: {identity}")
         return found
-    with store.building(plan.keys[-1]) as folder:
+    with store.building(plan.final.keys[-1]) as folder:
         # Another build may have made it while this one waited.
         if request.use_cache and (found := store.read_content(identity)):
             return found
         image = folder / "image"
-        state = _State(root=image / "root", key="")
         image.mkdir()
-        _execute(plan, state, folder, store, say)
+        builder = _Builder(plan, folder, store, say)
+        state = builder.execute(plan.final, image / "root")
         record = ImageRecord(
             id=identity,
             command=state.command,
@@ -108,6 +119,12 @@ def build(
             _move_away(store.content(identity))
         store.publish(image, store.content(identity))
     return record
+
+
+def _read_plan(request: BuildRequest) -> _Plan:
+    before, stages = split_stages(_read(request.dockerfile))
+    context = _Context(request.context, request.dockerfile)
+    return _Plan(request, before, stages, context)
 
 
 def _read(path: Path) -> tuple[Instruction, ...]:
@@ -153,33 +170,31 @@ class _Context:
 
 
 class _Plan:
-    """Keys of the steps: each says all that the image's content depends on up to there.
+    """The stages with the keys of their steps.
 
-    What the command line and the Dockerfile say, the content of what is copied, the interpreter and its packages.
+    A key says all that the content depends on up to its step: what the command line and the Dockerfile say, the content
+    of what is copied, the interpreter.
     """
 
-    def __init__(self, request: BuildRequest, instructions: tuple[Instruction, ...], context: _Context) -> None:
+    def __init__(
+        self, request: BuildRequest, before: tuple[Instruction, ...], stages: tuple[Stage, ...], context: _Context
+    ) -> None:
         self.request = request
-        self.instructions = instructions
         self.context = context
-        self.keys: list[str] = []
-        declared: dict[str, str] = {}
-        key = _digest(FORMAT, request.platform, sys.version, host_platform.machine(), *_installed())
-        for instruction in instructions:
-            parts = [instruction.name, instruction.text]
-            if instruction.name == "ARG":
-                name, value = self.argument(instruction, declared)
-                declared[name] = value
-                parts.append(value)
-            if instruction.name == "COPY":
-                sources, _ = copy_operands(instruction, declared)
-                for source in sources:
-                    for relative, path in context.files(source, instruction.line).items():
-                        mode = "x" if path.stat().st_mode & 0o100 else "-"
-                        parts += [relative, mode, hashlib.sha256(path.read_bytes()).hexdigest()]
-            key = _digest(key, *parts)
-            self.keys.append(key)
-        unknown = sorted(set(request.arguments) - set(declared))
+        host = f"linux/{_HOST_ARCHITECTURE}"
+        self.outer = {"BUILDPLATFORM": host, "TARGETPLATFORM": request.platform or host}
+        consumed: set[str] = set()
+        for instruction in before:
+            name, value = self.argument(instruction, self.outer)
+            self.outer[name] = value
+            consumed.add(name)
+        self.stages: dict[str, _StagePlan] = {}
+        for number, stage in enumerate(stages):
+            made = _StagePlan(self, stage)
+            self.stages |= {stage.name: made, str(number): made}
+            consumed |= made.declared.keys()
+        self.final = made
+        unknown = sorted(set(request.arguments) - consumed)
         self.warning = f"[Warning] One or more build-args {unknown} were not consumed" if unknown else ""
 
     def argument(self, instruction: Instruction, declared: Mapping[str, str]) -> tuple[str, str]:
@@ -187,7 +202,47 @@ class _Plan:
         name, separator, default = words(instruction)[0].partition("=")
         if name in self.request.arguments:
             return name, self.request.arguments[name]
-        return name, expand(default, declared) if separator else declared.get(name, "")
+        return name, expand(default, declared) if separator else declared.get(name, self.outer.get(name, ""))
+
+
+class _StagePlan:
+    """One stage: its instructions, the key after each, and whether its programs run on this machine."""
+
+    def __init__(self, plan: _Plan, stage: Stage) -> None:
+        self.name = stage.name
+        self.instructions = stage.instructions
+        self.platform = expand(stage.platform, plan.outer) or plan.request.platform
+        self.keys: list[str] = []
+        self.declared: dict[str, str] = {}
+        key = _digest(FORMAT, self.platform, sys.version, host_platform.machine())
+        for instruction in stage.instructions:
+            parts = [instruction.name, instruction.text]
+            if instruction.name == "ARG":
+                name, value = plan.argument(instruction, self.declared)
+                self.declared[name] = value
+                parts.append(value)
+            if instruction.name == "COPY":
+                parts += self._copied(plan, instruction)
+            key = _digest(key, *parts)
+            self.keys.append(key)
+
+    def _copied(self, plan: _Plan, instruction: Instruction) -> list[str]:
+        operands = copy_operands(instruction, self.declared)
+        if operands.stage:
+            return [_stage_named(plan, operands.stage, instruction.line).keys[-1]]
+        parts = []
+        for source in operands.sources:
+            for relative, path in plan.context.files(source, instruction.line).items():
+                mode = "x" if path.stat().st_mode & 0o100 else "-"
+                parts += [relative, mode, hashlib.sha256(path.read_bytes()).hexdigest()]
+        return parts
+
+
+def _stage_named(plan: _Plan, name: str, line: int) -> _StagePlan:
+    found = plan.stages.get(name.lower())
+    if found is None:
+        raise DockerfileError(f"line {line}: COPY --from={name}: no earlier stage has this name", hint=ENGINE_HINT)
+    return found
 
 
 def _digest(*parts: str) -> str:
@@ -198,56 +253,91 @@ def _digest(*parts: str) -> str:
     return checksum.hexdigest()
 
 
-def _installed() -> list[str]:
-    """Name and version of every installed distribution, as their folders' names say: cheap, and any upgrade shows."""
-    return sorted(path.name for path in Path(sysconfig.get_path("purelib")).glob("*.dist-info"))
+class _Builder:
+    """Carries out the stages that the image needs, each once."""
+
+    def __init__(self, plan: _Plan, folder: Path, store: DirectoryImageStore, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.store = store
+        self.say = say
+        self._made: dict[str, Path] = {}
+        self._python: Path | None = None
+        if plan.warning:
+            say(plan.warning)
+
+    def python(self) -> Path:
+        """The interpreter of RUN: a base of this build's own."""
+        if self._python is None:
+            self._python = make_base(self.folder / "base")
+        return self._python
+
+    def root_of(self, stage: _StagePlan) -> Path:
+        """The finished root of an earlier stage."""
+        if stage.name not in self._made:
+            root = self.folder / f"stage-{stage.name}" / "root"
+            root.parent.mkdir()
+            self.execute(stage, root)
+            self._made[stage.name] = root
+        return self._made[stage.name]
+
+    def execute(self, stage: _StagePlan, root: Path) -> _State:
+        """Carry out a stage in `root`, from the last of its steps that is kept."""
+        state = _State(root=root, key="")
+        resume = -1
+        if self.plan.request.use_cache:
+            steps = range(len(stage.keys) - 1, -1, -1)
+            resume = next((number for number in steps if (self.store.step(stage.keys[number]) / "root").is_dir()), -1)
+        if resume >= 0:
+            _copy_tree(self.store.step(stage.keys[resume]) / "root", root, stage, after=resume)
+        else:
+            root.mkdir()
+        total = len(stage.instructions)
+        for number, instruction in enumerate(stage.instructions):
+            done = number <= resume
+            cached = " (cached)" if done and instruction.name in {"RUN", "COPY"} else ""
+            self.say(f"Step {number + 1}/{total} : {instruction}{cached}")
+            state.key = stage.keys[number]
+            begun = time.monotonic()
+            _apply(instruction, stage, state, self, done=done)
+            if instruction.name == "RUN" and not done and time.monotonic() - begun > SNAPSHOT_AFTER_S:
+                self._keep(stage, number, state)
+        return state
+
+    def _keep(self, stage: _StagePlan, number: int, state: _State) -> None:
+        snapshot = self.folder / "snapshot"
+        snapshot.mkdir()
+        _copy_tree(state.root, snapshot / "root", stage, after=number)
+        if not self.plan.request.use_cache:
+            _move_away(self.store.step(state.key))
+        self.store.publish(snapshot, self.store.step(state.key))
+        shutil.rmtree(snapshot, ignore_errors=True)
 
 
-def _execute(plan: _Plan, state: _State, folder: Path, store: DirectoryImageStore, say: Callable[[str], None]) -> None:
-    if plan.warning:
-        say(plan.warning)
-    resume = -1
-    if plan.request.use_cache:
-        steps = range(len(plan.keys) - 1, -1, -1)
-        resume = next((number for number in steps if (store.step(plan.keys[number]) / "root").is_dir()), -1)
-    if resume >= 0:
-        _copy_tree(store.step(plan.keys[resume]) / "root", state.root, plan, after=resume)
-    else:
-        state.root.mkdir()
-    total = len(plan.instructions)
-    for number, instruction in enumerate(plan.instructions):
-        done = number <= resume
-        cached = " (cached)" if done and instruction.name in {"RUN", "COPY"} else ""
-        say(f"Step {number + 1}/{total} : {instruction}{cached}")
-        state.key = plan.keys[number]
-        begun = time.monotonic()
-        _apply(instruction, plan, state, say, done=done)
-        if instruction.name == "RUN" and not done and time.monotonic() - begun > SNAPSHOT_AFTER_S:
-            snapshot = folder / "snapshot"
-            snapshot.mkdir()
-            _copy_tree(state.root, snapshot / "root", plan, after=number)
-            if not plan.request.use_cache:
-                _move_away(store.step(state.key))
-            store.publish(snapshot, store.step(state.key))
-            shutil.rmtree(snapshot, ignore_errors=True)
-
-
-def _copy_tree(source: Path, destination: Path, plan: _Plan, *, after: int) -> None:
+def _copy_tree(source: Path, destination: Path, stage: _StagePlan, *, after: int) -> None:
     """Copy what a step left; by hard links where only COPY is still to come, which replaces files and changes none.
 
-    A model is then on disk once. A later RUN could write into a file, and with it into the kept step.
+    A model is then on disk once. A later RUN could write into a file, and with it into the kept step. Installed
+    packages are always linked: they are links to uv's cache already.
     """
-    more = any(instruction.name == "RUN" for instruction in plan.instructions[after + 1 :])
-    shutil.copytree(source, destination, symlinks=True, copy_function=shutil.copy2 if more else os.link)
+    more = any(instruction.name == "RUN" for instruction in stage.instructions[after + 1 :])
+
+    def copy(source: str, destination: str) -> None:
+        if more and f"/{PACKAGES}/" not in source:
+            shutil.copy2(source, destination)
+        else:
+            os.link(source, destination)
+
+    shutil.copytree(source, destination, symlinks=True, copy_function=copy)
 
 
-def _apply(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[str], None], *, done: bool) -> None:
+def _apply(instruction: Instruction, stage: _StagePlan, state: _State, builder: _Builder, *, done: bool) -> None:
     name, line = instruction.name, instruction.line
     match name:
         case "FROM":
             state.arguments.clear()  # those before FROM hold for it alone
         case "ARG":
-            key, value = plan.argument(instruction, state.variables)
+            key, value = builder.plan.argument(instruction, state.variables)
             state.arguments[key] = value
         case "ENV":
             state.environment.update(pairs(instruction, state.variables))
@@ -259,10 +349,10 @@ def _apply(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[
             _host_path(str(state.working_directory), state).mkdir(parents=True, exist_ok=True)
         case "COPY":
             if not done:
-                _copy(instruction, plan.context, state)
+                _copy(instruction, state, builder)
         case "RUN":
             if not done:
-                _run(instruction, plan, state, say)
+                _run(instruction, stage, state, builder)
         case "CMD":
             state.command = tuple(exec_form(instruction))
         case "ENTRYPOINT":
@@ -274,37 +364,66 @@ def _apply(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[
             pass  # Lambda runs every image as its own unprivileged user, whatever USER says
 
 
-def copy_operands(instruction: Instruction, variables: Mapping[str, str]) -> tuple[list[str], str]:
+@dataclass(frozen=True)
+class CopyOperands:
+    """What a COPY names."""
+
+    sources: tuple[str, ...]
+    destination: str
+    stage: str = ""  # of --from; "" for the build context
+
+
+def copy_operands(instruction: Instruction, variables: Mapping[str, str]) -> CopyOperands:
     """Sources and destination of a COPY. Raises DockerfileError."""
     line = instruction.line
     operands = exec_form(instruction) if instruction.text.startswith("[") else words(instruction)
     flags = [word for word in operands if word.startswith("--")]
-    unknown = [flag for flag in flags if not re.match(r"--(chmod|chown)=|--link$", flag)]
+    unknown = [flag for flag in flags if not re.match(r"--(chmod|chown|from)=|--link$", flag)]
     if unknown:
-        raise DockerfileError(f"line {line}: COPY {unknown[0]} is not known", hint=ENGINE_HINT)
+        raise DockerfileError(f"line {line}: COPY {unknown[0]} is not supported", hint=ENGINE_HINT)
     known = {**BASE_ENVIRONMENT, **variables}
     paths = [expand(word, known) for word in operands if word not in flags]
     if len(paths) < 2:
         raise DockerfileError(f"line {line}: COPY needs a source and a destination")
-    return paths[:-1], paths[-1]
+    stage = next((flag.partition("=")[2] for flag in flags if flag.startswith("--from=")), "")
+    return CopyOperands(tuple(paths[:-1]), paths[-1], stage)
 
 
-def _copy(instruction: Instruction, context: _Context, state: _State) -> None:
-    sources, destination = copy_operands(instruction, state.variables)
-    target_text = str(PurePosixPath(state.working_directory) / destination)
+def _copy(instruction: Instruction, state: _State, builder: _Builder) -> None:
+    operands = copy_operands(instruction, state.variables)
+    target_text = str(PurePosixPath(state.working_directory) / operands.destination)
     _inside(target_text, instruction.line)
-    into_folder = destination.endswith("/") or destination in {".", ""} or len(sources) > 1
+    into_folder = operands.destination.endswith("/") or operands.destination in {".", ""} or len(operands.sources) > 1
     target = _host_path(target_text, state)
-    if len(sources) > 1 and not (destination.endswith("/") or destination == "."):
+    if len(operands.sources) > 1 and not (operands.destination.endswith("/") or operands.destination == "."):
         raise DockerfileError(f"line {instruction.line}: COPY of several sources needs a destination that ends in /")
-    for source in sources:
-        for relative, path in context.files(source, instruction.line).items():
+    for source in operands.sources:
+        for relative, path in _copy_sources(operands.stage, source, instruction.line, builder).items():
             to = target / relative
             if not relative and (into_folder or target.is_dir()):
                 to = target / path.name
             to.parent.mkdir(parents=True, exist_ok=True)
             to.unlink(missing_ok=True)  # it may be a hard link: see _copy_tree
             shutil.copy2(path, to)
+
+
+def _copy_sources(stage: str, source: str, line: int, builder: _Builder) -> dict[str, Path]:
+    """Files that COPY takes from `source`, by their path below it; a single file by "". Raises DockerfileError."""
+    if not stage:
+        return builder.plan.context.files(source, line)
+    _inside(str(PurePosixPath("/") / source), line)
+    root = builder.root_of(_stage_named(builder.plan, stage, line))
+    path = root / os.path.relpath(os.path.normpath(source), TASK_ROOT)
+    if path.is_file():
+        return {"": path}
+    if not path.is_dir():
+        raise DockerfileError(f"line {line}: COPY --from={stage} {source}: the stage did not make it")
+    files = (file for file in sorted(path.rglob("*")) if file.is_file())
+    return {
+        str(PurePosixPath(file.relative_to(path))): file
+        for file in files
+        if PACKAGES not in file.relative_to(root).parts
+    }
 
 
 def _inside(path: str, line: int) -> None:
@@ -321,7 +440,7 @@ def _host_path(path: str, state: _State) -> Path:
     return state.root / os.path.relpath(os.path.normpath(path), TASK_ROOT)
 
 
-def _run(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[str], None]) -> None:
+def _run(instruction: Instruction, stage: _StagePlan, state: _State, builder: _Builder) -> None:
     line, text = instruction.line, instruction.text
     if text.startswith(("[", "--")):
         raise DockerfileError(f"line {line}: RUN in JSON form or with flags is not known", hint=ENGINE_HINT)
@@ -339,30 +458,42 @@ def _run(instruction: Instruction, plan: _Plan, state: _State, say: Callable[[st
             raise DockerfileError(f"line {line}: RUN {command.strip()[:80]}: {error}") from None
         match arguments:
             case ["pip" | "pip3", "install", *rest] | ["python" | "python3", "-m", "pip", "install", *rest]:
-                _check_packages(rest, plan, state, line)
+                _install(rest, stage, state, line, builder)
             case ["python" | "python3", *rest] if rest:
-                _run_python(rest, here, state, line, say)
+                _run_python(rest, here, state, line, builder)
             case _:
                 raise DockerfileError(
-                    f"line {line}: RUN {' '.join(arguments)[:80]}: the lab runs `pip install -r FILE`, which it "
-                    "answers by what its own interpreter has, and `python SCRIPT`",
+                    f"line {line}: RUN {' '.join(arguments)[:80]}: the lab runs `pip install` and `python` only",
                     hint=ENGINE_HINT,
                 )
 
 
-def _run_python(
-    arguments: list[str], variables: dict[str, str], state: _State, line: int, say: Callable[[str], None]
-) -> None:
-    directory = _host_path(str(state.working_directory), state)
+def _run_python(arguments: list[str], variables: dict[str, str], state: _State, line: int, builder: _Builder) -> None:
     environment = {
-        # The host's own, as a build in an engine has the engine's: certificates, proxies, locale.
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_"))},
+        **_host_variables(),
         **{name: value for name, value in variables.items() if name not in BASE_ENVIRONMENT},
         "LAMBDA_TASK_ROOT": str(state.root),
+        "PYTHONPATH": str(state.root / PACKAGES),
+        # Bytecode of what is copied would be in the image by accident; `python -m compileall` puts it there by intent.
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    directory = _host_path(str(state.working_directory), state)
+    _carry_out(
+        [str(builder.python()), *arguments], f"python {' '.join(arguments)}", directory, environment, line, builder
+    )
+
+
+def _host_variables() -> dict[str, str]:
+    """The host's own, as a build in an engine has the engine's: certificates, proxies, locale."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_", "VIRTUAL_ENV"))}
+
+
+def _carry_out(
+    command: list[str], said: str, directory: Path, environment: dict[str, str], line: int, builder: _Builder
+) -> None:
+    """Run a program of a RUN line, its output as progress. Raises DockerfileError with the end of it."""
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        command,
         cwd=directory,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -375,7 +506,7 @@ def _run_python(
     tail: list[str] = []
     try:
         for output in _lines(process):
-            say(output)
+            builder.say(output)
             tail = [*tail[-19:], output]
         code = process.wait()
     finally:
@@ -384,7 +515,7 @@ def _run_python(
             process.wait()
     if code != 0:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise DockerfileError(f"line {line}: RUN python {' '.join(arguments)} {how}:\n  " + "\n  ".join(tail))
+        raise DockerfileError(f"line {line}: RUN {said} {how}:\n  " + "\n  ".join(tail))
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -393,65 +524,42 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
         yield raw.rstrip("\n")
 
 
-def _check_packages(arguments: list[str], plan: _Plan, state: _State, line: int) -> None:
-    """Answer `pip install` by what this interpreter has. Raises DockerfileError that names every unmet pin."""
-    wanted: list[tuple[str, str]] = []  # requirement and where it stands
+def _install(arguments: list[str], stage: _StagePlan, state: _State, line: int, builder: _Builder) -> None:
+    """Carry out `pip install` by uv, into the image's own folder of packages or below LAMBDA_TASK_ROOT."""
+    if _foreign(stage.platform):
+        return  # another machine's packages: an image for it is not run here
+    directory = _host_path(str(state.working_directory), state)
+    command, target = [uv.find_uv_bin(), "pip", "install", "--link-mode=hardlink"], state.root / PACKAGES
+    compile_too = "--no-compile" not in arguments
     rest = iter(arguments)
     for word in rest:
-        if word in {"-r", "--requirement"} or word.startswith("--requirement="):
-            name = word.partition("=")[2] or next(rest, "")
-            wanted += _read_requirements(_host_path(str(state.working_directory / name), state), name, line)
-        elif word in _PIP_FLAGS:
-            continue
-        elif word.startswith("-"):
-            raise DockerfileError(f"line {line}: pip install {word} is not known", hint=ENGINE_HINT)
-        else:
-            wanted.append((word, f"line {line}"))
-    if _foreign(plan.request.platform):
-        return  # another machine's packages: this interpreter cannot have them, and an image for it is not run here
-    unmet = [problem for text, where in wanted if (problem := _unmet(text, where))]
-    if unmet:
-        raise DockerfileError(
-            f"line {line}: pip install: the lab's interpreter ({sys.executable}) lacks what the image would get:\n  "
-            + "\n  ".join(unmet),
-            hint="Install the same versions there (the project's requirements.txt pins them) or change these.",
-        )
+        name, separator, value = word.partition("=")
+        if name in _PIP_VALUES and (word.startswith("--") or not separator):
+            value = value if separator else next(rest, "")
+            if name in {"--target", "-t"}:
+                target = directory / value
+            else:
+                command += [name, value]
+        elif word in _PIP_SHARED:
+            command.append(word)
+        elif word.startswith("-") and word not in _PIP_IGNORED:
+            raise DockerfileError(f"line {line}: pip install {word} is not supported", hint=ENGINE_HINT)
+        elif word not in _PIP_IGNORED:
+            command.append(word)
+    if not target.resolve().is_relative_to(state.root.resolve()):
+        raise DockerfileError(f"line {line}: pip install --target {target} lies outside of LAMBDA_TASK_ROOT")
+    command += ["--target", str(target), "--python", str(builder.python())]
+    if compile_too:
+        command.append("--compile-bytecode")  # pip does by itself, and without it every cold start would compile
+    _carry_out(command, f"pip install {' '.join(arguments)}", directory, _host_variables(), line, builder)
+    (target / ".lock").unlink(missing_ok=True)  # uv's own
 
 
-def _read_requirements(path: Path, name: str, line: int) -> list[tuple[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        raise DockerfileError(f"line {line}: pip install -r {name}: the file has not been copied") from None
-    found = []
-    for number, raw in enumerate(text.splitlines(), start=1):
-        requirement = re.sub(r"(^|\s)#.*$", "", raw).strip()
-        if requirement.startswith("-"):
-            raise DockerfileError(f"{name}:{number}: the option {requirement[:40]} is not known", hint=ENGINE_HINT)
-        if requirement:
-            found.append((requirement, f"{name}:{number}"))
-    return found
-
-
-def _unmet(text: str, where: str) -> str:
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as error:
-        return f"{where}: {text!r} is no requirement: {error}"
-    if requirement.marker is not None and not requirement.marker.evaluate():
-        return ""
-    try:
-        version = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        return f"{where}: {requirement.name}{requirement.specifier} is not installed"
-    if version not in requirement.specifier:
-        return f"{where}: {requirement.name}{requirement.specifier} is wanted, {version} is installed"
-    return ""
+_HOST_ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(
+    host_platform.machine(), host_platform.machine()
+)
 
 
 def _foreign(platform: str) -> bool:
-    """Whether an image for this platform cannot run on this host."""
-    if not platform:
-        return False
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(host_platform.machine(), host_platform.machine())
-    return platform.split("/")[1:2] != [machine]
+    """Whether programs for this platform cannot run on this host."""
+    return bool(platform) and platform.split("/")[1:2] != [_HOST_ARCHITECTURE]

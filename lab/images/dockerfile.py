@@ -18,6 +18,7 @@ ENGINE_HINT: Final = (
 )
 
 _VARIABLE: Final = re.compile(r"\\(.)|\$(\w+)|\$\{(\w+)(?:(:[-+])([^}]*))?\}|(\$)")
+_FROM: Final = re.compile(r"(?:--platform=(\S+)\s+)?(\S+)(?:\s+AS\s+([A-Za-z][\w.-]*))?", re.IGNORECASE)
 _DIRECTIVE: Final = re.compile(r"^#\s*(\w+)\s*=\s*(.*)$")
 
 
@@ -35,6 +36,15 @@ class Instruction:
 
     def __str__(self) -> str:
         return f"{self.name} {self.text}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what FROM says of it, and its instructions from FROM on."""
+
+    name: str  # of `AS`, else its number
+    platform: str  # the text of `--platform`; "" where it has none
+    instructions: tuple[Instruction, ...]
 
 
 def parse(text: str, *, origin: str = "Dockerfile") -> tuple[Instruction, ...]:
@@ -78,14 +88,31 @@ def _instruction(joined: str, origin: str, line: int) -> Instruction:
 
 
 def _check_order(instructions: list[Instruction], origin: str) -> None:
-    stages = [instruction for instruction in instructions if instruction.name == "FROM"]
-    if not stages:
+    first = next((number for number, instruction in enumerate(instructions) if instruction.name == "FROM"), None)
+    if first is None:
         raise DockerfileError(f"{origin} has no FROM", hint="Name the base image first, as in `FROM ${BASE_IMAGE}`.")
-    if len(stages) > 1:
-        raise DockerfileError(f"{origin}:{stages[1].line}: a second stage is not known", hint=ENGINE_HINT)
-    for instruction in instructions[: instructions.index(stages[0])]:
+    for instruction in instructions[:first]:
         if instruction.name != "ARG":
             raise DockerfileError(f"{origin}:{instruction.line}: {instruction.name} stands before FROM")
+
+
+def split_stages(instructions: tuple[Instruction, ...]) -> tuple[tuple[Instruction, ...], tuple[Stage, ...]]:
+    """The ARGs before the first FROM, and the stages. Raises DockerfileError that names the line."""
+    starts = [number for number, instruction in enumerate(instructions) if instruction.name == "FROM"]
+    stages: list[Stage] = []
+    for start, end in zip(starts, [*starts[1:], len(instructions)], strict=True):
+        instruction = instructions[start]
+        match = _FROM.fullmatch(instruction.text)
+        if match is None:
+            raise DockerfileError(f"line {instruction.line}: FROM {instruction.text[:60]} is not understood")
+        platform, image, name = match.groups()
+        if image in {stage.name for stage in stages}:
+            raise DockerfileError(
+                f"line {instruction.line}: a stage that starts from another one ({image}) is not supported",
+                hint=ENGINE_HINT,
+            )
+        stages.append(Stage((name or str(len(stages))).lower(), platform or "", instructions[start:end]))
+    return instructions[: starts[0]], tuple(stages)
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

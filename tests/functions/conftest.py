@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from core.models import PAPER_MODELS
 from core.paths import REPOSITORY
 from lab.images import DirectoryImageStore
+from lab.images.base import PACKAGES
 from lab.images.builder import BuildRequest, build
 from tests.functions.runtime_api import Environment
 
@@ -21,8 +22,8 @@ FUNCTION = REPOSITORY / "functions" / "inference"
 
 
 class Built(Protocol):
-    def __call__(self, model: str, weights: str = "imagenet_or_random") -> Path:
-        """The directory of a model's image."""
+    def __call__(self, model: str, engine: str = "tensorflow", weights: str = "random") -> Path:
+        """The directory of the image of a model and an engine."""
         ...
 
 
@@ -32,8 +33,8 @@ def built() -> Built:
     store = DirectoryImageStore()
     platform = "linux/arm64" if os.uname().machine in {"arm64", "aarch64"} else "linux/amd64"
 
-    def of(model: str, weights: str = "imagenet_or_random") -> Path:
-        arguments = {"MODEL": model, "ENGINE": "tensorflow", "WEIGHTS": weights}
+    def of(model: str, engine: str = "tensorflow", weights: str = "random") -> Path:
+        arguments = {"RECORD": PAPER_MODELS[model].build_record(model), "ENGINE": engine, "WEIGHTS": weights}
         record = build(BuildRequest(FUNCTION, FUNCTION / "Dockerfile", arguments, platform), store)
         return store.content(record.id) / "root"
 
@@ -48,7 +49,10 @@ def metadata_of(root: Path) -> dict[str, Any]:
 @pytest.fixture
 def copied(built: Built, tmp_path: Path) -> Path:
     """A MobileNet image of one's own, to spoil."""
-    return Path(shutil.copytree(built("mobilenet"), tmp_path / "root"))
+    image = built("mobilenet")
+    root = Path(shutil.copytree(image, tmp_path / "root", ignore=shutil.ignore_patterns(PACKAGES)))
+    (root / PACKAGES).symlink_to(image / PACKAGES)
+    return root
 
 
 @pytest.fixture
@@ -80,6 +84,10 @@ def mobilenet(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     environment.close()
 
 
-def function_python() -> list[str]:
-    """This interpreter; TensorFlow stays out of the tests' own process, whose children are started by fork."""
-    return [sys.executable]
+@pytest.fixture(scope="session")
+def build_stage(built: Built) -> dict[str, str]:
+    """Variables with which this Python has the packages of the image's build stage: Keras and every engine."""
+    built("mobilenet")
+    steps = DirectoryImageStore().directory / "steps"
+    stage = next(step for step in steps.iterdir() if (step / "root" / PACKAGES / "keras").is_dir())
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(stage / "root" / PACKAGES)}

@@ -9,7 +9,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from lab.images.base import PACKAGES, make_base
 
 PATIENCE_S = 280.0  # the machine may be busy with other things
 
@@ -42,7 +43,7 @@ class Environment:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._log = (root.parent / f"log-{uuid.uuid4().hex}").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", "handler.handler"],
+            [str(make_base(root.parent / "base")), "-m", "awslambdaric", "handler.handler"],
             cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -55,6 +56,7 @@ class Environment:
                 "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_mb),
                 "LAMBDA_TASK_ROOT": str(root),
+                "PYTHONPATH": str(root / PACKAGES),
                 "_HANDLER": "handler.handler",
                 **(variables or {}),
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from core.records import HandlerFacts
+from core.variants import ENGINES
+from lab.images.base import PACKAGES
 from tests.functions.conftest import Built, metadata_of
 from tests.functions.runtime_api import Environment
+
+pytestmark = pytest.mark.slow
 
 SCHEDULED_EVENT = {
     "version": "0",
@@ -39,12 +44,14 @@ def facts_of(answer: dict[str, object]) -> HandlerFacts:
     return HandlerFacts.model_validate({key: value for key, value in answer.items() if key not in {"top5", "event"}})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["mobilenet", "resnet50", "inceptionv3"])
-def test_each_model_answers_api_direct_and_scheduled_calls(
-    model: str, built: Built, start: Callable[..., Environment]
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [*(("mobilenet", engine) for engine in ENGINES), ("resnet50", "tensorflow"), ("inceptionv3", "tensorflow")],
+)
+def test_each_image_answers_api_direct_and_scheduled_calls(
+    model: str, engine: str, built: Built, start: Callable[..., Environment]
 ) -> None:
-    environment = start(built(model), memory_mb=2048)
+    environment = start(built(model, engine), memory_mb=2048)
     answers = [
         environment.invoke(api_event()),
         environment.invoke({"image": "generated-3.jpg"}),
@@ -57,16 +64,19 @@ def test_each_model_answers_api_direct_and_scheduled_calls(
     facts = [facts_of(body) for body in bodies]
 
     first, second, third = facts
-    metadata = metadata_of(built(model))
+    metadata = metadata_of(built(model, engine))
     weights = metadata.pop("weights")
-    assert (first.model, first.engine, first.weights, first.memory_mb) == (model, "tensorflow", weights, 2048)
+    assert (first.model, first.engine, first.weights, first.memory_mb) == (model, engine, weights, 2048)
     assert [fact.call_number for fact in facts] == [1, 2, 3]
     assert [fact.cold for fact in facts] == [True, False, False]
     assert len({fact.environment_id for fact in facts}) == 1
     assert [fact.request_id for fact in facts] == [answer.request_id for answer in answers]
     assert first.phases.import_ms
     assert first.phases.load_ms
-    assert first.phases.first_inference_ms == first.inference_ms
+    assert first.phases.first_inference_ms, "made in init"
+    assert first.init_to_call_ms is not None
+    assert first.init_to_call_ms >= 0
+    assert second.init_to_call_ms is None
     assert second.phases == third.phases
     assert second.phases.import_ms is second.phases.load_ms is second.phases.first_inference_ms is None
     assert second.image == "generated-3.jpg"
@@ -104,68 +114,20 @@ def test_an_unknown_picture_is_a_400_that_names_the_pictures_there_are(mobilenet
     assert mobilenet.log_lines()[-1]["event"] == "refused"
 
 
-@pytest.mark.parametrize(
-    ("event", "word"),
-    [
-        ([], "list"),
-        ("MobileNet", "str"),
-        (17, "int"),
-        (True, "bool"),
-        ({"image": 5}, "int"),
-        ({"image": ["generated-0.jpg"]}, "list"),
-    ],
-)
-def test_a_malformed_direct_event_is_a_400_that_says_what_was_found(
-    event: object, word: str, mobilenet: Environment
-) -> None:
-    answer = mobilenet.invoke(event)
-    assert not answer.failed
-    assert answer.payload["statusCode"] == 400
-    assert word in answer.payload["error"]
-
-
-@pytest.mark.parametrize("parameters", [["image"], "image=x", {"image": {"a": 1}}])
-def test_a_malformed_api_event_is_a_400(parameters: object, mobilenet: Environment) -> None:
-    event = api_event()
-    event["queryStringParameters"] = parameters
-    answer = mobilenet.invoke(event)
-    assert not answer.failed
-    assert answer.payload["statusCode"] == 400
-    assert json.loads(answer.payload["body"])["error"]
-
-
-@pytest.mark.parametrize("event", [None, {}, {"anything": "else"}, {"image": None}])
-def test_any_other_event_classifies_a_picture_at_random(event: object, mobilenet: Environment) -> None:
-    answer = mobilenet.invoke(event)
-    assert not answer.failed
-    assert facts_of(answer.payload).image.startswith("generated-")
-
-
-def test_a_corrupt_picture_is_a_clear_error_and_spares_the_environment(
+def test_a_picture_that_cannot_be_decoded_is_a_422_with_the_reason_and_spares_the_environment(
     copied: Path, start: Callable[..., Environment]
 ) -> None:
     whole = (copied / "images" / "generated-0.jpg").read_bytes()
     (copied / "images" / "torn.jpg").write_bytes(whole[: len(whole) // 2])
-    (copied / "images" / "noise.jpg").write_bytes(b"\xff\xd8" + b"no picture at all" * 40)
-    (copied / "images" / "other.jpeg").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (copied / "images" / "empty.jpg").write_bytes(b"")
     environment = start(copied)
-    environment.invoke({"image": "none.jpg"})
-    for name, reason in (("torn.jpg", "corrupt"), ("noise.jpg", "corrupt"), ("other.jpeg", "not a JPEG")):
-        through_api = environment.invoke(api_event(image=name))
-        assert through_api.payload["statusCode"] == 500
-        message = json.loads(through_api.payload["body"])["error"]
-        assert name in message
-        assert reason in message
-    direct = environment.invoke({"image": "empty.jpg"})
-    assert direct.failed
-    assert direct.payload["errorType"] == "PictureError"
-    assert "empty.jpg" in direct.payload["errorMessage"]
-    # The environment lives on, and what was refused does not pass for the first inference.
+    through_api = environment.invoke(api_event(image="torn.jpg"))
+    assert through_api.payload["statusCode"] == 422
+    assert "torn.jpg is damaged or incomplete" in json.loads(through_api.payload["body"])["error"]
+    direct = environment.invoke({"image": "torn.jpg"})
+    assert not direct.failed
+    assert direct.payload["statusCode"] == 422
     facts = facts_of(environment.invoke({"image": "generated-0.jpg"}).payload)
-    assert (facts.image, facts.call_number, facts.cold) == ("generated-0.jpg", 6, False)
-    assert facts.phases.import_ms is None
-    assert facts.phases.first_inference_ms == facts.inference_ms
+    assert (facts.image, facts.call_number, facts.cold) == ("generated-0.jpg", 3, False)
 
 
 def test_a_missing_part_of_the_image_fails_init_and_says_what_to_do(
@@ -194,12 +156,16 @@ def attempt(name, load):
     except (classifier.ModelError, pictures.PictureError) as error:
         messages[name] = str(error)
 
+def load_model():
+    metadata = classifier.read_metadata(root / "model")
+    return classifier.load(classifier.engine_of(metadata), metadata, root / "model")
+
 def spoiled(name, path, content=None):
     kept = path.with_name(path.name + ".kept")
     path.rename(kept)
     if content is not None:
         path.write_text(content)
-    attempt(name, lambda: classifier.load(root / "model"))
+    attempt(name, load_model)
     if content is not None:
         path.unlink()
     kept.rename(path)
@@ -214,27 +180,33 @@ spoiled("engine", model / "metadata.json", json.dumps({**metadata, "engine": "ab
 spoiled("key", model / "metadata.json", json.dumps({"engine": "tensorflow"}))
 attempt("pictures", lambda: pictures.find_pictures(model))
 os.environ["INFERENCE_THREADS"] = "two"
-attempt("threads", classifier.set_threads)
+attempt("threads", classifier.threads)
 del os.environ["INFERENCE_THREADS"]
-classifier.load(model)
+load_model()
 print(json.dumps(messages))
 """
 
 
 def test_every_broken_part_of_an_image_is_named_with_what_to_do(copied: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SPOILED], cwd=copied, capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "-S", "-c", SPOILED],
+        cwd=copied,
+        env={**os.environ, "PYTHONPATH": str(copied / PACKAGES)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     messages = json.loads(done.stdout.splitlines()[-1])
     for part, words in {
-        "graph": ["saved_model.pb is missing", "build"],
+        "graph": ["cannot be loaded", "build"],
         "half a graph": ["cannot be loaded", "build"],
         "variables": ["cannot be loaded", "build"],
         "no json": ["metadata.json is not JSON", "build"],
         "engine": ["abacus", "tensorflow"],
         "key": ["has no key", "build"],
-        "pictures": ["no JPEG", "build"],
+        "pictures": ["no picture", "build"],
         "threads": ["INFERENCE_THREADS", "two"],
     }.items():
         assert all(word in messages[part] for word in words), (part, messages[part])

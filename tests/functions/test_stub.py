@@ -18,7 +18,7 @@ def facts_of(body: dict[str, object]) -> HandlerFacts:
 
 
 def test_the_stub_answers_and_logs_the_functions_facts(start: Callable[..., Environment]) -> None:
-    environment = start(STUB, memory_mb=512, variables={"MODEL": "resnet50", "ENGINE": "tensorflow"})
+    environment = start(STUB, memory_mb=512, variables={"RECORD": '{"name": "resnet50"}', "ENGINE": "tensorflow"})
     event = {"httpMethod": "GET", "queryStringParameters": {"burn_ms": "5"}}
     body = json.loads(environment.invoke(event).payload["body"])
     assert (facts_of(body).model, facts_of(body).memory_mb, facts_of(body).cold) == ("resnet50", 512, True)
@@ -41,8 +41,8 @@ def test_the_stub_misbehaves_as_told(start: Callable[..., Environment]) -> None:
 
 def test_a_stub_with_defaults_of_its_own_takes_the_functions_build_arguments(tmp_path: Path) -> None:
     directory = write_stub(tmp_path / "stub", sleep_ms=7)
-    request = BuildRequest(directory, directory / "Dockerfile", {"MODEL": "mobilenet", "WEIGHTS": "random"})
+    request = BuildRequest(directory, directory / "Dockerfile", {"RECORD": '{"name": "resnet50"}', "WEIGHTS": "random"})
     record = build(request, DirectoryImageStore(tmp_path / "images"))
     assert record.environment["STUB_SLEEP_MS"] == "7"
-    assert record.environment["MODEL"] == "mobilenet"
+    assert record.environment["RECORD"] == '{"name": "resnet50"}'
     assert record.command == ("handler.handler",)

@@ -78,8 +78,7 @@ def test_images_are_built_for_the_architecture_from_the_configured_base(configur
     (image,) = json.loads(assets)["dockerImages"].values()
     assert image["source"]["platform"] == platform
     assert image["source"]["dockerBuildArgs"] == {
-        "BASE_IMAGE": configuration.function.base_image,
-        "MODEL": "mobilenet",
+        "RECORD": configuration.model("mobilenet").build_record("mobilenet"),
         "ENGINE": "tensorflow",
         "WEIGHTS": "random",
     }
@@ -143,8 +142,7 @@ def test_an_unknown_path_is_a_404_that_names_the_paths_there_are(templates, conf
     assert answer["ResponseType"] == "MISSING_AUTHENTICATION_TOKEN"
     assert answer["StatusCode"] == "404"
     allowed = json.loads(answer["ResponseTemplates"]["application/json"])["allowed"]
-    assert allowed["model"] == list(configuration.matrix.models)
-    assert allowed["memory_mb"] == sorted(configuration.matrix.memory_sizes_mb)
+    assert allowed == [variant.route for variant in configuration.variants]
 
 
 def test_the_endpoints_are_found_by_two_outputs(templates):

@@ -62,11 +62,12 @@ def test_billed_time_is_read_from_a_log_of_either_format(log, billed_ms):
 @given(outcome=st.sampled_from(OUTCOMES), latency_ms=st.none() | st.floats(0, 130_000))
 def test_what_a_caller_saw_bounds_what_was_billed(outcome, latency_ms):
     variant = CONFIGURATION.variants[0]
-    bound = billed_ms_bound(record(outcome=outcome, client_latency_ms=latency_ms), timeout_s=120, variant=variant)
+    call = record(outcome=outcome, client_latency_ms=latency_ms)
+    bound = billed_ms_bound(call, configuration=CONFIGURATION, variant=variant)
     if outcome in NOT_INVOKED:
         assert bound == 0
     elif outcome == "pending":
-        assert bound == expected_billed_ms(variant, cold=True)
+        assert bound == expected_billed_ms(CONFIGURATION, variant, cold=True)
     elif outcome in ("gateway_timeout", "connection", "missing") or latency_ms is None:
         # Nobody waited for the function to end, so it may have run until its timeout, after the longest init there is.
         assert bound == 130_000
@@ -90,7 +91,7 @@ def test_an_asynchronous_call_is_counted_as_expected_until_its_log_says_what_was
     variant = next(v for v in CONFIGURATION.variants if v.key == record().variant)
     meter.add(record(outcome="pending", trigger="schedule", client_latency_ms=None))
     assert meter.spent_usd > 0
-    meter.correct(variant, assumed_ms=expected_billed_ms(variant, cold=True), billed_ms=1000)
+    meter.correct(variant, assumed_ms=expected_billed_ms(CONFIGURATION, variant, cold=True), billed_ms=1000)
     assert meter.spent_usd == pytest.approx(1e-5 + 2e-7)
 
 
@@ -148,5 +149,5 @@ def test_no_plan_is_expected_to_cost_more_than_its_upper_bound(cold, warm):
 
 def test_more_memory_never_makes_a_call_expected_to_take_longer():
     for model in CONFIGURATION.matrix.models:
-        times = [expected_billed_ms(v, cold=True) for v in CONFIGURATION.variants if v.model == model]
+        times = [expected_billed_ms(CONFIGURATION, v, cold=True) for v in CONFIGURATION.variants if v.model == model]
         assert times == sorted(times, reverse=True)

@@ -86,7 +86,7 @@ def test_limits_variables_and_file_system_are_lambdas(lab_of_containers: Contain
     assert variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "1769"
     assert variables["LAMBDA_TASK_ROOT"] == "/var/task"
     assert variables["MINE"] == "1"
-    assert variables["MODEL"] == "mobilenet"
+    assert variables["RECORD"] == '{"name": "mobilenet"}'
     assert answer["echo"]["open_files"] == 1024
     # Whatever the engine says of its settings, the kernel holds the quota of the invoke, no longer that of the init.
     assert quota == [20_000, 20_000]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.images.dockerfile import DockerfileError, Instruction, exec_form, expand, pairs, parse
+from lab.images.dockerfile import DockerfileError, Instruction, exec_form, expand, pairs, parse, split_stages
 from lab.images.dockerignore import matcher
 
 
@@ -26,7 +26,6 @@ def test_comments_blank_lines_and_continuations_are_joined_away() -> None:
     [
         ("FROM a\nADD x y", ["Dockerfile:2", "ADD", "allowed", "COPY"]),
         ("FROM a\nHEALTHCHECK NONE", ["Dockerfile:2", "HEALTHCHECK"]),
-        ("FROM a\nFROM b", ["Dockerfile:2", "second stage"]),
         ("RUN x\nFROM a", ["Dockerfile:1", "before FROM"]),
         ("", ["no FROM"]),
         ("FROM a\nCOPY", ["Dockerfile:2", "no argument"]),
@@ -39,6 +38,21 @@ def test_what_is_not_understood_is_refused_by_line(text: str, words: list[str]) 
     with pytest.raises(DockerfileError) as caught:
         parse(text)
     assert all(word in str(caught.value) for word in words)
+
+
+def test_stages_are_told_apart_by_name_and_number() -> None:
+    before, stages = split_stages(
+        parse("ARG V=1\nFROM --platform=$BUILDPLATFORM a:$V AS Build\nRUN python x.py\nFROM b\nCOPY x y")
+    )
+    assert [str(one) for one in before] == ["ARG V=1"]
+    assert [(stage.name, stage.platform) for stage in stages] == [("build", "$BUILDPLATFORM"), ("1", "")]
+    assert [[one.name for one in stage.instructions] for stage in stages] == [["FROM", "RUN"], ["FROM", "COPY"]]
+
+
+@pytest.mark.parametrize("text", ["FROM a AS", "FROM a b c", "FROM a AS x\nFROM x"])
+def test_a_from_line_out_of_the_subset_is_refused_by_line(text: str) -> None:
+    with pytest.raises(DockerfileError, match=r"line [12]: "):
+        split_stages(parse(text))
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def handler(event, context):
     facts = {
         "schema_version": 1,
         "event": "inference",
-        "model": os.environ.get("MODEL", "mobilenet"),
+        "model": json.loads(os.environ.get("RECORD", '{"name": "mobilenet"}'))["name"],
         "engine": os.environ.get("ENGINE", "tensorflow"),
         "architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
         "weights": "random",
@@ -165,6 +165,7 @@ def handler(event, context):
         "inference_ms": round(inference_ms, 3),
         "decode_ms": 0.0,
         "handler_ms": round((time.perf_counter() - entered) * 1000, 3),
+        "init_to_call_ms": 0.0 if first else None,
         "phases": {
             "import_ms": round(import_ms, 3) if first else None,
             "load_ms": 0.0 if first else None,

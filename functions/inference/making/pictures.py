@@ -1,6 +1,6 @@
-"""Pack pictures to classify: check the user's own JPEGs, or generate some where there are none.
+"""Pack pictures to classify: check the user's own, or generate some where there are none.
 
-    python make_images.py DIRECTORY
+    python -m making.pictures DIRECTORY
 
 A generated picture has the size of an average ImageNet picture and detail at every scale, so that decoding costs what
 it costs for a photo. The same seed gives the same pixels.
@@ -9,24 +9,20 @@ it costs for a photo. The same seed gives the same pixels.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Final
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+from pictures import PictureError, decode, find_pictures
+from PIL import Image
 
 COUNT: Final = 8
 WIDTH: Final = 500
 HEIGHT: Final = 375
 SEED: Final = 20261124
 QUALITY: Final = 90
-SUFFIXES: Final = (".jpg", ".jpeg")
 
 
 def generate(seed: int) -> npt.NDArray[np.uint8]:
@@ -48,28 +44,29 @@ def generate(seed: int) -> npt.NDArray[np.uint8]:
     return (canvas * 255).astype(np.uint8)
 
 
+def pack(directory: Path) -> str:
+    """Make sure that `directory` holds pictures that every call can decode; says which. Raises PictureError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        own = find_pictures(directory)
+    except PictureError:
+        for number in range(COUNT):
+            generated = Image.fromarray(generate(SEED + number))
+            generated.save(directory / f"generated-{number}.jpg", quality=QUALITY)
+        return f"{COUNT} generated pictures are packed"
+    for path in own.values():
+        decode(path, 1)  # as every call does: what passes here is answered there
+    return f"{len(own)} pictures of your own are packed"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Pack pictures to classify.")
     parser.add_argument("directory", type=Path)
-    directory: Path = parser.parse_args(arguments).directory
-    directory.mkdir(parents=True, exist_ok=True)
-
-    own = sorted(path for path in directory.iterdir() if path.suffix.lower() in SUFFIXES)
-    for path in own:
-        try:
-            tf.io.decode_jpeg(path.read_bytes(), channels=3)
-        except (OSError, tf.errors.InvalidArgumentError) as error:
-            reason = str(error).splitlines()[0]
-            print(f"make_images: {path.name} is not a JPEG that can be decoded: {reason}", file=sys.stderr)
-            print("  Replace it or take it out of the folder.", file=sys.stderr)
-            return 1
-    if own:
-        print(f"make_images: {len(own)} JPEG files of your own are packed")
-        return 0
-    for number in range(COUNT):
-        encoded = tf.io.encode_jpeg(generate(SEED + number), quality=QUALITY).numpy()
-        (directory / f"generated-{number}.jpg").write_bytes(encoded)
-    print(f"make_images: {COUNT} generated pictures are packed")
+    try:
+        print(f"making.pictures: {pack(parser.parse_args(arguments).directory)}")
+    except PictureError as error:
+        print(f"making.pictures: {error}\n  Replace it or take it out of the folder.", file=sys.stderr)
+        return 1
     return 0
 
 

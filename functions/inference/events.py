@@ -1,0 +1,109 @@
+"""Which picture an event asks for, and in what form its sender expects the answer. No I/O.
+
+Shapes:
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html (function URLs: payload 2.0)
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-events-structure.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Literal
+from urllib.parse import unquote_plus
+
+Kind = Literal["direct", "eventbridge", "rest", "http", "load_balancer"]
+
+IMAGE: Final = "image"
+# Batches of other services, such as a queue's: they carry no question for this function.
+RECORDS: Final = "Records"
+
+
+class RequestError(Exception):
+    """The event is malformed or asks for something that is not available."""
+
+
+def kind_of(event: object) -> Kind:
+    """The kind of sender, by the fields that only its events have."""
+    if not isinstance(event, dict):
+        return "direct"
+    context = event.get("requestContext")
+    if isinstance(context, dict) and "elb" in context:
+        return "load_balancer"
+    if "httpMethod" in event:
+        return "rest"
+    if "rawQueryString" in event or (isinstance(context, dict) and "http" in context):
+        return "http"
+    if "detail-type" in event:
+        return "eventbridge"
+    return "direct"
+
+
+def requested_picture(event: object) -> str | None:
+    """The name under `image`, or None where the event asks for no particular picture. Raises RequestError."""
+    if event is None:
+        return None
+    if not isinstance(event, dict):
+        raise RequestError(
+            f'the event is {type(event).__name__}, expected an object such as {{}} or {{"image": "NAME"}}'
+        )
+    if RECORDS in event:
+        raise RequestError(f"the event holds {RECORDS}; this function answers single requests, not batches")
+    match kind_of(event):
+        case "direct":
+            return _name(event.get(IMAGE))
+        case "eventbridge":
+            detail = event.get("detail")
+            return _name(detail.get(IMAGE)) if isinstance(detail, dict) else None
+        case "load_balancer":
+            name = _from_query(event)  # a load balancer passes parameters on as they were sent, percent-encoded
+            return None if name is None else unquote_plus(name)
+        case _:
+            return _from_query(event)
+
+
+def _from_query(event: Mapping[str, Any]) -> str | None:
+    """`image` of the query string; a second, different one is an error, as one of them would be ignored."""
+    single = _object(event, "queryStringParameters").get(IMAGE)
+    several = _object(event, "multiValueQueryStringParameters").get(IMAGE)
+    names = several if isinstance(several, list) else [several]
+    given = {_name(name) for name in (*names, single)} - {None}
+    if len(given) > 1:
+        raise RequestError(f"the parameter {IMAGE} is given {len(given)} times")
+    return given.pop() if given else None
+
+
+def _object(event: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = event.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RequestError(f"{key} is {type(value).__name__}, expected an object or null")
+    return value
+
+
+def _name(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise RequestError(f"{IMAGE} is {type(value).__name__}, expected a name")
+
+
+def response(event: object, status: HTTPStatus, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer in the form that the event's sender expects: HTTP's, or the body itself."""
+    kind = kind_of(event)
+    if kind in {"direct", "eventbridge"}:
+        return body if status == HTTPStatus.OK else {"statusCode": int(status), **body}
+    content_type = "application/json"
+    answer: dict[str, Any] = {"statusCode": int(status), "body": json.dumps(body)}
+    # A load balancer whose target group has multi-value headers takes no others, and tells so by what it sends.
+    if kind == "load_balancer" and isinstance(event, dict) and "multiValueHeaders" in event:
+        headers: dict[str, Sequence[str]] = {"Content-Type": [content_type]}
+        answer["multiValueHeaders"] = headers
+    else:
+        answer["headers"] = {"Content-Type": content_type}
+    if kind == "load_balancer":
+        answer |= {"statusDescription": f"{int(status)} {status.phrase}", "isBase64Encoded": False}
+    return answer

@@ -1,0 +1,99 @@
+"""Keras applications with their weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from making.record import BuildError, Record
+
+SEED: Final = 20261124
+DOWNLOAD_TIMEOUT_S: Final = 60
+UNREACHABLE: Final = "URL fetch failure"  # how keras.utils.get_file begins its exception
+
+
+def make_network(record: Record, weights: str) -> tuple[Any, str, list[str] | None]:
+    """The Keras model, "imagenet" or "random", and the names of its classes where they are available.
+
+    Keras verifies the checksum of what it downloads. Only an unreachable host lets "imagenet_or_random" fall back to
+    seeded random weights; a file with a wrong checksum is an error. Raises BuildError.
+    """
+    application = getattr(keras.applications, record.application, None)
+    if not callable(application):
+        raise BuildError(f"model {record.name!r}: keras.applications has no {record.application!r}")
+    # Keras downloads without a timeout of its own.
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    shape = (record.input_size, record.input_size, 3)
+    if weights != "random":
+        try:
+            return application(weights="imagenet", input_shape=shape), "imagenet", _labels()
+        except ValueError as error:
+            raise BuildError(f"the ImageNet weights of {record.name} cannot be used: {error}") from None
+        except Exception as error:
+            # keras.utils.get_file raises a bare Exception where the host is out of reach.
+            if not (isinstance(error, OSError) or str(error).startswith(UNREACHABLE)):
+                raise
+            if weights == "imagenet":
+                raise BuildError(
+                    f"the ImageNet weights of {record.name} cannot be downloaded: {error}\n"
+                    '  Check the network, or allow seeded random weights: weights = "imagenet_or_random".'
+                ) from None
+            print(f"making.model: {error}\nmaking.model: seeded random weights instead", file=sys.stderr)
+    keras.backend.clear_session()  # the attempt above has numbered layers, and their names are part of the checksum
+    network = application(weights=None, input_shape=shape)
+    randomize(network)
+    return network, "random", None
+
+
+def randomize(network: Any) -> None:
+    """Give the network seeded weights by which pictures still differ at the output.
+
+    Normal with variance 2 / inputs of a unit (He et al., https://arxiv.org/abs/1502.01852). Keras's default (Glorot)
+    halves the signal at every rectifier, and after 27 layers every picture gets the same answer.
+    """
+    generator = np.random.default_rng(SEED)
+    for layer in network.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        inputs = (
+            math.prod(kernel.shape[:2])
+            if isinstance(layer, keras.layers.DepthwiseConv2D)
+            else math.prod(kernel.shape[:-1])
+        )
+        kernel.assign(generator.normal(0, math.sqrt(2 / inputs), kernel.shape).astype(np.float32))
+
+
+def _labels() -> list[str] | None:
+    """Names of the 1000 classes, or None where their file is out of reach: an answer without names is still one."""
+    try:
+        path = keras.utils.get_file(
+            "imagenet_class_index.json",
+            "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json",
+            cache_subdir="models",
+            file_hash="c2c37ea517e94d9795004a39431a14cb",  # as keras.applications.imagenet_utils pins it
+        )
+    except Exception as error:  # noqa: BLE001 - keras raises a bare Exception here
+        print(f"making.model: no class names: {error}", file=sys.stderr)
+        return None
+    index = json.loads(Path(path).read_text(encoding="utf-8"))
+    return [index[str(number)][1] for number in range(len(index))]
+
+
+def keras_input(record: Record, path: Path) -> Any:
+    """The picture as Keras itself reads, scales and preprocesses it, shape (1, size, size, 3)."""
+    size = (record.input_size, record.input_size)
+    picture = keras.utils.load_img(path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True)
+    pixels = keras.utils.img_to_array(picture)[np.newaxis]
+    if record.preprocessing == "none":
+        return pixels
+    return keras.applications.imagenet_utils.preprocess_input(
+        pixels, data_format="channels_last", mode=record.preprocessing
+    )
