@@ -101,7 +101,7 @@ def _check_execution(document: Any) -> None:
     status = document.get("status") if isinstance(document, dict) else None
     if document == {} or isinstance(status, str):
         cause = " ".join(str(document[name]) for name in ("error", "cause") if document.get(name))
-        state = ": ".join(filter(None, (status, cause))) or "not over"
+        state = ": ".join(filter(None, (status, cause))) or "failed or not over"
         raise RecordError(
             f"the power tuning result is empty: its execution is {state}",
             hint="Wait for the execution or look at its failed state in Step Functions, and save its output again.",

@@ -32,6 +32,7 @@ from lab.dataplane.rules import (
     function_name_problem,
     new_request_id,
     new_trace_id,
+    split_qualifier,
 )
 from lab.dataplane.runtime_api import RuntimeApi
 from lab.dataplane.settings import DataPlaneSettings
@@ -154,7 +155,8 @@ class LambdaDataPlane:
     ) -> InvokeResult:
         """Run the function. Cancelling the caller does not stop the function."""
         request_id = new_request_id()
-        name, qualifier = _split_qualifier(name_or_arn, qualifier)
+        name, own_qualifier = split_qualifier(name_or_arn)
+        qualifier = qualifier or own_qualifier
         function = self._catalogue.get(name)
         if function is None:
             problem = function_name_problem(name)
@@ -357,18 +359,6 @@ class LambdaDataPlane:
 
     def _count_throttle(self, function_name: str) -> None:
         self._metrics.put(NAMESPACE, {"FunctionName": function_name}, time.time(), [("Throttles", "Count", 1.0)])
-
-
-def _split_qualifier(name_or_arn: str, qualifier: str | None) -> tuple[str, str | None]:
-    """A qualifier may stand behind the name or the ARN."""
-    parts = name_or_arn.split(":")
-    if name_or_arn.startswith("arn:") and len(parts) == 8:
-        return ":".join(parts[:7]), qualifier or parts[7]
-    if not name_or_arn.startswith("arn:") and len(parts) == 2:
-        return parts[0], qualifier or parts[1]
-    if not name_or_arn.startswith("arn:") and len(parts) >= 3 and parts[1] == "function":
-        return parts[2], qualifier or (parts[3] if len(parts) > 3 else None)
-    return name_or_arn, qualifier
 
 
 def _refused(status: int, code: str, message: str, request_id: str) -> InvokeResult:

@@ -39,6 +39,22 @@ FUNCTION_NAME_PATTERN: Final = (
 _FUNCTION_NAME: Final = re.compile(FUNCTION_NAME_PATTERN)
 
 
+def split_qualifier(name_or_arn: str) -> tuple[str, str | None]:
+    """Return a function's name or full ARN, and the version or alias that follows it, if any.
+
+    Forms: NAME, ACCOUNT:function:NAME, function:NAME and arn:aws:lambda:REGION:ACCOUNT:function:NAME, each with or
+    without `:QUALIFIER`. A partial ARN comes back as the name alone.
+    https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+    """
+    parts = name_or_arn.split(":")
+    if name_or_arn.startswith("arn:"):
+        return (":".join(parts[:7]), parts[7]) if len(parts) == 8 else (name_or_arn, None)
+    for place in (0, 1):  # of the word in a partial ARN
+        if parts[place : place + 1] == ["function"] and len(parts) > place + 1:
+            return parts[place + 1], parts[place + 2] if len(parts) > place + 2 else None
+    return (parts[0], parts[1]) if len(parts) == 2 else (name_or_arn, None)
+
+
 def init_vcpu(share_vcpu: float, burst_vcpu: float) -> float:
     """CPU of the init phase in vCPUs: a burst for small sizes, and never less than the invoke phase has.
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
 
 from aiohttp import web
 from botocore.exceptions import BotoCoreError
@@ -27,7 +27,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from core import strict_json
 from core.errors import UserError
 from core.paths import REPOSITORY
-from lab.dataplane.rules import function_name_problem
+from lab.dataplane.rules import function_name_problem, split_qualifier
 from lab.http.callers_mistakes import CallersMistakes
 from lab.http.request_body import read_body
 
@@ -47,6 +47,7 @@ _NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, Us
 # Where moto finds the account and the region that a request is signed for.
 _READS_ADDRESS: Final = ("/moto/core/base_backend.py", "/moto/core/responses.py", "/moto/core/utils.py")
 _LAB: Final = f"{REPOSITORY / 'lab'}/"
+_FUNCTION_PATH: Final = re.compile(r"(/\d{4}-\d\d-\d\d/functions/)([^/]+)")
 _EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/")
 # Set by aiohttp itself, or of one connection only.
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
@@ -284,18 +285,31 @@ def _broken_json(request: web.Request, body: bytes) -> str | None:
     return None
 
 
+def _plain_function(path: str, query: str) -> tuple[str, str]:
+    """Lambda's path with the function by its name or full ARN: moto 5.2.5 knows no partial ARN and no `:QUALIFIER`."""
+    found = _FUNCTION_PATH.match(path)
+    if found is None:
+        return path, query
+    name, qualifier = split_qualifier(unquote(found[2]))
+    if qualifier is not None:
+        query = f"{query}{'&' * bool(query)}Qualifier={quote(qualifier, safe='')}"
+    return f"{found[1]}{quote(name, safe=':')}{path[found.end() :]}", query
+
+
 def _environ(request: web.Request, body: bytes) -> dict[str, Any]:
     # As CPython's own servers do: percent-decoded bytes as latin-1 text (PEP 3333).
     path, _, query = request.raw_path.partition("?")
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]
+    path, query = _plain_function(path, query)
+    address = f"{path}?{query}" if query else path
     host = request.headers.get("Host", "localhost")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
-        "RAW_URI": request.raw_path,
-        "REQUEST_URI": request.raw_path,
+        "RAW_URI": address,
+        "REQUEST_URI": address,
         "QUERY_STRING": query,
         "SERVER_NAME": host.rsplit(":", 1)[0],
         "SERVER_PORT": host.rsplit(":", 1)[1] if ":" in host else "80",

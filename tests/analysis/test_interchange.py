@@ -75,8 +75,8 @@ def test_a_result_is_read_in_every_form_in_which_it_is_saved(saved):
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
-        ("{}", "not over"),
-        ('{"output": "{}"}', "not over"),
+        ("{}", "failed or not over"),
+        ('{"output": "{}"}', "failed or not over"),
         ('{"status": "RUNNING"}', "RUNNING"),
         ('{"status": "FAILED", "error": "Lambda.Unknown", "cause": "timeout"}', "FAILED: Lambda.Unknown timeout"),
     ],

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lab.contracts import Invoker, InvokeResult, MetricSink
+from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own
 from lab.services.apigateway.api import Integration, Method
 from lab.services.apigateway.gateway_responses import Failure, substitute
@@ -204,12 +205,6 @@ def new_identity(request: Request) -> Identity:
         extended_request_id=base64.b64encode(os.urandom(11)).decode("ascii"),
         trace_id=sent if sent and sent.startswith("Root=") and sent.isprintable() else root,
     )
-
-
-def split_qualifier(function_arn: str) -> tuple[str, str | None]:
-    """An ARN with its version or alias as (ARN without it, qualifier)."""
-    parts = function_arn.split(":")
-    return (":".join(parts[:7]), parts[7]) if len(parts) == 8 else (function_arn, None)
 
 
 def _mock(integration: Integration, stage: Stage, match: Match, request: Request, identity: Identity) -> Response:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from lab.services.scheduler.expressions import ExpressionError, check_rule, pars
 from lab.services.scheduler.moto_schedules import epoch_s
 
 # https://docs.aws.amazon.com/scheduler/latest/APIReference/API_FlexibleTimeWindow.html and API_RetryPolicy.html
+_START_GRACE_S: Final = 300.0
 _WINDOW_MINUTES: Final = range(1, 1441)
 _RETRY_BOUNDS: Final = {"MaximumRetryAttempts": range(186), "MaximumEventAgeInSeconds": range(60, 86_401)}
 
@@ -74,6 +76,9 @@ def check_schedule(schedule: Mapping[str, Any]) -> None:
         raise ValidationException(f"Invalid Schedule Expression {expression}. ({error})") from None
     except (TypeError, ValueError) as error:
         raise ValidationException(f"StartDate or EndDate is not a date: {error}") from None
+    is_recurring = not expression.strip().startswith("at(")
+    if is_recurring and start_s is not None and start_s < time.time() - _START_GRACE_S:
+        raise ValidationException("The StartDate you specify cannot be earlier than 5 minutes ago.")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValidationException("The EndDate you specify must be later than its StartDate.")
     _check_window(schedule.get("flexible_time_window"))

@@ -18,6 +18,7 @@ from lab.dataplane.rules import (
     new_trace_id,
     owed_vcpu,
     retry_delay_s,
+    split_qualifier,
     throttle_delay_s,
     vcpu_share,
     visible_cpus,
@@ -155,6 +156,21 @@ def test_contention_is_marked_for_exactly_those_that_were_busy_while_too_much_wa
         if sum(share for _, share, _ in busy) > 2.0 + 1e-6:
             for still, _, _ in busy:
                 truth[still] = True
+
+
+ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
+
+
+@pytest.mark.parametrize(
+    ("given_name", "name"),
+    [("f", "f"), ("123456789012:function:f", "f"), ("function:f", "f"), (ARN, ARN), ("function", "function")],
+)
+@pytest.mark.parametrize("qualifier", [None, "$LATEST", "7", "live"])
+def test_a_function_is_named_in_every_form_with_and_without_a_qualifier(given_name, name, qualifier):
+    whole = given_name if qualifier is None else f"{given_name}:{qualifier}"
+    if given_name == "function" and qualifier is not None:
+        return  # it reads as a partial ARN
+    assert split_qualifier(whole) == (name, qualifier)
 
 
 @given(memory_mb=st.integers(128, 10_240), burst_vcpu=st.floats(0.05, 8))

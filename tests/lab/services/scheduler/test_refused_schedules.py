@@ -29,6 +29,8 @@ BROKEN = [
     {"FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1441}},
     {"FlexibleTimeWindow": {"Mode": "OFF", "MaximumWindowInMinutes": 5}},
     {"FlexibleTimeWindow": {"Mode": "SOMETIMES"}},
+    # https://github.com/getmoto/moto/pull/8178
+    {"StartDate": "2020-01-01T00:00:00Z"},
     {"StartDate": "2030-01-02T00:00:00Z", "EndDate": "2030-01-01T00:00:00Z"},
     {"Target": {"Arn": FUNCTION, "RoleArn": "arn:aws:iam::1:role/r", "RetryPolicy": {"MaximumRetryAttempts": 186}}},
 ]

@@ -1,0 +1,51 @@
+"""Every operation of Lambda takes a function by its name, its partial ARN and its ARN.
+
+https://github.com/localstack/localstack/issues/3954 and pull request 10961 there: other stand-ins took some forms in
+some operations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.lab_support import Lab
+
+NAME = "by-any-name"
+FORMS = [
+    NAME,
+    f"function:{NAME}",
+    f"123456789012:function:{NAME}",
+    f"arn:aws:lambda:us-east-1:123456789012:function:{NAME}",
+]
+OPERATIONS: list[tuple[str, dict[str, Any]]] = [
+    ("get_function", {}),
+    ("get_function_configuration", {}),
+    ("update_function_configuration", {"Description": "changed"}),
+    ("put_function_concurrency", {"ReservedConcurrentExecutions": 3}),
+    ("get_function_concurrency", {}),
+    ("put_function_event_invoke_config", {"MaximumRetryAttempts": 1}),
+    ("get_function_event_invoke_config", {}),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def function(module_lab: Lab) -> None:
+    role = module_lab.client("iam").create_role(RoleName="any", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    code = {"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/r:t"}
+    module_lab.client("lambda").create_function(FunctionName=NAME, PackageType="Image", Code=code, Role=role)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("operation", "arguments"), OPERATIONS, ids=[name for name, _ in OPERATIONS])
+def test_an_operation_takes_every_form_of_a_name(
+    module_lab: Lab, operation: str, arguments: dict[str, Any], form: str
+) -> None:
+    assert getattr(module_lab.client("lambda"), operation)(FunctionName=form, **arguments)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_name_may_carry_its_qualifier(module_lab: Lab, form: str) -> None:
+    found = module_lab.client("lambda").get_function(FunctionName=f"{form}:$LATEST")
+    assert found["Configuration"]["FunctionName"] == NAME
