@@ -141,7 +141,7 @@ def test_a_setting_out_of_range_is_refused_by_its_name(arguments: list[str], wor
         (["serve", "--profile", "nowhere"], "profile 'nowhere'"),
         (["env", "--port", "99999"], "--port is 99999; expected 0 to 65535"),
         (["sreve"], "'sreve'"),
-        ([], "serve,env,doctor,docker"),
+        ([], "serve,env,urls,doctor,docker"),
     ],
 )
 def test_a_wrong_command_line_is_an_error_that_names_it_and_not_a_failed_check(arguments: list[str], word: str) -> None:
