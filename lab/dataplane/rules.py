@@ -50,7 +50,7 @@ def split_qualifier(name_or_arn: str) -> tuple[str, str | None]:
     if name_or_arn.startswith("arn:"):
         return (":".join(parts[:7]), parts[7]) if len(parts) == 8 else (name_or_arn, None)
     for place in (0, 1):  # of the word in a partial ARN
-        if parts[place : place + 1] == ["function"] and len(parts) > place + 1:
+        if parts[place : place + 1] == ["function"] and len(parts) > place + 1 and parts[place + 1] != "$LATEST":
             return parts[place + 1], parts[place + 2] if len(parts) > place + 2 else None
     return (parts[0], parts[1]) if len(parts) == 2 else (name_or_arn, None)
 
