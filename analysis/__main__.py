@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from analysis.command_line import percent
+from analysis.traffic_options import add_traffic_parser
 from core.command_line import Parser
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
     tuning.add_argument("--run", default="latest", help="the run to set it beside (default: latest)")
     tuning.add_argument("--results", type=Path, default=Path("results"), help="where runs are kept (default: results/)")
+    add_traffic_parser(commands)
     return parser
 
 
@@ -61,8 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return collect_main(words[1:])
     chosen = build_parser().parse_args(words)
-    command = {"report": _report, "compare": _compare, "openmetrics": _openmetrics, "power-tuning": _power_tuning}
+    command = {
+        "report": _report,
+        "compare": _compare,
+        "openmetrics": _openmetrics,
+        "power-tuning": _power_tuning,
+        "traffic": _traffic,
+    }
     return command[chosen.command](chosen)
+
+
+def _traffic(chosen: argparse.Namespace) -> int:
+    from analysis.what_if import main as traffic_main  # noqa: PLC0415 - as above
+
+    return traffic_main(chosen)
 
 
 def _compare(chosen: argparse.Namespace) -> int:

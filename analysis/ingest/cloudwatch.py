@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from analysis.ingest.run_files import Cursor, RawGroup
 from core.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
@@ -222,3 +225,31 @@ class CloudWatch:
             ],
             "values": values,
         }
+
+    def invocations_per_minute(self, function: str, now_s: float, *, days: int) -> npt.NDArray[np.int64]:
+        """Return a live function's invocations per minute up to now. Raises CloudError where there are none."""
+        end_s = int(now_s) // 60 * 60
+        start_s = end_s - days * DAY_S
+        query = MetricQuery("i", "", "AWS/Lambda", "Invocations", "Sum", {"FunctionName": function})
+        counts = np.zeros(days * DAY_S // 60, dtype=np.int64)
+        token: str | None = None
+        while True:
+            more = {"NextToken": token} if token else {}
+            with cloud_errors():
+                answer = self._metrics.get_metric_data(
+                    MetricDataQueries=[query.request(60)], StartTime=start_s, EndTime=end_s, **more
+                )
+            for result in answer["MetricDataResults"]:
+                for moment, value in zip(result["Timestamps"], result["Values"], strict=True):
+                    place = int(moment.timestamp() - start_s) // 60
+                    if 0 <= place < len(counts):
+                        counts[place] += int(value)
+            token = answer.get("NextToken")
+            if not token:
+                break
+        if not counts.any():
+            raise CloudError(
+                f"CloudWatch has no invocation of {function} in the last {days} days",
+                hint="Check the function's name and the region.",
+            )
+        return counts

@@ -1,0 +1,245 @@
+"""`python -m analysis traffic`: simulate other traffic with the calls of a run, without measuring again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, get_args
+
+from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.measured_calls import samples_of
+from analysis.estimate.traffic import BUSINESS_HOURS
+from analysis.ingest.run_files import read_image_sizes, read_rows
+from analysis.pipeline import run_configuration
+from analysis.report.text import markdown_table
+from core.charges import BYTES_PER_GB
+from core.configuration import Configuration
+from core.errors import EXIT_OK, UserError
+from core.prices import Prices, read_prices
+from core.run_directory import RunDirectory, find_run
+from core.variants import Variant
+from simulation import (
+    Arrivals,
+    Band,
+    Billing,
+    Counts,
+    Effort,
+    Month,
+    NotMeasuredError,
+    OnDemand,
+    Pool,
+    Provisioned,
+    Samples,
+    Shaped,
+    SnapStart,
+    Strategy,
+    TargetTracking,
+    WarmPings,
+    shaped,
+    simulate,
+)
+from simulation.erlang import cheapest_level as cheapest_by_formula
+from simulation.pool import Choice
+from simulation.search import cheapest_level, highest_rate
+from simulation.traces import parse_trace
+
+CLOUDWATCH_DAYS: Final = 14  # one-minute metrics are kept for 15 days
+DAY_S: Final = 86_400
+REASON: Final = "Not known because"
+# A search simulates a dozen rates; a share of 1% is then known to about 2% of itself.
+SEARCH_EFFORT: Final = Effort(replicates=6, max_requests=100_000)
+
+
+@dataclass(frozen=True)
+class _Question:
+    arrivals: Arrivals
+    pool: Pool
+    prices: Prices
+    limit_ms: float
+    max_missed_share: float
+    pings: int
+    seed: int
+
+
+def main(chosen: argparse.Namespace) -> int:
+    """Print a month of each variant under each strategy, or the highest rates."""
+    run = find_run(chosen.run, chosen.results)
+    configuration = run_configuration(run.read_manifest())
+    question = _question(chosen, configuration)
+    rows = list(_answers(run, configuration, question, chosen))
+    if chosen.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        head = tuple(dict.fromkeys(name for row in rows for name in row))
+        print(markdown_table(head, [tuple(row.get(name, "") for name in head) for row in rows]))
+        print(f"\nMeasured calls of {run.run_id}; prices of {question.prices.region}, {question.prices.as_of}.")
+    return EXIT_OK
+
+
+def _question(chosen: argparse.Namespace, configuration: Configuration) -> _Question:
+    if chosen.choice not in get_args(Choice):
+        raise UserError(f"there is no rule {chosen.choice!r}", hint=f"There are: {', '.join(get_args(Choice))}.")
+    limit_s = configuration.gateway.integration_timeout_ms / 1000 if chosen.front_door == "rest_api" else None
+    pool = Pool(
+        idle_minutes=chosen.idle_minutes,
+        choice=chosen.choice,
+        concurrency=chosen.concurrency,
+        front_door=chosen.front_door,
+        front_door_limit_s=limit_s,
+        caller_retries=chosen.retries,
+    )
+    return _Question(
+        arrivals=_arrivals(chosen, configuration),
+        pool=pool,
+        prices=read_prices(configuration.prices),
+        limit_ms=chosen.limit_ms or configuration.goal.p99_ms,
+        max_missed_share=chosen.max_missed,
+        pings=chosen.pings,
+        seed=configuration.experiments.seed,
+    )
+
+
+def _arrivals(chosen: argparse.Namespace, configuration: Configuration) -> Arrivals:
+    if chosen.trace:
+        try:
+            with chosen.trace.open(encoding="utf-8", newline="") as file:
+                return parse_trace(file, function=chosen.trace_function)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{chosen.trace} cannot be read: {error}", hint="Name a CSV file.") from None
+    if chosen.from_function:
+        from analysis.ingest.cloudwatch import CloudWatch  # noqa: PLC0415 - boto3 is slow to import
+        from core.cloud import Cloud  # noqa: PLC0415 - as above
+
+        cloud_watch = CloudWatch(Cloud())
+        return Counts(cloud_watch.invocations_per_minute(chosen.from_function, time.time(), days=CLOUDWATCH_DAYS))
+    if chosen.burstiness[0] < 1:
+        raise UserError("--burstiness is below 1", hint="1 is a Poisson process; bursts have more.")
+    traffic = configuration.traffic
+    shape = traffic.daily_shape
+    hours = (1.0,) * 24 if shape == "flat" else BUSINESS_HOURS if shape == "business_hours" else shape
+    return shaped(
+        chosen.requests_per_day or traffic.requests_per_day,
+        [float(weight) for weight in hours],
+        burstiness=chosen.burstiness,
+        batch_size=max(1.0, chosen.batch_size),
+    )
+
+
+def _answers(
+    run: RunDirectory, configuration: Configuration, question: _Question, chosen: argparse.Namespace
+) -> Iterator[dict[str, str]]:
+    known = {variant.key: variant for variant in configuration.variants}
+    for key in chosen.variant or known:
+        if key not in known:
+            raise UserError(f"there is no variant {key!r}", hint=f"There are: {', '.join(known)}.")
+    rows = read_rows(run, ANALYSED_COLUMNS)
+    images = read_image_sizes(run)
+    for key in chosen.variant or known:
+        samples, variant = samples_of(rows, key), known[key]
+        billing = Billing(variant.memory_mb, variant.architecture, image_gb=images.get(variant.model, 0) / BYTES_PER_GB)
+        if samples is None:
+            yield {"Variant": variant.display_name, REASON: "no warm call was measured"}
+        elif chosen.highest_rate:
+            yield _highest_rate(question, samples, variant, billing)
+        else:
+            yield from _months(question, samples, variant, billing)
+
+
+def _months(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> Iterator[dict[str, str]]:
+    for name, strategy in _strategies(question):
+        try:
+            month = (
+                _provisioned(question, samples, billing)
+                if strategy is None
+                else _month(question, samples, billing, strategy)
+            )
+        except NotMeasuredError as error:
+            yield _row(variant, name, None, error.message)
+            continue
+        if month is None:
+            yield _row(variant, name, None, "no level keeps the share that may miss")
+            continue
+        if isinstance(month.strategy, Provisioned):
+            yield _row(variant, f"{name} ({month.strategy.levels[0]})", month, "")
+        else:
+            yield _row(variant, name, month, "")
+
+
+def _strategies(question: _Question) -> Iterator[tuple[str, Strategy | None]]:
+    yield "on demand", OnDemand()
+    yield "SnapStart", SnapStart()
+    yield "provisioned", None
+    yield "target tracking", TargetTracking()
+    yield f"warm pings ({question.pings})", WarmPings(question.pings)
+
+
+def _month(question: _Question, samples: Samples, billing: Billing, strategy: Strategy) -> Month:
+    return simulate(
+        samples,
+        question.arrivals,
+        question.pool,
+        strategy,
+        billing,
+        question.prices,
+        limit_ms=question.limit_ms,
+        seed=question.seed,
+    )
+
+
+def _provisioned(question: _Question, samples: Samples, billing: Billing) -> Month | None:
+    """Return the cheapest provisioned level; where none keeps the share that may miss, None."""
+    first = 1
+    if isinstance(question.arrivals, Shaped):
+        loads = [rate * float(samples.warm.busy_ms.mean()) / 1000 for rate in question.arrivals.hourly_rps]
+        first = cheapest_by_formula(loads, billing.memory_mb, billing.architecture, question.prices)[0]
+    return cheapest_level(
+        lambda level: _month(question, samples, billing, Provisioned((level,))),
+        first=max(1, first),
+        max_missed_share=question.max_missed_share,
+    )
+
+
+def _row(variant: Variant, strategy: str, month: Month | None, reason: str) -> dict[str, str]:
+    head = {"Variant": variant.display_name, "Strategy": strategy}
+    if month is None:
+        return head | {REASON: reason}
+    return head | {
+        "p50 ms": f"{month.p50_ms.value:.0f}",
+        "p99 ms": _band(month.p99_ms, ".0f"),
+        "missed %": _band(month.missed_share, ".2g", 100),
+        "cold %": _band(month.cold_share, ".2g", 100),
+        "peak": f"{month.peak_concurrency.value:.0f}",
+        "USD per month": _band(month.usd, ".2f"),
+    }
+
+
+def _band(band: Band, form: str, factor: float = 1.0) -> str:
+    return " ".join((f"{factor * band.value:{form}}", f"({factor * band.low:{form}} to {factor * band.high:{form}})"))
+
+
+def _highest_rate(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> dict[str, str]:
+    """Search with Poisson arrivals at a constant rate, on demand."""
+
+    def missed(rate_rps: float) -> float:
+        month = simulate(
+            samples,
+            shaped(rate_rps * DAY_S),
+            question.pool,
+            OnDemand(),
+            billing,
+            question.prices,
+            limit_ms=question.limit_ms,
+            seed=question.seed,
+            effort=SEARCH_EFFORT,
+        )
+        return month.missed_share.value
+
+    head = {"Variant": variant.display_name}
+    try:
+        rate = highest_rate(missed, max_missed_share=question.max_missed_share)
+    except NotMeasuredError as error:
+        return head | {REASON: error.message}
+    return head | {"highest rate, requests/s": f"{rate:.3g}"}

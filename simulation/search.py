@@ -1,0 +1,105 @@
+"""Searches over simulated months: cheapest provisioned level, crossings of two costs, highest rate that holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from simulation.month import Month
+
+MAX_LEVEL: Final = 3000
+
+
+def cheapest_level(of: Callable[[int], Month], *, first: int, max_missed_share: float = 1.0) -> Month | None:
+    """Return the cheapest month over provisioned levels from 1 on of those that keep the missed share.
+
+    `first` is where the search for the cheapest begins (Erlang B's answer). Fewer callers miss with a higher level, so
+    the lowest level that holds is found by bisection; from there, or from `first`, the cost is followed downhill.
+    None where no level up to 3,000 holds.
+    """
+    months: dict[int, Month] = {}
+
+    def at(level: int) -> Month:
+        if level not in months:
+            months[level] = of(level)
+        return months[level]
+
+    def holds(level: int) -> bool:
+        return at(level).missed_share.value <= max_missed_share
+
+    low, high = 0, 1
+    while not holds(high):
+        low, high = high, 2 * high
+        if high > MAX_LEVEL:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    level = max(high, first)
+    for step in (-1, 1):
+        while level + step >= high and at(level + step).usd.value < at(level).usd.value:
+            level += step
+    return at(level)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where one of two ways becomes cheaper than the other."""
+
+    at: float
+    cheaper_below: str
+    cheaper_above: str
+
+
+def crossings(
+    names: tuple[str, str], grid: Sequence[float], costs: Callable[[float], tuple[float, float]]
+) -> list[Crossing]:
+    """Return every crossing of two costs over an ascending grid, each refined by bisection to 2%.
+
+    Two crossings between neighbouring points of the grid are missed together.
+    """
+    saving: dict[float, float] = {}
+
+    def saved(place: float) -> float:
+        if place not in saving:
+            first, second = costs(place)
+            saving[place] = first - second
+        return saving[place]
+
+    found = []
+    for start, end in pairwise(grid):
+        if (saved(start) > 0) == (saved(end) > 0):
+            continue
+        low, high = start, end
+        while high / low > 1.02:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if (saved(middle) > 0) == (saved(high) > 0) else (middle, high)
+        second_wins = saved(high) > 0
+        found.append(Crossing(math.sqrt(low * high), *(names if second_wins else names[::-1])))
+    return found
+
+
+def highest_rate(of: Callable[[float], float], *, max_missed_share: float, start_rps: float = 1.0) -> float:
+    """Return the highest rate at which the missed share stays within bounds, to 1%.
+
+    `of` gives the missed share at a rate. It is searched upwards, or downwards, in doublings from `start_rps`, then by
+    bisection, so it should rise with the rate from there on. 0 where even 0.001 requests/s miss too often.
+    """
+    low = high = start_rps
+    if of(start_rps) <= max_missed_share:
+        while of(high) <= max_missed_share:
+            low, high = high, 2 * high
+            if high > 1e6:
+                return low
+    else:
+        while of(low) > max_missed_share:
+            low, high = low / 2, low
+            if low < 1e-3:
+                return 0.0
+    while high / low > 1.01:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if of(middle) <= max_missed_share else (low, middle)
+    return low

@@ -1,0 +1,81 @@
+"""`python -m analysis traffic` answers from a run's measured calls."""
+
+import json
+
+import pytest
+
+from analysis.__main__ import main
+from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.measured_calls import samples_of
+from analysis.ingest.run_files import read_rows
+from analysis.pipeline import build
+from core.configuration import read_configuration
+from core.errors import UserError
+from core.run_directory import find_run
+from tests.analysis import synthetic
+
+VARIANT = "mobilenet-tensorflow-x86_64-1769"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("results")
+    configuration = read_configuration()
+    synthetic.write_run(directory, configuration, synthetic.make_rows(configuration))
+    build(find_run("latest", directory), with_report=False)
+    return directory
+
+
+def answer(results, capsys, *words):
+    assert main(["traffic", "--results", str(results), "--variant", VARIANT, "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_strategy_has_a_line_or_a_reason(results, capsys):
+    rows = answer(results, capsys, "--requests-per-day", "2000")
+    assert [row["Strategy"].split(" (")[0] for row in rows] == [
+        "on demand",
+        "SnapStart",
+        "provisioned",
+        "target tracking",
+        "warm pings",
+    ]
+    assert "no restore" in rows[1]["Not known because"]
+    assert all("USD per month" in row or "Not known because" in row for row in rows)
+
+
+def test_a_longer_idle_life_has_fewer_cold_starts(results, capsys):
+    def cold(minutes):
+        rows = answer(results, capsys, "--requests-per-day", "200", "--idle-minutes", minutes)
+        return float(rows[0]["cold %"].split()[0])
+
+    assert cold("5") > 2 * cold("60")
+
+
+def test_a_trace_can_be_asked_about(results, capsys, tmp_path):
+    trace = tmp_path / "counts.csv"
+    trace.write_text("count\n" + "\n".join(str(minute % 5) for minute in range(2000)))
+    assert answer(results, capsys, "--trace", str(trace))[0]["Strategy"] == "on demand"
+    with pytest.raises(UserError, match=r"missing\.csv cannot be read"):
+        answer(results, capsys, "--trace", str(tmp_path / "missing.csv"))
+
+
+def test_the_highest_rate_is_found(results, capsys):
+    rows = answer(results, capsys, "--highest-rate", "--concurrency", "5", "--max-missed", "0.2")
+    assert float(rows[0]["highest rate, requests/s"]) > 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("--choice", "best"), ("--burstiness", "0.5"), ("--variant", "x")])
+def test_what_is_not_there_is_refused_with_what_is(results, option, value):
+    with pytest.raises(UserError, match=r"there is no|below 1"):
+        main(["traffic", "--results", str(results), option, value])
+
+
+def test_samples_hold_each_call_once_and_failures_too(results):
+    rows = read_rows(find_run("latest", results), ANALYSED_COLUMNS)
+    samples = samples_of(rows, VARIANT)
+    assert len(samples.warm) > 20
+    assert len(samples.cold) > 0
+    assert samples.warm.environment is not None
+    assert (samples.warm.latency_ms >= samples.warm.busy_ms).all()
+    assert samples_of(rows, "no-such-variant") is None
