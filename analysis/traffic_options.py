@@ -27,7 +27,7 @@ def add_traffic_parser(commands: Any) -> None:
         "--retries", type=int, choices=range(11), default=0, metavar="N", help="how often a caller retries (default: 0)"
     )
     add("--pings", type=count, default=1, help="schedules that ping the function every 4 minutes (default: 1)")
-    add("--limit-ms", type=positive, help="how long a caller waits (default: p99_ms of [goal])")
+    add("--limit-ms", type=positive, help="how long a caller waits (default: that of [goal])")
     add(
         "--max-missed",
         type=share,

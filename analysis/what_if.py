@@ -95,8 +95,8 @@ def _question(chosen: argparse.Namespace, configuration: Configuration) -> _Ques
         arrivals=_arrivals(chosen, configuration),
         pool=pool,
         prices=read_prices(configuration.prices),
-        limit_ms=chosen.limit_ms or configuration.goal.p99_ms,
-        max_missed_share=chosen.max_missed,
+        limit_ms=chosen.limit_ms or configuration.goal.limit_ms,
+        max_missed_share=configuration.goal.max_bad_share if chosen.max_missed is None else chosen.max_missed,
         pings=chosen.pings,
         seed=configuration.experiments.seed,
     )
