@@ -198,10 +198,11 @@ def _pop_retry(heap: Floats, size: int) -> None:
 
 
 @compiled
-def _settle(now: float, idle_s: float, scalars: Floats, busy: Floats, provisioned: Floats, idle: Floats) -> None:
-    """Let calls end and idle environments be reclaimed up to a moment."""
+def _end_calls(
+    now: float, idle_s: float, busy: Floats, size: int, idle: Floats, head: int, count: int
+) -> tuple[int, int, int]:
+    """Let calls on demand end and idle environments be reclaimed; return calls under way, ring head and ring size."""
     ring = len(idle)
-    size, count, head = int(scalars[BUSY]), int(scalars[IDLE]), int(scalars[HEAD])
     while size > 0 and busy[0] <= now:
         place = head + count
         idle[place if place < ring else place - ring] = busy[0] + idle_s
@@ -211,26 +212,26 @@ def _settle(now: float, idle_s: float, scalars: Floats, busy: Floats, provisione
     while count > 0 and idle[head] < now:
         head = head + 1 if head + 1 < ring else 0
         count -= 1
-    scalars[BUSY], scalars[IDLE], scalars[HEAD] = size, count, head
-    size = int(scalars[BUSY_PROVISIONED])
-    while size > 0 and provisioned[0] <= now:
-        _pop_end(provisioned, size)
-        size -= 1
-    scalars[BUSY_PROVISIONED] = size
+    return size, head, count
 
 
 @compiled
-def _take_idle(choice: int, scalars: Floats, idle: Floats, random: np.random.Generator) -> None:
-    """Remove one idle environment by the rule of choice."""
-    count = int(scalars[IDLE])
-    if choice != NEWEST_FIRST:
-        ring, head = len(idle), int(scalars[HEAD])
-        if choice == OLDEST_FIRST:
-            scalars[HEAD] = (head + 1) % ring
-        else:
-            for place in range(int(random.random() * count), count - 1):
-                idle[(head + place) % ring] = idle[(head + place + 1) % ring]
-    scalars[IDLE] = count - 1
+def _end_provisioned(now: float, provisioned: Floats, size: int) -> int:
+    while size > 0 and provisioned[0] <= now:
+        _pop_end(provisioned, size)
+        size -= 1
+    return size
+
+
+@compiled
+def _take_other(choice: int, idle: Floats, head: int, count: int, random: np.random.Generator) -> int:
+    """Remove an idle environment by a rule other than newest first; return the ring's new head."""
+    ring = len(idle)
+    if choice == OLDEST_FIRST:
+        return (head + 1) % ring
+    for place in range(int(random.random() * count), count - 1):
+        idle[(head + place) % ring] = idle[(head + place + 1) % ring]
+    return head
 
 
 @compiled
@@ -279,30 +280,14 @@ def _track(now: float, rules: Rules, scalars: Floats) -> None:
 
 
 @compiled
-def _place(
-    now: float,
-    choice: int,
-    limits: tuple[float, float, float],
-    scalars: Floats,
-    idle: Floats,
-    random: np.random.Generator,
-) -> int:
-    """Find an environment on demand: 0 warm, 1 cold, -1 throttled."""
-    concurrency, scaling_burst, scaling_per_s = limits
-    reserved = max(scalars[PROVISIONED_NOW], scalars[BUSY_PROVISIONED])
-    if scalars[BUSY] + reserved >= concurrency:
-        return -1
-    if scalars[IDLE] > 0:
-        _take_idle(choice, scalars, idle, random)
-        return 0
-    # A token bucket for the scaling rate.
-    refill = (now - scalars[TOKENS_AT]) * scaling_per_s
-    scalars[TOKENS] = min(scaling_burst, scalars[TOKENS] + refill)
+def _may_start(now: float, burst: float, per_s: float, scalars: Floats) -> bool:
+    """Take a token of the scaling rate, if one is left."""
+    scalars[TOKENS] = min(burst, scalars[TOKENS] + (now - scalars[TOKENS_AT]) * per_s)
     scalars[TOKENS_AT] = now
     if scalars[TOKENS] < 1:
-        return -1
+        return False
     scalars[TOKENS] -= 1
-    return 1
+    return True
 
 
 @compiled
@@ -333,36 +318,52 @@ def play(
     """
     scalars, counters, latencies, busy, provisioned, idle, waiting, pings = state
     idle_s, choice, gateway_limit_s = rules.idle_s, rules.choice, rules.gateway_limit_s
-    limits = (float(rules.concurrency), rules.scaling_burst, rules.scaling_per_s)
+    concurrency, scaling_burst, scaling_per_s = rules.concurrency, rules.scaling_burst, rules.scaling_per_s
+    # What the loop reads at every event is kept in local variables: in the array it would cost half of the time.
+    head, idle_count, busy_count = int(scalars[HEAD]), int(scalars[IDLE]), int(scalars[BUSY])
+    used, level = int(scalars[BUSY_PROVISIONED]), int(scalars[PROVISIONED_NOW])
+    next_tick, retries = scalars[NEXT_TICK], int(scalars[WAITING])
     index, count = 0, len(arrivals)
     due = _next_ping(pings)
     while True:
         now = arrivals[index] if index < count else math.inf
         first, attempts, is_ping = now, 0, False
-        if scalars[WAITING] > 0 and waiting[0, 0] < now:
+        if retries > 0 and waiting[0, 0] < now:
             now, first, attempts = waiting[0, 0], waiting[0, 1], int(waiting[0, 2])
         if due >= 0 and pings[due, 0] < now:
             now, first, attempts, is_ping = pings[due, 0], pings[due, 0], 0, True
-        while scalars[NEXT_TICK] <= min(now, until_s):
-            tick = scalars[NEXT_TICK]
-            _settle(tick, idle_s, scalars, busy, provisioned, idle)
-            _tick(tick, rules, scalars, counters, levels)
+        while next_tick <= min(now, until_s):
+            used = _end_provisioned(next_tick, provisioned, used)
+            _tick(next_tick, rules, scalars, counters, levels)
+            level, next_tick = int(scalars[PROVISIONED_NOW]), scalars[NEXT_TICK]
         if now > until_s:
             break
-        _settle(now, idle_s, scalars, busy, provisioned, idle)
+        busy_count, head, idle_count = _end_calls(now, idle_s, busy, busy_count, idle, head, idle_count)
+        if used > 0:
+            used = _end_provisioned(now, provisioned, used)
 
         if is_ping:
             pings[due, 1] += rules.ping_every_s
             pings[due, 0] = pings[due, 1] + random.random() * rules.ping_spread_s
             due = _next_ping(pings)
         elif attempts:
-            _pop_retry(waiting, int(scalars[WAITING]))
-            scalars[WAITING] -= 1
+            _pop_retry(waiting, retries)
+            retries -= 1
         else:
             index += 1
 
-        in_provisioned = not is_ping and scalars[BUSY_PROVISIONED] < scalars[PROVISIONED_NOW]
-        found = 0 if in_provisioned else _place(now, choice, limits, scalars, idle, random)
+        # Find an environment: 0 warm, 1 cold, -1 throttled.
+        in_provisioned = not is_ping and used < level
+        found = 0
+        if not in_provisioned:
+            if busy_count + max(level, used) >= concurrency:
+                found = -1
+            elif idle_count > 0:
+                if choice != NEWEST_FIRST:
+                    head = _take_other(choice, idle, head, idle_count, random)
+                idle_count -= 1
+            else:
+                found = 1 if _may_start(now, scaling_burst, scaling_per_s, scalars) else -1
         calls = cold if found == 1 else warm
         row = int(random.random() * len(calls))
         busy_s, billed_ms = calls[row, BUSY_S], calls[row, BILLED_MS]
@@ -371,15 +372,15 @@ def play(
         counted = 1.0 if first >= 0 else 0.0
 
         if in_provisioned:
-            _push_end(provisioned, int(scalars[BUSY_PROVISIONED]), now + busy_s)
-            scalars[BUSY_PROVISIONED] += 1
+            _push_end(provisioned, used, now + busy_s)
+            used += 1
             counters[IN_PROVISIONED] += counted
             counters[PROVISIONED_BILLED_MS] += counted * billed_ms
         elif found >= 0:
-            _push_end(busy, int(scalars[BUSY]), now + busy_s)
-            scalars[BUSY] += 1
-        if counted > 0:
-            counters[PEAK] = max(counters[PEAK], scalars[BUSY] + scalars[BUSY_PROVISIONED])
+            _push_end(busy, busy_count, now + busy_s)
+            busy_count += 1
+        if counted > 0 and busy_count + used > counters[PEAK]:
+            counters[PEAK] = busy_count + used
 
         if is_ping:
             if found >= 0:
@@ -388,8 +389,8 @@ def play(
                 counters[PINGS_BILLED_MS] += counted * billed_ms
             continue
 
-        if rules.target > 0 and scalars[PROVISIONED_NOW] > 0:
-            scalars[USE_SUM] += scalars[BUSY_PROVISIONED] / scalars[PROVISIONED_NOW]
+        if rules.target > 0 and level > 0:
+            scalars[USE_SUM] += used / level
             scalars[USE_COUNT] += 1
         if attempts == 0:
             counters[CALLERS] += counted
@@ -414,14 +415,16 @@ def play(
         if is_correct:
             if counted > 0:
                 latencies[bin_of(now - first + latency_s)] += 1
-        elif attempts < rules.max_retries and scalars[WAITING] < MAX_WAITING:
+        elif attempts < rules.max_retries and retries < MAX_WAITING:
             # Exponential backoff with full jitter, as the AWS SDKs do.
             pause_s = rules.backoff_s * 2.0**attempts * random.random()
-            _push_retry(waiting, int(scalars[WAITING]), now + latency_s + pause_s, first, attempts + 1.0)
-            scalars[WAITING] += 1
+            _push_retry(waiting, retries, now + latency_s + pause_s, first, attempts + 1.0)
+            retries += 1
             counters[RETRIES] += counted
         else:
             counters[GAVE_UP] += counted
+    scalars[HEAD], scalars[IDLE], scalars[BUSY] = head, idle_count, busy_count
+    scalars[BUSY_PROVISIONED], scalars[WAITING] = used, retries
 
 
 @compiled
