@@ -74,7 +74,7 @@ class Cloud:
     def endpoint_facts(self) -> EndpointFacts:
         """Ask where this run is measured: AWS says account and region, a lab says its host and limits too."""
         if self.endpoint_url:
-            return _lab_status(self.endpoint_url)
+            return lab_status(self.endpoint_url)
         with cloud_errors():
             identity = self.client("sts").get_caller_identity()
         return EndpointFacts(
@@ -120,7 +120,7 @@ def cloud_errors() -> Iterator[None]:
         raise CloudError(f"AWS client: {error}", hint=LAB_HINT if endpoint_url() else "") from None
 
 
-def _lab_status(url: str) -> EndpointFacts:
+def lab_status(url: str) -> EndpointFacts:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=10) as answer:  # noqa: S310 - the user's own setting
             return EndpointFacts.model_validate(json.load(answer))

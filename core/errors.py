@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -57,4 +58,10 @@ def run_command(program: str, command: Callable[[], int | None]) -> NoReturn:
         # A reader such as `head` went away; that is not an error of ours.
         sys.stderr.close()
         raise SystemExit(EXIT_OK) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"{program}: the disk is full{where}\n  Free some space, then run the command again.", file=sys.stderr)
+        raise SystemExit(EXIT_ERROR) from None
     raise SystemExit(EXIT_OK if code is None else code)

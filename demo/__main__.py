@@ -7,20 +7,26 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from core.cloud import lab_status
 from core.command_line import Parser
 from core.configuration import PROFILE_VARIABLE, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from core.paths import COLLECT, NODE_COMMANDS
+from core.paths import NODE_COMMANDS, REPOSITORY
+from core.progress import Progress, duration_text
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
-from demo.processes import free_port, run_step, running_lab
+from demo.processes import run_step, running_lab
 from lab.cli import client_environment
+from lab.host.doctor import how_to_get_limits
 from lab.settings import DEFAULT_STATE, STATE_VARIABLE
 
 PYTHON: Final = sys.executable
+# What the steps take on 2 CPUs the first time; a later demo finds the images built.
+STEPS_S: Final = (4.0, 60.0, 150.0, 20.0)
 
 
 def main() -> int:
@@ -36,48 +42,98 @@ def main() -> int:
     run = RunDirectory(arguments.results / new_run_id())
     logs = arguments.results / "logs" / run.run_id
     logs.mkdir(parents=True)
-    url = f"http://localhost:{free_port()}"
-    environment = _environment(url, arguments.profile)
-    started = time.monotonic()
+    steps = Steps()
 
-    def say(step: int, text: str) -> None:
-        print(f"[{step}/5] {text}  ({time.monotonic() - started:.0f} s so far)", file=sys.stderr)
-
-    say(1, f"starting the lab at {url}")
-    serve = [PYTHON, "-m", "lab", "serve", "--port", url.rsplit(":", 1)[1]]
-    with running_lab(serve, url, environment, logs / "lab.log"):
-        say(
-            2, f"deploying {len(configuration.variants)} functions with the CDK CLI (the first time exports the models)"
-        )
-        for command in (["bootstrap"], ["deploy", "--require-approval", "never"]):
-            run_step([_cdk(), *command, "--ci"], environment, log=logs / "cdk.log")
-        say(3, "measuring: cold, warm, load")
-        measure = ["-m", "experiments", "run", "--profile", arguments.profile, "--results", str(arguments.results)]
-        run_step([PYTHON, *measure, "--run", run.run_id], environment)
-        say(4, "collecting logs and metrics, writing the report")
-        collect = [
-            str(COLLECT),
-            "--results",
-            str(arguments.results),
-            "--run",
-            run.run_id,
-        ]
-        run_step([PYTHON, *collect], environment)
-    say(5, "checking the result")
+    steps.begin("starting the lab")
+    serve = [PYTHON, "-m", "lab", "serve", "--port", "0"]
+    with running_lab(serve, _environment(arguments.profile), logs / "lab.log") as url:
+        environment = {**_environment(arguments.profile), **client_environment(url)}
+        _say_if_sizes_are_not_comparable(url)
+        steps.begin(f"deploying {len(configuration.variants)} functions to {url}, building their images")
+        _deploy(environment, logs / "cdk.log")
+        steps.begin("measuring cold starts, warm calls and load")
+        results = ["--results", str(arguments.results), "--run", run.run_id]
+        run_step([PYTHON, "-m", "experiments", "run", "--verbose", *results], environment)
+        steps.begin("collecting logs and metrics, writing the report")
+        run_step([PYTHON, str(REPOSITORY / "analysis" / "collect.py"), *results], environment)
     problems = check_run(run, configuration)
     for problem in problems:
         print(f"check failed: {problem}", file=sys.stderr)
-    print(f"report: {run.report_path.resolve()}")
+    print(_next_steps(run.report_path))
+    steps.end()
     return EXIT_CHECK_FAILED if problems else EXIT_OK
 
 
-def _environment(url: str, profile: str) -> dict[str, str]:
-    """The variables that `python -m lab env` prints, for our own children."""
+class Steps:
+    """Says on standard error what happens now, and about how long it and what follows still take."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._number = 0
+
+    def begin(self, text: str) -> None:
+        left_s = sum(STEPS_S[self._number :])
+        self._number += 1
+        print(
+            f"[{self._number}/{len(STEPS_S)}] {text}  ({self._elapsed()} so far, about {duration_text(left_s)} left)",
+            file=sys.stderr,
+        )
+
+    def end(self) -> None:
+        print(f"done in {self._elapsed()}", file=sys.stderr)
+
+    def _elapsed(self) -> str:
+        return duration_text(time.monotonic() - self._began)
+
+
+def _deploy(environment: Mapping[str, str], log: Path) -> None:
+    """Run `cdk bootstrap` and `cdk deploy`, and show what they are at."""
+    with Progress(verbose=True) as progress:
+        progress.phase("deploying", STEPS_S[1], then_s=sum(STEPS_S[2:]))
+        began = time.monotonic()
+
+        def watch() -> None:
+            # It may take longer than expected: a bar that stands at its end would say that it is over.
+            progress.at(min(time.monotonic() - began, 0.95 * STEPS_S[1]), _last_line(log))
+
+        for command in (["bootstrap"], ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]):
+            run_step([_cdk(), *command, "--ci"], environment, log=log, watch=watch)
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line of a log that says something, as far as it fits into a progress line."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        lines = file.read().decode(errors="replace").split("\n")[:-1]
+    return next((line.strip()[:60] for line in reversed(lines) if line.strip()), "")
+
+
+def _say_if_sizes_are_not_comparable(url: str) -> None:
+    limits = lab_status(url).limits
+    if not limits.memory_sizes_are_comparable:
+        print(
+            f"Nothing enforces {' and '.join(limits.not_enforced)} here, so memory sizes are not compared. "
+            f"{how_to_get_limits()}",
+            file=sys.stderr,
+        )
+
+
+def _next_steps(report: Path) -> str:
+    return f"""
+Next:
+  1. Open the report: {report.resolve().as_uri()}
+  2. Deploy to AWS: docs/aws.md says which permissions it needs and what it costs; then
+     source .venv/bin/activate && cdk bootstrap && cdk deploy && python -m experiments run --dry-run
+  3. Try your own model: docs/configuration.md, [matrix] and [function] of benchmark.toml"""
+
+
+def _environment(profile: str) -> dict[str, str]:
+    """Return the variables of our children; those that point them at the lab are added once it has an address."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     inherited["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{inherited.get('PATH', '')}"
     # One state directory for every demo: the second one finds the images of the first.
     inherited.setdefault(STATE_VARIABLE, str(DEFAULT_STATE / "demo"))
-    return {**inherited, **client_environment(url), PROFILE_VARIABLE: profile}
+    return {**inherited, PROFILE_VARIABLE: profile}
 
 
 def _cdk() -> str:

@@ -5,30 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from core.cloud import LAB_STATUS_PATH
-from core.errors import CloudError, UserError
+from core.errors import UserError
 from core.processes import ending_with_this_process
 
 STOP_PATIENCE_S: Final = 20.0
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | int | None, errors: IO[bytes] | None
+) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
     # Progress bars still find the terminal by standard error.
     return subprocess.Popen(
@@ -36,10 +26,17 @@ def _start(command: Sequence[str], environment: Mapping[str, str], output: IO[by
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=output,
+        stderr=errors,
         start_new_session=True,
         preexec_fn=ending_with_this_process(),  # noqa: PLW1509 - it only calls prctl
     )
+
+
+def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
+    """Return the exit code if the process ends within half a second, else None."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(0.5)
+    return None
 
 
 def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
@@ -54,16 +51,23 @@ def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
         process.wait()
 
 
-def run_step(command: Sequence[str], environment: Mapping[str, str], *, log: Path | None = None) -> None:
+def run_step(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    log: Path | None = None,
+    watch: Callable[[], None] = lambda: None,
+) -> None:
     """Run one command to its end; with `log`, its output goes there and its last lines are shown when it fails.
 
-    Raises UserError when the command fails.
+    `watch` is called twice a second while the command runs. Raises UserError when the command fails.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
-        process = _start(command, environment, output)
+        process = _start(command, environment, output, output)
         try:
-            code = process.wait()
+            while (code := _wait_a_moment(process)) is None:
+                watch()
         except KeyboardInterrupt:
             _stop(process, signal.SIGINT)
             raise
@@ -78,25 +82,16 @@ def run_step(command: Sequence[str], environment: Mapping[str, str], *, log: Pat
 
 
 @contextlib.contextmanager
-def running_lab(command: Sequence[str], url: str, environment: Mapping[str, str], log: Path) -> Iterator[None]:
-    """Start a lab, wait until it answers, stop it at the end. Raises UserError when it does not come up."""
-    with log.open("ab") as output:
-        process = _start(command, environment, output)
+def running_lab(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[str]:
+    """Start a lab and stop it at the end; yield its address once it answers. Raises UserError if it does not start."""
+    with log.open("ab") as errors:
+        process = _start(command, environment, subprocess.PIPE, errors)
         try:
-            _wait_until_up(process, url, log)
-            yield
+            assert process.stdout is not None
+            word, _, url = process.stdout.readline().decode().strip().partition(" ")  # "" once it has ended
+            if word != "ready":
+                tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+                raise UserError(f"the lab ended with exit code {process.wait()}\n{tail}", hint=f"See {log}.")
+            yield url
         finally:
             _stop(process, signal.SIGTERM)
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-            raise UserError(f"the lab ended with exit code {process.returncode}\n{tail}", hint=f"See {log}.")
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{url}{LAB_STATUS_PATH}", timeout=2).close()  # noqa: S310 - our own loopback address
-            return
-        time.sleep(0.1)
-    raise CloudError(f"the lab did not answer at {url} within 60 s", hint=f"See {log}.")

@@ -16,6 +16,7 @@ from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
 from core.manifest import new_manifest
 from core.prices import Prices, read_prices
+from core.progress import Progress
 from core.records import EndpointFacts, Experiment, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.aws.lambda_control import NONCE_VARIABLE
@@ -24,7 +25,6 @@ from experiments.checks.preflight import check_everything
 from experiments.checks.spend import SpendMeter, estimate, total, usd
 from experiments.dry_run import planned_steps, print_plan
 from experiments.plan import Step
-from experiments.progress import Progress
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.protocols.cold_scheduled import run_scheduled
 from experiments.protocols.load import run_load

@@ -9,11 +9,11 @@ from typing import IO, Final, Self
 from core.cloud import LAB_HINT
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
+from core.progress import Progress
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RunDirectory
 from core.stops import AS_PLANNED, Stop, append_stop
 from experiments.checks.spend import SpendMeter, usd
-from experiments.progress import Progress
 from experiments.run_log import RunLog
 from experiments.services import Services
 

@@ -19,6 +19,7 @@ from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.prices import read_prices
+from core.progress import Progress
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RecordWriter, RunDirectory
 from core.swapping import SWAPPING, cell_name
@@ -26,7 +27,6 @@ from core.variants import MEMORY_MB_PER_VCPU, Variant
 from experiments.aws.lambda_control import LambdaControl
 from experiments.interruption import undisturbed
 from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
-from experiments.progress import Progress
 from experiments.protocols.recording import invoke_record
 from experiments.runner import Request, command_to_resume, ending, open_run
 from experiments.session import RunLock

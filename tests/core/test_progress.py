@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.progress import Progress, _duration
+from core.progress import Progress, duration_text
 
 
 def play(progress):
@@ -39,4 +39,4 @@ def test_on_a_terminal_nothing_of_it_reaches_standard_output(capsys):
 
 
 def test_durations_are_in_the_unit_a_person_would_use():
-    assert [_duration(s) for s in (0.4, 59, 61, 7300)] == ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]
+    assert [duration_text(s) for s in (0.4, 59, 61, 7300)] == ["0 s", "59 s", "1 min 1 s", "2 h 1 min"]

@@ -45,7 +45,7 @@ class Progress:
         self.end_phase()
         self._name, self._total, self._done = name, total, 0.0
         self._phase_began = self._last_line = time.monotonic()
-        then = f"then about {_duration(then_s)}" if then_s >= 1 else ""
+        then = f"then about {duration_text(then_s)}" if then_s >= 1 else ""
         self._task = self._bars.add_task(name, total=total, state="", then=then)
         self._line(f"{name}: begins")
 
@@ -62,13 +62,13 @@ class Progress:
         if now - self._last_line >= LINE_EVERY_S and done > 0:
             self._last_line = now
             left_s = (now - self._phase_began) * max(0.0, self._total - done) / done
-            self._line(f"{self._name}: {100 * done / self._total:.0f} % {state}, about {_duration(left_s)} left")
+            self._line(f"{self._name}: {100 * done / self._total:.0f} % {state}, about {duration_text(left_s)} left")
 
     def end_phase(self) -> None:
         if self._task is not None:
             self._bars.remove_task(self._task)  # type: ignore[arg-type]  # a TaskID is an int
             self._task = None
-            self._line(f"{self._name}: {_duration(time.monotonic() - self._phase_began)}")
+            self._line(f"{self._name}: {duration_text(time.monotonic() - self._phase_began)}")
 
     def say(self, text: str) -> None:
         """Something a person should know now, whether or not they watch the bar."""
@@ -93,7 +93,8 @@ class Progress:
         self._bars.stop()
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return a duration in the units a person would use."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,0 +1,83 @@
+"""The demo's children: what a person sees of one that fails, and that none outlives it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.errors import UserError
+from core.paths import REPOSITORY
+from demo.__main__ import Steps
+from demo.processes import run_step, running_lab
+from tests.lab.robustness.support import wait_until
+from tests.processes import is_alive
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_a_failing_step_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "step.log"
+    with pytest.raises(UserError, match="exit code 3") as failed:
+        run_step(python("print('the reason'); raise SystemExit(3)"), os.environ, log=log)
+    assert "the reason" in failed.value.message
+    assert str(log) in failed.value.hint
+
+
+def test_a_step_is_watched_while_it_runs(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    waiting = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)"
+    run_step(python(waiting), os.environ, watch=go.touch)
+
+
+def test_a_lab_that_does_not_start_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "lab.log"
+    broken = python("import sys; print('another lab holds it', file=sys.stderr); raise SystemExit(1)")
+    with pytest.raises(UserError, match="another lab holds it") as failed, running_lab(broken, os.environ, log):
+        pass
+    assert "exit code 1" in failed.value.message
+
+
+def test_a_lab_is_stopped_when_the_demo_fails(tmp_path: Path) -> None:
+    lab = python("import os, time; print('ready', os.getpid(), flush=True); time.sleep(600)")
+    pids: list[int] = []
+
+    def failing_demo() -> None:
+        with running_lab(lab, os.environ, tmp_path / "log") as pid:
+            pids.append(int(pid))
+            raise UserError("the demo failed")
+
+    with pytest.raises(UserError, match="the demo failed"):
+        failing_demo()
+    assert not is_alive(pids[0])
+
+
+def test_no_child_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
+    lab = "import os, time; print('ready', os.getpid(), flush=True); time.sleep(600)"
+    demo = (
+        "import os, pathlib, sys, time\nfrom demo.processes import running_lab\n"
+        f"log = pathlib.Path({str(tmp_path / 'log')!r})\n"
+        f"with running_lab([sys.executable, '-c', {lab!r}], os.environ, log) as pid:\n"
+        "    print(pid, flush=True); time.sleep(600)\n"
+    )
+    with subprocess.Popen(python(demo), cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    wait_until(lambda: not is_alive(pid), "the lab's end")
+
+
+def test_each_step_says_how_long_it_and_the_rest_take(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = Steps()
+    for name in ("a", "b", "c", "d"):
+        steps.begin(name)
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert [line[:7] for line in lines] == ["[1/4] a", "[2/4] b", "[3/4] c", "[4/4] d"]
+    assert all("s left)" in line for line in lines)

@@ -1,0 +1,175 @@
+"""`python -m demo` with stub functions: twice in a row, interrupted anywhere, on a full disk, without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.paths import REPOSITORY
+from tests.experiments.conftest import configuration_text
+from tests.lab.robustness.support import cgroups_of, descendants, loop_devices_of, still_running, wait_until
+from tests.stubs.making import write_stub
+
+# Each demo deploys and measures: half a minute on an idle machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+PROFILE = """
+[profile.demo.experiments.cold]
+protocols = ["forced"]
+"""
+
+
+class Demo:
+    """Runs of `python -m demo` that share an image store, and everything that they leave on this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self.temporary = directory / "tmp"
+        self.temporary.mkdir()
+        document = directory / "benchmark.toml"
+        text = configuration_text(write_stub(directory / "stub")).partition("\n[profile.")[0]
+        document.write_text(text.replace('["resnet50", "mobilenet"]', '["mobilenet"]') + PROFILE, encoding="utf-8")
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BENCHMARK_", "LAB_"))
+        }
+        self.environment = {
+            **kept,
+            "BENCHMARK_TOML": str(document),
+            "LAB_STATE": str(self.state),
+            "LAB_IMAGES": str(directory / "images"),
+            "TMPDIR": str(self.temporary),
+        }
+        self.children: set[tuple[int, str]] = set()
+
+    def start(self, results: Path, *, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*before, sys.executable, "-m", "demo", "--results", str(results)],
+            cwd=REPOSITORY,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @contextlib.contextmanager
+    def noting_children(self, process: subprocess.Popen[str]):
+        """Note every descendant of the demo while the block runs."""
+        ended = threading.Event()
+
+        def note() -> None:
+            while not ended.wait(0.2):
+                self.children |= descendants(process.pid)
+
+        watching = threading.Thread(target=note)
+        watching.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.join()
+
+    def assert_nothing_is_left(self) -> None:
+        wait_until(lambda: not still_running(self.children), "the end of every child")
+        wait_until(lambda: not any(cgroups_of(pid) for pid, _ in self.children), "the end of every control group")
+        wait_until(lambda: not loop_devices_of(self.state), "the end of every loop device")
+        # Node's compile cache is the one thing that is kept for the next CDK command.
+        left = [path.name for path in self.temporary.iterdir() if "compile-cache" not in path.name]
+        assert left == [], "temporary files"
+
+    def run(self, results: Path, *, before: tuple[str, ...] = ()) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a whole demo."""
+        process = self.start(results, before=before)
+        with self.noting_children(process):
+            out, err = process.communicate()
+        self.assert_nothing_is_left()
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Demo:
+    return Demo(tmp_path_factory.mktemp("demo"))
+
+
+def test_two_demos_in_a_row_end_with_table_answer_and_what_to_do_next(demo, tmp_path):
+    for _ in range(2):
+        code, out, err = demo.run(tmp_path)
+        assert code == 0, err
+        table, _, after = out.partition("| MobileNet | 512 | load |")
+        assert "| Model | Memory MB |" in table
+        assert "on demand: $" in after
+        assert [line.split()[0] for line in after.partition("Next:\n")[2].splitlines() if line[2:3].isdigit()] == [
+            "1.",
+            "2.",
+            "3.",
+        ]
+        for number in range(1, 5):
+            assert f"[{number}/4]" in err
+    assert len(list(tmp_path.glob("*/report.html"))) == 2
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_ctrl_c_at_any_step_leaves_nothing_behind(demo, tmp_path, step):
+    process = demo.start(tmp_path)
+    assert process.stderr is not None
+    with demo.noting_children(process):
+        said = ""
+        while f"[{step}/4]" not in said:
+            line = process.stderr.readline()
+            assert line, f"the demo ended before: {said}"
+            said += line
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said + rest
+    assert rest.endswith("demo: interrupted\n")
+    demo.assert_nothing_is_left()
+
+
+def test_a_second_demo_beside_the_first_says_who_holds_the_state(demo, tmp_path):
+    first = demo.start(tmp_path / "first")
+    assert first.stderr is not None
+    with demo.noting_children(first):
+        while "[2/4]" not in first.stderr.readline():
+            assert first.poll() is None
+        second = demo.start(tmp_path / "second")
+        _, err = second.communicate()
+        first.send_signal(signal.SIGINT)
+        first.communicate()
+    assert second.returncode == 1
+    assert "another lab holds" in err
+    assert "Traceback" not in err
+    demo.assert_nothing_is_left()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small file system; needs root")
+def test_a_full_disk_is_one_message(demo, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], check=True)
+    try:
+        code, _, err = demo.run(small)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+    assert code == 1
+    assert "the disk is full" in err
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="a network namespace needs root and unshare"
+)
+def test_a_demo_needs_no_network(demo, tmp_path):
+    alone = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    code, out, err = demo.run(tmp_path, before=alone)
+    assert code == 0, err
+    assert "on demand: $" in out
