@@ -26,7 +26,7 @@ from lab.settings import DEFAULT_STATE, STATE_VARIABLE
 
 PYTHON: Final = sys.executable
 # What the steps take on 2 CPUs the first time; a later demo finds the images built.
-STEPS_S: Final = (4.0, 60.0, 150.0, 20.0)
+STEPS_S: Final = (4.0, 50.0, 240.0, 20.0)
 
 
 def main() -> int:
