@@ -97,7 +97,9 @@ def _deploy(environment: Mapping[str, str], log: Path) -> None:
             progress.at(min(time.monotonic() - began, 0.95 * STEPS_S[1]), _last_line(log))
 
         for command in (["bootstrap"], ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]):
-            run_step([_cdk(), *command, "--ci"], environment, log=log, watch=watch)
+            # Not in cdk.out: a person's own CDK command in this folder would be in the way.
+            output = Path(environment[STATE_VARIABLE]) / "cdk.out"
+            run_step([_cdk(), *command, "--ci", "--output", str(output)], environment, log=log, watch=watch)
 
 
 def _last_line(log: Path) -> str:
