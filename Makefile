@@ -19,7 +19,7 @@ help:  ## list these commands
 
 setup: $(VENV)/.ready node_modules/.ready  ## install everything that runs the project (demo, lab, deploy, collect)
 
-demo: setup  ## run the whole job on this machine: deploy to the lab, measure, collect, report (about 10 minutes)
+demo: setup  ## run the whole job on this machine: deploy to the lab, measure, collect, report
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
 test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests that a change needs (under 4 minutes on 2 CPUs)
