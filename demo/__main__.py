@@ -15,7 +15,7 @@ from core.cloud import lab_status
 from core.command_line import Parser
 from core.configuration import PROFILE_VARIABLE, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from core.paths import NODE_COMMANDS, REPOSITORY
+from core.paths import COLLECT, NODE_COMMANDS
 from core.progress import Progress, duration_text
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
@@ -55,7 +55,7 @@ def main() -> int:
         results = ["--results", str(arguments.results), "--run", run.run_id]
         run_step([PYTHON, "-m", "experiments", "run", "--verbose", *results], environment)
         steps.begin("collecting logs and metrics, writing the report")
-        run_step([PYTHON, str(REPOSITORY / "analysis" / "collect.py"), *results], environment)
+        run_step([PYTHON, str(COLLECT), *results], environment)
     problems = check_run(run, configuration)
     for problem in problems:
         print(f"check failed: {problem}", file=sys.stderr)
