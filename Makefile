@@ -22,7 +22,7 @@ setup: $(VENV)/.ready node_modules/.ready  ## install everything that runs the p
 demo: setup  ## run the whole job on this machine: deploy to the lab, measure, collect, report
 	@$(BIN)/python -m demo $(DEMO_ARGS)
 
-test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests that a change needs (under 4 minutes on 2 CPUs)
+test: $(VENV)/.ready-dev node_modules/.ready  ## run the tests that a change needs
 	@$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.ready-dev node_modules/.ready  ## run every test: also real models, fifty kills, every CDK path, a browser

@@ -31,7 +31,7 @@ def test_a_profile_overrides_the_keys_it_names_and_no_others():
     base, demo = parse_configuration(TEXT), parse_configuration(TEXT, profile="demo")
     assert demo.profile == "demo"
     assert demo.matrix.memory_sizes_mb != base.matrix.memory_sizes_mb
-    assert demo.matrix.engines == base.matrix.engines
+    assert demo.matrix.architecture == base.matrix.architecture
     assert demo.function == base.function
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -123,7 +124,11 @@ def still_running(processes):
 
 def cgroups_of(lab_pid):
     """Directories of control groups that a lab made."""
-    return [path for path in Path("/sys/fs/cgroup").rglob(f"inference-lab-{lab_pid}*") if path.is_dir()]
+    # os.walk passes over what is removed while it walks.
+    wanted = f"inference-lab-{lab_pid}"
+    return [
+        Path(path, name) for path, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(wanted)
+    ]
 
 
 def wait_until(condition, what, *, seconds=60):
