@@ -123,6 +123,11 @@ class Sample:
         return self.effective_n(hits) * freedom(len(self), self.environment_count)
 
     @cached_property
+    def components(self) -> Components:
+        """Where the variance of these values is."""
+        return components(self)
+
+    @cached_property
     def location_half_width(self) -> float:
         """Return the relative half-width of where the environments lie together: Student's t over log medians.
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-from analysis.estimate.environments import Sample, components, t_half_width
+from analysis.estimate.environments import Sample, t_half_width
 from analysis.summary import METRICS, Distribution, Estimate
 from core.intervals import CONFIDENCE, interval_ranks, smallest_n
 
@@ -23,6 +23,8 @@ PERCENTILES: Final[dict[str, float]] = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "
 RESAMPLES: Final = 4000
 # Below this a bootstrap of medians covers less than it says (simulated in tests/analysis).
 SMALLEST_BOOTSTRAP_N: Final = 6
+# Above this lag-1 correlation few calls hold few tails, and intervals of tails cover too little (bench/calibration.py).
+TOO_ALIKE: Final = 0.6
 MANY_DISTINCT: Final = 4000  # a mean of so many samples is normal to all purposes
 
 
@@ -79,6 +81,8 @@ def percentile_over_environments(sample: Sample, share: float) -> Estimate:
         return Estimate(
             value=None, n=n, reason=needs or f"needs n >= {smallest_n(share)} of effect, has {countable:.0f}"
         )
+    if share != 0.5 and countable < 2 * smallest_n(share) and (sample.components.autocorrelation or 0) > TOO_ALIKE:
+        return Estimate(value=None, n=n, reason="calls that follow each other are too alike")
     below, tail = share * countable, (1 - CONFIDENCE) / 2
     low_rank = int(np.floor(float(betaincinv(below, countable - below + 1, tail)) * n))
     high_rank = int(np.ceil(float(betaincinv(below + 1, countable - below, 1 - tail)) * n))
@@ -94,7 +98,7 @@ def distribution(metric: str, sample: Sample) -> Distribution:
     """The percentiles of one metric and where its variance is; `metric` is a key of METRICS."""
     ordered = sample.ordered
     n = len(ordered)
-    parts = components(sample)
+    parts = sample.components
     return Distribution(
         environments=parts.environments,
         effective_n=parts.effective_n,

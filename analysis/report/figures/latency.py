@@ -27,6 +27,7 @@ from analysis.report.figures.marks import (
     value_axis,
 )
 from analysis.report.figures.shared import (
+    BOX_FROM_N,
     WHISKERS_FROM_N,
     bin_width_s,
     variants_of,
@@ -41,6 +42,7 @@ from analysis.report.wording import (
     variant_name,
 )
 from analysis.summary import Summary
+from core.intervals import smallest_n
 from core.records import Experiment
 from core.variants import Variant
 
@@ -61,6 +63,9 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
         samples = measured.sample(variant.key, experiment, start_type, metric).ordered
         if not len(samples):
             notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, experiment, None)}")
+            continue
+        if len(samples) < BOX_FROM_N:
+            notes.append(f"{variant_name(variant)}, n = {len(samples)} is too few for a box")
             continue
         shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(samples) >= WHISKERS_FROM_N else (0.0, 0.25, 0.5, 0.75, 1.0)
         series = pl.Series(samples)
@@ -207,7 +212,7 @@ def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
         title=f"{model_name(model)}: latency over the time of the load test",
         caption=(
             "Latency of answered requests by the second they were due, counted from then; p95 where there are "
-            f"{WHISKERS_FROM_N} or more. The CSV also holds offered, "
+            f"{smallest_n(0.95)} or more. The CSV also holds offered, "
             "answered, throttled, dropped and cold requests of each second."
         ),
         section="load",
@@ -290,7 +295,7 @@ def _load_bins(summary: Summary, measured: Measured, variant: Variant, width_s: 
         part.filter(pl.col("rule").is_null() & latency.is_not_null())
         .group_by(((pl.col("intended_at") - start) // width_s).cast(pl.Int64).alias("bin"))
         .agg(latency.median().alias("p50"), latency.quantile(0.95, "linear").alias("p95"), latency.len().alias("n"))
-        .with_columns(pl.when(pl.col("n") >= WHISKERS_FROM_N).then("p95"))
+        .with_columns(pl.when(pl.col("n") >= smallest_n(0.95)).then("p95"))
     )
     return [
         {

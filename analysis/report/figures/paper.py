@@ -112,12 +112,16 @@ def _load_rates(summary: Summary) -> list[Row]:
     frame = pl.DataFrame(
         {
             "variant": [second.variant for second in summary.load_seconds],
+            "second": [second.second for second in summary.load_seconds],
             "bin": [second.second // width_s for second in summary.load_seconds],
             "offered": [second.offered for second in summary.load_seconds],
             "answered": [second.answered for second in summary.load_seconds],
         }
     )
-    by_variant = frame.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
+    # The last bin may cover fewer seconds: its rate is that of the seconds it has.
+    last = frame.with_columns(pl.col("second").max().over("variant").alias("last"))
+    covered_s = pl.min_horizontal(pl.lit(width_s), pl.col("last").first() + 1 - pl.col("bin").first() * width_s)
+    by_variant = last.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / covered_s)
     offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
     rows: list[Row] = [
         {

@@ -14,6 +14,7 @@ from analysis.report.wording import (
 from analysis.summary import Summary
 from core.variants import Variant
 
+BOX_FROM_N: Final = 5  # below, quartiles would be the samples themselves
 WHISKERS_FROM_N: Final = 20  # below, p5 and p95 would be the extremes themselves
 MAX_TIME_BINS: Final = 120
 

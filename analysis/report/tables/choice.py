@@ -113,7 +113,7 @@ def monthly_table(summary: Summary) -> Table:
                 text_cell(STRATEGY_NAMES[monthly.strategy]),
                 TableCell(text=usd_text(monthly.usd), value=monthly.usd, reason=monthly.reason, numeric=True),
                 share_cell(monthly.expected_cold_share),
-                number_cell(monthly.environments),
+                text_cell("as needed") if monthly.strategy == "on_demand" else count_cell(monthly.environments),
                 count_cell(monthly.requests),
             ),
             attributes=filterable(monthly.variant),

@@ -1,0 +1,117 @@
+"""Data with known truth: how often intervals cover it, and how often answers and comparisons are wrong. No I/O.
+
+Calls of `environments` execution environments: a log-normal body of 15 %, environments that differ by `between`, calls
+of one environment correlated from one to the next by `correlation` (AR(1)), and on request one call in twenty from a
+Pareto tail of index 1.5, which has no variance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from analysis.compare import DEFAULT_THRESHOLD, Pair, decide, p_of_samples
+from analysis.decide.callers import Condition, bad_share, condition, verdict
+from analysis.estimate.environments import Sample
+from analysis.estimate.estimates import percentile_over_environments
+from analysis.estimate.traffic import CallMix
+
+Values = npt.NDArray[np.float64]
+WITHIN = 0.15
+TAIL = 0.05
+LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+TRUTH_CALLS = 400_000
+NOT_MET = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
+ALONE = CallMix(cold=0.0, alone=1.0, concurrent=0.0)
+
+
+@dataclass(frozen=True)
+class Law:
+    """What latencies follow."""
+
+    between: float = 0.0
+    correlation: float = 0.0
+    heavy: bool = False
+
+    def draw(self, random: np.random.Generator, environments: int, calls: int, factor: float = 1.0) -> Values:
+        """Draw latencies in ms, one row per environment."""
+        normal = random.standard_normal((environments, calls))
+        for place in range(1, calls if self.correlation else 0):
+            fresh = np.sqrt(1 - self.correlation**2) * normal[:, place]
+            normal[:, place] = self.correlation * normal[:, place - 1] + fresh
+        body = np.exp(WITHIN * normal)
+        if self.heavy:
+            below = ndtr(normal)
+            slow = 1.3 * ((1 - np.minimum(below, 1 - 1e-12)) / TAIL) ** (-1 / 1.5)
+            body = np.where(below > 1 - TAIL, slow, body)
+        return np.asarray(100 * factor * body * np.exp(self.between * random.standard_normal((environments, 1))))
+
+    def quantile(self, share: float) -> float:
+        """The true quantile over all environments, from many calls of one each."""
+        return float(np.quantile(self.draw(np.random.default_rng(99), TRUTH_CALLS, 1), share))
+
+
+def sample_of(drawn: Values) -> Sample:
+    """Latencies with their environments."""
+    return Sample.of(drawn.ravel(), np.repeat(np.arange(len(drawn)), drawn.shape[1]))
+
+
+def coverage(law: Law, environments: int, calls: int, rounds: int, seed: int = 1) -> dict[str, tuple[float, int]]:
+    """Share of intervals that hold the truth, by percentile, and how many of the rounds had one."""
+    random = np.random.default_rng(seed)
+    truth = {name: law.quantile(share) for name, share in LEVELS.items()}
+    hits = dict.fromkeys(LEVELS, 0)
+    given = dict.fromkeys(LEVELS, 0)
+    for _ in range(rounds):
+        sample = sample_of(law.draw(random, environments, calls))
+        for name, share in LEVELS.items():
+            found = percentile_over_environments(sample, share)
+            if found.low is not None and found.high is not None:
+                given[name] += 1
+                hits[name] += found.low <= truth[name] <= found.high
+    return {name: (hits[name] / given[name], given[name]) for name in LEVELS if given[name]}
+
+
+def wrong_answers(
+    law: Law, environments: int, calls: int, true_share: float, rounds: int, *, allowed: float = 0.01, seed: int = 2
+) -> float:
+    """Share of rounds in which a variant with this true share of bad calls gets the opposite verdict for certain."""
+    random = np.random.default_rng(seed)
+    limit_ms = law.quantile(1 - true_share)
+    opposite = "meets" if true_share > allowed else "fails"
+    wrong = 0
+    for _ in range(rounds):
+        alone = condition("alone", 0, sample_of(law.draw(random, environments, calls)), limit_ms, "")
+        wrong += verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), allowed) == opposite
+    return wrong / rounds
+
+
+def changes_called(
+    law: Law, environments: int, calls: int, factor: float, rounds: int, *, variants: int = 18, seed: int = 3
+) -> tuple[float, float]:
+    """Share of comparisons of two runs that call any unchanged variant changed, and that find the changed one.
+
+    One variant of `variants` is slower by `factor`; with 1, all are the same.
+    """
+    random = np.random.default_rng(seed)
+    false_alarms = found = 0
+    for _ in range(rounds):
+        pairs = [
+            Pair(
+                f"v{number}",
+                "warm",
+                "client_latency_ms",
+                sample_of(law.draw(random, environments, calls)).medians,
+                sample_of(law.draw(random, environments, calls, factor if number == 0 else 1.0)).medians,
+            )
+            for number in range(variants)
+        ]
+        p_values = [p_of_samples(pair.a, pair.b) for pair in pairs]
+        calls_made = decide(pairs, p_values, [], [], threshold=DEFAULT_THRESHOLD)
+        unchanged = calls_made if factor == 1 else calls_made[1:]
+        false_alarms += any(change in ("slower", "faster") for change in unchanged)
+        found += calls_made[0] == "slower"
+    return false_alarms / rounds, found / rounds
