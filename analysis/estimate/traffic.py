@@ -31,7 +31,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal
-from scipy.special import gammaln, pdtr, pdtrc
+from scipy.special import gammaln, pdtr
 
 from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
 from core.charges import (
@@ -44,6 +44,7 @@ from core.charges import (
     provisioned_usd,
 )
 from core.prices import Prices, gb_seconds
+from simulation.erlang import cheapest_level, erlang_b
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.
@@ -134,11 +135,6 @@ def cold_share(rate_rps: float, service_s: float, idle_s: float, *, kept_warm: i
     return min(1.0, float(_cold_by_level(rate_rps, service_s, idle_s)[kept_warm:].sum()))
 
 
-def overflow_share(rate_rps: float, service_s: float, environments: int) -> float:
-    """Share of requests that find at least so many others in progress."""
-    return float(pdtrc(environments - 1, rate_rps * service_s)) if environments > 0 else 1.0
-
-
 def daily_cold_share(traffic: Traffic, service_s: float, *, kept_warm: int = 0) -> float:
     """Cold share over a day: the hours' shares weighted by their requests."""
     return sum(
@@ -221,6 +217,10 @@ def monthly_cost(
     requests, service_s = traffic.requests_per_month, (service_ms or profile.warm_billed_ms) / 1000
     if environments is None:
         environments = 0 if strategy == "on_demand" else max(1, needed_environments(traffic, service_s, max_cold_share))
+        if strategy == "provisioned_concurrency":
+            # More than the cold share asks for, where a higher level costs less.
+            loads = [rate * service_s for rate in traffic.hourly_rates_rps]
+            environments = max(environments, cheapest_level(loads, profile.memory_mb, profile.architecture, prices)[0])
     cold = daily_cold_share(traffic, service_s, kept_warm=environments)
     warm_gbs = gb_seconds(profile.memory_mb, profile.warm_billed_ms)
     cold_gbs = gb_seconds(profile.memory_mb, profile.cold_billed_ms)
@@ -228,7 +228,7 @@ def monthly_cost(
     calls = requests
     if strategy == "provisioned_concurrency":
         within = sum(
-            weight * (1 - overflow_share(rate, service_s, environments))
+            weight * (1 - erlang_b(environments, rate * service_s))
             for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
         )
         over_gbs = requests * (cold * cold_gbs + max(0.0, 1 - within - cold) * warm_gbs)

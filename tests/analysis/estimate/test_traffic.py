@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.linalg import expm
 
 from analysis.estimate.traffic import (
+    DAYS_PER_MONTH,
     CallProfile,
     Traffic,
     break_even,
@@ -148,7 +149,9 @@ def test_break_even_and_curve_count_the_free_tier_where_it_is_asked_for():
 
 def test_a_break_even_point_that_is_not_there_says_why():
     traffic = Traffic.of(1000, "business_hours", 10)
-    never = break_even("on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    never = break_even(
+        "on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05, highest=1e7
+    )
     assert never.requests_per_month is None
     assert "never" in never.reason
     unknown = CallProfile("v", 1769, "x86_64", 60.0, None, 1200.0)
@@ -164,3 +167,16 @@ def test_a_load_of_thousands_at_once_has_a_cold_share_too(rate_rps):
     found = cold_share(rate_rps, 20.0, 600.0)
     assert 0 <= found < 0.01
     assert cold_share(rate_rps, 20.0, 600.0, kept_warm=5) <= found * (1 + 1e-9)
+
+
+def test_provisioned_concurrency_pays_at_its_cheapest_level_under_heavy_steady_traffic():
+    traffic = Traffic.of(1e9 / DAYS_PER_MONTH, "flat", 10)
+    months = {
+        strategy: monthly_cost(strategy, PROFILE, traffic, prices, max_cold_share=0.05)
+        for strategy in ("on_demand", "provisioned_concurrency")
+    }
+    keys = ("compute", "provisioned", "provisioned_duration")
+    compute = {name: sum(month.parts.get(key, 0.0) for key in keys) for name, month in months.items()}
+    assert 1 - compute["provisioned_concurrency"] / compute["on_demand"] == pytest.approx(0.11, abs=0.01)
+    found = break_even("on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    assert 1e6 < found.requests_per_month < 1e9
