@@ -9,9 +9,9 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import boto3
@@ -30,9 +30,10 @@ from pydantic import ValidationError
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
 from core.records import EndpointFacts, LimitsInForce
-from core.variants import Variant, part
+from core.variants import API_OUTPUTS, Variant, part
 
 ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL"
+API_KEY_HEADER: Final = "x-api-key"
 LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
@@ -134,11 +135,28 @@ class Deployment:
 
     apis: Mapping[str, Api]  # by engine
 
-    def url(self, variant: Variant) -> str:
-        """Return the address of a variant. Raises DeploymentError where its engine has no API."""
+    def api(self, variant: Variant) -> Api:
+        """Return the REST API of a variant. Raises DeploymentError where its engine has none."""
         if variant.engine not in self.apis:
             raise DeploymentError(f"no REST API of {variant.engine} is deployed", hint=DEPLOY_HINT)
-        return f"{self.apis[variant.engine].url}{variant.route}"
+        return self.apis[variant.engine]
+
+    def url(self, variant: Variant) -> str:
+        """Return the address of a variant. Raises DeploymentError where its engine has no API."""
+        return f"{self.api(variant).url}{variant.route}"
+
+    def headers(self, variant: Variant) -> dict[str, str]:
+        """Return what a request to a variant has to carry: the API key, which belongs in no log and no record."""
+        return {API_KEY_HEADER: self.api(variant).key}
+
+    def check_rate(self, variants: Iterable[Variant], peak_rps: float) -> None:
+        """Raise DeploymentError where the usage plan would throttle a load of this peak."""
+        for api in {variant.engine: self.api(variant) for variant in variants}.values():
+            if peak_rps > api.rate_rps:
+                raise DeploymentError(
+                    f"the load reaches {peak_rps:g} requests/s, and the deployed usage plan allows {api.rate_rps:g}",
+                    hint="Set this load in [experiments.load] of benchmark.toml, then run `cdk deploy`.",
+                )
 
 
 @dataclass(frozen=True)
@@ -147,6 +165,8 @@ class Api:
 
     id: str
     url: str  # base of its stage, without a slash at its end
+    rate_rps: float  # of its usage plan
+    key: str = field(repr=False)
 
 
 def _stage_url(api_id: str, stage_name: str, api_url: str, endpoint: str | None) -> str:
@@ -191,14 +211,19 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])} if stacks else {}
     apis: dict[str, Api] = {}
     for engine in configuration.matrix.engines:
-        api_id, url = outputs.get(part("ApiId", engine)), outputs.get(part("ApiUrl", engine))
-        if api_id and url:
-            stage_name = configuration.gateway.stage_name
-            apis[engine] = Api(api_id, _stage_url(api_id, stage_name, url, cloud.endpoint_url))
+        values = [outputs.get(part(role, engine), "") for role in API_OUTPUTS]
+        if all(values):
+            api_id, url, key_id, rate_rps = values
+            url = _stage_url(api_id, configuration.gateway.stage_name, url, cloud.endpoint_url)
+            apis[engine] = Api(api_id, url, float(rate_rps), key=_api_key(cloud, key_id))
     if not apis:
         status = stacks[0]["StackStatus"] if stacks else "absent"
-        raise DeploymentError(
-            f"stack {name} is {status} and has no output {part('ApiUrl', configuration.matrix.engines[0])}",
-            hint=DEPLOY_HINT,
-        )
+        wanted = " and ".join(part(role, configuration.matrix.engines[0]) for role in API_OUTPUTS)
+        raise DeploymentError(f"stack {name} is {status} and lacks outputs {wanted}", hint=DEPLOY_HINT)
     return Deployment(apis)
+
+
+def _api_key(cloud: Cloud, key_id: str) -> str:
+    """Ask for the value of an API key, which is in no template and no output."""
+    with cloud_errors():
+        return str(cloud.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"])

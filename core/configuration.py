@@ -22,6 +22,11 @@ PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
 
 LONGEST_NAME: Final = 64  # of a function and of a schedule
+# One warm call after another at 5 ms each.
+MIN_GATEWAY_RATE_RPS: Final = 200
+# The account's own burst limit.
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
+MAX_GATEWAY_BURST: Final = 5_000
 
 T = TypeVar("T")
 # An array of TOML arrives as a list, and a strict tuple would refuse it; its elements stay strict.
@@ -126,6 +131,13 @@ class LoadTable(_Table):
     late_after_ms: Positive
     max_in_flight: int = Field(ge=1)
 
+    @property
+    def peak_rps(self) -> float:
+        """Return the highest rate of the shape."""
+        if self.shape == "steps":
+            return max(rate_rps for rate_rps, _ in self.steps)
+        return max(self.start_rps, self.end_rps) if self.shape == "linear" else self.end_rps
+
 
 class ExperimentsTable(_Table):
     seed: int = Field(ge=0)
@@ -218,6 +230,16 @@ class Configuration(_Table):
             if engine in self.model(model).engines
             for memory_mb in sorted(self.matrix.memory_sizes_mb)
         )
+
+    @property
+    def gateway_rate_rps(self) -> int:
+        """Return the rate that the usage plan allows: twice the load's peak, and room for warm calls in a row."""
+        return max(MIN_GATEWAY_RATE_RPS, math.ceil(2 * self.experiments.load.peak_rps))
+
+    @property
+    def gateway_burst(self) -> int:
+        """Return how many requests may arrive at once, as after a pause of the client."""
+        return min(MAX_GATEWAY_BURST, 5 * self.gateway_rate_rps)
 
     @property
     def names(self) -> Names:

@@ -90,6 +90,8 @@ class Names:
 
 # The parts of the deployment, each a nested stack per engine, but for Monitoring.
 PART_ROLES: Final = ("Functions", "Endpoints", "Schedules", "Monitoring")
+# Outputs of the stack per engine, in this order: what a client needs to call an engine's REST API.
+API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiKeyId", "ApiRateRps")
 
 
 def part(role: str, engine: str) -> str:

@@ -85,6 +85,7 @@ def find_target(options: Mapping[str, Any]) -> Target:
     joined = find_run(options["run"], Path(options["results"])) if options["run"] else None
     cloud = Cloud()
     target = Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
+    target.deployment.check_rate(plan.variants, plan.shape.peak_rps)
     if joined is not None:
         check_same_place(joined, target.endpoint)
     return target

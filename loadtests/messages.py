@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from core.variants import Variant
@@ -32,6 +32,7 @@ class Share:
     architecture: str
     memory_mb: int
     url: str  # of the variant's endpoint
+    headers: Mapping[str, str] = field(repr=False, hash=False)  # the API key is among them: kept in memory alone
     protocol: str
     segments: tuple[tuple[float, float, float], ...]
     spacing: Spacing

@@ -121,6 +121,7 @@ class Performer:
             variant=part.variant,
             protocol=part.protocol,
             path=parts.path,
+            headers=part.headers,
             started_at=part.started_at,
             max_in_flight=part.max_in_flight,
             time_scale=part.time_scale,

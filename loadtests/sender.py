@@ -36,6 +36,7 @@ class Stage:
     variant: Variant
     protocol: str  # name of the shape
     path: str  # of the request, stage of the gateway included
+    headers: Mapping[str, str] = field(repr=False)  # what the endpoint asks for, the API key
     started_at: float  # seconds since the epoch; arrival times count from here
     max_in_flight: int
     time_scale: float
@@ -67,6 +68,7 @@ class Sender:
         self._stage = stage
         self._pool = pool
         self._on_record = on_record
+        self._headers = {**REQUEST_HEADERS, **stage.headers}
         self._calls = gevent.pool.Group()
         # Times are taken from a clock that never jumps, and written as seconds since the epoch.
         self._epoch = time.time() - time.perf_counter()
@@ -135,7 +137,7 @@ class Sender:
 
     def _exchange(self, call: _Call, connection: http.client.HTTPConnection) -> None:
         call.sent_at = self._now()
-        connection.request("GET", self._stage.path, headers=REQUEST_HEADERS)
+        connection.request("GET", self._stage.path, headers=self._headers)
         response = connection.getresponse()
         body = response.read()
         call.answered_at = self._now()

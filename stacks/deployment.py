@@ -12,7 +12,7 @@ from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
 from core.configuration import Configuration
-from core.variants import part
+from core.variants import API_OUTPUTS, part
 from stacks.endpoints import Endpoints
 from stacks.functions import Functions
 from stacks.monitoring import Monitoring
@@ -20,7 +20,7 @@ from stacks.schedules import Schedules
 
 
 class InferenceLab(cdk.Stack):
-    """Everything that is deployed. Outputs per engine: ApiId and ApiUrl, each with the engine's name behind it."""
+    """Everything that is deployed. Outputs per engine: `core.variants.API_OUTPUTS`."""
 
     def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
         super().__init__(
@@ -57,5 +57,11 @@ class InferenceLab(cdk.Stack):
         )
         # A schedule names its group by a text, which makes no edge in the template.
         schedules.node.add_dependency(group)
-        cdk.CfnOutput(self, part("ApiId", engine), value=endpoints.api.rest_api_id)
-        cdk.CfnOutput(self, part("ApiUrl", engine), value=endpoints.api.url)
+        values = (
+            endpoints.api.rest_api_id,
+            endpoints.api.url,
+            endpoints.key.key_id,
+            str(self._configuration.gateway_rate_rps),
+        )
+        for role, value in zip(API_OUTPUTS, values, strict=True):
+            cdk.CfnOutput(self, part(role, engine), value=value)

@@ -29,7 +29,10 @@ class Endpoints(cdk.NestedStack):
         super().__init__(scope, id_, description="REST endpoints of the image classification functions")
         self._configuration = configuration
         self._functions = functions
-        self.api = self._build_api(configuration.names.api(engine))
+        name = configuration.names.api(engine)
+        self.api = self._build_api(name)
+        self._validator = self.api.add_request_validator("Validator", validate_request_parameters=True)
+        self.key = self._build_key(name)
         self._add_routes()
         self._add_answer_for_unknown_paths()
 
@@ -42,10 +45,31 @@ class Endpoints(cdk.NestedStack):
             endpoint_types=[apigateway.EndpointType.REGIONAL],
             # The role for gateway logs is a setting of the whole account, which is not ours to change.
             cloud_watch_role=False,
-            deploy_options=apigateway.StageOptions(stage_name=self._configuration.gateway.stage_name),
+            deploy_options=apigateway.StageOptions(
+                stage_name=self._configuration.gateway.stage_name,
+                throttling_rate_limit=self._configuration.gateway_rate_rps,
+                throttling_burst_limit=self._configuration.gateway_burst,
+            ),
         )
         api.node.try_remove_child("Endpoint")  # an output under a generated name; the root stack has ours
         return api
+
+    def _build_key(self, name: str) -> apigateway.IApiKey:
+        """Build the key that every call has to carry, and the usage plan that limits what it may cost.
+
+        API Gateway makes up the key's value, so that no template holds it.
+        """
+        key = self.api.add_api_key("Key", api_key_name=name)
+        plan = self.api.add_usage_plan(
+            "UsagePlan",
+            name=name,
+            throttle=apigateway.ThrottleSettings(
+                rate_limit=self._configuration.gateway_rate_rps, burst_limit=self._configuration.gateway_burst
+            ),
+            api_stages=[apigateway.UsagePlanPerApiStage(api=self.api, stage=self.api.deployment_stage)],
+        )
+        plan.add_api_key(key)
+        return key
 
     def _add_routes(self) -> None:
         # Fixed paths instead of parameters: what is not deployed is refused by the gateway itself.
@@ -58,6 +82,9 @@ class Endpoints(cdk.NestedStack):
                     allow_test_invoke=False,
                     timeout=cdk.Duration.millis(self._configuration.gateway.integration_timeout_ms),
                 ),
+                api_key_required=True,
+                request_parameters={"method.request.querystring.image": False},
+                request_validator=self._validator,
             )
 
     def _add_answer_for_unknown_paths(self) -> None:

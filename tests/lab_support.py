@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,22 @@ class Lab:
         stacks = self.client("cloudformation").describe_stacks(StackName=configuration.names.stack)["Stacks"]
         outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
         return f"{self.url}/_aws/execute-api/{outputs[part('ApiId', engine)]}/{configuration.gateway.stage_name}"
+
+    def get(self, configuration: Configuration, path: str, *, key: str | None = None) -> tuple[int, Any]:
+        """GET below the deployed stage with the deployment's key, or another: status and JSON."""
+        key = self.api_key(configuration) if key is None else key
+        request = urllib.request.Request(f"{self.api_url(configuration)}{path}", headers={"x-api-key": key})
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def api_key(self, configuration: Configuration, engine: str = "tensorflow") -> str:
+        """Value of the key that a deployed REST API asks for."""
+        items = self.client("apigateway").get_api_keys(includeValues=True)["items"]
+        (value,) = (item["value"] for item in items if item["name"] == configuration.names.api(engine))
+        return str(value)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit code; killed after some patience."""

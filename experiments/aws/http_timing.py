@@ -27,9 +27,10 @@ class Reply:
 class Connection:
     """A connection to one REST endpoint, kept open between requests until told otherwise."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
         parts = urlsplit(url)
         self._path = parts.path
+        self._headers = dict(headers or {})
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
 
@@ -43,7 +44,7 @@ class Connection:
                 self._connection.connect()
                 connect_ms = (time.perf_counter() - sent) * 1000
                 sent_at, sent = time.time(), time.perf_counter()
-            self._connection.request("GET", self._path + (f"?{query}" if query else ""))
+            self._connection.request("GET", self._path + (f"?{query}" if query else ""), headers=self._headers)
             answer = self._connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -90,9 +91,9 @@ class Connection:
             return False
 
 
-def get_once(url: str, *, timeout_s: float) -> Reply:
+def get_once(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Reply:
     """A GET over a new connection, closed after it."""
-    connection = Connection(url, timeout_s=timeout_s)
+    connection = Connection(url, timeout_s=timeout_s, headers=headers)
     try:
         return connection.get()
     finally:

@@ -127,7 +127,7 @@ def _log_groups(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
 
 def _apis(cloud: Cloud, names: set[str]) -> list[tuple[str, str]]:
     found = [item["id"] for item in _pages(cloud, "apigateway", "get_rest_apis", "items") if item["name"] in names]
-    return [("REST API", f"{', '.join(found)}: open to calls, each of which costs")] if found else []
+    return [("REST API", f"{', '.join(found)}: answers whoever has its key, and each call costs")] if found else []
 
 
 def _api_keys(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:

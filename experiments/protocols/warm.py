@@ -145,7 +145,8 @@ class _Connections:
             connection.close()
 
     def _open(self, variant: Variant) -> Connection:
-        return Connection(self._session.services.deployment.url(variant), timeout_s=self._timeout_s)
+        deployment = self._session.services.deployment
+        return Connection(deployment.url(variant), timeout_s=self._timeout_s, headers=deployment.headers(variant))
 
 
 def _so_far(session: Session, series: Series, table: WarmTable) -> Progression:

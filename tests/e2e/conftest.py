@@ -65,6 +65,9 @@ class Deployment:
         """Base of the deployed REST URL, from the outputs of the stack."""
         return self.lab.api_url(self.configuration)
 
+    def get(self, path, **options):
+        return self.lab.get(self.configuration, path, **options)
+
 
 @pytest.fixture(scope="module")
 def bootstrapped(module_lab, tmp_path_factory):

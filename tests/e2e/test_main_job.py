@@ -1,8 +1,5 @@
 """The main job, end to end: real CDK command line, lab, load test, collection, destruction."""
 
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import polars as pl
@@ -14,14 +11,6 @@ from tests.e2e.conftest import Deployment
 # Ten real commands, each a second or two of start-up on an idle machine and far more on a busy one.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 STUB = Path(__file__).parent.parent / "stubs" / "stub"
-
-
-def get(url):
-    try:
-        with urllib.request.urlopen(url, timeout=120) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def function_names(lab):
@@ -69,11 +58,12 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     project = Deployment(lab, tmp_path, matrix)
     project.deploy()
 
-    status, answer = get(f"{project.api_url}/mobilenet/512")
+    status, answer = project.get("/mobilenet/512")
     assert status == 200
     assert (answer["event"], answer["model"], answer["memory_mb"]) == ("inference", "mobilenet", 512)
+    assert project.get("/mobilenet/512", key="somebody-elses") == (403, {"message": "Forbidden"})
     for unknown in ("alexnet/512", "mobilenet/777", "mobilenet"):
-        status, answer = get(f"{project.api_url}/{unknown}")
+        status, answer = project.get(f"/{unknown}")
         assert status == 404
         assert answer["allowed"] == {"model": ["mobilenet"], "memory_mb": [512, 1024]}
 
@@ -85,7 +75,7 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     assert log_group_names(lab) == {names.log_group(v) for v in project.configuration.variants}
     api_id = project.api_url.split("/")[-2]
     assert routes(lab, api_id) == {v.route for v in project.configuration.variants}
-    assert get(f"{project.api_url}/mobilenet/2048")[0] == 200
+    assert project.get("/mobilenet/2048")[0] == 200
 
     results = tmp_path / "results"
     out = project.python(

@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 
 import polars as pl
 import pytest
@@ -104,14 +102,8 @@ def test_each_model_is_measured_from_cold_warm_and_under_load(deployed, tmp_path
 
 
 def test_each_model_answers_one_picture_alike_and_names_the_pictures_it_has(deployed):
-    api_url = deployed.lab.api_url(deployed.configuration)
-
     def get(path):
-        try:
-            with urllib.request.urlopen(f"{api_url}{path}", timeout=120) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        return deployed.lab.get(deployed.configuration, path)
 
     for variant in deployed.configuration.variants:
         status, first = get(variant.route)

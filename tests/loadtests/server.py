@@ -13,7 +13,13 @@ import time
 
 from aiohttp import web
 
-OUTPUTS = {"ApiId": "abc", "StageName": "v1", "ApiUrl": "unused"}
+API_KEY = "a-key-of-this-server"
+OUTPUTS = {
+    "ApiIdTensorflow": "abc",
+    "ApiUrlTensorflow": "unused",
+    "ApiKeyIdTensorflow": "key1",
+    "ApiRateRpsTensorflow": "100000",
+}
 DESCRIBE_STACKS = """<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">
 <DescribeStacksResult><Stacks><member><StackName>s</StackName><StackStatus>CREATE_COMPLETE</StackStatus>
 <CreationTime>2026-01-01T00:00:00Z</CreationTime><Outputs>{outputs}</Outputs></member></Stacks></DescribeStacksResult>
@@ -30,7 +36,7 @@ FACTS = {
 
 settings = {"service_ms": 0.0, "status": 200, "stall_after_s": 0.0, "stall_s": 0.0, "hang": 0}
 numbers = itertools.count(1)
-seen = {"calls": 0, "under_way": 0, "most_under_way": 0}
+seen = {"calls": 0, "without_key": 0, "under_way": 0, "most_under_way": 0}
 clock = {"first_call": None}
 
 
@@ -60,9 +66,15 @@ def rest_of_the_stall_s():
     return settings["stall_s"] - into_it if 0 <= into_it < settings["stall_s"] else 0.0
 
 
+async def api_key(request):
+    return web.json_response({"id": request.match_info["id"], "value": API_KEY})
+
+
 async def infer(request):
     number = next(numbers)
     seen["calls"] += 1
+    # Counted only: the generators that ours is compared with send none.
+    seen["without_key"] += request.headers.get("x-api-key") != API_KEY
     seen["under_way"] += 1
     seen["most_under_way"] = max(seen["most_under_way"], seen["under_way"])
     try:
@@ -109,6 +121,7 @@ async def main():
         [
             web.post("/", aws),
             web.get("/_lab/status", status),
+            web.get("/apikeys/{id}", api_key),
             web.post("/set", change),
             web.get("/_aws/execute-api/abc/v1/{model}/{memory}", infer),
         ]

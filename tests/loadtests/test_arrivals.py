@@ -36,6 +36,19 @@ def test_the_shape_of_the_configuration_is_linear_from_0_to_100():
     )
 
 
+@given(
+    shape=st.sampled_from(["linear", "steps", "constant"]),
+    start_rps=st.floats(0, 1e4),
+    end_rps=st.floats(0.1, 1e4),
+    steps=st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0.1, 60)), min_size=1).map(tuple),
+)
+def test_the_rate_that_the_gateway_follows_is_the_peak_of_the_shape(shape, start_rps, end_rps, steps):
+    table = read_configuration(profile="").experiments.load.model_copy(
+        update={"shape": shape, "start_rps": start_rps, "end_rps": end_rps, "steps": steps}
+    )
+    assert table.peak_rps == shape_of(table).peak_rps
+
+
 def test_steps_follow_one_another():
     table = read_configuration(profile="").experiments.load.model_copy(
         update={"shape": "steps", "steps": ((10.0, 2.0), (40.0, 1.0))}

@@ -18,8 +18,17 @@ from loadtests.account import INTERRUPTED
 from loadtests.arrivals import Segment, Shape
 from tests.lab_support import refusing_port
 from tests.loadtests.conftest import until
+from tests.loadtests.server import API_KEY
 
 ONE_VARIANT = ("--model", "mobilenet", "--memory-mb", "1024")
+
+
+def test_a_load_beyond_the_deployed_usage_plan_is_refused_before_its_first_call(start_load, endpoint):
+    calls = endpoint.set()["calls"]
+    load = start_load(*ONE_VARIANT, "--end-rps", 100_001, "--duration-s", 3)
+    load.wait(code=1)
+    assert "the deployed usage plan allows 100000" in load.err
+    assert endpoint.set()["calls"] == calls
 
 
 def constant(rps, seconds):
@@ -42,8 +51,13 @@ def get_json(url):
 
 
 def test_each_arrival_is_sent_once_at_its_time_and_recorded(start_load, endpoint):
+    without_key = endpoint.set()["without_key"]
     load = start_load(*ONE_VARIANT, "--end-rps", 40, "--duration-s", 3)
     out = load.wait()
+    assert endpoint.set()["without_key"] == without_key
+    for file in load.run.root.rglob("*"):
+        assert not file.is_file() or API_KEY.encode() not in file.read_bytes(), f"{file} holds the API key"
+    assert API_KEY not in out + load.err
     records = load.records
     assert numbers(records) == list(range(60))
     (stage,) = load.stages

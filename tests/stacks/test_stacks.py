@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import app
 from core.errors import ConfigurationError
-from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
+from core.variants import API_OUTPUTS, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
 from stacks.limits import MAX_RESOURCES_PER_STACK, MAX_VARIANTS_PER_ENGINE
 from tests.stacks.conftest import synthesise
 
@@ -145,8 +145,34 @@ def test_an_unknown_path_is_a_404_that_names_the_paths_there_are(templates, conf
     assert allowed == [variant.route for variant in configuration.variants]
 
 
-def test_the_endpoints_are_found_by_two_outputs(templates):
-    assert set(templates["Root"].to_json()["Outputs"]) == {"ApiIdTensorflow", "ApiUrlTensorflow"}
+def test_a_client_finds_the_endpoints_and_their_key_by_outputs(templates):
+    outputs = templates["Root"].to_json()["Outputs"]
+    assert set(outputs) == {f"{role}Tensorflow" for role in API_OUTPUTS}
+
+
+def test_no_route_answers_without_an_api_key(templates):
+    methods = resources(templates["Endpoints"], "AWS::ApiGateway::Method")
+    assert methods
+    assert all(method["ApiKeyRequired"] is True for method in methods)
+
+
+def test_no_template_holds_the_value_of_a_key(templates):
+    (key,) = resources(templates["Endpoints"], "AWS::ApiGateway::ApiKey")
+    assert "Value" not in key
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate", "burst"),
+    [({}, 200, 1000), ({"end_rps": "900.0"}, 1800, 5000), ({"end_rps": "0.5"}, 200, 1000)],
+)
+def test_the_usage_plan_and_the_stage_follow_the_peak_of_the_load(configure, changes, rate, burst):
+    endpoints = synthesise(configure(models='["mobilenet"]', **changes))["Endpoints"]
+    (plan,) = resources(endpoints, "AWS::ApiGateway::UsagePlan")
+    assert plan["Throttle"] == {"RateLimit": rate, "BurstLimit": burst}
+    (stage,) = resources(endpoints, "AWS::ApiGateway::Stage")
+    (settings,) = stage["MethodSettings"]
+    assert (settings["HttpMethod"], settings["ResourcePath"]) == ("*", "/*")
+    assert (settings["ThrottlingRateLimit"], settings["ThrottlingBurstLimit"]) == (rate, burst)
 
 
 def test_every_variant_has_a_schedule_that_is_off(templates, configuration):

@@ -10,8 +10,6 @@ import json
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,12 +90,7 @@ class Machine:
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """GET below the deployed stage."""
-        url = f"{self.lab.api_url(self.configuration)}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=120) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+        return self.lab.get(self.configuration, path)
 
 
 @pytest.fixture(scope="module")
