@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 import re
@@ -66,6 +67,9 @@ class FunctionTable(_Table):
     timeout_s: int = Field(ge=1, le=900)
     # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365]
+    log_key_arn: str = Field(default="", pattern=r"^(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$")
+    reserved_concurrency: int = Field(default=0, ge=0)
+    max_concurrency: int = Field(default=0, ge=0)
 
 
 class GatewayTable(_Table):
@@ -73,6 +77,20 @@ class GatewayTable(_Table):
     # 29 s unless the account's quota for Regional APIs was raised; no function answers after 15 minutes.
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
     integration_timeout_ms: int = Field(default=29_000, ge=50, le=900_000)
+    allowed_cidrs: Array[tuple[str, ...]] = ()
+
+    @field_validator("allowed_cidrs")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            ipaddress.ip_network(one)  # raises ValueError, which names the text
+        return value
+
+
+class OperationsTable(_Table):
+    dashboard: bool = True
+    notify_email: str = Field(default="", pattern=r"^([^@\s]+@[^@\s]+)?$")
+    monthly_budget_usd: NotNegative = 50.0
 
 
 class ColdTable(_Table):
@@ -188,6 +206,7 @@ class Configuration(_Table):
     matrix: MatrixTable
     function: FunctionTable
     gateway: GatewayTable
+    operations: OperationsTable = Field(default_factory=OperationsTable)
     experiments: ExperimentsTable
     goal: GoalTable
     traffic: TrafficTable

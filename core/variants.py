@@ -83,6 +83,10 @@ class Names:
         return f"{self.prefix}"
 
     @property
+    def budget(self) -> str:
+        return f"{self.prefix}"
+
+    @property
     def stack(self) -> str:
         """Return the name of the one stack that holds everything; its parts are nested stacks."""
         return self.prefix

@@ -13,6 +13,7 @@ from constructs import Construct
 
 from core.configuration import Configuration
 from core.variants import API_OUTPUTS, part
+from stacks.alerts import Alerts
 from stacks.endpoints import Endpoints
 from stacks.functions import Functions
 from stacks.monitoring import Monitoring
@@ -33,7 +34,10 @@ class InferenceLab(cdk.Stack):
         group = self._build_schedule_group()
         for engine in dict.fromkeys(variant.engine for variant in configuration.variants):
             self._build_engine(engine, group)
-        Monitoring(self, "Monitoring", configuration=configuration)
+        if configuration.operations.dashboard:
+            Monitoring(self, "Monitoring", configuration=configuration)
+        if configuration.operations.notify_email:
+            Alerts(self, "Alerts", configuration=configuration)
 
     def _build_schedule_group(self) -> scheduler.ScheduleGroup:
         return scheduler.ScheduleGroup(

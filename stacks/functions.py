@@ -8,6 +8,7 @@ from typing import Final
 import aws_cdk as cdk
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
@@ -16,6 +17,7 @@ from core.configuration import Configuration
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
 from core.variants import Variant
+from stacks.acknowledgements import acknowledge
 
 ARCHITECTURES: Final = {"x86_64": lambda_.Architecture.X86_64, "arm64": lambda_.Architecture.ARM_64}
 PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_assets.Platform.LINUX_ARM64}
@@ -32,6 +34,8 @@ class Functions(cdk.NestedStack):
         super().__init__(scope, id_, description="Image classification functions, one per model and memory size")
         self._configuration = configuration
         role = self._build_role()
+        key_arn = configuration.function.log_key_arn
+        self._log_key = kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None
         variants = [variant for variant in configuration.variants if variant.engine == engine]
         images = {variant.model: self._describe_image(variant) for variant in variants}
         self.by_variant: dict[Variant, lambda_.IFunction] = {
@@ -40,6 +44,15 @@ class Functions(cdk.NestedStack):
             )
             for variant in variants
         }
+        no_retry = "A call that failed is a result: the client's record and the log hold it, and nobody replays it."
+        acknowledge(
+            self,
+            {
+                "Serverless::Serverless-LambdaDLQ": no_retry,
+                "Serverless::Serverless-LambdaAsyncFailureDestination": no_retry,
+                "Serverless::Serverless-LambdaTracing": "Tracing would add to the latency that is measured.",
+            },
+        )
 
     def _build_role(self) -> iam.Role:
         """One role for all: every function may do the same, and that is to write to the log groups below."""
@@ -52,12 +65,17 @@ class Functions(cdk.NestedStack):
         write_logs = iam.PolicyStatement(
             actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[f"{log_groups}:*"]
         )
-        return iam.Role(
+        role = iam.Role(
             self,
             "FunctionRole",
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             inline_policies={"WriteLogs": iam.PolicyDocument(statements=[write_logs])},
         )
+        prefix = self._configuration.function.name_prefix
+        wildcard = f"arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/lambda/{prefix}-*:*"
+        reason = "Log streams have names of Lambda's making, and one role serves every function (docs/adr/0023)."
+        acknowledge(role, {f"AwsSolutions::AwsSolutions-IAM5[Resource::{wildcard}]": reason})
+        return role
 
     def _describe_image(self, variant: Variant) -> lambda_.DockerImageCode:
         table = self._configuration.function
@@ -79,6 +97,7 @@ class Functions(cdk.NestedStack):
             f"{construct_id(variant)}Logs",
             log_group_name=self._configuration.names.log_group(variant),
             retention=_retention(self._configuration.function.log_retention_days),
+            encryption_key=self._log_key,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
@@ -95,6 +114,7 @@ class Functions(cdk.NestedStack):
             memory_size=variant.memory_mb,
             timeout=cdk.Duration.seconds(self._configuration.function.timeout_s),
             role=role,
+            reserved_concurrent_executions=self._configuration.function.reserved_concurrency or None,
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             # INFO brings platform.start and platform.report, and platform.initReport of an init that failed.

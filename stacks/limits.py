@@ -21,7 +21,8 @@ MAX_VARIANTS_PER_ENGINE: Final = min(
 
 
 def check_limits(configuration: Configuration) -> None:
-    """Raise ConfigurationError where an engine has more variants than its parts can hold."""
+    """Raise ConfigurationError where the deployment breaks a limit of AWS, or the user's own on concurrency."""
+    _check_concurrency(configuration)
     for engine, found in Counter(variant.engine for variant in configuration.variants).items():
         if found > MAX_VARIANTS_PER_ENGINE:
             raise ConfigurationError(
@@ -29,3 +30,21 @@ def check_limits(configuration: Configuration) -> None:
                 f"takes {RESOURCES_PER_VARIANT} of the {MAX_RESOURCES_PER_STACK} resources of a CloudFormation stack",
                 hint="Use fewer memory sizes, or deploy in parts with another `function.name_prefix` for each.",
             )
+
+
+def _check_concurrency(configuration: Configuration) -> None:
+    table, functions = configuration.function, len(configuration.variants)
+    if not table.max_concurrency:
+        return
+    if not table.reserved_concurrency:
+        raise ConfigurationError(
+            f"key `function.max_concurrency` is {table.max_concurrency}, and `function.reserved_concurrency` is 0, "
+            "which lets every function use all the concurrency of the account",
+            hint=f"Reserve at most {table.max_concurrency // functions} for each of {functions} functions.",
+        )
+    if table.reserved_concurrency * functions > table.max_concurrency:
+        raise ConfigurationError(
+            f"{functions} functions x `function.reserved_concurrency` {table.reserved_concurrency} = "
+            f"{table.reserved_concurrency * functions}, above `function.max_concurrency` {table.max_concurrency}",
+            hint="Reserve less, deploy fewer functions, or raise the limit.",
+        )

@@ -1,0 +1,15 @@
+"""Rules of cdk-nag that a part of the deployment does not follow, each with its reason beside what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aws_cdk as cdk
+from constructs import IConstruct
+
+
+def acknowledge(scope: IConstruct, reasons: Mapping[str, str]) -> None:
+    """Acknowledge rules, by `PACK::PACK-RULE`, for a construct and everything in it."""
+    cdk.Validations.of(scope).acknowledge(
+        *(cdk.Acknowledgment(id=rule, reason=reason) for rule, reason in reasons.items())
+    )

@@ -1,0 +1,157 @@
+"""What keeps a deployment closed, and what linters of others say of the templates."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import aws_cdk as cdk
+import cdk_nag
+import pytest
+from aws_cdk import assertions
+
+import app
+from core.errors import ConfigurationError
+from core.paths import REPOSITORY
+from stacks.alerts import METRICS_PER_ALARM
+from tests.stacks.conftest import synthesise
+from tests.stacks.test_stacks import resources
+
+EMAIL = "someone@example.org"
+EVERYTHING = {
+    "notify_email": f'"{EMAIL}"',
+    "allowed_cidrs": '["192.0.2.0/24", "2001:db8::/32"]',
+    "reserved_concurrency": "5",
+    "log_key_arn": '"arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"',
+}
+# cfn-lint: CDK adds an edge to the role's policies, which for inline policies is the role itself.
+CFN_LINT_IGNORED = ("W3005",)
+CHECKOV = "checkov==3.3.30"  # its pins are not ours, so that it gets an environment of its own
+CHECKOV_SKIPPED = {
+    "CKV_AWS_116": "a call that failed is a result; nobody replays it",
+    "CKV_AWS_117": "the functions reach nothing, so that a VPC would protect nothing and change the cold start",
+    "CKV_AWS_76": "gateway logs need a role of the whole account, which is not ours to set",
+    "CKV_AWS_73": "tracing would add to the latency that is measured",
+    "CKV_AWS_120": "a cache would answer instead of the model",
+    "CKV_AWS_26": "CloudWatch cannot publish to a topic that AWS's own key encrypts",
+}
+
+
+def assembly_of(configuration, directory, *packs):
+    application = cdk.App(outdir=str(directory))
+    cdk.Validations.of(application).add_plugins(*(pack(application) for pack in packs))
+    app.build(application, configuration)
+    application.synth()  # raises where a pack finds something
+    return sorted(directory.glob("*.template.json"))
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
+def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(configure, tmp_path, changes):
+    assembly_of(configure(**changes), tmp_path, cdk_nag.AwsSolutionsChecks, cdk_nag.ServerlessChecks)
+
+
+@pytest.mark.slow
+def test_cfn_lint_finds_nothing(configure, tmp_path):
+    templates = assembly_of(configure(**EVERYTHING), tmp_path)
+    command = [Path(sys.executable).parent / "cfn-lint", "--ignore-checks", *CFN_LINT_IGNORED, "--", *templates]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_checkov_finds_nothing(configure, tmp_path):
+    uv = [Path(sys.executable).parent / "uv", "tool", "run", "--from", CHECKOV, "checkov"]
+    if subprocess.run([*uv, "--version"], capture_output=True, check=False, cwd=REPOSITORY, timeout=600).returncode:
+        pytest.skip(f"{CHECKOV} cannot be installed here")
+    assembly_of(configure(**EVERYTHING), tmp_path)
+    command = [
+        *uv,
+        "--directory",
+        tmp_path,
+        "--framework",
+        "cloudformation",
+        "--compact",
+        "--quiet",
+        "--output",
+        "json",
+    ]
+    command += ["--skip-download"]  # of its makers' guidelines
+    command += ["--skip-check", ",".join(CHECKOV_SKIPPED)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    found = json.loads(done.stdout)
+    checks = found.get("results", {}).get("failed_checks", []) if isinstance(found, dict) else found
+    assert [(one["check_id"], one["check_name"], one["resource"]) for one in checks] == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_allowed_networks_are_the_only_ones_that_the_endpoint_lets_in(configure):
+    (api,) = resources(synthesise(configure(**EVERYTHING))["Endpoints"], "AWS::ApiGateway::RestApi")
+    (statement,) = api["Policy"]["Statement"]
+    assert statement["Effect"] == "Allow"
+    assert statement["Condition"] == {"IpAddress": {"aws:SourceIp": ["192.0.2.0/24", "2001:db8::/32"]}}
+
+
+def test_without_allowed_networks_the_endpoint_has_no_policy(templates):
+    (api,) = resources(templates["Endpoints"], "AWS::ApiGateway::RestApi")
+    assert "Policy" not in api
+
+
+def test_a_text_that_is_no_network_is_refused(configure):
+    with pytest.raises(ConfigurationError, match=r"gateway.allowed_cidrs.*10.0.0.1/99"):
+        configure(allowed_cidrs='["10.0.0.1/99"]')
+
+
+def test_log_groups_are_encrypted_by_the_key_that_is_configured(configure):
+    groups = resources(synthesise(configure(**EVERYTHING))["Functions"], "AWS::Logs::LogGroup")
+    assert {group["KmsKeyId"] for group in groups} == {EVERYTHING["log_key_arn"].strip('"')}
+
+
+def test_each_function_reserves_what_is_configured(configure, templates):
+    functions = resources(synthesise(configure(**EVERYTHING))["Functions"], "AWS::Lambda::Function")
+    assert {function["ReservedConcurrentExecutions"] for function in functions} == {5}
+    without = resources(templates["Functions"], "AWS::Lambda::Function")
+    assert all("ReservedConcurrentExecutions" not in function for function in without)
+
+
+@pytest.mark.parametrize(("reserved", "said"), [("0", "use all the concurrency"), ("6", "18 functions x .* 6 = 108")])
+def test_reservations_above_the_ceiling_are_refused_before_synthesis(configure, reserved, said):
+    with pytest.raises(ConfigurationError, match=said):
+        synthesise(configure(reserved_concurrency=reserved, max_concurrency="100"))
+
+
+def alerts_of(configuration):
+    return assertions.Template.from_stack(app.build(cdk.App(), configuration).node.find_child("Alerts"))
+
+
+def test_alarms_watch_errors_and_throttles_of_every_function(configure):
+    configuration = configure(**EVERYTHING)
+    watched = {"Errors": set(), "Throttles": set()}
+    for alarm in resources(alerts_of(configuration), "AWS::CloudWatch::Alarm"):
+        assert alarm["AlarmActions"]
+        metrics = [one["MetricStat"]["Metric"] for one in alarm["Metrics"] if "MetricStat" in one]
+        assert len(metrics) <= METRICS_PER_ALARM
+        for metric in metrics:
+            (dimension,) = metric["Dimensions"]
+            watched[metric["MetricName"]].add(dimension["Value"])
+    functions = {configuration.names.function(variant) for variant in configuration.variants}
+    assert watched == {"Errors": functions, "Throttles": functions}
+
+
+def test_the_budget_is_told_before_it_is_spent(configure):
+    (budget,) = resources(alerts_of(configure(**EVERYTHING)), "AWS::Budgets::Budget")
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": 50, "Unit": "USD"}
+    notifications = budget["NotificationsWithSubscribers"]
+    assert {(n["Notification"]["NotificationType"], n["Notification"]["Threshold"]) for n in notifications} == {
+        ("ACTUAL", 80),
+        ("FORECASTED", 100),
+    }
+    assert {s["Address"] for n in notifications for s in n["Subscribers"]} == {EMAIL}
+
+
+def test_a_budget_of_zero_is_none(configure):
+    alerts_of(configure(**EVERYTHING, monthly_budget_usd="0")).resource_count_is("AWS::Budgets::Budget", 0)
+
+
+def test_parts_that_are_switched_off_are_not_deployed(configure):
+    stack = app.build(cdk.App(), configure(dashboard="false"))
+    assert {child.node.id for child in stack.node.children} & {"Monitoring", "Alerts"} == set()
