@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.lab_support import Lab, running_lab
@@ -36,6 +37,10 @@ FOLDERS = (
 # Tests stop programs by SIGINT, and a shell starts background jobs with SIGINT ignored, which children inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says nothing of the code on a machine that does other work as well.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 # Workers deploy and destroy the same images at the same time: each has a store of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")

@@ -70,14 +70,14 @@ calls = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(calls, st.integers(1, 5))
 def test_accounts_of_workers_add_up_to_the_account_of_all(records, workers):
     parts = [account(records[index::workers]) for index in range(workers)]
     assert merge_rows(parts) == account(records)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(calls)
 def test_nothing_is_counted_twice_or_forgotten(records):
     rows = account(records)

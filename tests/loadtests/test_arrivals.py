@@ -58,7 +58,7 @@ def test_steps_follow_one_another():
     assert len(times) == 60
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(shapes)
 def test_arrivals_ascend_within_the_shape_and_are_as_many_as_its_integral(shape):
     times = list(shape.times_s())
@@ -67,7 +67,7 @@ def test_arrivals_ascend_within_the_shape_and_are_as_many_as_its_integral(shape)
     assert abs(len(times) - shape.expected_arrivals) <= 0.5 + 1e-6
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(shapes, st.integers(1, 7), st.sampled_from(["even", "poisson"]))
 def test_shares_of_workers_make_up_the_whole_and_no_arrival_belongs_to_two(shape, count, spacing):
     whole = list(enumerate(shape.times_s(spacing=spacing, seed=7)))
@@ -76,7 +76,7 @@ def test_shares_of_workers_make_up_the_whole_and_no_arrival_belongs_to_two(shape
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(segments)
 def test_the_time_of_an_expected_number_inverts_the_integral(segment):
     for fraction in (0.0, 0.1, 0.5, 0.999):

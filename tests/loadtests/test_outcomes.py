@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.outcomes import (
@@ -107,7 +107,6 @@ def test_a_refused_invoke_is_throttled_or_an_error():
     assert classify_api_error("ResourceNotFoundException") == "error"
 
 
-@settings(deadline=None)
 @given(st.integers(100, 599), st.binary(max_size=2000), st.dictionaries(st.just("x-amzn-errortype"), st.text()))
 def test_any_answer_has_an_outcome_and_a_short_one_line_error(status, body, headers):
     for answer in (classify_http(status, body, headers), classify_invoke(body, "Unhandled")):
@@ -116,7 +115,6 @@ def test_any_answer_has_an_outcome_and_a_short_one_line_error(status, body, head
         assert "\n" not in answer.error
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(FACTS)))
 def test_facts_that_lack_a_field_are_no_facts(missing):
     assert parse_handler_facts(json.dumps({k: v for k, v in FACTS.items() if k != missing}).encode()) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.limits.bandwidth import Bandwidth
@@ -39,7 +39,6 @@ class Burner:
         self.decision = self.bandwidth.resume(now_ns=now_ns, used_ns=self.used_ns)
 
 
-@settings(deadline=None)
 @given(
     vcpu=st.floats(0.05, 2.0),
     threads=st.integers(1, 4),
@@ -54,7 +53,6 @@ def test_use_never_exceeds_the_allowance_by_more_than_what_ran_before_a_late_loo
         assert burner.used_ns <= vcpu * PERIOD * periods + unseen
 
 
-@settings(deadline=None)
 @given(vcpu=st.floats(0.05, 2.0), threads=st.integers(1, 2))
 def test_a_busy_process_gets_its_share_in_the_long_run(vcpu, threads):
     burner = Burner(vcpu, threads=threads)

@@ -100,7 +100,7 @@ async def talk(pieces, *, expected_answers):
     return recorder.calls, received
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(requests, min_size=1, max_size=6), st.lists(st.integers(1, 400), max_size=30))
 def test_requests_arrive_once_whole_and_in_order_however_they_are_cut(sent, cuts):
     stream = b"".join(data for data, _ in sent)
@@ -116,7 +116,7 @@ def test_requests_arrive_once_whole_and_in_order_however_they_are_cut(sent, cuts
     assert calls == [call for _, call in sent]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(min_size=1, max_size=200).map(lambda data: data + b"\r\n\r\n"))
 def test_any_bytes_are_answered_or_refused_and_never_reach_the_environment(data):
     calls, received = asyncio.run(talk([data], expected_answers=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.images.dockerfile import DockerfileError, Instruction, exec_form, expand, pairs, parse, split_stages
@@ -68,13 +68,11 @@ def test_variables_are_replaced_as_docker_does(text: str, expected: str) -> None
     assert expand(text, {"A": "1"}) == expected
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(alphabet=string.ascii_letters + string.digits + "_-./ {}:+"))
 def test_a_text_without_dollar_and_backslash_stays_as_it_is(text: str) -> None:
     assert expand(text, {"A": "1"}) == text
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.text())
 def test_any_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
     try:
@@ -84,7 +82,6 @@ def test_any_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
     assert any(instruction.name == "FROM" for instruction in instructions)
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True), st.text(alphabet=string.ascii_letters + " "))
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.lab.robustness.support import invoke, wait_until
 
-FUZZ = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TWENTY_MB = b"x" * 20_000_000
 
 

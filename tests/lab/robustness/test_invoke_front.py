@@ -170,7 +170,7 @@ def test_a_request_gets_the_same_answer_either_way(request_bytes):
     assert len(answers) == 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     requests=st.lists(
         st.tuples(st.sampled_from(["f", "missing", "broken"]), st.sampled_from([b"{}", b"", b'{"k": "v"}', b"nope"])),

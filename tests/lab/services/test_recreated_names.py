@@ -228,7 +228,7 @@ def answer(kind: Kind, name: str) -> Any:
         return error.response["Error"]["Code"]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(versions=st.lists(st.none() | st.sampled_from([1, 3, 5]), min_size=2, max_size=7))
 @pytest.mark.parametrize("kind_class", KINDS, ids=lambda kind: kind.__name__)
 def test_any_history_of_a_name_ends_like_a_fresh_one(

@@ -33,7 +33,7 @@ def read_all(journal: Path) -> list:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(contents=st.lists(CONTENTS, min_size=1, max_size=20), data=st.data())
 def test_a_journal_cut_anywhere_gives_the_records_that_are_whole(
     tmp_path_factory: pytest.TempPathFactory, contents: list, data: st.DataObject

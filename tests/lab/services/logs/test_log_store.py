@@ -30,7 +30,7 @@ def store(tmp_path: Path):
     opened.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     puts=st.lists(
         st.tuples(st.sampled_from("abc"), st.lists(st.tuples(st.integers(0, 50), st.text(max_size=20)), max_size=5)),
