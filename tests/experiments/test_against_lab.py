@@ -509,7 +509,7 @@ def test_two_processes_never_measure_one_run(deployed, tmp_path):
 def test_a_run_keeps_the_plan_it_began_with(deployed, here, tmp_path):
     run_id = deployed.run("warm", "--results", str(tmp_path)).stdout.splitlines()[-1]
     for words in (["--until-ci", "3%"], ["--models", "mobilenet"]):
-        with pytest.raises(UserError, match="keeps (the|its) plan"):
+        with pytest.raises(UserError, match=r"keeps (the|its) plan"):
             main(["warm", "--results", str(tmp_path), "--resume", run_id, *words])
     with pytest.raises(UserError, match="has profile ''"):
         main(["warm", "--results", str(tmp_path), "--resume", run_id, "--profile", "forced"])
