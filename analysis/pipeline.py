@@ -38,8 +38,9 @@ from analysis.ingest.run_files import (
 from analysis.report.text import summary_markdown
 from analysis.summary import StopNote, Summary
 from core.charges import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES
-from core.configuration import Configuration
+from core.configuration import Configuration, read_configuration
 from core.errors import RecordError
+from core.paths import BENCHMARK_TOML
 from core.prices import read_prices
 from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
@@ -83,7 +84,9 @@ def _of_this_version(configuration: Mapping[str, Any]) -> dict[str, Any]:
         goal.pop("requests_per_month", None)  # [traffic] has the one volume
     experiments = dict(configuration.get("experiments") or {})
     experiments["warm"] = {"environments": 1, **(experiments.get("warm") or {})}
-    return {**configuration, "goal": goal, "experiments": experiments}
+    # Settings of the lab that came later change nothing that was measured.
+    lab = read_configuration(BENCHMARK_TOML, profile="").lab.model_dump() | (configuration.get("lab") or {})
+    return {**configuration, "goal": goal, "experiments": experiments, "lab": lab}
 
 
 def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Gathered:
