@@ -16,11 +16,11 @@ RUNTIME_CLIENT: Final = "awslambdaric"
 
 
 def make_base(directory: Path) -> Path:
-    """Make a virtual environment with the runtime client; returns its interpreter.
+    """Make a virtual environment with the runtime client, in place of an earlier one; returns its interpreter.
 
     The client comes from the project's own environment, so nothing is fetched.
     """
-    venv.EnvBuilder(symlinks=True).create(directory)
+    venv.EnvBuilder(symlinks=True, clear=True).create(directory)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(directory), "platbase": str(directory)}))
     for name in _with_dependencies(RUNTIME_CLIENT):
         for file in importlib.metadata.files(name) or ():

@@ -1,0 +1,115 @@
+"""Events of every kind of sender: `image` is honoured or refused, and nothing else happens."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.paths import REPOSITORY
+
+# The function stands alone, so its modules are not importable from here.
+_spec = importlib.util.spec_from_file_location("events", REPOSITORY / "functions" / "inference" / "events.py")
+assert _spec is not None
+assert _spec.loader is not None
+events = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(events)
+
+REST = {"httpMethod": "GET", "requestContext": {"stage": "v1"}}
+HTTP_API = {"version": "2.0", "rawQueryString": "", "requestContext": {"http": {"method": "GET"}}}
+BALANCER = {"httpMethod": "GET", "requestContext": {"elb": {"targetGroupArn": "arn:x"}}}
+EVENTBRIDGE = {"detail-type": "Scheduled Event", "source": "aws.scheduler"}
+
+
+def query(event: dict[str, Any], **parameters: object) -> dict[str, Any]:
+    return {**event, "queryStringParameters": parameters or None}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        query(REST, image="a b.jpg"),
+        {**REST, "multiValueQueryStringParameters": {"image": ["a b.jpg", "a b.jpg"]}},
+        query(HTTP_API, image="a b.jpg"),
+        query(BALANCER, image="a%20b.jpg"),
+        query(BALANCER, image="a+b.jpg"),
+        {**BALANCER, "multiValueQueryStringParameters": {"image": ["a%20b.jpg"]}},
+        {**EVENTBRIDGE, "detail": {"image": "a b.jpg"}},
+        {"image": "a b.jpg", "trigger": "schedule"},
+    ],
+)
+def test_the_picture_asked_for_is_found_whoever_asks(event: dict[str, Any]) -> None:
+    assert events.requested_picture(event) == "a b.jpg"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [None, {}, {"trigger": "schedule"}, query(REST), query(HTTP_API), query(BALANCER), {**EVENTBRIDGE, "detail": "{}"}],
+)
+def test_an_event_without_a_name_leaves_the_choice(event: object) -> None:
+    assert events.requested_picture(event) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "word"),
+    [
+        ([], "list"),
+        ("MobileNet", "str"),
+        (17, "int"),
+        (True, "bool"),
+        ({"image": 5}, "int"),
+        ({"image": ["generated-0.jpg"]}, "list"),
+        ({"Records": [{"body": '{"image": "a.jpg"}'}]}, "Records"),
+        (query(REST) | {"queryStringParameters": ["image"]}, "list"),
+        (query(HTTP_API) | {"queryStringParameters": "image=x"}, "str"),
+        (query(REST, image={"a": 1}), "dict"),
+        ({**REST, "multiValueQueryStringParameters": {"image": ["a.jpg", "b.jpg"]}}, "2 times"),
+    ],
+)
+def test_a_malformed_event_is_refused_with_what_was_found(event: object, word: str) -> None:
+    with pytest.raises(events.RequestError, match=word):
+        events.requested_picture(event)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+KEYS = ("image", "httpMethod", "requestContext", "rawQueryString", "detail-type", "detail", "Records", "version")
+SHAPED = st.dictionaries(
+    st.sampled_from((*KEYS, "queryStringParameters", "multiValueQueryStringParameters", "multiValueHeaders")),
+    JSON | st.dictionaries(st.sampled_from(("image", "elb", "http")), JSON),
+)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(JSON | SHAPED)
+def test_any_event_names_a_picture_leaves_the_choice_or_is_refused_with_a_reason(event: object) -> None:
+    refused = ""
+    try:
+        answer = events.response(event, HTTPStatus.OK, {"image": events.requested_picture(event)})
+    except events.RequestError as error:
+        refused = str(error)
+        answer = events.response(event, HTTPStatus.BAD_REQUEST, {"error": refused})
+    assert answer.get("statusCode", 200) == (400 if refused else 200)
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_the_answer_has_the_form_that_its_sender_expects() -> None:
+    body = {"image": "a.jpg"}
+    assert events.response({}, HTTPStatus.OK, body) == body
+    assert events.response({}, HTTPStatus.BAD_REQUEST, body) == {"statusCode": 400, **body}
+    for event in (REST, HTTP_API, BALANCER):
+        answer = events.response(event, HTTPStatus.OK, body)
+        assert (answer["statusCode"], json.loads(answer["body"])) == (200, body)
+        assert answer["headers"] == {"Content-Type": "application/json"}
+    several = events.response({**BALANCER, "multiValueHeaders": {}}, HTTPStatus.BAD_REQUEST, body)
+    assert several["multiValueHeaders"] == {"Content-Type": ["application/json"]}
+    assert several["statusDescription"] == "400 Bad Request"
+    assert "headers" not in several
