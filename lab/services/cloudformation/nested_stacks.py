@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.utils import get_stack_from_s3_url
 from moto.core.common_models import CloudFormationModel
+from moto.s3.exceptions import MissingBucket
 from moto.utilities.utils import get_partition
 
 from lab.services.cloudformation import resources
@@ -30,11 +31,15 @@ class NestedStackResource(Resource, CloudFormationModel):
 
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        """Create the stack. Raises ValidationError with the reason where it rolled back."""
+        """Create the stack. Raises ValidationError with the reason where it rolled back, and leaves no stack then."""
         stack = place.stacks.create_stack(
             name, _template(properties["TemplateURL"], place), _parameters(properties), tags=_tags(properties)
         )
-        _check(stack, "CREATE_COMPLETE")
+        try:
+            _check(stack, "CREATE_COMPLETE")
+        except ValidationError:
+            place.stacks.delete_stack(stack.stack_id)  # its parent never gets to know it, so nothing else deletes it
+            raise
         return cls(stack.stack_id, properties, _outputs(stack))
 
     def change(self, properties: Properties, place: Place) -> None:
@@ -57,7 +62,10 @@ class NestedStackResource(Resource, CloudFormationModel):
 
 
 def _template(url: str, place: Place) -> str:
-    template: str = get_stack_from_s3_url(url, account_id=place.account_id, partition=get_partition(place.region))
+    try:
+        template: str = get_stack_from_s3_url(url, account_id=place.account_id, partition=get_partition(place.region))
+    except (AttributeError, MissingBucket):  # moto 5.2.5 reads the value of a key that does not exist
+        raise ValidationError(url, f"S3 has no template at {url}") from None
     return template
 
 

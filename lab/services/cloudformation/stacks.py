@@ -73,6 +73,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         super().__init__(region_name, account_id)
         # Two stacks at once would interleave inside moto's models, which no lock of theirs guards.
         self._lock = threading.RLock()
+        self._applying: list[Stack] = []  # by the thread that holds the lock: a root, then its nested stacks inwards
 
     def create_change_set(self, stack_name: str, *args: Any, **kwargs: Any) -> tuple[str, str]:
         """Reuse a stack that is still in review, and refuse a name that another of its change sets has.
@@ -161,6 +162,8 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         Stack.parse_template(template)  # a broken template is refused before the stack is there
         self.stacks[stack.stack_id] = stack
         with self._lock:
+            if self._applying:
+                stack.root_id, stack.parent_id = self._applying[0].stack_id, self._applying[-1].stack_id
             self._apply(stack, template, parameters, create=True)
         return stack
 
@@ -219,12 +222,15 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         stack.cross_stack_resources = stack.resource_map.cross_stack_resources = self.exports
         _stack_event(stack, f"{verb}_IN_PROGRESS", "User Initiated")
         stack.status = f"{verb}_IN_PROGRESS"
+        self._applying.append(stack)
         try:
             self._bring_to(stack, template, parameters)
         except Exception as error:  # noqa: BLE001 - whatever a resource raises is the reason AWS would show
             print(f"lab: stack {stack.name}: {_reason(error)}", file=sys.stderr)
             self._roll_back(stack, before, _reason(error), create=create)
             return False
+        finally:
+            self._applying.pop()
         stack.status = f"{verb}_COMPLETE"
         _stack_event(stack, f"{verb}_COMPLETE")
         return True
