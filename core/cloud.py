@@ -5,9 +5,9 @@ AWS_ENDPOINT_URL alone decides whether that is AWS or a lab.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,6 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProfileNotFound,
 )
-from pydantic import ValidationError
 
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
@@ -125,7 +124,7 @@ def lab_status(url: str) -> EndpointFacts:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=10) as answer:  # noqa: S310 - the user's own setting
             return EndpointFacts.model_validate(json.load(answer))
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError, ValidationError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise CloudError(f"{ENDPOINT_VARIABLE} is {url}, and no lab answers there: {error}", hint=LAB_HINT) from None
 
 

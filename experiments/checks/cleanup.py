@@ -29,12 +29,12 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
     for a bad day. Each finding is printed as it is made.
     """
     cloud = Cloud()
-    stack: list[str] = []
+    absent: list[str] = []
     parts: list[Callable[[], list[Finding]]] = [
         lambda: _switch_off(cloud, configuration),
         lambda: _take_nonces_back(cloud, configuration),
-        lambda: _find_stack(cloud, configuration, stack),
-        lambda: _what_costs(cloud, configuration, owned=bool(stack)),
+        lambda: _find_stack(cloud, configuration, absent),
+        lambda: _what_costs(cloud, configuration, owned=not absent),
         lambda: _images(cloud, configuration, results, remove=remove_images),
     ]
     findings: list[Finding] = []
@@ -51,13 +51,13 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
     return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
 
 
-def _find_stack(cloud: Cloud, configuration: Configuration, found: list[str]) -> list[Finding]:
-    """Report the stack where it is deployed, and put its name into `found`."""
+def _find_stack(cloud: Cloud, configuration: Configuration, absent: list[str]) -> list[Finding]:
+    """Report the stack, or put its name into `absent` where AWS says that it is not deployed."""
     name = configuration.names.stack
     status = stack_status(cloud, name)
     if status is None:
+        absent.append(name)
         return []
-    found.append(name)
     return [Finding("ok", f"stack {name}", f"{status}; {DESTROY}")]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.configuration import read_configuration
-from core.errors import UserError
+from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
 from core.paths import REPOSITORY
 from core.prices import read_prices
 from core.records import ClientRecord
@@ -25,6 +25,7 @@ from core.stops import STOPS_FILE, Stop, read_stops
 from experiments.__main__ import main
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS
+from experiments.checks import cleanup
 from experiments.checks.spend import estimate, total
 from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
@@ -525,7 +526,7 @@ def test_a_run_keeps_the_plan_it_began_with(deployed, here, tmp_path):
         (["warm", "--memory-mb", "100"], "--memory-mb 100: not in the matrix; allowed: 256, 512"),
         (["warm", "--resume", "latest"], "no run in"),
         (["warm", "--resume", "20261124T000000Z-beef"], "is not in"),
-        (["warm", "--run", "mine"], "a new one needs a name like"),
+        (["warm", "--run", "mine"], "a new run needs a name like"),
         (["warm", "--profile", "fast"], "profile 'fast' does not exist"),
         (["warm", "--until-ci", "200"], "until_ci_percent is 200"),
         (["warm", "--max-usd", "-1"], "max_usd is -1"),
@@ -585,7 +586,7 @@ def test_without_a_lab_a_deployment_or_credentials_the_checks_fail_with_what_to_
     elsewhere = tmp_path.parent / "elsewhere.toml"
     text = deployed.configuration_path.read_text(encoding="utf-8")
     elsewhere.write_text(text.replace('"inference-lab"', '"elsewhere"'), encoding="utf-8")
-    checked(deployed.environment(BENCHMARK_TOML=str(elsewhere)), "stack ElsewhereFunctions: not deployed")
+    checked(deployed.environment(BENCHMARK_TOML=str(elsewhere)), "stack elsewhere: not deployed")
 
 
 def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed, tmp_path):
@@ -607,6 +608,20 @@ def test_cleanup_switches_off_and_takes_back_what_a_broken_off_run_left(deployed
         assert deployed.variables_of(variant) == {"STUB_INIT_MS": "1"}
     finally:
         functions.update_function_configuration(FunctionName=names.function(variant), Environment={"Variables": {}})
+
+
+def test_cleanup_calls_nothing_ownerless_while_aws_does_not_say_whether_the_stack_exists(
+    here, tmp_path, monkeypatch, capsys
+):
+    def refuse(_cloud, _name):
+        raise CloudError("DescribeStacks: AccessDenied: not authorized")
+
+    monkeypatch.setattr(cleanup, "stack_status", refuse)
+    assert main(["cleanup", "--results", str(tmp_path)]) == EXIT_CHECK_FAILED
+    said = capsys.readouterr().out
+    assert "AccessDenied" in said
+    assert "log groups: 4 with" in said
+    assert cleanup.LEFT not in said
 
 
 @pytest.mark.slow
@@ -636,8 +651,8 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
     assert [line for line in left.splitlines() if line.startswith("PROBLEM")] == [
         line for line in left.splitlines() if line.startswith("PROBLEM  image")
     ]
-    assert "is deleted now" in gone.run("cleanup", "--images", *results).stdout
-    assert "nothing of one is left" in gone.run("cleanup", *results).stdout
+    assert "was unused; deleted" in gone.run("cleanup", "--images", *results).stdout
+    assert "nothing is left of one" in gone.run("cleanup", *results).stdout
 
 
 # --- load, and the whole ---------------------------------------------------------------------------------------------
