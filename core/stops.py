@@ -1,4 +1,4 @@
-"""Why sampling of a part of the plan stopped, as the experiments write it and the report shows it."""
+"""Why sampling of a part of the plan stopped, one line each in `stops.jsonl` of a run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 SWAPPING: Final = "swapping"  # the protocol of `python -m experiments swapping`
@@ -13,9 +12,3 @@ CELL_PATTERN: Final = r"^memory_mb=(?P<memory_mb>\d+) vcpu=(?P<vcpu>\d+(?:\.\d+)
 def cell_name(memory_mb: int, vcpu: float) -> str:
     """Return the name of a cell, which CELL_PATTERN reads back."""
     return f"memory_mb={memory_mb} vcpu={vcpu}"
-
-
-def parse_cell(name: str) -> tuple[int, float] | None:
-    """Return the memory size in MB and the CPU share in vCPU of a cell; None for any other text."""
-    found = re.match(CELL_PATTERN, name)
-    return (int(found["memory_mb"]), float(found["vcpu"])) if found else None

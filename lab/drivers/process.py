@@ -309,7 +309,6 @@ class _ProcessEnvironment:
         self._clean_up = clean_up
         self._exit = client.exit_of(spec.environment_id)
         self._killing: asyncio.Task[None] | None = None
-        self._final: Usage | None = None
         self._proc_files: tuple[int, ...] | None = None
         self._touched: tuple[bytes, bytes] | None = None  # minor and major page faults when the peak was last read
         self._own_peak_kb = 0

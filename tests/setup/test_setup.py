@@ -362,3 +362,9 @@ def test_the_lock_takes_its_hashes_from_the_main_index_alone(machine):
     succeeded(machine.run("lock"))
     assert machine.uv_environment()["UV_INDEX_URL"] == "https://mirror.invalid"
     assert not machine.uv_environment().keys() & {"UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"}
+
+
+def test_a_command_in_the_help_of_make_is_ready_to_paste():
+    done = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert 'eval "$(.venv/bin/python -m lab env)"' in done.stdout
+    assert "$$" not in done.stdout

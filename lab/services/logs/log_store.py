@@ -122,14 +122,6 @@ class LogStore:
         rows = self._database.reader().execute("SELECT name FROM log_groups ORDER BY name")
         return tuple(name for (name,) in rows)
 
-    def stored_bytes(self, group: str) -> int:
-        """Bytes of a group's messages."""
-        row = self._database.reader().execute(
-            "SELECT sum(stored_bytes) FROM log_streams JOIN log_groups USING (group_id) WHERE log_groups.name = ?",
-            (group,),
-        )
-        return int(row.fetchone()[0] or 0)
-
     def delete_group(self, group: str) -> None:
         """Forget a group with its streams and events."""
         self._database.run("delete_group", group)

@@ -66,7 +66,6 @@ class ScheduleRunner:
         self._broken: set[Hashable] = set()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
-        self.fired = 0  # deliveries started since the lab did
 
     def start(self) -> None:
         """Begin to fire, on the running event loop."""
@@ -136,7 +135,6 @@ class ScheduleRunner:
                 )
 
     def _start_delivery(self, definition: ScheduleDefinition, scheduled_s: float, *, last: bool) -> None:
-        self.fired += 1
         task = asyncio.get_running_loop().create_task(self._deliver(definition, scheduled_s, last=last))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
