@@ -1,4 +1,4 @@
-"""Why sampling of a part of the plan stopped, one line each in `stops.jsonl` of a run."""
+"""Why sampling of a part of the plan stopped, as the experiments write it and the report shows it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_stops(run: RunDirectory) -> list[Stop]:
     path = run.root / STOPS_FILE
     if not path.exists():
         return []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             stop = Stop(**json.loads(line))
         except (ValueError, TypeError):

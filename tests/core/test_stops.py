@@ -1,0 +1,19 @@
+"""Why a part of the plan stopped is read back, whatever a kill or a bad disk left between the lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.run_directory import RunDirectory
+from core.stops import STOPS_FILE, Stop, append_stop, read_stops
+
+STOP = Stop("warm", "sequential", "mobilenet-tensorflow-x86_64-1769", "kept", "samples", "200 of 200", 200, 1.5)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b'{"experiment": "wa', b"[]", b"1", b"{}", b""])
+def test_a_damaged_line_costs_no_other_line(tmp_path, damage):
+    run = RunDirectory(tmp_path)
+    append_stop(run, STOP)
+    with (tmp_path / STOPS_FILE).open("ab") as file:
+        file.write(damage + b"\n")
+    assert read_stops(run) == [STOP]
