@@ -127,8 +127,8 @@ def test_schedules_start_spread_over_one_interval_and_end_after_their_last_fire(
         ]
 
 
-def test_the_plan_of_the_demo_counts_every_call_that_it_will_make():
-    configuration = read_configuration(profile="demo")
+def test_a_plan_counts_every_call_that_it_will_make():
+    configuration = read_configuration(profile="")
     cold, warm = configuration.experiments.cold, configuration.experiments.warm
     planned = steps(configuration, ("cold", "warm", "load"), arrivals=24, time_scale=13.0)
     calls = Counter()
@@ -136,7 +136,7 @@ def test_the_plan_of_the_demo_counts_every_call_that_it_will_make():
         calls[step.experiment] += step.cold_calls + step.warm_calls
     variants = len(configuration.variants)
     assert calls["cold"] == variants * cold.duration_minutes // cold.interval_minutes
-    assert calls["warm"] == variants * len(warm.connections) * (warm.warmups + warm.samples)
+    assert calls["warm"] == variants * len(warm.connections) * (warm.environments * warm.warmups + warm.samples)
     assert calls["load"] == variants * (configuration.experiments.load.warmups + 24)
     assert len(all_series(configuration)) == variants * len(warm.connections)
     scheduled_s = sum(step.fixed_s for step in planned if step.protocol == "scheduled")
