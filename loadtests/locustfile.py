@@ -136,7 +136,9 @@ class LoadTest:
             return
         try:
             # The page has a field for the host, which it keeps here.
-            target = find_target({**vars(self._environment.parsed_options), "host": self._environment.host})
+            # Locust has filled in the numbers of a shape's users by now; what the user gave was checked at the init.
+            filled_in = {"host": self._environment.host, "num_users": None, "spawn_rate": None}
+            target = find_target({**vars(self._environment.parsed_options), **filled_in})
             self._run = self._open_run(target)
         except (UserError, OSError) as error:
             if self._environment.web_ui is None:
