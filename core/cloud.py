@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import threading
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ class Cloud:
     def __init__(self, session: boto3.session.Session | None = None) -> None:
         with cloud_errors():
             self._session = session or boto3.session.Session()
+        self._making = threading.Lock()
         self.endpoint_url = endpoint_url()
 
     @property
@@ -68,7 +70,8 @@ class Cloud:
             read_timeout=read_timeout_s,
             max_pool_connections=64,
         )
-        with cloud_errors():
+        # A session is not safe to make clients from in several threads; the clients themselves are.
+        with cloud_errors(), self._making:
             return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]  # a name of any service
 
     def endpoint_facts(self) -> EndpointFacts:

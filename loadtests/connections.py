@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.event
 
+from core.http_connections import connection_to
+
 # API Gateway and the lab close a connection that was idle for longer; one closed under a request would lose it.
 MAX_IDLE_S: Final = 30.0
 # An opener that failed tries again after this, as long as there is a need.
@@ -63,10 +65,9 @@ class ConnectionPool:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or parts.hostname is None:
             raise ValueError(f"expected an http or https URL, found {url!r}")
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
+        self._url = url
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context() if self._secure else None
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._spare = spare
         self._idle: deque[Connection] = deque()
         self._needed = gevent.event.Event()
@@ -129,12 +130,7 @@ class ConnectionPool:
 
     def _open(self) -> Connection:
         started = time.perf_counter()
-        if self._secure:
-            opened: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._timeout_s, context=self._tls
-            )
-        else:
-            opened = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        opened = connection_to(self._url, timeout_s=self._timeout_s, tls=self._tls)
         opened.connect()
         # A small request must not wait for the acknowledgement of the one before (Nagle).
         opened.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

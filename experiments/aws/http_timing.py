@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from core.http_connections import connection_to
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -31,8 +33,7 @@ class Connection:
         parts = urlsplit(url)
         self._path = parts.path
         self._headers = dict(headers or {})
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
+        self._connection = connection_to(url, timeout_s=timeout_s)
 
     def get(self, *, query: str = "") -> Reply:
         """Send a GET and read the whole answer; never raises for what it met on its way."""

@@ -123,9 +123,10 @@ def test_concurrency_below_what_burst_and_load_ask_for_is_pointed_out_for_each()
     experiments = CONFIGURATION.experiments.model_copy(update={"cold": cold})
     configuration = CONFIGURATION.model_copy(update={"experiments": experiments})
     findings = check_concurrency(10, configuration, ("cold", "warm", "load"))
-    assert [finding.level for finding in findings] == ["warning", "warning"]
+    assert [finding.level for finding in findings] == ["warning", "problem"]
     assert "burst needs 50" in findings[0].found
     assert "100 requests/s" in findings[1].found
+    assert [finding.level for finding in check_concurrency(40, configuration, ("load",))] == ["warning"]
     assert [finding.level for finding in check_concurrency(1000, configuration, ("cold", "load"))] == ["ok"]
     assert [finding.level for finding in check_concurrency(1, configuration, ("warm",))] == ["ok"]
 
