@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +54,9 @@ from core.variants import Variant
 
 MARGIN_S: Final = 60.0  # clocks differ, and an init may lie before the call that waited for it
 LATE_S: Final = 120.0  # a scheduled fire may start within the minute, and the function goes on after a timeout
+# FilterLogEvents allows 5 requests/s in the smallest regions, and a page takes about a second.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+GROUPS_AT_ONCE: Final = 4
 AWS_DEADLINE_S: Final = 300.0
 LAB_DEADLINE_S: Final = 20.0
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
@@ -152,18 +156,13 @@ def fetch_logs(
 ) -> None:
     """Read every log group, and read again those that lack invocations, until all are there or the deadline."""
     variants = configuration.variants
-    stop_at = time.monotonic() + deadline_s
     pending: Sequence[Variant] = variants
     wait_s = 2.0
     again = refresh
     absent: list[Variant] = []
+    stop_at: float | None = None
     while True:
-        for number, variant in enumerate(pending, start=1):
-            label = f"logs of {variant.display_name} ({number} of {len(pending)})"
-            if not _fetch_group(
-                run, watch, configuration, variant, window, again=again, label=label, progress=progress
-            ):
-                absent.append(variant)
+        absent += _fetch_groups(run, watch, configuration, pending, window, again=again, progress=progress)
         if len(absent) == len(variants):
             raise DeploymentError(
                 f"no log group of this configuration exists, for example {configuration.names.log_group(variants[0])}",
@@ -171,6 +170,8 @@ def fetch_logs(
             )
         missing = missing_invocations(run, configuration)
         pending = [variant for variant in variants if missing.get(variant.key) and variant not in absent]
+        # The deadline is for what comes late: reading what is there takes as long as it takes.
+        stop_at = stop_at or time.monotonic() + deadline_s
         if not pending or time.monotonic() + wait_s > stop_at:
             break
         progress.say(
@@ -182,6 +183,33 @@ def fetch_logs(
         progress.note(f"{variant.display_name}: {missing[variant.key]} invocations that were sent are not in the logs")
     for variant in absent:
         progress.note(f"{variant.display_name}: there is no log group {configuration.names.log_group(variant)}")
+
+
+def _fetch_groups(
+    run: RunDirectory,
+    watch: CloudWatch,
+    configuration: Configuration,
+    variants: Sequence[Variant],
+    window: Window,
+    *,
+    again: bool,
+    progress: Progress,
+) -> list[Variant]:
+    """Read several groups at once, and return the variants whose group does not exist. Raises CloudError."""
+
+    def fetch(place: int) -> bool:
+        label = f"logs of {variants[place].display_name} ({place + 1} of {len(variants)})"
+        return _fetch_group(
+            run, watch, configuration, variants[place], window, again=again, label=label, progress=progress
+        )
+
+    with ThreadPoolExecutor(max_workers=GROUPS_AT_ONCE) as pool:
+        try:
+            present = list(pool.map(fetch, range(len(variants))))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # an interruption does not wait for the groups that nobody has begun
+            raise
+    return [variant for variant, is_there in zip(variants, present, strict=True) if not is_there]
 
 
 def _fetch_group(
