@@ -46,6 +46,7 @@ MEASURED_COLUMNS: Final = (
     "import_ms",
     "load_ms",
     "first_inference_ms",
+    "inference_ms",
     "connection",
     "environment_id",
     "log_stream",

@@ -182,15 +182,20 @@ def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
 
 
 def _phases(samples: pl.DataFrame) -> pl.DataFrame:
-    """Phases of cold starts in ms; those of before the handler are what init leaves after import and loading."""
+    """Return the phases of cold starts in ms; what init leaves after the function's own phases is the platform's.
+
+    A function makes its first inference in init, where it then differs from the inference of the call, or in its first
+    call, where the two are one.
+    """
     timed = samples.filter(pl.col("import_ms").is_not_null() & pl.col("load_ms").is_not_null())
     first = pl.col("first_inference_ms").fill_null(0.0)
-    in_init = pl.col("init_ms") >= pl.col("import_ms") + pl.col("load_ms")
-    started = pl.col("import_ms") + pl.col("load_ms")
+    first_in_call = pl.when(first == pl.col("inference_ms")).then(first).otherwise(0.0)
+    started = pl.col("import_ms") + pl.col("load_ms") + first - first_in_call
+    in_init = pl.col("init_ms") >= started
     # Where the function loads its model in the first call, or an init timeout left no init_ms, the phases lie in the
     # duration instead.
     platform = pl.when(in_init).then(pl.col("init_ms") - started).otherwise(pl.col("init_ms").fill_null(0.0))
-    rest = pl.col("duration_ms") - first - pl.when(in_init).then(0.0).otherwise(started)
+    rest = pl.col("duration_ms") - first_in_call - pl.when(in_init).then(0.0).otherwise(started)
     return timed.select(
         platform.clip(lower_bound=0.0).alias("platform_ms"),
         "import_ms",

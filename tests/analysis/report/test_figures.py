@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from analysis.estimate.summarise import summarise
 from analysis.report.figures import build_figures
 from analysis.report.figures.drawing import csv_text, svg
+from analysis.report.figures.latency import _phases
 from analysis.report.figures.marks import (
     LABEL_PX,
     NARROW_PLOT_PX,
@@ -155,6 +156,19 @@ def test_the_phases_of_a_cold_start_add_up_to_its_mean(whole):
         assert len([row for row in rows if row["memory_mb"] == memory_mb]) == 5
         cell = summary.cell(f"mobilenet-tensorflow-x86_64-{memory_mb}", "cold", "cold")
         assert whole_ms == pytest.approx(cell.metrics["total_ms"].mean, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("inference_ms", "init_ms", "duration_ms"),
+    [(20.0, 1000.0, 30.0), (150.0, 900.0, 160.0), (20.0, None, 950.0)],
+    ids=["first inference in init", "first inference in the call", "init repeated within the call"],
+)
+def test_the_first_inference_counts_where_it_was_made(inference_ms, init_ms, duration_ms):
+    sample = {"import_ms": 300.0, "load_ms": 400.0, "first_inference_ms": 150.0}
+    whole = pl.DataFrame([{**sample, "inference_ms": inference_ms, "init_ms": init_ms, "duration_ms": duration_ms}])
+    (phases,) = _phases(whole.with_columns(pl.col("init_ms").cast(pl.Float64))).to_dicts()
+    assert sum(phases.values()) == pytest.approx((init_ms or 0.0) + duration_ms)
+    assert {name: phases[name] for name in sample} == sample
 
 
 def test_memory_and_cpu_share_varied_apart_make_a_figure_of_their_own():
