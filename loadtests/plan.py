@@ -21,8 +21,8 @@ _RATE: Final = "Give the rate by --shape, --start-rps and --end-rps."
 _NO_USERS: Final = "Leave it away: the load is sent without users. --model and --memory-mb select variants."
 REPLACED_OPTIONS: Final[Mapping[str, tuple[object, str]]] = {
     "host": (None, "Set AWS_ENDPOINT_URL for a lab, or unset it for AWS: the load goes to the deployed stack."),
-    "num_users": (1, _RATE),  # what Locust itself sets without a page
-    "spawn_rate": (1, _RATE),
+    "num_users": (None, _RATE),
+    "spawn_rate": (None, _RATE),
     "tags": (None, _NO_USERS),
     "exclude_tags": (None, _NO_USERS),
     "config_users": (None, _NO_USERS),

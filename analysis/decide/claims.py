@@ -539,7 +539,8 @@ _CLAIMS: Final = (
     ),
     _Rule(
         "Cold starts can exceed the API Gateway's 29 s.",
-        "Supported if one cold start took longer or met the gateway's timeout; refuted if none did and the interval of "
+        "Supported if one cold start took longer or met the gateway's timeout; refuted if no cold start did and the "
+        "interval of "
         f"their share lies below {100 * RARE:.0f} % (on AWS alone: the lab does not model the fetch of the image).",
         _over_the_gateways_limit,
     ),

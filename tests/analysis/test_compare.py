@@ -160,7 +160,7 @@ def test_two_synthetic_runs_compare_to_no_change_as_markdown(sides):
         ("limits", {"origin": {"limits": None}}),
         ("time_scale", {"origin": {"time_scale": 13.0}}),
         ("architecture", {"cells": {"architecture": "arm64"}}),
-        ("engine", {"cells": {"engine": "onnxruntime"}}),
+        ("engine", {"cells": {"engine": "litert"}}),
         ("weights", {"cells": {"weights": ("imagenet",)}}),
     ],
 )
@@ -180,7 +180,7 @@ def test_unlike_runs_are_refused_by_the_field(sides, field, change):
 @pytest.mark.parametrize(
     ("experiment", "key", "value"),
     [
-        ("cold", "protocols", ["forced"]),
+        ("cold", "protocols", ["burst"]),
         ("warm", "connections", ["new"]),
         ("load", "end_rps", 50.0),
         ("load", "shape", "constant"),

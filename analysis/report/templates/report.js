@@ -82,6 +82,8 @@
         tooltip: { theme: dark.matches ? "dark" : "light" },
       });
       views.set(figure.id, result);
+      // A layer without a mark is an image without a name to a screen reader.
+      box.querySelectorAll("g[role]:empty").forEach((layer) => layer.removeAttribute("role"));
       block.classList.add("drawn");
     } catch (error) {
       // The still picture stands in.

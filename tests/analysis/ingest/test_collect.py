@@ -133,7 +133,7 @@ def test_a_collection_broken_off_in_the_middle_goes_on_where_it_ended(aws, run, 
         with pytest.raises(KeyboardInterrupt):
             collect(run)
     kept = [path.stat().st_mtime_ns for path in sorted(run.raw_directory.rglob("*.gz"))]
-    assert len(kept) == 5
+    assert len(kept) >= 5, "groups are read side by side: those of the others are kept too"
     assert not run.data_directory.exists()
     assert collect(run, "--strict") == 0
     after = [path.stat().st_mtime_ns for path in sorted(run.raw_directory.rglob("*.gz"))]
