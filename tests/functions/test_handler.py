@@ -174,7 +174,6 @@ model = root / "model"
 metadata = json.loads((model / "metadata.json").read_text())
 spoiled("graph", model / "saved_model" / "saved_model.pb")
 spoiled("half a graph", model / "saved_model" / "saved_model.pb", "no protocol buffer")
-spoiled("variables", model / "saved_model" / "variables")
 spoiled("no json", model / "metadata.json", "{")
 spoiled("engine", model / "metadata.json", json.dumps({**metadata, "engine": "abacus"}))
 spoiled("key", model / "metadata.json", json.dumps({"engine": "tensorflow"}))
@@ -202,7 +201,6 @@ def test_every_broken_part_of_an_image_is_named_with_what_to_do(copied: Path) ->
     for part, words in {
         "graph": ["cannot be loaded", "build"],
         "half a graph": ["cannot be loaded", "build"],
-        "variables": ["cannot be loaded", "build"],
         "no json": ["metadata.json is not JSON", "build"],
         "engine": ["abacus", "tensorflow"],
         "key": ["has no key", "build"],

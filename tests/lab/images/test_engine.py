@@ -39,6 +39,8 @@ def engine() -> str:
         program, _ = find_engine()
     except UserError as error:
         pytest.skip(f"{error.message}: tools/start-engine starts one")
+    if subprocess.run([program, "buildx", "version"], check=False, capture_output=True).returncode:
+        pytest.skip(f"{program} has no buildx: the Dockerfile needs BuildKit ($BUILDPLATFORM, COPY --chmod)")
     if not Engine(program).has(BASE_IMAGE):
         pytest.skip(f"{program} has no image {BASE_IMAGE}: tools/standin-base-image builds it, or set LAB_BASE_IMAGE")
     return program
