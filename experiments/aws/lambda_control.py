@@ -140,7 +140,7 @@ class LambdaControl:
                 raise CloudError(
                     f"an update of {name} did not come through: {status or error}{f', {reason}' if reason else ''}",
                     hint=f"Look at it with `aws lambda get-function-configuration --function-name {name}`; when it is "
-                    "Successful again, go on with --resume, or deploy anew with `cdk deploy`.",
+                    "Successful again, use --resume, or deploy again with `cdk deploy`.",
                 ) from None
 
     def invoke(self, variant: Variant, payload: bytes = b"{}") -> InvokeAnswer:

@@ -224,7 +224,7 @@ def literal_names(value):
             yield from literal_names(member)
 
 
-# What stands in for a reference: the property that names another resource by its literal name.
+# Instead of a reference: the property that names another resource by its literal name.
 NAMED = {"AWS::Scheduler::ScheduleGroup": "Name", "AWS::Lambda::Function": "FunctionName"}
 HOLDS_NAMES_ON_PURPOSE = {"AWS::CloudWatch::Dashboard"}  # shows what is there, and needs nothing of it
 
