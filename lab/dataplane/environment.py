@@ -233,9 +233,8 @@ class ExecutionEnvironment:
                     self._begin_invoke(invocation)
                     self._dispatch(invocation)
                     return
-            if self._state is State.IDLE:  # its runtime has gone, perhaps while it was frozen
-                await self._stop_process()
-                self._move(State.RESET)
+            if self._state in (State.IDLE, State.FROZEN):  # its runtime has gone, perhaps while it was frozen
+                await self._reset_idle()
             await self._init_and_dispatch(invocation)
         except Exception as error:  # noqa: BLE001 - of the system, too: whatever it is, the caller is not left waiting
             if self.ended:
@@ -246,6 +245,11 @@ class ExecutionEnvironment:
             self._begin_invoke(invocation)
             self._fail(invocation, "error", "Runtime.LaunchError", error_payload("Runtime.LaunchError", str(error)))
             await self._finish_without_process(invocation)
+
+    async def _reset_idle(self) -> None:
+        """Stop a process that can take no event; the next init starts another one."""
+        await self._stop_process()
+        self._move(State.RESET)
 
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
         if self.ended:
@@ -263,10 +267,13 @@ class ExecutionEnvironment:
                 invocation.init_ms = (time.monotonic() - started) * 1000
                 await self._running.set_cpu(self._vcpu)
                 self._log.init_ended("init", invocation.init_ms, "success", None, invocation)
-                self._begin_invoke(invocation)
-                self._dispatch(invocation)
-                return
-            await self._init_failed("init", started, failure)
+                if self.is_ready:
+                    self._begin_invoke(invocation)
+                    self._dispatch(invocation)
+                    return
+                await self._reset_idle()  # its process exited between the end of init and the event
+            else:
+                await self._init_failed("init", started, failure)
             if self.ended:
                 return
         # Init inside the invoke: under the function's timeout, its time part of Duration, and with no more CPU.
@@ -274,6 +281,8 @@ class ExecutionEnvironment:
         started, failure = await self._initialize("invoke", self._vcpu, self.configuration.timeout_s)
         if self.ended:
             await self._stop_process()
+            return
+        if self._current is not invocation:  # its process exited right after init, which ended the invocation
             return
         if failure is None:
             duration_ms = (time.monotonic() - started) * 1000
@@ -400,10 +409,12 @@ class ExecutionEnvironment:
         if status.out_of_memory:
             self.peak_mb = float(self.configuration.memory_mb)
         invocation = self._current
-        if invocation is None or invocation.started_at == 0.0:
+        if invocation is None:
             self._move(State.RESET)  # while idle; the next invoke initializes another process
             self._spawn(self._stop_process())
             return
+        if invocation.started_at == 0.0:
+            return  # about to get its event: who would hand it over finds that the environment is not ready
         self._drain()
         reason = exit_reason(status.code, status.signal)
         self._log.exited(invocation, reason)

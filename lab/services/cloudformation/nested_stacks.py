@@ -44,7 +44,10 @@ class NestedStackResource(Resource, CloudFormationModel):
 
     def change(self, properties: Properties, place: Place) -> None:
         stack = place.stacks.update_nested_stack(
-            self.physical_resource_id, _template(properties["TemplateURL"], place), _parameters(properties)
+            self.physical_resource_id,
+            _template(properties["TemplateURL"], place),
+            _parameters(properties),
+            _tags(properties),
         )
         _check(stack, "UPDATE_COMPLETE")
         self.values = _outputs(stack)
@@ -70,7 +73,14 @@ def _template(url: str, place: Place) -> str:
 
 
 def _parameters(properties: Properties) -> dict[str, Any]:
-    return {name: str(value) for name, value in properties.get("Parameters", {}).items()}
+    return {name: _text(value) for name, value in properties.get("Parameters", {}).items()}
+
+
+def _text(value: Any) -> str:
+    """A parameter as CloudFormation passes it on: true and false as in JSON, a list separated by commas."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(_text, value)) if isinstance(value, list) else str(value)
 
 
 def _tags(properties: Properties) -> dict[str, str]:

@@ -185,11 +185,14 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
             stack.tags = tags
         return stack
 
-    def update_nested_stack(self, stack_id: str, template: str, parameters: dict[str, Any]) -> Stack:
+    def update_nested_stack(
+        self, stack_id: str, template: str, parameters: dict[str, Any], tags: dict[str, str]
+    ) -> Stack:
         """Bring a nested stack to a template; its status says whether that succeeded or was rolled back."""
         stack: Stack = self.stacks[stack_id]
         with self._lock:
             self._apply(stack, template, parameters, create=False)
+        stack.tags = tags
         return stack
 
     def delete_stack(self, name_or_stack_id: str) -> None:

@@ -208,11 +208,13 @@ class MotoFunctionCatalogue:
             self._cache.pop(name_or_arn, None)
             return None
         function: LabFunction = known["latest"]
-        invoke = function.event_invoke_config[0] if function.event_invoke_config else None
-        state = (id(function), function.revision_id, function.reserved_concurrency, id(invoke))
+        invoke = function.event_invoke_config[0].config if function.event_invoke_config else {}
+        # Values alone: an object that replaces another may get its address.
+        retries, age_s = invoke.get("MaximumRetryAttempts"), invoke.get("MaximumEventAgeInSeconds")
+        state = (function.revision_id, function.reserved_concurrency, retries, age_s)
         cached = self._cache.get(name_or_arn)
         if cached is None or cached[0] != state:
-            cached = self._cache[name_or_arn] = (state, self._read(function, region, invoke.config if invoke else {}))
+            cached = self._cache[name_or_arn] = (state, self._read(function, region, invoke))
         return cached[1]
 
     def arn(self, name: str) -> str:

@@ -65,6 +65,14 @@ class LabEventsBackend(MotoUrls, EventsBackend):
                 raise RuleValidationException(f"Parameter ScheduleExpression is not valid. ({error})") from None
         return super().put_rule(*args, **kwargs)
 
+    def put_targets(self, name: str, event_bus_arn: str | None, targets: list[dict[str, Any]]) -> None:
+        """Refuse a retry policy out of bounds, which moto 5.2.5 stores."""
+        for target in targets:
+            problem = _retry_problem(target)
+            if problem:
+                raise RuleValidationException(problem)
+        super().put_targets(name, event_bus_arn, targets)
+
 
 def check_schedule(schedule: Mapping[str, Any]) -> None:
     """Check what CreateSchedule and UpdateSchedule are given, by moto's names. Raises ValidationException."""
@@ -82,19 +90,37 @@ def check_schedule(schedule: Mapping[str, Any]) -> None:
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValidationException("The EndDate you specify must be later than its StartDate.")
     _check_window(schedule.get("flexible_time_window"))
-    retry = (schedule.get("target") or {}).get("RetryPolicy") or {}
+    problem = _retry_problem(schedule.get("target") or {})
+    if problem:
+        raise ValidationException(problem)
+
+
+def _retry_problem(target: Mapping[str, Any]) -> str:
+    """What is wrong with a target's retry policy, which has the same bounds for schedules and rules; "" if nothing."""
+    retry = target.get("RetryPolicy") or {}
     for name, allowed in _RETRY_BOUNDS.items():
-        if name in retry and int(retry[name]) not in allowed:
-            raise ValidationException(f"RetryPolicy.{name} is {retry[name]}; it can be {allowed[0]} to {allowed[-1]}.")
+        if name in retry and not _is_in(retry[name], allowed):
+            return f"RetryPolicy.{name} is {retry[name]!r}; it can be {allowed[0]} to {allowed[-1]}."
+    return ""
+
+
+def _is_in(value: Any, allowed: range) -> bool:
+    """Whether a value is a whole number of this range; CloudFormation may carry numbers as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return False
+    try:
+        return int(value) in allowed
+    except ValueError:
+        return False
 
 
 def _check_window(window: Mapping[str, Any] | None) -> None:
     mode, minutes = (window or {}).get("Mode"), (window or {}).get("MaximumWindowInMinutes")
     if mode not in {"OFF", "FLEXIBLE"}:
         raise ValidationException(f"FlexibleTimeWindow.Mode is {mode!r}; allowed are OFF and FLEXIBLE.")
-    if mode == "FLEXIBLE" and (minutes is None or int(minutes) not in _WINDOW_MINUTES):
+    if mode == "FLEXIBLE" and not _is_in(minutes, _WINDOW_MINUTES):
         raise ValidationException(
-            f"FlexibleTimeWindow.MaximumWindowInMinutes is {minutes}; FLEXIBLE needs {_WINDOW_MINUTES[0]} to "
+            f"FlexibleTimeWindow.MaximumWindowInMinutes is {minutes!r}; FLEXIBLE needs {_WINDOW_MINUTES[0]} to "
             f"{_WINDOW_MINUTES[-1]}."
         )
     if mode == "OFF" and minutes is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from core.paths import REPOSITORY
-from lab.drivers.process import _tmp_template
+from lab.drivers.process import _ProcessEnvironment, _tmp_template
 from tests.lab.dataplane.harness import reports, until
 from tests.processes import is_alive
 
@@ -420,3 +420,32 @@ async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_t
         assert scratch_of(killed.pid) == []
     if lab.driver.limits.freezer != "signal":
         await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
+
+
+@pytest.mark.parametrize("moment", ["set_cpu", "thaw"])
+async def test_a_process_that_exits_just_before_its_event_is_replaced_and_the_call_answered(lab, monkeypatch, moment):
+    """The driver's requests take time: the process may exit while the environment waits for one of them."""
+    lab.function("import os\ndef handler(event, context):\n    return os.getpid()")
+    plain = getattr(_ProcessEnvironment, moment)
+    killed = []
+
+    async def exits_meanwhile(running, *arguments):
+        await plain(running, *arguments)
+        if not killed:
+            killed.append(running._process_id)
+            os.kill(running._process_id, signal.SIGKILL)
+            await running.wait()  # the environment has waited for longer, and hears of it first
+
+    async with lab:
+        if moment == "thaw":
+            before = await lab.answer()
+            (environment,) = lab.plane._all_environments()
+            await until(lambda: environment.is_frozen, "the freeze")
+        monkeypatch.setattr(_ProcessEnvironment, moment, exits_meanwhile)
+        answered = await lab.answer()
+        assert killed
+        assert answered not in killed
+        assert len(lab.plane._all_environments()) == 1
+        if moment == "thaw":
+            assert killed == [before]
+        assert await lab.answer() == answered

@@ -151,3 +151,29 @@ def test_a_part_that_was_deleted_by_hand_does_not_keep_its_root(lab: Lab) -> Non
     cloudformation.delete_stack(StackName="root")
     with pytest.raises(botocore.exceptions.ClientError, match="does not exist"):
         cloudformation.describe_stacks(StackName="root")
+
+
+def test_flags_and_lists_reach_a_part_as_text_and_its_tags_change_with_the_root(lab: Lab) -> None:
+    flag = {"Fn::If": ["IsOn", 30, 7]}
+    names = {"Fn::Select": [1, {"Ref": "Names"}]}
+    part = {
+        "Parameters": {"On": {"Type": "String"}, "Names": {"Type": "CommaDelimitedList"}},
+        "Conditions": {"IsOn": {"Fn::Equals": [{"Ref": "On"}, "true"]}},
+        "Resources": {
+            "Logs": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": names, "RetentionInDays": flag}}
+        },
+    }
+    lab.client("s3").put_object(Bucket=BUCKET, Key="flags", Body=json.dumps(part).encode())
+
+    def root(team: str) -> dict[str, Any]:
+        properties = {
+            "TemplateURL": f"{lab.url}/{BUCKET}/flags",
+            "Parameters": {"On": True, "Names": ["/a", "/b"]},
+            "Tags": [{"Key": "team", "Value": team}],
+        }
+        return {"Resources": {"Part": {"Type": "AWS::CloudFormation::Stack", "Properties": properties}}}
+
+    assert deploy(lab, root("red"))["StackStatus"] == "CREATE_COMPLETE"
+    assert retention(lab) == {"/b": 30}
+    assert deploy(lab, root("blue"))["StackStatus"] == "UPDATE_COMPLETE"
+    assert nested_stacks(lab)[0]["Tags"] == [{"Key": "team", "Value": "blue"}]

@@ -80,3 +80,30 @@ def deployed(lab: Lab, resource: dict[str, Any]) -> str:
     cloudformation.create_stack(StackName=name, TemplateBody=json.dumps({"Resources": {"R": resource}}))
     status: str = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
     return status
+
+
+@pytest.mark.parametrize("retries", ["ten", "", True, [1], {}, 1.5, 186, -1])
+@pytest.mark.parametrize("where", ["RetryPolicy", "FlexibleTimeWindow"])
+def test_a_number_that_is_none_is_the_callers_mistake(module_lab: Lab, where: str, retries: object) -> None:
+    """boto3 checks types before it asks, other clients do not."""
+    client = module_lab.client("scheduler", parameter_validation=False)
+    wrong = schedule({})
+    if where == "RetryPolicy":
+        wrong["Target"] = {**wrong["Target"], "RetryPolicy": {"MaximumRetryAttempts": retries}}
+    else:
+        wrong["FlexibleTimeWindow"] = {
+            "Mode": "FLEXIBLE",
+            "MaximumWindowInMinutes": 1441 if retries == 186 else retries,
+        }
+    with pytest.raises(client.exceptions.ValidationException, match=r"MaximumRetryAttempts|MaximumWindowInMinutes"):
+        client.create_schedule(Name=f"s-{uuid.uuid4().hex}", **wrong)
+
+
+@pytest.mark.parametrize("retries", ["ten", True, 186])
+def test_a_target_whose_retries_are_no_number_of_their_range_is_refused(module_lab: Lab, retries: object) -> None:
+    client, name = module_lab.client("events", parameter_validation=False), f"r-{uuid.uuid4().hex}"
+    client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
+    target = {"Id": "1", "Arn": FUNCTION, "RetryPolicy": {"MaximumRetryAttempts": retries}}
+    with pytest.raises(botocore.exceptions.ClientError, match="MaximumRetryAttempts"):
+        client.put_targets(Rule=name, Targets=[target])
+    assert client.list_targets_by_rule(Rule=name)["Targets"] == []
