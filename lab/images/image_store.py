@@ -7,7 +7,7 @@ of a machine. Below it:
     contents/<id>/image.json   its command and environment; written before the folder gets its name
     steps/<key>/root/          what a slow step of a Dockerfile left behind, so that it runs once
     names/<reference>.json     one file a name; a name is never half written
-    building/<name>/           what is being made; its builder holds a lock on it, an unlocked one is a dead builder's
+    building/<key>.<random>/   what is being made, while its builder holds the lock <key>.lock beside it
     leases/<lab>/              of a running lab: a lock that it holds, its port, and a file for each image it was given
 
 A folder below `contents` or `steps` appears by a rename when it is whole, so a kill at any moment leaves the store as
@@ -24,7 +24,6 @@ import os
 import re
 import secrets
 import shutil
-import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -230,12 +229,11 @@ class DirectoryImageStore:
         try:
             (self.directory / "building").mkdir(parents=True, exist_ok=True)
             with _locked(self.directory / "building" / f"{key}.lock"):
-                self._clear_the_dead()
+                self._clear_the_dead(key)
                 folder = self.directory / "building" / f"{key}.{secrets.token_hex(4)}"
                 folder.mkdir()
                 try:
-                    with _locked(folder / "lock"):
-                        yield folder
+                    yield folder
                 finally:
                     shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
@@ -254,20 +252,19 @@ class DirectoryImageStore:
             if not destination.is_dir():
                 raise
 
-    def _clear_the_dead(self) -> None:
-        for folder in (self.directory / "building").iterdir():
+    def _clear_the_dead(self, own_key: str) -> None:
+        """Remove what dead builders left. A folder's builder holds the lock of its key as long as it lives."""
+        building = self.directory / "building"
+        for folder in building.iterdir():
             if not folder.is_dir():
                 continue
-            try:
-                with _locked(folder / "lock", wait=False):
-                    shutil.rmtree(folder, ignore_errors=True)
-            except BlockingIOError:
-                continue  # its builder lives
-            except OSError:
-                # Made a moment ago and not locked yet, or gone: only an old one is a dead builder's.
-                with contextlib.suppress(OSError):
-                    if time.time() - folder.stat().st_mtime > 600:
-                        shutil.rmtree(folder, ignore_errors=True)
+            key = folder.name.rpartition(".")[0]
+            if key == own_key:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            # Refused: its builder lives.
+            with contextlib.suppress(OSError), _locked(building / f"{key}.lock", wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self) -> int:
         """Remove steps, and contents that no name refers to and no living lab was given; returns the bytes freed."""

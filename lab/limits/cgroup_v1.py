@@ -78,8 +78,7 @@ class CgroupV1Limits:
     def __init__(self, parents: dict[str, Path]) -> None:
         """`parents`: directory under which to make groups, of each controller that may be written."""
         roots = {name: parent / f"{files.ROOT_PREFIX}{os.getpid()}" for name, parent in parents.items()}
-        for parent in parents.values():
-            files.clear_leftovers(parent)
+        files.clear_leftovers(parents.values())
         for root in roots.values():
             root.mkdir(exist_ok=True)
         self.roots: Sequence[str] = tuple(dict.fromkeys(str(root) for root in roots.values()))

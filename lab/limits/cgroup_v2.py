@@ -61,7 +61,7 @@ class CgroupV2Limits:
     """Groups under `parent`, a directory that this user may write and whose controllers are handed down."""
 
     def __init__(self, parent: Path, controllers: frozenset[str]) -> None:
-        files.clear_leftovers(parent)
+        files.clear_leftovers([parent])
         self._controllers = controllers & {"cpu", "memory"}
         self._root = parent / f"{files.ROOT_PREFIX}{os.getpid()}"
         self._root.mkdir(exist_ok=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 ROOT_PREFIX: Final = "inference-lab-"  # of the directory that holds a lab's groups; the lab's process id follows
+_REMOVAL_PATIENCE_S: Final = 10.0
 
 
 def write(path: str, value: str) -> None:
@@ -70,26 +73,38 @@ def owner_is_gone(name: str) -> bool:
     return False
 
 
-def clear_leftovers(parent: Path) -> None:
-    """Kill and remove what labs that were killed left under `parent`."""
-    for root in parent.glob(f"{ROOT_PREFIX}*"):
-        if not owner_is_gone(root.name):
-            continue
-        for group in [*root.iterdir(), root]:
-            if not group.is_dir():
-                continue
-            with contextlib.suppress(OSError):
-                write(f"{group}/cgroup.kill", "1")
-            with contextlib.suppress(OSError):
-                write(f"{group}/cgroup.freeze", "0")
-            for pid in processes(str(group)):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                write(f"{group}/freezer.state", "THAWED")
-        for _attempt in range(100):
-            groups = [entry for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
-            gone = [remove_directory(str(group)) for group in groups]
-            if all(gone) and remove_directory(str(root)):
-                break
-            os.sched_yield()
+def clear_leftovers(parents: Iterable[Path]) -> None:
+    """Kill and remove what killed labs left under the directories in `parents`, one for each hierarchy.
+
+    A frozen process dies only when its freezer's hierarchy thaws it, so each round treats all hierarchies before any
+    group is removed. A process that the kernel holds longer than `_REMOVAL_PATIENCE_S` is left to the next lab.
+    """
+    found = (root for parent in parents for root in parent.glob(f"{ROOT_PREFIX}*"))
+    roots = [root for root in found if owner_is_gone(root.name) and os.access(root, os.W_OK)]
+    give_up_at = time.monotonic() + _REMOVAL_PATIENCE_S
+    while True:
+        groups = [group for root in roots for group in (*_directories(root), root)]
+        for group in groups:
+            _kill_group(str(group))
+        # Each is tried, whatever the others say; inner groups come before their root.
+        gone = [remove_directory(str(group)) for group in groups]
+        if all(gone) or time.monotonic() > give_up_at:
+            return
+        time.sleep(0.005)
+
+
+def _directories(root: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return [entry for entry in root.iterdir() if entry.is_dir()]
+    return []
+
+
+def _kill_group(group: str) -> None:
+    with contextlib.suppress(OSError):
+        write(f"{group}/cgroup.kill", "1")
+    for pid in processes(group):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    for control, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+        with contextlib.suppress(OSError):
+            write(f"{group}/{control}", thawed)

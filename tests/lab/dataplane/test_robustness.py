@@ -416,7 +416,7 @@ async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_t
     await killed.wait()
     lab.function("def handler(event, context): pass")
     async with lab:
-        await until(lambda: not cgroups_of(killed.pid), "the end of the old groups")
+        assert cgroups_of(killed.pid) == []
         assert scratch_of(killed.pid) == []
     if lab.driver.limits.freezer != "signal":
         await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
