@@ -65,7 +65,7 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     for unknown in ("alexnet/512", "mobilenet/777", "mobilenet"):
         status, answer = project.get(f"/{unknown}")
         assert status == 404
-        assert answer["allowed"] == {"model": ["mobilenet"], "memory_mb": [512, 1024]}
+        assert answer["allowed"] == ["/mobilenet/512", "/mobilenet/1024"]
 
     # Other memory sizes: the old function goes while its route is there, which exports between stacks would forbid.
     project.configure(matrix | {"memory_sizes_mb": "[512, 2048]"})

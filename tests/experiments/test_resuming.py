@@ -59,6 +59,7 @@ def test_a_fire_that_nobody_knew_of_is_not_taken_for_a_later_one():
     logs = SimpleNamespace(billed_since=lambda _, since: [billed_ms for at, billed_ms in reports if at >= since])
     corrected = []
     session = SimpleNamespace(
+        configuration=read_configuration(),
         services=SimpleNamespace(logs=logs),
         meter=SimpleNamespace(correct=lambda _, assumed_ms, billed_ms: corrected.append(billed_ms)),
         check_spend=lambda: None,

@@ -73,8 +73,9 @@ def test_synth_needs_neither_docker_nor_aws_and_a_profile_is_chosen_by_context_o
     assert stacks == {demo.names.stack}
     assets = json.loads((tmp_path / "out" / f"{demo.names.stack}.assets.json").read_text())
     assert len(assets["dockerImages"]) == len(demo.matrix.models)
-    (template,) = Path(tmp_path / "out").glob("*FunctionsTensorflow*.nested.template.json")
-    assert template.read_text().count('"AWS::Lambda::Function"') == len(demo.variants)
+    templates = [path.read_text() for path in Path(tmp_path / "out").glob("*Functions*.nested.template.json")]
+    assert len(templates) == len(demo.matrix.engines)
+    assert sum(text.count('"AWS::Lambda::Function"') for text in templates) == len(demo.variants)
 
 
 def test_a_wrong_configuration_ends_synth_without_a_traceback(run_cdk, tmp_path):
