@@ -82,8 +82,6 @@
         tooltip: { theme: dark.matches ? "dark" : "light" },
       });
       views.set(figure.id, result);
-      // A layer without a mark is an image without a name to a screen reader.
-      box.querySelectorAll("g[role]:empty").forEach((layer) => layer.removeAttribute("role"));
       block.classList.add("drawn");
     } catch (error) {
       // The still picture stands in.
@@ -91,6 +89,12 @@
       console.error(figure.id, error);
     }
   }
+
+  // A layer without a mark is an image without a name to a screen reader. Vega writes the role again whenever it renders,
+  // as it does by itself when the window changes.
+  new MutationObserver(() => {
+    document.querySelectorAll(".chart g[role]:empty").forEach((layer) => layer.removeAttribute("role"));
+  }).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["role"] });
 
   let round = 0;
   async function drawAll() {

@@ -197,6 +197,14 @@ def test_axe_finds_nothing_serious_on_a_phone(phone_page):
     assert serious_findings(phone_page) == []
 
 
+def test_a_layer_without_marks_never_keeps_the_role_of_an_image(desktop):
+    empty = "document.querySelector('.chart g:empty').setAttribute('role', 'graphics-symbol')"
+    found = desktop.evaluate(
+        f"(async () => {{ {empty}; await null; return document.querySelectorAll('.chart g[role]:empty').length; }})()"
+    )
+    assert found == 0
+
+
 def test_nothing_moves_for_a_reader_who_asks_for_stillness(phone_page):
     assert phone_page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
     moving = phone_page.evaluate(
