@@ -90,7 +90,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _openmetrics(chosen: argparse.Namespace) -> int:
-    from analysis.interchange import open_metrics  # noqa: PLC0415 - as above
+    from analysis.open_metrics import open_metrics  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
     from core.run_directory import find_run  # noqa: PLC0415 - as above
 
@@ -99,7 +99,7 @@ def _openmetrics(chosen: argparse.Namespace) -> int:
 
 
 def _power_tuning(chosen: argparse.Namespace) -> int:
-    from analysis import interchange  # noqa: PLC0415 - as above
+    from analysis import power_tuning  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
     from analysis.report.wording import models_of  # noqa: PLC0415 - as above
     from core.configuration import read_configuration  # noqa: PLC0415 - as above
@@ -109,7 +109,7 @@ def _power_tuning(chosen: argparse.Namespace) -> int:
         matrix = read_configuration().matrix
         _check_model(chosen.model, matrix.models)
         sizes = matrix.memory_sizes_mb
-        print(json.dumps(interchange.power_tuning_input(chosen.input_for, sizes, samples=chosen.samples), indent=2))
+        print(json.dumps(power_tuning.power_tuning_input(chosen.input_for, sizes, samples=chosen.samples), indent=2))
         return EXIT_OK
     if chosen.result is None:
         raise UserError("nothing to do", hint="Name --input-for ARN to write the input, or --result FILE to read one.")
@@ -117,10 +117,10 @@ def _power_tuning(chosen: argparse.Namespace) -> int:
         text = chosen.result.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{chosen.result} cannot be read: {error}") from None
-    theirs = interchange.read_power_tuning(text)
+    theirs = power_tuning.read_power_tuning(text)
     summary = read_summary(find_run(chosen.run, chosen.results))
     _check_model(chosen.model, models_of(summary))
-    print(interchange.power_tuning_markdown(interchange.beside_power_tuning(summary, chosen.model, theirs)))
+    print(power_tuning.power_tuning_markdown(power_tuning.beside_power_tuning(summary, chosen.model, theirs)))
     return EXIT_OK
 
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 TIMEOUT_S = 60.0
 
@@ -78,12 +79,41 @@ class SwarmResult:
         return sum(1 for status, _ in self.answers.values() if status == 200)
 
 
-@dataclass
 class _Lane:
-    connection: socket.socket
-    number: int = -1
-    received: bytes = b""
-    sent_at: float = 0.0
+    """One connection of a swarm: it sends its next request as soon as it has the answer to the last."""
+
+    def __init__(self, port: int, requests: Iterator[tuple[int, bytes]], result: SwarmResult) -> None:
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._requests = requests
+        self._result = result
+        self._number = -1
+        self._received = b""
+        self._sent_at = 0.0
+
+    def send_next(self) -> bool:
+        """Send the next request; False when none is left."""
+        self._number, request = next(self._requests, (-1, b""))
+        if self._number < 0:
+            return False
+        self._received, self._sent_at = b"", time.perf_counter()
+        self.connection.sendall(request)
+        return True
+
+    def receive(self) -> bool:
+        """Take what has arrived and send the next request after a whole answer; False when the lane is done."""
+        try:
+            more = self.connection.recv(65_536)
+        except OSError:
+            more = b""
+        self._received += more
+        whole = split_response(self._received) if more else None
+        if whole is None:
+            self._result.broken += not more
+            return bool(more)
+        self._result.latencies_ms.append((time.perf_counter() - self._sent_at) * 1000)
+        self._result.answers[self._number] = whole
+        return self.send_next()
 
 
 def swarm(
@@ -95,56 +125,28 @@ def swarm(
     body: Callable[[int], bytes],
     patience_s: float = TIMEOUT_S,
 ) -> SwarmResult:
-    """Send `total` requests over so many kept connections, each sending its next as soon as it has its answer."""
+    """Send `total` requests over so many kept connections; those that fall silent count as broken."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: "
-    numbers: Iterator[int] = iter(range(total))
-    selector = selectors.DefaultSelector()
+    bodies = ((number, body(number)) for number in range(total))
+    requests = ((number, f"{head}{len(payload)}\r\n\r\n".encode() + payload) for number, payload in bodies)
     result = SwarmResult(0.0)
-
-    def send_next(lane: _Lane) -> bool:
-        lane.number = next(numbers, -1)
-        if lane.number < 0:
-            return False
-        payload = body(lane.number)
-        lane.received, lane.sent_at = b"", time.perf_counter()
-        lane.connection.sendall(f"{head}{len(payload)}\r\n\r\n".encode() + payload)
-        return True
-
-    def end(lane: _Lane, *, broken: bool) -> None:
-        selector.unregister(lane.connection)
-        lane.connection.close()
-        result.broken += broken
-
-    lanes = []
-    for _ in range(connections):
-        lane = _Lane(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S))
-        lane.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(lane.connection, selectors.EVENT_READ, lane)
-        lanes.append(lane)
-    started = time.perf_counter()
-    for lane in lanes:
-        if not send_next(lane):
-            end(lane, broken=False)
-    while selector.get_map():
-        ready = selector.select(patience_s)
-        if not ready:
-            for key in list(selector.get_map().values()):
-                end(key.data, broken=True)
-            break
-        for key, _ in ready:
-            lane = key.data
-            try:
-                more = lane.connection.recv(65_536)
-            except OSError:
-                more = b""
-            lane.received += more
-            whole = split_response(lane.received) if more else None
-            if whole is not None:
-                result.latencies_ms.append((time.perf_counter() - lane.sent_at) * 1000)
-                result.answers[lane.number] = whole
-                if not send_next(lane):
-                    end(lane, broken=False)
-            elif not more:
-                end(lane, broken=True)
-    result.seconds = time.perf_counter() - started
+    lanes = {lane.connection: lane for lane in [_Lane(port, requests, result) for _ in range(connections)]}
+    with selectors.DefaultSelector() as selector:
+        for connection in lanes:
+            selector.register(connection, selectors.EVENT_READ)
+        started = time.perf_counter()
+        done = [connection for connection, lane in lanes.items() if not lane.send_next()]
+        while True:
+            for connection in done:
+                selector.unregister(connection)
+                lanes.pop(connection).connection.close()
+            ready = selector.select(patience_s) if lanes else []
+            if not ready:
+                break
+            sockets = [cast("socket.socket", key.fileobj) for key, _ in ready]
+            done = [connection for connection in sockets if not lanes[connection].receive()]
+        result.seconds = time.perf_counter() - started
+    result.broken += len(lanes)
+    for connection in lanes:
+        connection.close()
     return result

@@ -20,8 +20,11 @@ Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 # Columns of a table of calls.
-BUSY_S, BILLED_MS, LATENCY_S, IS_CORRECT = range(4)
+BUSY_S, BILLED_MS, LATENCY_S, ANSWER = range(4)
+CORRECT, INCORRECT_ANSWER, NO_ANSWER_IN_TIME = range(3)  # of a call that ran
 NEWEST_FIRST, OLDEST_FIRST, RANDOM = range(3)
+# Where a call runs: in a warm or in a new environment on demand, in provisioned concurrency, nowhere.
+WARM_START, COLD_START, PROVISIONED_START, THROTTLE = range(4)
 
 # Counters, all from moment 0 on.
 (
@@ -79,7 +82,6 @@ class Rules(NamedTuple):
     concurrency: int
     scaling_burst: float
     scaling_per_s: float
-    gateway_limit_s: float
     max_retries: int
     backoff_s: float
     hour_s: float
@@ -291,13 +293,98 @@ def _may_start(now: float, burst: float, per_s: float, scalars: Floats) -> bool:
 
 
 @compiled
-def _next_ping(pings: Floats) -> int:
-    """Return which ping is due first, -1 without pings."""
-    found = -1
-    for index in range(len(pings)):
-        if found < 0 or pings[index, 0] < pings[found, 0]:
-            found = index
-    return found
+def _next_ping(pings: Floats) -> float:
+    """Return when the next ping is due."""
+    return pings[:, 0].min() if len(pings) else math.inf
+
+
+@compiled
+def _schedule_ping(rules: Rules, pings: Floats, random: np.random.Generator) -> float:
+    """Give the ping that is due its next moment; return when the next one is due."""
+    due = pings[:, 0].argmin()
+    pings[due, 1] += rules.ping_every_s
+    pings[due, 0] = pings[due, 1] + random.random() * rules.ping_spread_s
+    return _next_ping(pings)
+
+
+@compiled
+def _find_on_demand(now: float, taken: int, idle: int, rules: Rules, scalars: Floats) -> int:
+    """Return where a call on demand runs; `taken`: concurrency in use or reserved, `idle`: environments."""
+    if taken >= rules.concurrency:
+        return THROTTLE
+    if idle > 0:
+        return WARM_START
+    return COLD_START if _may_start(now, rules.scaling_burst, rules.scaling_per_s, scalars) else THROTTLE
+
+
+@compiled
+def _count_ping(found: int, billed_ms: float, counted: float, counters: Floats) -> None:
+    if found != THROTTLE:
+        counters[PINGS] += counted
+        counters[PINGS_COLD] += counted * found
+        counters[PINGS_BILLED_MS] += counted * billed_ms
+
+
+@compiled
+def _count_call(found: int, billed_ms: float, answer: float, attempts: int, counted: float, counters: Floats) -> None:
+    if attempts == 0:
+        counters[CALLERS] += counted
+    if found == THROTTLE:
+        counters[THROTTLED] += counted
+        return
+    counters[CALLS] += counted
+    if found == COLD_START:
+        counters[COLD] += counted
+        counters[COLD_BILLED_MS] += counted * billed_ms
+    elif found == WARM_START:
+        counters[WARM_BILLED_MS] += counted * billed_ms
+    else:
+        counters[IN_PROVISIONED] += counted
+        counters[PROVISIONED_BILLED_MS] += counted * billed_ms
+    if answer == NO_ANSWER_IN_TIME:
+        counters[GATEWAY_TIMEOUTS] += counted
+    elif answer == INCORRECT_ANSWER:
+        counters[INCORRECT] += counted
+
+
+@compiled
+def _count_use(target: float, used: int, level: int, scalars: Floats) -> None:
+    """Note for target tracking which share of the provisioned environments is busy."""
+    if target > 0 and level > 0:
+        scalars[USE_SUM] += used / level
+        scalars[USE_COUNT] += 1
+
+
+@compiled
+def _next_retry(scalars: Floats, waiting: Floats) -> float:
+    """Return when the next retry is due."""
+    return waiting[0, 0] if scalars[WAITING] > 0 else math.inf
+
+
+@compiled
+def _take_retry(scalars: Floats, waiting: Floats) -> float:
+    """Remove the retry that is due; return when the next one is."""
+    _pop_retry(waiting, int(scalars[WAITING]))
+    scalars[WAITING] -= 1
+    return _next_retry(scalars, waiting)
+
+
+@compiled
+def _retry(
+    moment: float, first: float, attempts: int, rules: Rules, state: State, random: np.random.Generator
+) -> float:
+    """Let a caller without a correct answer try again or give up; return when the next retry is due."""
+    scalars, counters, waiting = state.scalars, state.counters, state.waiting
+    counted = 1.0 if first >= 0 else 0.0
+    if attempts < rules.max_retries and scalars[WAITING] < MAX_WAITING:
+        # Exponential backoff with full jitter, as the AWS SDKs do.
+        pause_s = rules.backoff_s * 2.0**attempts * random.random()
+        _push_retry(waiting, int(scalars[WAITING]), moment + pause_s, first, attempts + 1.0)
+        scalars[WAITING] += 1
+        counters[RETRIES] += counted
+    else:
+        counters[GAVE_UP] += counted
+    return _next_retry(scalars, waiting)
 
 
 @compiled
@@ -313,118 +400,86 @@ def play(
 ) -> None:
     """Play everything up to `until_s`: these arrivals, and the retries and pings that fall due.
 
-    `warm` and `cold` are tables of calls (BUSY_S, BILLED_MS, LATENCY_S, IS_CORRECT); `levels` is the provisioned
+    `warm` and `cold` are tables of calls (BUSY_S, BILLED_MS, LATENCY_S, ANSWER); `levels` is the provisioned
     concurrency of each hour.
     """
-    scalars, counters, latencies, busy, provisioned, idle, waiting, pings = state
-    idle_s, choice, gateway_limit_s = rules.idle_s, rules.choice, rules.gateway_limit_s
-    concurrency, scaling_burst, scaling_per_s = rules.concurrency, rules.scaling_burst, rules.scaling_per_s
-    # What the loop reads at every event is kept in local variables: in the array it would cost half of the time.
-    head, idle_count, busy_count = int(scalars[HEAD]), int(scalars[IDLE]), int(scalars[BUSY])
-    used, level = int(scalars[BUSY_PROVISIONED]), int(scalars[PROVISIONED_NOW])
-    next_tick, retries = scalars[NEXT_TICK], int(scalars[WAITING])
-    index, count = 0, len(arrivals)
-    due = _next_ping(pings)
+    scalars = state.scalars
+    index = 0
     while True:
-        now = arrivals[index] if index < count else math.inf
-        first, attempts, is_ping = now, 0, False
-        if retries > 0 and waiting[0, 0] < now:
-            now, first, attempts = waiting[0, 0], waiting[0, 1], int(waiting[0, 2])
-        if due >= 0 and pings[due, 0] < now:
-            now, first, attempts, is_ping = pings[due, 0], pings[due, 0], 0, True
-        while next_tick <= min(now, until_s):
-            used = _end_provisioned(next_tick, provisioned, used)
-            _tick(next_tick, rules, scalars, counters, levels)
-            level, next_tick = int(scalars[PROVISIONED_NOW]), scalars[NEXT_TICK]
-        if now > until_s:
+        index = _play_to_tick(arrivals, index, until_s, rules, state, warm, cold, random)
+        tick = scalars[NEXT_TICK]
+        if tick > until_s:
             break
-        busy_count, head, idle_count = _end_calls(now, idle_s, busy, busy_count, idle, head, idle_count)
-        if used > 0:
-            used = _end_provisioned(now, provisioned, used)
+        scalars[BUSY_PROVISIONED] = _end_provisioned(tick, state.busy_provisioned, int(scalars[BUSY_PROVISIONED]))
+        _tick(tick, rules, scalars, state.counters, levels)
 
+
+@compiled
+def _play_to_tick(
+    arrivals: Floats,
+    index: int,
+    until_s: float,
+    rules: Rules,
+    state: State,
+    warm: Floats,
+    cold: Floats,
+    random: np.random.Generator,
+) -> int:
+    """Play what comes before the next tick, from this arrival on; return the index of the next arrival."""
+    scalars, counters, latencies, busy, provisioned, idle, waiting, pings = state
+    # What the loop reads at every event is kept in local variables: in the array it would cost half of the time. So
+    # would a helper that takes several arrays at every event, or returns several values.
+    head, idle_count, busy_count = int(scalars[HEAD]), int(scalars[IDLE]), int(scalars[BUSY])
+    used, level, tick = int(scalars[BUSY_PROVISIONED]), int(scalars[PROVISIONED_NOW]), scalars[NEXT_TICK]
+    ping_at, retry_at = _next_ping(pings), _next_retry(scalars, waiting)
+    while True:
+        arrival = arrivals[index] if index < len(arrivals) else math.inf
+        now = min(arrival, retry_at, ping_at)
+        if now >= tick or now > until_s:
+            break
+        busy_count, head, idle_count = _end_calls(now, rules.idle_s, busy, busy_count, idle, head, idle_count)
+        used = _end_provisioned(now, provisioned, used)
+        first, attempts, is_ping = now, 0, ping_at == now
         if is_ping:
-            pings[due, 1] += rules.ping_every_s
-            pings[due, 0] = pings[due, 1] + random.random() * rules.ping_spread_s
-            due = _next_ping(pings)
-        elif attempts:
-            _pop_retry(waiting, retries)
-            retries -= 1
+            ping_at = _schedule_ping(rules, pings, random)
+        elif retry_at == now:
+            first, attempts = waiting[0, 1], int(waiting[0, 2])
+            retry_at = _take_retry(scalars, waiting)
         else:
             index += 1
 
-        # Find an environment: 0 warm, 1 cold, -1 throttled.
-        in_provisioned = not is_ping and used < level
-        found = 0
-        if not in_provisioned:
-            if busy_count + max(level, used) >= concurrency:
-                found = -1
-            elif idle_count > 0:
-                if choice != NEWEST_FIRST:
-                    head = _take_other(choice, idle, head, idle_count, random)
-                idle_count -= 1
-            else:
-                found = 1 if _may_start(now, scaling_burst, scaling_per_s, scalars) else -1
-        calls = cold if found == 1 else warm
+        found = PROVISIONED_START
+        if is_ping or used >= level:
+            found = _find_on_demand(now, busy_count + max(level, used), idle_count, rules, scalars)
+        calls = cold if found == COLD_START else warm
+        if found == WARM_START:
+            if rules.choice != NEWEST_FIRST:
+                head = _take_other(rules.choice, idle, head, idle_count, random)
+            idle_count -= 1
         row = int(random.random() * len(calls))
-        busy_s, billed_ms = calls[row, BUSY_S], calls[row, BILLED_MS]
-        if is_ping:
-            busy_s, billed_ms = busy_s + rules.ping_hold_s, billed_ms + 1000 * rules.ping_hold_s
-        counted = 1.0 if first >= 0 else 0.0
-
-        if in_provisioned:
-            _push_end(provisioned, used, now + busy_s)
+        hold_s = rules.ping_hold_s if is_ping else 0.0
+        ends, billed_ms = now + calls[row, BUSY_S] + hold_s, calls[row, BILLED_MS] + 1000 * hold_s
+        if found == PROVISIONED_START:
+            _push_end(provisioned, used, ends)
             used += 1
-            counters[IN_PROVISIONED] += counted
-            counters[PROVISIONED_BILLED_MS] += counted * billed_ms
-        elif found >= 0:
-            _push_end(busy, busy_count, now + busy_s)
+        elif found != THROTTLE:
+            _push_end(busy, busy_count, ends)
             busy_count += 1
-        if counted > 0 and busy_count + used > counters[PEAK]:
-            counters[PEAK] = busy_count + used
-
+        counted = 1.0 if first >= 0 else 0.0
+        counters[PEAK] = max(counters[PEAK], counted * (busy_count + used))
         if is_ping:
-            if found >= 0:
-                counters[PINGS] += counted
-                counters[PINGS_COLD] += counted * found
-                counters[PINGS_BILLED_MS] += counted * billed_ms
+            _count_ping(found, billed_ms, counted, counters)
             continue
 
-        if rules.target > 0 and level > 0:
-            scalars[USE_SUM] += used / level
-            scalars[USE_COUNT] += 1
-        if attempts == 0:
-            counters[CALLERS] += counted
-        latency_s, is_correct = 0.0, False
-        if found < 0:
-            counters[THROTTLED] += counted
+        _count_call(found, billed_ms, calls[row, ANSWER], attempts, counted, counters)
+        _count_use(rules.target, used, level, scalars)
+        answered = now + (0.0 if found == THROTTLE else calls[row, LATENCY_S])
+        if found != THROTTLE and calls[row, ANSWER] == CORRECT:
+            latencies[bin_of(answered - first)] += counted
         else:
-            counters[CALLS] += counted
-            if found == 1:
-                counters[COLD] += counted
-                counters[COLD_BILLED_MS] += counted * billed_ms
-            elif not in_provisioned:
-                counters[WARM_BILLED_MS] += counted * billed_ms
-            latency_s, is_correct = calls[row, LATENCY_S], calls[row, IS_CORRECT] > 0
-            if latency_s > gateway_limit_s:
-                # The caller gets a 504; the environment stays busy to the end of its call.
-                latency_s, is_correct = gateway_limit_s, False
-                counters[GATEWAY_TIMEOUTS] += counted
-            elif not is_correct:
-                counters[INCORRECT] += counted
-
-        if is_correct:
-            if counted > 0:
-                latencies[bin_of(now - first + latency_s)] += 1
-        elif attempts < rules.max_retries and retries < MAX_WAITING:
-            # Exponential backoff with full jitter, as the AWS SDKs do.
-            pause_s = rules.backoff_s * 2.0**attempts * random.random()
-            _push_retry(waiting, retries, now + latency_s + pause_s, first, attempts + 1.0)
-            retries += 1
-            counters[RETRIES] += counted
-        else:
-            counters[GAVE_UP] += counted
-    scalars[HEAD], scalars[IDLE], scalars[BUSY] = head, idle_count, busy_count
-    scalars[BUSY_PROVISIONED], scalars[WAITING] = used, retries
+            retry_at = _retry(answered, first, attempts, rules, state, random)
+    scalars[HEAD], scalars[IDLE], scalars[BUSY], scalars[BUSY_PROVISIONED] = head, idle_count, busy_count, used
+    return index
 
 
 @compiled

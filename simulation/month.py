@@ -214,7 +214,7 @@ def _play(
     """Play one replicate; its pool is filled before moment 0 by the traffic that comes before it."""
     # Three streams, so that arrivals are the same whatever the pool does with them.
     of_samples, of_arrivals, of_pool = (np.random.default_rng(child) for child in seed.spawn(3))
-    warm, cold = (each.resampled(of_samples) for each in calls)
+    warm, cold = (each.resampled(of_samples, pool.limit_s) for each in calls)
     until_s, hour_s = _extent(arrivals, effort, strategy)
     from_s = -min(1.5 * idle_s, 24 * hour_s) if isinstance(arrivals, Shaped) else 0.0
     rules = _rules(pool, strategy, idle_s, hour_s)
@@ -241,7 +241,6 @@ def _rules(pool: Pool, strategy: Strategy, idle_s: float, hour_s: float) -> kern
         concurrency=pool.concurrency,
         scaling_burst=float(pool.scaling_burst),
         scaling_per_s=float(pool.scaling_per_s),
-        gateway_limit_s=pool.limit_s,
         max_retries=pool.caller_retries,
         backoff_s=pool.caller_backoff_s,
         hour_s=hour_s,

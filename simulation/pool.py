@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from core.charges import FrontDoor
 from core.errors import UserError
-from simulation.kernel import BILLED_MS, BUSY_S, IS_CORRECT, LATENCY_S
+from simulation.kernel import ANSWER, BILLED_MS, BUSY_S, CORRECT, INCORRECT_ANSWER, LATENCY_S, NO_ANSWER_IN_TIME
 
 Choice = Literal["newest_first", "oldest_first", "random"]
 
@@ -40,18 +40,22 @@ class Calls:
     def __len__(self) -> int:
         return len(self.busy_ms)
 
-    def table(self) -> npt.NDArray[np.float64]:
-        """Return the table that the event loop draws from."""
+    def table(self, limit_s: float) -> npt.NDArray[np.float64]:
+        """Return the table that the event loop draws from, for a front door that waits so long.
+
+        A caller whose answer is later gets a 504 then; the environment stays busy to the end of its call.
+        """
+        is_late = self.latency_ms > 1000 * limit_s
         table = np.empty((len(self), 4))
         table[:, BUSY_S] = self.busy_ms / 1000
         table[:, BILLED_MS] = self.billed_ms
-        table[:, LATENCY_S] = self.latency_ms / 1000
-        table[:, IS_CORRECT] = self.is_correct
+        table[:, LATENCY_S] = np.minimum(self.latency_ms / 1000, limit_s)
+        table[:, ANSWER] = np.where(is_late, NO_ANSWER_IN_TIME, np.where(self.is_correct, CORRECT, INCORRECT_ANSWER))
         return table
 
-    def resampled(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Return a bootstrap sample: whole environments where they are known, otherwise calls."""
-        table = self.table()
+    def resampled(self, random: np.random.Generator, limit_s: float) -> npt.NDArray[np.float64]:
+        """Return a bootstrap sample of the table: whole environments where they are known, otherwise calls."""
+        table = self.table(limit_s)
         if self.environment is None:
             return table[random.integers(0, len(table), len(table))]
         numbers, starts = np.unique(self.environment, return_inverse=True)

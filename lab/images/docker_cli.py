@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 from core.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
+from lab.images.build_plan import BuildRequest
 from lab.images.engine import ENGINE_VARIABLE, Engine, find_engine
 from lab.images.image_store import DirectoryImageStore, ImageError, ImageRecord
 
@@ -58,7 +59,7 @@ def _build(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engin
     if engine is not None:
         record = engine.build(context, file, arguments, parsed.platform, use_cache=not parsed.no_cache)
     else:
-        request = builder.BuildRequest(context, file, arguments, parsed.platform, use_cache=not parsed.no_cache)
+        request = BuildRequest(context, file, arguments, parsed.platform, use_cache=not parsed.no_cache)
         record = builder.build(request, store, (lambda _: None) if parsed.quiet else _say)
     for tag in parsed.tag:
         store.name(_with_tag(tag), record)

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from analysis import __main__ as command
-from analysis.interchange import (
+from analysis.open_metrics import open_metrics
+from analysis.power_tuning import (
     beside_power_tuning,
-    open_metrics,
     power_tuning_input,
     power_tuning_markdown,
     read_power_tuning,

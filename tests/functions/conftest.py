@@ -15,7 +15,8 @@ from core.models import PAPER_MODELS
 from core.paths import REPOSITORY
 from lab.images import DirectoryImageStore
 from lab.images.base import PACKAGES
-from lab.images.builder import BuildRequest, build
+from lab.images.build_plan import BuildRequest
+from lab.images.builder import build
 from tests.functions.runtime_api import Environment
 
 FUNCTION = REPOSITORY / "functions" / "inference"

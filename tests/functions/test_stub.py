@@ -8,7 +8,8 @@ from pathlib import Path
 
 from core.records import HandlerFacts
 from lab.images import DirectoryImageStore
-from lab.images.builder import BuildRequest, build
+from lab.images.build_plan import BuildRequest
+from lab.images.builder import build
 from tests.functions.runtime_api import Environment
 from tests.stubs.making import STUB, write_stub
 

@@ -29,7 +29,7 @@ def counters(samples, arrivals, *, until_s, idle_s=600.0, strategy=None, from_s=
     rules = month._rules(pool, strategy, idle_s, 3600.0)
     state = kernel.new_state(rules, getattr(strategy, "count", 0), from_s, random)
     levels = np.array(getattr(strategy, "levels", (0,)), dtype=float)
-    warm, cold = samples.warm.table(), (samples.cold or samples.warm).table()
+    warm, cold = (each.table(pool.limit_s) for each in (samples.warm, samples.cold or samples.warm))
     for block in month.blocks(arrivals, np.random.default_rng(seed + 1), from_s=from_s, until_s=until_s):
         kernel.play(block, block[-1], rules, state, warm, cold, levels, random)
     kernel.play(np.empty(0), until_s, rules, state, warm, cold, levels, random)

@@ -115,5 +115,5 @@ def test_pings_that_do_not_overlap_keep_one_environment_however_many_there_are()
 def test_whole_environments_are_resampled_together():
     values = np.repeat([1.0, 2.0, 3.0, 4.0], 5)
     clustered = Calls(values, values, values, np.ones(20, bool), np.repeat([7, 3, 9, 1], 5))
-    drawn = clustered.resampled(np.random.default_rng(2))
+    drawn = clustered.resampled(np.random.default_rng(2), 29.0)
     assert set(np.unique(drawn[:, kernel.BILLED_MS], return_counts=True)[1] % 5) == {0}

@@ -44,6 +44,7 @@ import sys
 import tempfile
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 STARTED = time.perf_counter()
@@ -87,32 +88,21 @@ if "STUB_INIT_EXIT" in os.environ:
 import_ms = (time.perf_counter() - STARTED) * 1000
 
 
-def handler(event, context):
-    global call_number  # noqa: PLW0603 - an execution environment is a module's globals
-    entered = time.perf_counter()
-    call_number += 1
-    event = event if isinstance(event, dict) else {}
-    through_api = "httpMethod" in event
+def setting_of(event, name):
     query = event.get("queryStringParameters") or {}
+    # A proxy event has fields of the same names, `headers` for one, that are no settings.
+    own = None if "httpMethod" in event else event.get(name)
+    for value in (query.get(name), own, os.environ.get("STUB_" + name.upper())):
+        if value not in (None, ""):
+            return value
+    return None
 
-    def setting(name):
-        # A proxy event has fields of the same names, `headers` for one, that are no settings.
-        own = None if through_api else event.get(name)
-        for value in (query.get(name), own, os.environ.get("STUB_" + name.upper())):
-            if value not in (None, ""):
-                return value
-        return None
 
-    def number(name):
-        return float(setting(name) or 0)
+def number_of(event, name):
+    return float(setting_of(event, name) or 0)
 
-    image = setting("image") or random.choice(IMAGES)
-    if image not in IMAGES:
-        problem = {"error": f"no image {image!r}", "allowed": IMAGES}
-        if through_api:
-            return proxy(400, problem)
-        return {"statusCode": 400, **problem}
 
+def misbehave(setting, number, context):
     for _ in range(int(number("print_bytes")) // 1000):
         print("x" * 999)
     for line in range(int(number("print_lines"))):
@@ -121,11 +111,9 @@ def handler(event, context):
         print(setting("stderr"), file=sys.stderr, flush=True)
     if setting("fork_s"):
         subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({number('fork_s')})"])
-    tmp = fill_tmp(number("fill_tmp_mb")) if setting("fill_tmp_mb") else None
-    if setting("hog_mb"):
-        hog(number("hog_mb"))
 
-    before = time.perf_counter()
+
+def work(setting, number):
     burn(number("burn_ms"))
     pause = number("sleep_ms") / 1000 + random.random() * number("jitter_ms") / 1000
     if setting("door"):
@@ -134,8 +122,9 @@ def handler(event, context):
     if setting("sleep_until"):
         pause = max(0.0, number("sleep_until") - time.time())
     time.sleep(pause)
-    inference_ms = (time.perf_counter() - before) * 1000
 
+
+def fail(setting, number):
     if random.random() < number("fail_share"):
         raise RuntimeError("stub failure by chance")
     if setting("error"):
@@ -145,6 +134,46 @@ def handler(event, context):
     if setting("signal"):
         os.kill(os.getpid(), int(number("signal")))
         signal.pause()
+
+
+def echo_of(event, context):
+    return {
+        "event": event,
+        "environment": dict(os.environ),
+        "cpus": os.cpu_count(),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "remaining_ms": context.get_remaining_time_in_millis(),
+        "invoked_function_arn": context.invoked_function_arn,
+        "trace_id": os.environ.get("_X_AMZN_TRACE_ID"),
+    }
+
+
+def handler(event, context):
+    global call_number  # noqa: PLW0603 - an execution environment is a module's globals
+    entered = time.perf_counter()
+    call_number += 1
+    event = event if isinstance(event, dict) else {}
+    through_api = "httpMethod" in event
+    setting = partial(setting_of, event)
+    number = partial(number_of, event)
+
+    image = setting("image") or random.choice(IMAGES)
+    if image not in IMAGES:
+        problem = {"error": f"no image {image!r}", "allowed": IMAGES}
+        if through_api:
+            return proxy(400, problem)
+        return {"statusCode": 400, **problem}
+
+    misbehave(setting, number, context)
+    tmp = fill_tmp(number("fill_tmp_mb")) if setting("fill_tmp_mb") else None
+    if setting("hog_mb"):
+        hog(number("hog_mb"))
+
+    before = time.perf_counter()
+    work(setting, number)
+    inference_ms = (time.perf_counter() - before) * 1000
+    fail(setting, number)
     if setting("response"):
         return str(setting("response"))
 
@@ -177,16 +206,7 @@ def handler(event, context):
     if tmp:
         answer["tmp"] = tmp
     if setting("echo"):
-        answer["echo"] = {
-            "event": event,
-            "environment": dict(os.environ),
-            "cpus": os.cpu_count(),
-            "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-            "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            "remaining_ms": context.get_remaining_time_in_millis(),
-            "invoked_function_arn": context.invoked_function_arn,
-            "trace_id": os.environ.get("_X_AMZN_TRACE_ID"),
-        }
+        answer["echo"] = echo_of(event, context)
     if setting("response_bytes"):
         answer["padding"] = "x" * int(number("response_bytes"))
     if not through_api:

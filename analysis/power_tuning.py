@@ -1,13 +1,11 @@
-"""To and from other tools: aws-lambda-power-tuning, and OpenMetrics for anything that scrapes. No I/O.
+"""To and from aws-lambda-power-tuning. No I/O.
 
-Power tuning: https://github.com/alexcasalboni/aws-lambda-power-tuning, README. Its averages leave out the fastest and
+The tool: https://github.com/alexcasalboni/aws-lambda-power-tuning, README. Its averages leave out the fastest and
 the slowest fifth of the calls and the request fee, so its figures are shown beside ours and never mixed with them.
-OpenMetrics: https://prometheus.io/docs/specs/om/open_metrics_spec/
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -15,7 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from analysis.report.text import markdown_table
-from analysis.summary import METRICS, Estimate, Summary
+from analysis.summary import Estimate, Summary
 from core import strict_json
 from core.errors import RecordError
 
@@ -177,65 +175,3 @@ def power_tuning_markdown(comparisons: Sequence[PowerComparison]) -> str:
 
 def _text(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
-
-
-def open_metrics(summary: Summary) -> str:
-    """The summary as OpenMetrics text: quantiles, counts, costs, coverage and verdicts, each with its origin."""
-    common = {"run_id": summary.run_id, "source": summary.origin.source}
-    lines: list[str] = []
-
-    def family(name: str, kind: str, text: str, unit: str = "") -> None:
-        lines.append(f"# TYPE {name} {kind}")
-        if unit:
-            lines.append(f"# UNIT {name} {unit}")
-        lines.append(f"# HELP {name} {text}")
-
-    def sample(name: str, labels: dict[str, str], value: float | None) -> None:
-        if value is not None:
-            inside = ",".join(f'{key}="{_escape(text)}"' for key, text in (common | labels).items())
-            lines.append(f"{name}{{{inside}}} {value!r}")
-
-    for metric, (label, unit) in METRICS.items():
-        scale = {"ms": 1e-3, "MB": 1e6}.get(unit, 1.0)
-        word = {"ms": "seconds", "MB": "bytes"}.get(unit, "")
-        name = "inference_lab_" + re.sub(r"_(ms|mb)$", "", metric) + (f"_{word}" if word else "")
-        holding = [cell for cell in summary.cells if metric in cell.metrics]
-        if not holding:
-            continue
-        family(name, "gauge", f"{label}: percentiles of the samples that count.", word)
-        for cell in holding:
-            for quantile in ("p50", "p90", "p95", "p99"):
-                estimate: Estimate = getattr(cell.metrics[metric], quantile)
-                labels = _labels(cell.variant, cell.experiment, cell.start_type) | {
-                    "quantile": f"{int(quantile[1:]) / 100:g}"
-                }
-                for bound, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high)):
-                    sample(name, labels | {"bound": bound}, None if value is None else value * scale)
-    family("inference_lab_invocations", "gauge", "Invocations by outcome.")
-    for cell in summary.cells:
-        if cell.start_type != "any":
-            for outcome, count in cell.outcomes.items():
-                labels = _labels(cell.variant, cell.experiment, cell.start_type)
-                sample("inference_lab_invocations", labels | {"outcome": outcome}, count)
-    family("inference_lab_usd_per_million", "gauge", "Cost of a million predictions in US dollars.")
-    for cost in summary.costs:
-        labels = {"variant": cost.variant, "start_type": cost.start_type}
-        sample("inference_lab_usd_per_million", labels, cost.usd.value)
-    family("inference_lab_coverage_ratio", "gauge", "Invocations found in the logs of those expected there.", "ratio")
-    for coverage in summary.coverage:
-        labels = {"variant": coverage.variant, "experiment": coverage.experiment}
-        sample("inference_lab_coverage_ratio", labels, coverage.share)
-    family("inference_lab_claim", "stateset", "Verdicts on the paper's claims.")
-    for claim in summary.claims:
-        for verdict in ("supported", "refuted", "undetermined"):
-            labels = {"claim": claim.id, "inference_lab_claim": verdict}
-            sample("inference_lab_claim", labels, int(claim.verdict == verdict))
-    return "\n".join([*lines, "# EOF"]) + "\n"
-
-
-def _labels(variant: str, experiment: str, start_type: str) -> dict[str, str]:
-    return {"variant": variant, "experiment": experiment, "start_type": start_type}
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
