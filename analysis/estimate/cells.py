@@ -18,9 +18,11 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from analysis.estimate.environments import Sample
@@ -155,16 +157,30 @@ NO_SAMPLE: Final = Sample.of([])
 
 
 def sample_of(part: pl.DataFrame, metric: str) -> Sample:
-    """The values of a cell that count; a call whose environment is unknown has one of its own.
+    """The values of one metric of a cell that count, with their environments."""
+    return samples_of(part, (metric,))[metric]
+
+
+def samples_of(part: pl.DataFrame, metrics: Iterable[str]) -> dict[str, Sample]:
+    """The values of a cell that count, by metric; a call whose environment is unknown has one of its own.
 
     Latencies of kept and of new connections are never pooled: those of kept ones count where there are some.
     """
     counting = part.filter(pl.col("rule").is_null())
-    if metric == "client_latency_ms" and (counting["connection"] == "kept").any():
-        counting = counting.filter(pl.col("connection") != "new")
+    kept = counting.filter(pl.col("connection") != "new")
+    if not (kept["connection"] == "kept").any():
+        kept = counting
+    environments = {id(rows): _environments(rows) for rows in (counting, kept)}
+    found = {}
+    for metric in metrics:
+        rows = kept if metric == "client_latency_ms" else counting
+        found[metric] = Sample.of(rows[metric].cast(pl.Float64).to_numpy(), environments[id(rows)])
+    return found
+
+
+def _environments(rows: pl.DataFrame) -> npt.NDArray[np.int64]:
     own = -1 - pl.int_range(pl.len(), dtype=pl.Int64)
-    held = counting.select(pl.col(metric).cast(pl.Float64), pl.coalesce("environment", own).alias("environment"))
-    return Sample.of(held[metric].to_numpy(), held["environment"].to_numpy())
+    return rows.select(pl.coalesce("environment", own))["environment"].to_numpy()
 
 
 def settle(parts: dict[tuple[str, str, str], pl.DataFrame]) -> None:
@@ -231,11 +247,7 @@ def _in_order(
 def make_cell(part: pl.DataFrame, variant: Variant, experiment: str, start_type: str, **more: Any) -> Cell:
     """One cell from its rows with rules."""
     counting = part.filter(pl.col("rule").is_null())
-    metrics = {}
-    for metric in METRICS:
-        found = sample_of(part, metric)
-        if len(found):
-            metrics[metric] = distribution(metric, found)
+    metrics = {metric: distribution(metric, held) for metric, held in samples_of(part, METRICS).items() if len(held)}
     return Cell.model_validate(
         {
             "variant": variant.key,

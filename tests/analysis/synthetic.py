@@ -260,6 +260,12 @@ class Generator:
             )
 
 
+def smaller(configuration: Configuration, *, memory_sizes_mb: tuple[int, ...]) -> Configuration:
+    """The same with fewer memory sizes: a summary of the whole matrix takes seconds."""
+    matrix = configuration.matrix.model_copy(update={"memory_sizes_mb": memory_sizes_mb})
+    return configuration.model_copy(update={"matrix": matrix})
+
+
 def make_rows(
     configuration: Configuration,
     *,

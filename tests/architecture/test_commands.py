@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def mentions(pattern):
     return found
 
 
+@functools.cache
 def help_text(*words):
     done = subprocess.run(
         [sys.executable, "-m", *words, "--help"],

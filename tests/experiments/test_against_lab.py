@@ -219,6 +219,7 @@ def stopped_when_fires_are_looked_for(deployed, words, **options):
             yield process, relay
 
 
+@pytest.mark.slow
 def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(deployed, tmp_path):
     since_ms = int(time.time() * 1000)
     run = RunDirectory(tmp_path / "20261124T000000Z-0001")
@@ -243,6 +244,7 @@ def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(
         assert wanted <= len(logged_calls(deployed, variant, since_ms)) <= wanted + 1
 
 
+@pytest.mark.slow
 def test_fires_that_happened_while_the_run_was_dead_are_found_and_not_asked_for_again(deployed, tmp_path):
     since_ms = int(time.time() * 1000)
     run = RunDirectory(tmp_path / "20261124T000000Z-0002")
@@ -300,6 +302,7 @@ def test_forced_cold_starts_are_cold_by_evidence_and_leave_the_functions_as_they
     assert {variant: forced.variables_of(variant) for variant in variants} == before
 
 
+@pytest.mark.slow
 def test_calls_that_found_no_connection_are_made_again_by_a_resumed_run_and_no_others(deployed, tmp_path):
     forced = replace(deployed, profile="forced")
     variant = forced.configuration.variants[-1]
@@ -398,6 +401,7 @@ def test_a_kill_for_memory_and_a_function_timeout_are_recorded_as_such_and_not_t
     assert "timeout" in stops[slow.key].detail
 
 
+@pytest.mark.slow
 def test_a_burst_of_ten_is_sent_at_once_and_one_larger_than_the_account_not_at_all(deployed, tmp_path):
     bursts = replace(deployed, profile="bursts")
     variant = bursts.configuration.variants[-1]
@@ -432,6 +436,7 @@ def test_a_burst_of_ten_is_sent_at_once_and_one_larger_than_the_account_not_at_a
     )
 
 
+@pytest.mark.slow
 def test_a_variant_that_cannot_start_is_not_hammered_by_bursts_and_its_calls_are_counted(deployed, tmp_path):
     forced = replace(deployed, profile="forced")
     broken, *_ = forced.configuration.variants
@@ -465,6 +470,7 @@ def test_a_plan_over_the_limit_is_refused_before_its_first_call(here, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_stops_when_its_billed_time_has_cost_the_limit_and_keeps_what_it_measured(deployed, tmp_path):
     # The limit is what the plan is expected to cost, and calls are made slower than expected. Of the quickest variant,
     # so that little time is worth the limit.
@@ -561,6 +567,7 @@ def here(deployed, monkeypatch):
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_without_a_lab_a_deployment_or_credentials_the_checks_fail_with_what_to_do(deployed, tmp_path):
     def checked(environment, said):
         done = subprocess.run(
@@ -658,6 +665,7 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
 # --- load, and the whole ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
     run = RunDirectory(tmp_path / "20261124T000000Z-0004")
     narrow = ("--memory-mb", "512")
@@ -708,6 +716,7 @@ def command_line(process):
         return ""
 
 
+@pytest.mark.slow
 def test_samples_go_on_until_the_median_is_known_as_well_as_asked_and_the_reason_is_kept(deployed, tmp_path):
     variant, *_ = deployed.configuration.variants
     narrow = ["--models", variant.model, "--memory-mb", str(variant.memory_mb)]
@@ -722,6 +731,7 @@ def test_samples_go_on_until_the_median_is_known_as_well_as_asked_and_the_reason
     assert manifest.configuration["experiments"]["warm"]["until_ci_percent"] == 25
 
 
+@pytest.mark.slow
 def test_a_lab_that_goes_away_ends_the_run_with_what_to_do_and_a_new_one_is_not_taken_for_it(deployed, tmp_path):
     run = RunDirectory(tmp_path / "20261124T000000Z-0005")
     words = deployed.command("warm", "--results", str(tmp_path), "--run", run.run_id)

@@ -83,6 +83,7 @@ def test_each_arrival_is_sent_once_at_its_time_and_recorded(start_load, endpoint
     assert sum(int(second["answered"]) for second in seconds) == 60
 
 
+@pytest.mark.slow
 def test_slow_answers_hold_no_arrival_back(start_load, endpoint):
     """A closed loop would stop sending while it waits; here as many are under way as rate times service time."""
     endpoint.set(service_ms=1500)
@@ -130,6 +131,7 @@ def test_ctrl_c_in_a_warm_up_leaves_its_record_and_no_traceback(start_load, endp
     assert (record.warmup, record.error) == (True, INTERRUPTED)
 
 
+@pytest.mark.slow
 def test_variants_are_loaded_one_after_another(start_load):
     load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 1))
     load.wait()
@@ -142,6 +144,7 @@ def test_variants_are_loaded_one_after_another(start_load):
     assert len(load.records) == 40
 
 
+@pytest.mark.slow
 def test_a_variant_that_cannot_run_is_given_up_and_the_next_one_loaded(start_load, endpoint):
     endpoint.set(status=502)
     load = start_load("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(50, 20))
@@ -152,6 +155,7 @@ def test_a_variant_that_cannot_run_is_given_up_and_the_next_one_loaded(start_loa
     assert "ended early: 20 failures in a row" in out
 
 
+@pytest.mark.slow
 def test_throttles_are_an_outcome_and_end_nothing(start_load, endpoint):
     endpoint.set(status=429)
     load = start_load(*ONE_VARIANT, *constant(40, 1))
@@ -327,6 +331,7 @@ def test_a_wrong_option_is_named_and_nothing_is_written(start_load, processes):
     assert not (load.directory / "results").exists()
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_goes_away_ends_the_load_with_an_error_and_what_was_measured_kept(start_load):
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("server.py")], stdout=subprocess.PIPE, text=True

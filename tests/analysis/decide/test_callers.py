@@ -16,7 +16,7 @@ from core.prices import read_prices
 from core.variants import Variant
 from tests.analysis import synthetic
 
-CONFIGURATION = read_configuration(profile="")
+CONFIGURATION = synthetic.smaller(read_configuration(profile=""), memory_sizes_mb=(1024, 1769))
 GOAL = GoalTable(limit_ms=500, max_bad_share=0.01, min_top1_accuracy=0.70, max_cold_share=0.05)
 TRAFFIC = Traffic.of(33_000, "business_hours", 10)
 MIX = CallMix(cold=0.001, alone=0.95, concurrent=0.049)
