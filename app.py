@@ -16,9 +16,13 @@ from stacks.limits import check_limits
 def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
     """Put the stack into `app`. Raises ConfigurationError where the matrix is too large to deploy."""
     check_limits(configuration)
-    stack = InferenceLab(app, configuration.names.stack, configuration=configuration)
-    cdk.Tags.of(app).add("project", "lambda-inference-lab")
-    cdk.Tags.of(app).add("deployment", configuration.function.name_prefix)
+    tags = {"project": "lambda-inference-lab", "deployment": configuration.function.name_prefix}
+    stack = InferenceLab(app, configuration.names.stack, configuration=configuration, tags=tags)
+    for (
+        name,
+        value,
+    ) in tags.items():  # of each resource: CloudFormation hands a stack's own on to most types, not to all
+        cdk.Tags.of(app).add(name, value)
     return stack
 
 

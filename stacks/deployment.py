@@ -7,6 +7,8 @@ the limits of `stacks/limits.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
@@ -23,12 +25,13 @@ from stacks.schedules import Schedules
 class InferenceLab(cdk.Stack):
     """Everything that is deployed. Outputs per engine: `core.variants.API_OUTPUTS`."""
 
-    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration) -> None:
+    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, tags: Mapping[str, str]) -> None:
         super().__init__(
             scope,
             id_,
             stack_name=configuration.names.stack,
             description="Image classification functions for cold, warm and load measurements",
+            tags=tags,
         )
         self._configuration = configuration
         group = self._build_schedule_group()

@@ -1,12 +1,15 @@
+import json
+
 import aws_cdk as cdk
 import pytest
 from aws_cdk import assertions
 
 import app
 from core.configuration import parse_configuration
-from core.paths import BENCHMARK_TOML
+from core.paths import BENCHMARK_TOML, REPOSITORY
 from core.variants import PART_ROLES, part
 
+CONTEXT = json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))["context"]
 DOCUMENT = BENCHMARK_TOML.read_text(encoding="utf-8")
 
 
@@ -40,9 +43,14 @@ def configure(write_document):
     return make
 
 
+def application(directory=None):
+    """An app with the feature flags of cdk.json, which the CDK command line would hand over."""
+    return cdk.App(context=CONTEXT, outdir=directory and str(directory))
+
+
 def synthesise(configuration):
     """Templates of the app: "Root" for the stack itself, its nested stacks by their roles."""
-    stack = app.build(cdk.App(), configuration)
+    stack = app.build(application(), configuration)
     templates = {"Root": assertions.Template.from_stack(stack)}
     for role in PART_ROLES:
         names = [part(role, engine) for engine in configuration.matrix.engines] if role != "Monitoring" else [role]

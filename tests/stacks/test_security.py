@@ -14,7 +14,7 @@ import app
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
 from stacks.alerts import METRICS_PER_ALARM
-from tests.stacks.conftest import synthesise
+from tests.stacks.conftest import application, synthesise
 from tests.stacks.test_stacks import resources
 
 EMAIL = "someone@example.org"
@@ -38,10 +38,10 @@ CHECKOV_SKIPPED = {
 
 
 def assembly_of(configuration, directory, *packs):
-    application = cdk.App(outdir=str(directory))
-    cdk.Validations.of(application).add_plugins(*(pack(application) for pack in packs))
-    app.build(application, configuration)
-    application.synth()  # raises where a pack finds something
+    lab = application(directory)
+    cdk.Validations.of(lab).add_plugins(*(pack(lab) for pack in packs))
+    app.build(lab, configuration)
+    lab.synth()  # raises where a pack finds something
     return sorted(directory.glob("*.template.json"))
 
 
@@ -120,7 +120,7 @@ def test_reservations_above_the_ceiling_are_refused_before_synthesis(configure, 
 
 
 def alerts_of(configuration):
-    return assertions.Template.from_stack(app.build(cdk.App(), configuration).node.find_child("Alerts"))
+    return assertions.Template.from_stack(app.build(application(), configuration).node.find_child("Alerts"))
 
 
 def test_alarms_watch_errors_and_throttles_of_every_function(configure):
@@ -153,5 +153,5 @@ def test_a_budget_of_zero_is_none(configure):
 
 
 def test_parts_that_are_switched_off_are_not_deployed(configure):
-    stack = app.build(cdk.App(), configure(dashboard="false"))
+    stack = app.build(application(), configure(dashboard="false"))
     assert {child.node.id for child in stack.node.children} & {"Monitoring", "Alerts"} == set()

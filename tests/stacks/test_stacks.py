@@ -4,7 +4,6 @@ import json
 import string
 from pathlib import Path
 
-import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Match
 from hypothesis import HealthCheck, example, given, settings
@@ -14,7 +13,7 @@ import app
 from core.errors import ConfigurationError
 from core.variants import API_OUTPUTS, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
 from stacks.limits import MAX_RESOURCES_PER_STACK, MAX_VARIANTS_PER_ENGINE
-from tests.stacks.conftest import synthesise
+from tests.stacks.conftest import application, synthesise
 
 
 def resources(template, kind):
@@ -71,9 +70,9 @@ def test_variants_of_a_model_share_one_image(templates, configuration):
 @pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
 def test_images_are_built_for_the_architecture_from_the_configured_base(configure, architecture, platform):
     configuration = configure(architecture=f'"{architecture}"', weights='"random"', models='["mobilenet"]')
-    application = cdk.App()
-    app.build(application, configuration)
-    assembly = application.synth()
+    lab = application()
+    app.build(lab, configuration)
+    assembly = lab.synth()
     assets = Path(assembly.directory, f"{configuration.names.stack}.assets.json").read_text()
     (image,) = json.loads(assets)["dockerImages"].values()
     assert image["source"]["platform"] == platform
@@ -201,9 +200,11 @@ def test_the_scheduler_may_invoke_the_functions_under_test_and_nothing_else(temp
 
 
 def test_the_app_has_one_stack_so_that_plain_cdk_deploy_acts_on_everything(configuration):
-    application = cdk.App()
-    app.build(application, configuration)
-    assert [stack.stack_name for stack in application.synth().stacks] == [configuration.names.stack]
+    lab = application()
+    app.build(lab, configuration)
+    (stack,) = lab.synth().stacks
+    assert stack.stack_name == configuration.names.stack
+    assert stack.tags == {"project": "lambda-inference-lab", "deployment": configuration.function.name_prefix}
 
 
 def test_prefixes_that_differ_make_stacks_that_differ(configure):

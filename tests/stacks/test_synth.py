@@ -85,3 +85,10 @@ def test_a_wrong_configuration_ends_synth_without_a_traceback(run_cdk, tmp_path)
     assert done.returncode != 0
     assert "alexnet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_every_feature_flag_has_the_recommended_value(run_cdk):
+    done = run_cdk("flags", "--unstable=flags", "--no-color")
+    assert done.returncode == 0, done.stderr
+    assert "All feature flags are already set to their recommended values." in done.stdout + done.stderr
