@@ -115,7 +115,9 @@ def _register(reference: str, record: ImageRecord) -> None:
     ecr = Cloud().client("ecr")
     try:
         with cloud_errors():
-            ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
+            ecr.put_image(
+                repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest), imageDigest=record.id
+            )
     except UserError as error:
         if "ImageAlreadyExists" in error.message:
             return

@@ -1,7 +1,9 @@
-"""The real CDK command line against a lab: all functions of the default matrix, twice, and away again."""
+"""The real CDK command line against a lab: every function twice and away again, and a function's code alone."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,13 +12,15 @@ import pytest
 
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
+from core.variants import Variant
 from tests.lab_support import Lab
-from tests.stubs.making import STUB
+from tests.stubs.making import STUB, write_stub
 
+MOBILENET = Variant("mobilenet", "tensorflow", "x86_64", 1769)
 CDK = NODE_COMMANDS / "cdk"
 
 
-def cdk(lab: Lab, directory: Path, *arguments: str | Path, **variables: str) -> str:
+def cdk(lab: Lab, directory: Path, *arguments: str | Path, code: int = 0, **variables: str) -> str:
     ended = subprocess.run(
         [CDK, *map(str, arguments), "--ci"],
         cwd=directory,
@@ -26,7 +30,7 @@ def cdk(lab: Lab, directory: Path, *arguments: str | Path, **variables: str) -> 
         text=True,
         check=False,
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr + "".join(lab.log[-20:])
+    assert ended.returncode == code, ended.stdout + ended.stderr + "".join(lab.log[-20:])
     return ended.stdout + ended.stderr
 
 
@@ -64,7 +68,8 @@ def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: La
         for repository in lab.client("ecr").describe_repositories()["repositories"]
         for image in lab.client("ecr").describe_images(repositoryName=repository["repositoryName"])["imageDetails"]
     }
-    assert digests <= pushed
+    assert digests == pushed
+    assert len(digests) == len(configuration.matrix.models)
     revisions = {function["FunctionName"]: function["RevisionId"] for function in functions}
 
     cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", second)
@@ -88,3 +93,27 @@ def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: La
     assert lab.client("cloudwatch").list_dashboards()["DashboardEntries"] == []
     left = lab.client("cloudformation").describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
+
+
+@pytest.mark.slow
+def test_a_hot_swap_runs_the_new_code_and_one_that_cannot_work_fails(lab: Lab, tmp_path: Path) -> None:
+    """`cdk watch` takes the same path. https://github.com/aws/aws-cdk/issues/28077: functions of a nested stack."""
+    one_function = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
+    apps = []
+    for number in range(3):
+        stub = write_stub(tmp_path / f"stub-{number}", init_ms=number)
+        apps.append(synthesise(lab, tmp_path, f"app-{number}", directory=f'"{stub}"', **one_function))
+    name = parse_configuration((tmp_path / "app-0.toml").read_text(encoding="utf-8")).names.function(MOBILENET)
+    where_the_lab_looks = os.environ["LAB_IMAGES"]
+    cdk(lab, tmp_path, "bootstrap", "--app", apps[0])
+    cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", apps[0], LAB_IMAGES=where_the_lab_looks)
+
+    said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[1], LAB_IMAGES=where_the_lab_looks)
+    assert f"AWS::Lambda::Function '{name}' hotswapped!" in said
+    answer = json.load(lab.client("lambda").invoke(FunctionName=name, Payload=b'{"echo": 1}')["Payload"])
+    assert answer["echo"]["environment"]["STUB_INIT_MS"] == "1"
+
+    said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[2], code=1)
+    assert "does not exist. Provide a valid source image" in said
+    answer = json.load(lab.client("lambda").invoke(FunctionName=name, Payload=b'{"echo": 1}')["Payload"])
+    assert answer["echo"]["environment"]["STUB_INIT_MS"] == "1"
