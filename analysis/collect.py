@@ -48,6 +48,7 @@ from core.errors import (
     UserError,
     run_command,
 )
+from core.place import IDENTITY, check_same_place
 from core.records import NEVER_INVOKED, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
 from core.variants import Variant
@@ -371,7 +372,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError("--until without --since", hint="Name the window's begin as well.")
         else:
             run = find_run(chosen.run, chosen.results)
-            check_same_place(run, cloud)
+            check_same_place(
+                run.read_manifest(),
+                cloud.endpoint_facts(),
+                names=IDENTITY,
+                hint="Point AWS_ENDPOINT_URL, credentials, and region at where it was measured; "
+                f"offline: python -m analysis report {run.run_id}",
+            )
         summary = _guarded(
             run,
             bool(chosen.since),
@@ -400,24 +407,6 @@ def _guarded(run: RunDirectory, made_now: bool, work: Callable[[], Summary]) -> 
         if made_now:
             shutil.rmtree(run.root, ignore_errors=True)
         raise
-
-
-def check_same_place(run: RunDirectory, cloud: Cloud) -> None:
-    """Refuse to fetch a run's logs from where it was not measured. Raises RecordError."""
-    measured = run.read_manifest().endpoint
-    here = cloud.endpoint_facts()
-    for name, then, now in (
-        ("source", measured.source, here.source),
-        ("account", measured.account_id, here.account_id),
-        ("region", measured.region, here.region),
-        ("host", measured.host, here.host),
-    ):
-        if then != now:
-            raise RecordError(
-                f"run {run.run_id} was measured at {name} {then!r}, and this is {name} {now!r}",
-                hint="Point AWS_ENDPOINT_URL, credentials and region at where it was measured; "
-                f"offline: python -m analysis report {run.run_id}",
-            )
 
 
 if __name__ == "__main__":

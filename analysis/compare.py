@@ -26,6 +26,7 @@ from analysis.pipeline import read_summary
 from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Estimate, Summary
 from core.errors import RecordError
+from core.place import COMPARABLE
 from core.run_directory import RunDirectory
 
 DEFAULT_THRESHOLD: Final = 0.03
@@ -80,12 +81,7 @@ def refuse_unlike(a: Summary, b: Summary) -> None:
     """Raise RecordError naming the first field in which two runs cannot be compared."""
     for name, of_a, of_b in (
         ("schema_version", a.schema_version, b.schema_version),
-        ("source", a.origin.source, b.origin.source),
-        ("region", a.origin.region, b.origin.region),
-        ("host", a.origin.host, b.origin.host),
-        ("host_cpus", a.origin.host_cpus, b.origin.host_cpus),
-        ("limits", a.origin.limits.model_dump(), b.origin.limits.model_dump()),
-        ("time_scale", a.origin.time_scale, b.origin.time_scale),
+        *((name, getattr(a.origin, name), getattr(b.origin, name)) for name in COMPARABLE),
         ("architecture", _of_cells(a, "architecture"), _of_cells(b, "architecture")),
         ("engine", _of_cells(a, "engine"), _of_cells(b, "engine")),
         ("weights", _weights(a), _weights(b)),

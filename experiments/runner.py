@@ -15,9 +15,10 @@ from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
 from core.manifest import new_manifest
+from core.place import MEASURING, check_same_place
 from core.prices import Prices, read_prices
 from core.progress import Progress
-from core.records import EndpointFacts, Experiment, Manifest
+from core.records import EndpointFacts, Experiment
 from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
@@ -156,7 +157,7 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
         )
         return run
     manifest = existing.read_manifest()
-    check_same_place(manifest, endpoint)
+    check_same_place(manifest, endpoint, names=MEASURING, hint="Resume it there, or start a new run.")
     experiments = tuple(dict.fromkeys((*manifest.experiments, *request.experiments)))
     with RunLock(existing):  # another process may be measuring it, and its manifest is none of ours then
         existing.write_manifest(
@@ -175,17 +176,6 @@ def find_existing(name: str, results: Path) -> RunDirectory | None:
         if name == "latest":
             raise
         return None
-
-
-def check_same_place(manifest: Manifest, endpoint: EndpointFacts) -> None:
-    """Refuse to go on elsewhere: figures of two places in one run could not be told apart."""
-    for name in ("source", "account_id", "region", "host", "time_scale", "limits"):
-        was, present = getattr(manifest.endpoint, name), getattr(endpoint, name)
-        if was != present:
-            raise UserError(
-                f"run {manifest.run_id} was measured where {name} is {was!r}; here it is {present!r}",
-                hint="Resume it there, or start a new run.",
-            )
 
 
 def _run_protocols(

@@ -28,8 +28,9 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from core.cloud import Cloud, Deployment, find_deployment
 from core.configuration import Configuration, read_configuration
-from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, RecordError, UserError
+from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
 from core.manifest import new_manifest
+from core.place import MEASURING, check_same_place
 from core.processes import ending_with_this_process
 from core.records import EndpointFacts
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
@@ -87,20 +88,13 @@ def find_target(options: Mapping[str, Any]) -> Target:
     target = Target(configuration, plan, find_deployment(cloud, configuration), cloud.endpoint_facts())
     target.deployment.check_rate(plan.variants, plan.shape.peak_rps)
     if joined is not None:
-        check_same_place(joined, target.endpoint)
+        check_same_place(
+            joined.read_manifest(),
+            target.endpoint,
+            names=MEASURING,
+            hint="Leave --run away to start a run of its own.",
+        )
     return target
-
-
-def check_same_place(run: RunDirectory, here: EndpointFacts) -> None:
-    """Refuse to add to a run that was measured elsewhere. Raises RecordError."""
-    there = run.read_manifest().endpoint
-    for name in ("source", "account_id", "region", "host"):
-        found, expected = getattr(here, name), getattr(there, name)
-        if found != expected:
-            raise RecordError(
-                f"run {run.run_id} was measured at {name} {expected!r}, and this is {name} {found!r}",
-                hint="Leave --run away to start a run of its own.",
-            )
 
 
 class LoadTest:

@@ -194,7 +194,7 @@ def test_a_run_is_joined_and_its_manifest_left_alone_and_one_of_another_place_is
     assert len(records) == len({record.call_id for record in records}) == 40
     assert run.manifest_path.read_bytes() == manifest
     elsewhere.wait(code=1)
-    assert "was measured at host 'another'" in elsewhere.err
+    assert "host is 'another'" in elsewhere.err
     missing.wait(code=1)
     assert "run '20990101T000000Z-0000' is not in" in missing.err
     assert not list(other.client_directory.iterdir())
