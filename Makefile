@@ -12,7 +12,7 @@ export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lab lock clean
+.PHONY: help setup demo test test-all check bench lab policies lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\$$/$$/g' | expand -t 10
@@ -39,6 +39,9 @@ bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test
 
 lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
 	@$(BIN)/python -m lab serve
+
+policies: $(VENV)/.ready  ## write the IAM policies again, after a change of their rules or of the name prefix
+	@$(BIN)/python -m stacks.policies
 
 lock:  ## pin all packages again, after a change of requirements*.txt
 	@tools/setup lock

@@ -91,6 +91,7 @@ class OperationsTable(_Table):
     dashboard: bool = True
     notify_email: str = Field(default="", pattern=r"^([^@\s]+@[^@\s]+)?$")
     monthly_budget_usd: NotNegative = 50.0
+    permissions_boundary: str = Field(default="", pattern=r"^[\w+=,.@-]{0,128}$")  # the name of a managed policy
 
 
 class ColdTable(_Table):

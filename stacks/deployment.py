@@ -26,12 +26,14 @@ class InferenceLab(cdk.Stack):
     """Everything that is deployed. Outputs per engine: `core.variants.API_OUTPUTS`."""
 
     def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, tags: Mapping[str, str]) -> None:
+        boundary = configuration.operations.permissions_boundary
         super().__init__(
             scope,
             id_,
             stack_name=configuration.names.stack,
             description="Image classification functions for cold, warm and load measurements",
             tags=tags,
+            permissions_boundary=cdk.PermissionsBoundary.from_name(boundary) if boundary else None,
         )
         self._configuration = configuration
         group = self._build_schedule_group()

@@ -159,16 +159,16 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
     control = LambdaControl(cloud, configuration)
     deployed = [v for v in configuration.variants if control.configuration_of(v) is not None]
     used = {control.image_of(variant) for variant in deployed}
-    if candidates := CalledImages(results, cloud.endpoint_facts()).uris() - used:
-        used |= candidates & _images_of_all_functions(cloud)
+    candidates = CalledImages(results, cloud.endpoint_facts()).uris() - used
+    running = _digests_of_all_functions(cloud) if candidates else set()
     findings = []
     for uri in sorted(used | candidates):
         subject = f"image {uri.rpartition(':')[2][:12]}"
-        size_mb = _image_size_mb(cloud, uri)
-        if size_mb is None:
+        image = _image(cloud, uri)
+        if image is None:
             continue
-        text = f"{size_mb:.0f} MB in ECR: storage per GB and month"
-        if uri in used:
+        text = f"{image.get('imageSizeInBytes', 0) / MB:.0f} MB in ECR: storage per GB and month"
+        if uri in used or image["imageDigest"] in running:
             findings.append(Finding("ok", subject, text))
         elif remove:
             _delete_image(cloud, uri)
@@ -179,26 +179,28 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
     return findings
 
 
-def _images_of_all_functions(cloud: Cloud) -> set[str]:
-    """Images that any function of the account and region runs: another deployment may share ours."""
-    client = cloud.client("lambda")
-    names = [item["FunctionName"] for item in _pages(cloud, "lambda", "list_functions", "Functions")]
-    with cloud_errors():
-        return {client.get_function(FunctionName=name).get("Code", {}).get("ImageUri", "") for name in names}
+def _digests_of_all_functions(cloud: Cloud) -> set[str]:
+    """Digests of the images that any function of the account and region runs: another deployment may share ours.
+
+    From the list alone: GetFunction would hand out other teams' code.
+    """
+    return {f"sha256:{item['CodeSha256']}" for item in _pages(cloud, "lambda", "list_functions", "Functions")}
 
 
-def _image_size_mb(cloud: Cloud, uri: str) -> float | None:
-    """Size of an image, or None where it is not there."""
+def _image(cloud: Cloud, uri: str) -> dict[str, Any] | None:
+    """ImageDetail of DescribeImages, or None where the image is not there."""
     repository, image_id = _image_id(uri)
     client = cloud.client("ecr")
     try:
-        found = client.describe_images(repositoryName=repository, imageIds=[image_id])["imageDetails"]
+        found: list[dict[str, Any]] = client.describe_images(repositoryName=repository, imageIds=[image_id])[
+            "imageDetails"
+        ]
     except (client.exceptions.ImageNotFoundException, client.exceptions.RepositoryNotFoundException):
         return None
     except client.exceptions.ClientError as error:
         with cloud_errors():
             raise error from None
-    return float(sum(image.get("imageSizeInBytes", 0) for image in found)) / MB if found else None
+    return found[0] if found else None
 
 
 def _delete_image(cloud: Cloud, uri: str) -> None:

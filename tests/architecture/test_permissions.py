@@ -1,9 +1,10 @@
-"""docs/aws.md names every permission that measuring and collecting need, and none besides."""
+"""policies/operator.json allows every call that measuring and collecting make, and none besides."""
 
 from __future__ import annotations
 
 import ast
-import re
+import fnmatch
+import json
 
 import botocore.session
 from botocore import xform_name
@@ -62,13 +63,29 @@ def actions_called():
                         yield action(service, waiters.get_waiter(name).operation)
 
 
-def actions_on_the_page():
-    text = (REPOSITORY / "docs" / "aws.md").read_text(encoding="utf-8")
-    table = text.partition("*Measure and collect*")[2].partition("\n## ")[0]
-    return set(re.findall(r"`([a-z]+:[A-Za-z]+)`", table))
+def operator():
+    return json.loads((REPOSITORY / "policies" / "operator.json").read_text(encoding="utf-8"))["Statement"]
 
 
-def test_the_page_names_every_permission_that_the_code_needs_and_no_other():
+def test_the_policy_allows_every_call_that_the_code_makes_and_no_other():
     called = set(actions_called())
     assert {"lambda:InvokeFunction", "lambda:GetFunction", "ecr:BatchDeleteImage", "apigateway:GET"} <= called
-    assert actions_on_the_page() - HANDED_ON == called
+    assert {action for statement in operator() for action in statement["Action"]} - HANDED_ON == called
+
+
+def test_the_policy_allows_every_path_of_the_gateway_that_the_code_asks_for():
+    service = botocore.session.get_session().get_service_model("apigateway")
+    words = {word for path in CALLERS if "apigateway" in set(services_in(path)) for word in words_of(path)}
+    asked = {
+        service.operation_model(name).http["requestUri"]
+        for name in service.operation_names
+        if xform_name(name) in words
+    }
+    patterns = [
+        arn.rpartition(":")[2]
+        for statement in operator()
+        if statement["Action"] == ["apigateway:GET"]
+        for arn in statement["Resource"]
+    ]
+    assert asked >= {"/restapis", "/apikeys/{api_Key}"}
+    assert [path for path in asked if not any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)] == []

@@ -48,6 +48,11 @@ def application(directory=None):
     return cdk.App(context=CONTEXT, outdir=directory and str(directory))
 
 
+def build(lab, configuration):
+    """The stack of the app."""
+    return app.build(lab, configuration)
+
+
 def synthesise(configuration):
     """Templates of the app: "Root" for the stack itself, its nested stacks by their roles."""
     stack = app.build(application(), configuration)

@@ -54,10 +54,12 @@ class LabFunction(LambdaFunction):
         self.logs_group_name = self.logging_config["LogGroup"]
 
     def get_configuration(self, on_create: bool = False) -> dict[str, Any]:
-        """Add LoggingConfig, RevisionId and ImageConfigResponse as AWS answers them."""
+        """Add LoggingConfig, RevisionId, ImageConfigResponse and the image's digest as AWS answers them."""
         answer: dict[str, Any] = super().get_configuration(on_create=on_create)
         answer["LoggingConfig"] = self.logging_config
         answer["RevisionId"] = self.revision_id
+        if "ImageUri" in self.code:
+            answer["CodeSha256"] = self.resolved_image_uri.rpartition(":")[2]
         if not (self.image_config.cmd or self.image_config.entry_point or self.image_config.working_directory):
             answer.pop("ImageConfigResponse", None)
         return answer

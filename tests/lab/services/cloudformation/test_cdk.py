@@ -34,7 +34,7 @@ def cdk(lab: Lab, directory: Path, *arguments: str | Path, code: int = 0, **vari
     return ended.stdout + ended.stderr
 
 
-def synthesise(lab: Lab, directory: Path, name: str, **changes: str) -> Path:
+def synthesise(lab: Lab, directory: Path, name: str, /, **changes: str) -> Path:
     """Synthesise the app with the stub as its function and some lines of benchmark.toml changed."""
     text = BENCHMARK_TOML.read_text(encoding="utf-8")
     for key, value in {"directory": f'"{STUB}"', **changes}.items():

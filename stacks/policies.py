@@ -1,0 +1,266 @@
+"""IAM policies for an account that grants no more than is needed, as JSON files in `policies/`.
+
+`python -m stacks.policies` writes them for the deployment of benchmark.toml. Actions and the resources that they can be
+bounded to: https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from core.configuration import read_configuration
+from core.errors import run_command
+from core.paths import REPOSITORY
+from core.variants import Names
+
+Policy = dict[str, Any]
+
+POLICIES: Final = REPOSITORY / "policies"
+MAX_CHARACTERS: Final = 6144  # of a managed policy, without white space
+_PARTITION: Final = "aws"
+
+
+def operator_policy(names: Names) -> Policy:
+    """Return what experiments, Locust, `collect` and `cleanup` need once a stack is deployed."""
+    return _policy(
+        _allow("Account", ["sts:GetCallerIdentity", "lambda:GetAccountSettings", "cloudwatch:GetMetricData"], ["*"]),
+        _allow(
+            "List",
+            [
+                "lambda:ListFunctions",
+                "scheduler:ListSchedules",
+                "scheduler:ListScheduleGroups",
+                "logs:DescribeLogGroups",
+                "cloudwatch:ListDashboards",
+            ],
+            ["*"],
+        ),
+        _allow("Stack", ["cloudformation:DescribeStacks"], [_stacks(names)[0]]),
+        _allow(
+            "Functions",
+            [
+                "lambda:GetFunction",
+                "lambda:GetFunctionConfiguration",
+                "lambda:GetFunctionConcurrency",
+                "lambda:InvokeFunction",
+                "lambda:UpdateFunctionConfiguration",
+            ],
+            _functions(names),
+        ),
+        _allow("Logs", ["logs:DescribeLogStreams", "logs:FilterLogEvents"], _log_groups(names)),
+        _allow("Gateway", ["apigateway:GET"], _gateway("restapis", "restapis/*", "apikeys")),
+        # The value of a key is a secret, so that the keys of other teams stay out.
+        _allow(
+            "GatewayKey",
+            ["apigateway:GET"],
+            _gateway("apikeys/*"),
+            {"StringEquals": {"aws:ResourceTag/deployment": names.prefix}},
+        ),
+        _allow("Schedules", ["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [_schedules(names)]),
+        _allow("SchedulesRole", ["iam:PassRole"], [_roles(names)], _passed_to("scheduler.amazonaws.com")),
+        _allow("Images", ["ecr:DescribeImages", "ecr:BatchDeleteImage"], [_arn("ecr", "repository/cdk-*-assets-*")]),
+    )
+
+
+def deploy_policy() -> Policy:
+    """Return what `cdk deploy`, `diff` and `destroy` need: the roles of the bootstrap stack do the work."""
+    return _policy(_allow("BootstrapRoles", ["sts:AssumeRole"], [_arn("iam", "role/cdk-*", region="")]))
+
+
+def boundary_policy(names: Names) -> Policy:
+    """Return the most that any role of the stack may do, whatever its own policies say."""
+    return _policy(
+        _allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], _log_groups(names)),
+        _allow("Invoke", ["lambda:InvokeFunction"], _functions(names)),
+    )
+
+
+def execution_policy(names: Names) -> Policy:
+    """Return what CloudFormation needs to make, change and delete the stack, for a restricted bootstrap."""
+    boundary = _arn("iam", f"policy/{boundary_name(names)}", region="")
+    bounded = {"ArnLike": {"iam:PermissionsBoundary": boundary}}
+    lambdas, lists = _lambda_actions()
+    return _policy(
+        _allow("Stacks", _all_of("cloudformation", _STACK_ACTIONS), _stacks(names)),
+        _allow("Functions", lambdas, _functions(names)),
+        _allow("FunctionLogs", _all_of("logs", _LOG_ACTIONS), _log_groups(names)),
+        _allow(
+            "Gateway",
+            _all_of("apigateway", ["DELETE", "GET", "PATCH", "POST", "PUT", "UpdateRestApiPolicy"]),
+            _gateway("restapis", "restapis/*", "apikeys", "apikeys/*", "usageplans", "usageplans/*", "tags/*"),
+        ),
+        _allow(
+            "Schedules",
+            _all_of("scheduler", _SCHEDULE_ACTIONS),
+            [_schedules(names), _arn("scheduler", f"schedule-group/{names.schedule_group}")],
+        ),
+        _allow(
+            "Monitoring",
+            _all_of("cloudwatch", _MONITORING_ACTIONS),
+            [
+                _arn("cloudwatch", f"alarm:{names.prefix}-*"),
+                _arn("cloudwatch", f"dashboard/{names.dashboard}", region=""),
+            ],
+        ),
+        _allow("Topic", _all_of("sns", _TOPIC_ACTIONS), [_arn("sns", f"{names.prefix}-*")]),
+        _allow(
+            "Budget",
+            _all_of("budgets", ["ListTagsForResource", "ModifyBudget", "TagResource", "UntagResource", "ViewBudget"]),
+            [_arn("budgets", f"budget/{names.budget}", region="")],
+        ),
+        _allow("BoundedRoles", _all_of("iam", _BOUNDED_ROLE_ACTIONS), [_roles(names)], bounded),
+        _allow("Roles", _all_of("iam", _ROLE_ACTIONS), [_roles(names)]),
+        _allow(
+            "PassRoles",
+            ["iam:PassRole"],
+            [_roles(names)],
+            _passed_to("lambda.amazonaws.com", "scheduler.amazonaws.com"),
+        ),
+        _allow("BootstrapVersion", ["ssm:GetParameters"], [_arn("ssm", "parameter/cdk-bootstrap/*")]),
+        _allow("BootstrapAssets", ["s3:GetObject"], [f"arn:{_PARTITION}:s3:::cdk-*-assets-*/*"]),
+        _allow(
+            "BootstrapImages",
+            ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetRepositoryPolicy"],
+            [_arn("ecr", "repository/cdk-*-assets-*")],
+        ),
+        _allow("List", lists, ["*"]),
+    )
+
+
+def boundary_name(names: Names) -> str:
+    """Return the name under which the boundary is to be created."""
+    return f"{names.prefix}-permissions-boundary"
+
+
+def policies(names: Names) -> dict[str, Policy]:
+    """Return every policy by the name of its file."""
+    return {
+        "operator": operator_policy(names),
+        "deploy": deploy_policy(),
+        "cloudformation-execution": execution_policy(names),
+        "permissions-boundary": boundary_policy(names),
+    }
+
+
+_STACK_ACTIONS: Final = (
+    "CreateStack", "DeleteStack", "DescribeStacks", "GetStackPolicy", "GetTemplate", "SetStackPolicy", "UpdateStack",
+    "UpdateTerminationProtection",
+)  # fmt: skip
+_LOG_ACTIONS: Final = (
+    "AssociateKmsKey", "CreateLogGroup", "DeleteLogGroup", "DeleteRetentionPolicy", "DisassociateKmsKey",
+    "GetDataProtectionPolicy", "ListTagsForResource", "PutRetentionPolicy", "TagResource", "UntagResource",
+)  # fmt: skip
+_SCHEDULE_ACTIONS: Final = (
+    "CreateSchedule", "CreateScheduleGroup", "DeleteSchedule", "DeleteScheduleGroup", "GetSchedule", "GetScheduleGroup",
+    "ListTagsForResource", "TagResource", "UntagResource", "UpdateSchedule",
+)  # fmt: skip
+_MONITORING_ACTIONS: Final = (
+    "DeleteAlarms", "DeleteDashboards", "DescribeAlarms", "GetDashboard", "ListTagsForResource", "PutDashboard",
+    "PutMetricAlarm", "TagResource", "UntagResource",
+)  # fmt: skip
+_TOPIC_ACTIONS: Final = (
+    "CreateTopic", "DeleteTopic", "GetDataProtectionPolicy", "GetTopicAttributes", "ListSubscriptionsByTopic",
+    "ListTagsForResource", "SetTopicAttributes", "Subscribe", "TagResource", "UntagResource",
+)  # fmt: skip
+# A role that these act on has to carry the boundary, or to get it by the request.
+_BOUNDED_ROLE_ACTIONS: Final = (
+    "AttachRolePolicy", "CreateRole", "DeleteRolePolicy", "DetachRolePolicy", "PutRolePermissionsBoundary",
+    "PutRolePolicy",
+)  # fmt: skip
+_ROLE_ACTIONS: Final = (
+    "DeleteRole", "GetRole", "GetRolePolicy", "ListAttachedRolePolicies", "ListRolePolicies", "TagRole", "UntagRole",
+    "UpdateAssumeRolePolicy", "UpdateRole", "UpdateRoleDescription",
+)  # fmt: skip
+
+
+def _lambda_actions() -> tuple[list[str], list[str]]:
+    """Return Lambda's actions on functions, and every action of any service that can be bounded to nothing."""
+    on_functions = (
+        "AddPermission", "CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency",
+        "DeleteFunctionEventInvokeConfig", "GetFunction", "GetFunctionCodeSigningConfig", "GetFunctionConfiguration",
+        "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig", "GetFunctionScalingConfig", "GetPolicy",
+        "GetRuntimeManagementConfig", "ListFunctionEventInvokeConfigs", "PutFunctionConcurrency",
+        "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource", "UpdateFunctionCode",
+        "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
+    )  # fmt: skip
+    lists = [
+        "cloudformation:ListStacks", "cloudwatch:ListDashboards", "iam:ListRoles", "lambda:ListFunctions",
+        "logs:DescribeIndexPolicies", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
+        "scheduler:ListScheduleGroups", "scheduler:ListSchedules", "sns:GetSubscriptionAttributes",
+        "sns:ListSubscriptions", "sns:ListTopics", "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
+    ]  # fmt: skip
+    return _all_of("lambda", on_functions), lists
+
+
+def _policy(*statements: Mapping[str, Any]) -> Policy:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def _allow(
+    sid: str, actions: Sequence[str], resources: Sequence[str], condition: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    statement: dict[str, Any] = {
+        "Sid": sid, "Effect": "Allow", "Action": sorted(actions), "Resource": list(resources)
+    }  # fmt: skip
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def _all_of(service: str, operations: Sequence[str]) -> list[str]:
+    return [f"{service}:{operation}" for operation in operations]
+
+
+def _arn(service: str, resource: str, *, region: str = "*", account: str = "*") -> str:
+    return f"arn:{_PARTITION}:{service}:{region}:{account}:{resource}"
+
+
+def _functions(names: Names) -> list[str]:
+    return [_arn("lambda", f"function:{names.prefix}-*")]
+
+
+def _log_groups(names: Names) -> list[str]:
+    group = _arn("logs", f"log-group:/aws/lambda/{names.prefix}-*")
+    return [group, f"{group}:*"]
+
+
+def _stacks(names: Names) -> list[str]:
+    """Return the stack, and its parts, which CloudFormation names after it."""
+    return [_arn("cloudformation", f"stack/{names.stack}/*"), _arn("cloudformation", f"stack/{names.stack}-*/*")]
+
+
+def _schedules(names: Names) -> str:
+    return _arn("scheduler", f"schedule/{names.schedule_group}/*")
+
+
+def _roles(names: Names) -> str:
+    """Return the roles of the parts: CloudFormation begins their names with the stack's."""
+    return _arn("iam", f"role/{names.stack}-*", region="")
+
+
+def _gateway(*paths: str) -> list[str]:
+    return [_arn("apigateway", f"/{path}", account="") for path in paths]
+
+
+def _passed_to(*services: str) -> dict[str, Any]:
+    return {"StringEquals": {"iam:PassedToService": list(services)}}
+
+
+def main() -> None:
+    """Write every policy for the deployment of benchmark.toml."""
+    POLICIES.mkdir(exist_ok=True)
+    for name, policy in policies(read_configuration().names).items():
+        path = POLICIES / f"{name}.json"
+        path.write_text(text_of(policy), encoding="utf-8")
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path, file=sys.stdout)
+
+
+def text_of(policy: Policy) -> str:
+    """Return the text of a policy's file."""
+    return json.dumps(policy, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    run_command("stacks.policies", main)
