@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "power-tuning", help="aws-lambda-power-tuning: write its input, or set its result beside a run"
     )
     tuning.add_argument("model", help="a model of benchmark.toml")
+    tuning.add_argument("--engine", help="an engine of the run (default: the only one that ran the model)")
     tuning.add_argument("--input-for", metavar="ARN", help="print the state machine's input for this function")
     tuning.add_argument("--samples", type=int, default=50, help="invocations for each memory size (default: 50)")
     tuning.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
@@ -101,7 +102,6 @@ def _openmetrics(chosen: argparse.Namespace) -> int:
 def _power_tuning(chosen: argparse.Namespace) -> int:
     from analysis import power_tuning  # noqa: PLC0415 - as above
     from analysis.pipeline import read_summary  # noqa: PLC0415 - as above
-    from analysis.report.wording import models_of  # noqa: PLC0415 - as above
     from core.configuration import read_configuration  # noqa: PLC0415 - as above
     from core.run_directory import find_run  # noqa: PLC0415 - as above
 
@@ -119,14 +119,21 @@ def _power_tuning(chosen: argparse.Namespace) -> int:
         raise UserError(f"{chosen.result} cannot be read: {error}") from None
     theirs = power_tuning.read_power_tuning(text)
     summary = read_summary(find_run(chosen.run, chosen.results))
-    _check_model(chosen.model, models_of(summary))
-    print(power_tuning.power_tuning_markdown(power_tuning.beside_power_tuning(summary, chosen.model, theirs)))
+    _check_model(chosen.model, [image.model for image in summary.images])
+    images = {image.engine: image for image in summary.images if image.model == chosen.model}
+    engine = chosen.engine or (next(iter(images)) if len(images) == 1 else "")
+    if engine not in images:
+        raise UserError(
+            f"the run has no {chosen.model} on {engine!r}" if engine else f"{chosen.model} ran on several engines",
+            hint=f"Name one with --engine: {', '.join(images)}.",
+        )
+    print(power_tuning.power_tuning_markdown(power_tuning.beside_power_tuning(summary, images[engine], theirs)))
     return EXIT_OK
 
 
 def _check_model(model: str, known: Collection[str]) -> None:
     if model not in known:
-        raise UserError(f"there is no model {model!r}", hint=f"There are: {', '.join(known)}.")
+        raise UserError(f"there is no model {model!r}", hint=f"There are: {', '.join(dict.fromkeys(known))}.")
 
 
 def _report(chosen: argparse.Namespace) -> int:

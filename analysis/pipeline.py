@@ -30,14 +30,14 @@ from analysis.ingest.run_files import (
     no_clients,
     raw_group,
     read_clients_by_variant,
-    read_image_sizes,
+    read_image_gb,
     read_metrics,
     read_rows,
     write_rows,
 )
 from analysis.report.text import summary_markdown
 from analysis.summary import StopNote, Summary
-from core.charges import BYTES_PER_GB, LOG_EVENT_OVERHEAD_BYTES
+from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration, read_configuration
 from core.errors import RecordError
 from core.paths import BENCHMARK_TOML
@@ -46,6 +46,7 @@ from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
 from core.stages import complete_stages
 from core.stops import read_stops
+from core.variants import Image
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
@@ -60,7 +61,7 @@ class Gathered:
     """What the raw logs told beside the rows; filled while they are read."""
 
     log_bytes: dict[str, float] = field(default_factory=dict)
-    deployed: dict[str, DeployedModel] = field(default_factory=dict)
+    deployed: dict[Image, DeployedModel] = field(default_factory=dict)
     breaches: Breaches = field(default_factory=Breaches)
 
 
@@ -114,7 +115,7 @@ def _parts(
             if logged.height:
                 gathered.log_bytes[variant.key] = group.size_bytes / logged.height
             if group.model:
-                gathered.deployed[variant.model] = _deployed(group.model)
+                gathered.deployed[variant.image] = _deployed(group.model)
             if logged.height or mine.height:
                 joined = join_variant(
                     variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records
@@ -216,7 +217,7 @@ def build(
     extras = Extras(
         log_bytes=gathered.log_bytes,
         deployed=gathered.deployed,
-        image_gb={model: size / BYTES_PER_GB for model, size in read_image_sizes(run).items()},
+        image_gb=read_image_gb(run, configuration.variants),
         metric_checks=check_metrics(rows, read_metrics(run)),
         warnings=gathered.breaches.warnings(),
         stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],

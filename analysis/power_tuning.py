@@ -16,6 +16,7 @@ from analysis.report.text import markdown_table
 from analysis.summary import Estimate, Summary
 from core import strict_json
 from core.errors import RecordError
+from core.variants import Image
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -122,13 +123,13 @@ def power_tuning_input(
     }
 
 
-def beside_power_tuning(summary: Summary, model: str, theirs: PowerTuning) -> list[PowerComparison]:
+def beside_power_tuning(summary: Summary, image: Image, theirs: PowerTuning) -> list[PowerComparison]:
     """Their averages beside our warm median and compute cost, for every memory size that either has."""
     stats = {stat.value: stat for stat in theirs.stats}
     if theirs.power not in stats:
         stats[theirs.power] = PowerStat(value=theirs.power, averageDuration=theirs.duration, averagePrice=theirs.cost)
     warm = [cell for cell in summary.cells if (cell.experiment, cell.start_type) == ("warm", "warm")]
-    ours = {cell.memory_mb: cell for cell in warm if cell.model == model}
+    ours = {cell.memory_mb: cell for cell in warm if summary.variants[cell.variant].image == image}
     found = []
     for memory_mb in sorted(set(stats) | set(ours)):
         stat, cell = stats.get(memory_mb), ours.get(memory_mb)

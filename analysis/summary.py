@@ -3,9 +3,12 @@
 Every figure that can be missing is None and carries a sentence in `reason`. Times are in milliseconds, money in US
 dollars, unless a name says otherwise.
 
+Records name a variant by its key, which `Summary.variants` resolves; no key is parsed.
+
 Schema history
 --------------
 1  first version
+2  `variants` maps keys to variants; `table1` and `swapping` have an engine
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.records import Experiment, LimitsInForce, Source, StartType
+from core.variants import Image, Variant
 
-SUMMARY_SCHEMA_VERSION: Final = 1
+SUMMARY_SCHEMA_VERSION: Final = 2
 
 # What is estimated of each cell, in the order of the tables: column of the invocations -> (label, unit).
 # `total_ms` is the one derived column: init_ms + duration_ms, what the platform spent on a call from its start on.
@@ -316,6 +320,7 @@ class Table1Row(_Model):
     """A model as deployed, beside what the paper says of it."""
 
     model: str
+    engine: str
     display_name: str
     size_mb: float | None
     parameters: int | None
@@ -368,6 +373,8 @@ class SwappingCell(_Model):
     """One point of the grid that varies CPU share and memory apart from each other (claim C11)."""
 
     model: str
+    engine: str
+    architecture: str
     memory_mb: int
     vcpu: float
     inference_ms: Estimate  # median
@@ -441,7 +448,7 @@ class PriceNote(_Model):
 class Summary(_Model):
     """Everything the report shows, less the rows themselves."""
 
-    schema_version: Literal[1] = SUMMARY_SCHEMA_VERSION
+    schema_version: Literal[2] = SUMMARY_SCHEMA_VERSION
     run_id: str
     title: str
     started_at: float
@@ -455,7 +462,7 @@ class Summary(_Model):
     experiments: tuple[Experiment, ...]
     origin: Origin
     prices: PriceNote
-    variants: tuple[str, ...]  # keys, in the order of the matrix
+    variants: dict[str, Variant]  # by key, in the order of the matrix
     invocations: int
     outcomes: dict[str, int]
     excluded: dict[str, int]
@@ -481,6 +488,19 @@ class Summary(_Model):
     swapping: tuple[SwappingCell, ...] = ()  # empty without the swapping experiment
     stops: tuple[StopNote, ...] = ()
     warnings: tuple[DataWarning, ...] = Field(default_factory=tuple)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """What was measured at several memory sizes, in the order of the matrix."""
+        return tuple(dict.fromkeys(variant.image for variant in self.variants.values()))
+
+    def variants_of(self, image: Image | None = None) -> list[Variant]:
+        """The memory sizes of one image, or of all."""
+        return [variant for variant in self.variants.values() if image in (None, variant.image)]
+
+    def name_of(self, key: str) -> str:
+        """The name for people of a variant's key; the key itself where it names something else, such as the gateway."""
+        return self.variants[key].display_name if key in self.variants else key
 
     def cell(self, variant: str, experiment: str, start_type: str) -> Cell | None:
         """The cell of these coordinates in `cells`, or None where nothing was measured."""

@@ -12,10 +12,9 @@ from typing import Final, get_args
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.measured_calls import samples_of
 from analysis.estimate.traffic import BUSINESS_HOURS
-from analysis.ingest.run_files import read_image_sizes, read_rows
+from analysis.ingest.run_files import read_image_gb, read_rows
 from analysis.pipeline import run_configuration
 from analysis.report.text import markdown_table
-from core.charges import BYTES_PER_GB
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.prices import Prices, read_prices
@@ -136,10 +135,10 @@ def _answers(
         if key not in known:
             raise UserError(f"there is no variant {key!r}", hint=f"There are: {', '.join(known)}.")
     rows = read_rows(run, ANALYSED_COLUMNS)
-    images = read_image_sizes(run)
+    images = read_image_gb(run, known.values())
     for key in chosen.variant or known:
         samples, variant = samples_of(rows, key), known[key]
-        billing = Billing(variant.memory_mb, variant.architecture, image_gb=images.get(variant.model, 0) / BYTES_PER_GB)
+        billing = Billing(variant.memory_mb, variant.architecture, image_gb=images.get(variant.image, 0.0))
         if samples is None:
             yield {"Variant": variant.display_name, REASON: "no warm call was measured"}
         elif chosen.highest_rate:

@@ -24,6 +24,26 @@ DISPLAY_NAMES: Final[dict[str, str]] = {name: model.display_name for name, model
 
 
 @dataclass(frozen=True, order=True)
+class Image:
+    """A model on an engine: one container image, which variants run at several memory sizes."""
+
+    model: str
+    engine: str
+    architecture: str
+
+    @property
+    def key(self) -> str:
+        """Name in records, for example `resnet50-tensorflow-x86_64`."""
+        return f"{self.model}-{self.engine}-{self.architecture}"
+
+    @property
+    def display_name(self) -> str:
+        """Name for people, for example `ResNet50` or `ResNet50 on LiteRT`."""
+        engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
+        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine}"
+
+
+@dataclass(frozen=True, order=True)
 class Variant:
     """One function to measure."""
 
@@ -33,15 +53,19 @@ class Variant:
     memory_mb: int
 
     @property
+    def image(self) -> Image:
+        """Return what it runs."""
+        return Image(self.model, self.engine, self.architecture)
+
+    @property
     def key(self) -> str:
         """Name in records, tables and file names, for example `resnet50-tensorflow-x86_64-1024`."""
-        return f"{self.model}-{self.engine}-{self.architecture}-{self.memory_mb}"
+        return f"{self.image.key}-{self.memory_mb}"
 
     @property
     def display_name(self) -> str:
         """Name for people, for example `ResNet50 1024 MB` or `ResNet50 on LiteRT 1024 MB`."""
-        engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
-        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine} {self.memory_mb} MB"
+        return f"{self.image.display_name} {self.memory_mb} MB"
 
     @property
     def route(self) -> str:

@@ -27,9 +27,10 @@ from analysis.estimate.estimates import (
     share,
 )
 from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
+from core.models import ENGINE_NAMES
 from core.prices import MB_PER_GB, Prices
 from core.swapping import CELL_PATTERN, SWAPPING
-from core.variants import DISPLAY_NAMES, Variant
+from core.variants import DISPLAY_NAMES, PAPER_ENGINE, Image, Variant
 
 HARDLY: Final = 0.10  # "hardly falls": by less than this share
 SLOWER_STEP: Final = 1.05  # a step to more memory may be slower by this much before it counts against C1
@@ -45,6 +46,7 @@ STILL_COLD: Final = 0.05
 KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
 FLOPS_ORDER: Final = ("mobilenet", "resnet50", "inceptionv3")
 API: Final = "client_latency_ms"
+NOT_THE_PAPERS: Final = f"not measured: {ENGINE_NAMES[PAPER_ENGINE]}, the paper's engine, is not in the matrix"
 METRIC_NAMES: Final = {API: "API latency", "inference_ms": "inference", "duration_ms": "duration"}
 
 
@@ -87,7 +89,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules look at."""
+    """What the rules look at: the variants of the paper's engine, and the rows of these."""
 
     measured: Measured
     variants: Sequence[Variant]
@@ -98,6 +100,10 @@ class Context:
     random: np.random.Generator
     swapping: SwappingEvidence | None = None
     comparable: bool = True  # whether memory sizes differ in more than their name
+
+    def rows(self) -> pl.DataFrame:
+        """Return the calls of these variants."""
+        return self.measured.rows.filter(pl.col("variant").is_in([variant.key for variant in self.variants]))
 
     def by_model(self) -> dict[str, list[Variant]]:
         """Variants of each model, memory ascending."""
@@ -129,16 +135,19 @@ class Context:
         return float(billed.values.mean()) * factor, draws * factor
 
 
+SwappingPoint = tuple[Image, int, float]  # memory in MB, CPU share in vCPU
+
+
 @dataclass(frozen=True)
 class SwappingEvidence:
     """Medians of the experiment that varies CPU share and memory apart from each other (`experiments swapping`).
 
-    `cells` maps (model, memory_mb, vcpu) to inference times in ms; `faults` to major page faults a call.
+    `cells` maps a point of the grid to inference times in ms; `faults` to major page faults a call.
     """
 
-    cells: Mapping[tuple[str, int, float], Samples]
-    faults: Mapping[tuple[str, int, float], float]
-    killed: Mapping[tuple[str, int, float], int] = field(default_factory=dict)
+    cells: Mapping[SwappingPoint, Samples]
+    faults: Mapping[SwappingPoint, float]
+    killed: Mapping[SwappingPoint, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ class _Rule:
     compares_sizes: bool = False
 
 
-def read_swapping(rows: pl.DataFrame) -> SwappingEvidence | None:
+def read_swapping(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> SwappingEvidence | None:
     """The evidence on C11 from rows of the swapping experiment, whose group names the cell; None without any."""
     named = pl.col("group").str.extract_groups(CELL_PATTERN)
     found = rows.filter((pl.col("protocol") == SWAPPING) & ~pl.col("warmup")).with_columns(
@@ -159,11 +168,11 @@ def read_swapping(rows: pl.DataFrame) -> SwappingEvidence | None:
     found = found.filter(pl.col("cell_mb").is_not_null() & pl.col("cell_vcpu").is_not_null())
     if not found.height:
         return None
-    cells: dict[tuple[str, int, float], Samples] = {}
-    faults: dict[tuple[str, int, float], float] = {}
-    killed: dict[tuple[str, int, float], int] = {}
-    for key, part in found.group_by("model", "cell_mb", "cell_vcpu", maintain_order=True):
-        cell = (str(key[0]), int(str(key[1])), float(str(key[2])))
+    cells: dict[SwappingPoint, Samples] = {}
+    faults: dict[SwappingPoint, float] = {}
+    killed: dict[SwappingPoint, int] = {}
+    for key, part in found.group_by("variant", "cell_mb", "cell_vcpu", maintain_order=True):
+        cell = (variants[str(key[0])].image, int(str(key[1])), float(str(key[2])))
         answered = part.filter((pl.col("outcome") == "ok") & (pl.col("start_type") != "cold"))
         if answered.height:
             cells[cell] = clean(answered["inference_ms"].to_numpy())
@@ -181,6 +190,8 @@ def judge(context: Context) -> tuple[Claim, ...]:
 
 def _claim(context: Context, number: int, rule: _Rule) -> Claim:
     evidence, nothing = rule.gather(context)
+    if not context.variants:
+        evidence, nothing = Evidence(), NOT_THE_PAPERS
     if rule.compares_sizes and not context.comparable:
         evidence, nothing = Evidence(), "nothing enforced the limits that tell memory sizes apart"
     return Claim(
@@ -384,7 +395,7 @@ def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
 
 def _over_the_gateways_limit(context: Context) -> tuple[Evidence, str]:
     evidence = Evidence()
-    rows = context.measured.rows.filter((pl.col("start_type") == "cold") & (pl.col("outcome") != "missing"))
+    rows = context.rows().filter((pl.col("start_type") == "cold") & (pl.col("outcome") != "missing"))
     over = rows.filter((pl.col("total_ms") > GATEWAY_LIMIT_MS) | (pl.col("outcome") == "gateway_timeout")).height
     found = share(over, rows.height)
     # One is enough to show that it can happen; that it cannot is never shown where image fetch is not modelled.
@@ -415,7 +426,7 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             found = share(cold, rows.height)
             sign = 1 if _below(found, STILL_COLD) else -1 if _above(found, STILL_COLD) else 0
             evidence.add(f"{_name(variant)}, cold after a warm-up call", found, "share", sign)
-    load = context.measured.rows.filter(
+    load = context.rows().filter(
         (pl.col("experiment") == "load") & ~pl.col("warmup") & (pl.col("start_type") != "unknown")
     )
     if evidence.signs and load.height:
@@ -436,16 +447,15 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
     evidence = Evidence()
     swapping = context.swapping
     if swapping is not None:
-        models = sorted({key[0] for key in swapping.cells})
-        for model in models:
-            name = DISPLAY_NAMES.get(model, model)
-            keys = [key for key in swapping.cells if key[0] == model]
+        for image in sorted({key[0] for key in swapping.cells if key[0].engine == PAPER_ENGINE}):
+            name = image.display_name
+            keys = [key for key in swapping.cells if key[0] == image]
             # Memory varied, share held: the claim wants an effect here.
             for share_held in sorted({key[2] for key in keys}):
                 sizes = sorted(key[1] for key in keys if key[2] == share_held)
                 if len(sizes) < 2:
                     continue
-                small, large = (model, sizes[0], share_held), (model, sizes[-1], share_held)
+                small, large = (image, sizes[0], share_held), (image, sizes[-1], share_held)
                 ratio = context.ratio(swapping.cells[large], swapping.cells[small])
                 sign = 1 if _below(ratio, 1 - HARDLY) else -1 if _above(ratio, 1 - HARDLY) else 0
                 evidence.add(f"{name}, {share_held:.2f} vCPU, {sizes[0]} to {sizes[-1]} MB", ratio, "ratio", sign)
@@ -455,7 +465,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                 if len(shares) < 2:
                     continue
                 ratio = context.ratio(
-                    swapping.cells[model, memory_held, shares[-1]], swapping.cells[model, memory_held, shares[0]]
+                    swapping.cells[image, memory_held, shares[-1]], swapping.cells[image, memory_held, shares[0]]
                 )
                 label = f"{name}, {memory_held} MB, {shares[0]:.2f} to {shares[-1]:.2f} vCPU"
                 evidence.numbers.append(
@@ -465,12 +475,12 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
             evidence.numbers.append(
                 ClaimNumber(label=f"{name}, most major page faults a call", value=most, unit="count")
             )
-        killed = sum(swapping.killed.values())
+        killed = sum(count for key, count in swapping.killed.items() if key[0].engine == PAPER_ENGINE)
         if killed:
             evidence.notes.append(f"{killed} calls were killed for their memory rather than slowed down.")
         evidence.notes.append("Lambda has no swap: a function over its memory is killed.")
     else:
-        faults = context.measured.rows["major_page_faults"].drop_nulls()
+        faults = context.rows()["major_page_faults"].drop_nulls()
         if faults.len():
             evidence.numbers.append(
                 ClaimNumber(

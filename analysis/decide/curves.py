@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from analysis.summary import Knee, ParetoPoint
-from core.variants import DISPLAY_NAMES
+from core.variants import Image
 
 KNEE_GAIN: Final = 0.10
 
@@ -27,10 +27,9 @@ def pareto(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
     return tuple(marked)
 
 
-def knee(model: str, engine: str, architecture: str, metric: str, curve: Mapping[int, float]) -> Knee:
+def knee(image: Image, metric: str, curve: Mapping[int, float]) -> Knee:
     """The smallest memory size that no larger one beats by more than 10 % in the median."""
     sizes = sorted(curve)
-    name = DISPLAY_NAMES.get(model, model)
     found: int | None = None
     if len(sizes) < 3:
         reason = f"needs at least 3 memory sizes that ran, {len(sizes)} did"
@@ -41,14 +40,14 @@ def knee(model: str, engine: str, architecture: str, metric: str, curve: Mapping
             if all(curve[larger] >= (1 - KNEE_GAIN) * curve[size] for larger in sizes if larger > size)
         )
         if found == sizes[-1]:
-            found, reason = None, f"{name} still gains more than {100 * KNEE_GAIN:.0f} % at the last step"
+            found, reason = None, f"{image.display_name} still gains more than {100 * KNEE_GAIN:.0f} % at the last step"
         else:
             gain = 1 - min(curve[size] for size in sizes if size >= found) / curve[found]
             reason = f"no larger size is faster by more than {100 * KNEE_GAIN:.0f} % (the best by {100 * gain:.1f} %)"
     return Knee(
-        model=model,
-        engine=engine,
-        architecture=architecture,
+        model=image.model,
+        engine=image.engine,
+        architecture=image.architecture,
         metric=metric,
         memory_mb=found,
         curve={size: curve[size] for size in sizes},

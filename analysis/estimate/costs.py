@@ -18,7 +18,7 @@ from core.charges import CallCost, call_cost
 from core.configuration import GoalTable
 from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED
-from core.variants import Variant
+from core.variants import Image, Variant
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
 ASSUMED_LOG_BYTES: Final = 1200.0
@@ -140,7 +140,7 @@ class CostModel:
 
 
 def make_profiles(
-    measured: Measured, variants: Mapping[str, Variant], log_bytes: Mapping[str, float], image_gb: Mapping[str, float]
+    measured: Measured, variants: Mapping[str, Variant], log_bytes: Mapping[str, float], image_gb: Mapping[Image, float]
 ) -> dict[str, CallProfile]:
     """Mean billed times of each variant that answered warm calls."""
     profiles = {}
@@ -154,7 +154,7 @@ def make_profiles(
                 warm_billed_ms=float(warm.mean()),
                 cold_billed_ms=float(cold.mean()) if len(cold) else None,
                 log_bytes=log_bytes.get(key, ASSUMED_LOG_BYTES),
-                image_gb=image_gb.get(variant.model, 0.0),
+                image_gb=image_gb.get(variant.image, 0.0),
             )
     return profiles
 

@@ -9,7 +9,7 @@ from typing import Final
 from analysis.summary import Table1Row
 from core.configuration import Configuration
 from core.models import PAPER_MODELS
-from core.variants import DISPLAY_NAMES
+from core.variants import Image
 
 BYTES_PER_MB: Final = 1_000_000
 
@@ -30,16 +30,18 @@ def accuracies(configuration: Configuration) -> dict[str, float]:
 
 
 def table1(
-    configuration: Configuration, deployed: Mapping[str, DeployedModel], weights: Mapping[str, tuple[str, ...]]
+    configuration: Configuration, deployed: Mapping[Image, DeployedModel], weights: Mapping[str, tuple[str, ...]]
 ) -> tuple[Table1Row, ...]:
     """Table 1 of the paper, measured beside published."""
     rows = []
-    for model in configuration.matrix.models:
-        record, found, paper = configuration.model(model), deployed.get(model), PAPER_MODELS.get(model)
+    for image in dict.fromkeys(variant.image for variant in configuration.variants):
+        model = image.model
+        record, found, paper = configuration.model(model), deployed.get(image), PAPER_MODELS.get(model)
         rows.append(
             Table1Row(
                 model=model,
-                display_name=DISPLAY_NAMES.get(model, model),
+                engine=image.engine,
+                display_name=image.display_name,
                 size_mb=found.size_bytes / BYTES_PER_MB if found and found.size_bytes else None,
                 parameters=found.parameters if found else None,
                 multiply_adds=found.multiply_adds if found else None,

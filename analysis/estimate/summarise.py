@@ -37,7 +37,7 @@ from core.configuration import Configuration
 from core.prices import Prices
 from core.records import EndpointFacts, Manifest
 from core.stages import RESTARTED
-from core.variants import Variant
+from core.variants import PAPER_ENGINE, Image, Variant
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Extras:
     """What a run knows beside its rows."""
 
     log_bytes: Mapping[str, float] = field(default_factory=dict)  # per invocation, by variant
-    deployed: Mapping[str, DeployedModel] = field(default_factory=dict)  # by model
-    image_gb: Mapping[str, float] = field(default_factory=dict)  # by model
+    deployed: Mapping[Image, DeployedModel] = field(default_factory=dict)
+    image_gb: Mapping[Image, float] = field(default_factory=dict)
     metric_checks: Sequence[MetricCheck] = ()
     warnings: Sequence[DataWarning] = ()  # of what the rows no longer show
     stops: Sequence[StopNote] = ()
@@ -82,7 +82,7 @@ def summarise(
     }
     known_accuracies = accuracies(configuration)
     comparable = manifest.endpoint.limits.memory_sizes_are_comparable
-    grid = read_swapping(rows)
+    grid = read_swapping(rows, variants)
     warnings = make_warnings(
         Facts(
             rows=rows,
@@ -99,7 +99,7 @@ def summarise(
     claims = judge(
         Context(
             measured=measured,
-            variants=tuple(variants.values()),
+            variants=tuple(variant for variant in variants.values() if variant.engine == PAPER_ENGINE),
             prices=prices,
             accuracies=known_accuracies,
             load_end_rps=configuration.experiments.load.end_rps,
@@ -135,7 +135,7 @@ def summarise(
         experiments=manifest.experiments,
         origin=origin,
         prices=_price_note(prices),
-        variants=tuple(variants),
+        variants=variants,
         invocations=rows.height,
         outcomes=counts(rows["outcome"]),
         excluded=_excluded(measured),
@@ -199,7 +199,9 @@ def make_swapping(grid: SwappingEvidence | None) -> tuple[SwappingCell, ...]:
     nothing = np.empty(0)
     return tuple(
         SwappingCell(
-            model=key[0],
+            model=key[0].model,
+            engine=key[0].engine,
+            architecture=key[0].architecture,
             memory_mb=key[1],
             vcpu=key[2],
             inference_ms=percentile(grid.cells.get(key, nothing), 0.5),
@@ -320,14 +322,14 @@ def make_pareto(
 
 
 def make_knees(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Knee, ...]:
-    """The knee of each model's warm curve."""
-    groups: dict[tuple[str, str, str], dict[int, float]] = {}
+    """The knee of each image's warm curve."""
+    groups: dict[Image, dict[int, float]] = {}
     for key, variant in variants.items():
-        curve = groups.setdefault((variant.model, variant.engine, variant.architecture), {})
+        curve = groups.setdefault(variant.image, {})
         latency = measured.latency(key).ordered
         if len(latency):
             curve[variant.memory_mb] = quantile(latency, 0.5)
-    return tuple(knee(*group, "client_latency_ms", curve) for group, curve in groups.items())
+    return tuple(knee(image, "client_latency_ms", curve) for image, curve in groups.items())
 
 
 def _price_note(prices: Prices) -> PriceNote:

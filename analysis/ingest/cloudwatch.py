@@ -115,13 +115,13 @@ _IMAGE_URI: Final = re.compile(r"[^/]+/(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))
 
 
 def image_sizes(cloud: Cloud, configuration: Configuration) -> dict[str, int]:
-    """Bytes that each model's image takes in ECR, compressed as it is stored and billed.
+    """Bytes that each image takes in ECR by its key, compressed as it is stored and billed.
 
-    Models whose image cannot be looked up are left out: storage is the smallest part of a bill, and no reason to fail.
+    Those whose image cannot be looked up are left out: storage is the smallest part of a bill, and no reason to fail.
     """
     functions, registry, found = cloud.client("lambda"), cloud.client("ecr"), {}
     for variant in configuration.variants:
-        if variant.model in found:
+        if variant.image.key in found:
             continue
         try:
             with cloud_errors():
@@ -131,7 +131,7 @@ def image_sizes(cloud: Cloud, configuration: Configuration) -> dict[str, int]:
                     continue
                 wanted = {"imageDigest": image["digest"]} if image["digest"] else {"imageTag": image["tag"] or "latest"}
                 answer = registry.describe_images(repositoryName=image["repository"], imageIds=[wanted])
-                found[variant.model] = int(answer["imageDetails"][0]["imageSizeInBytes"])
+                found[variant.image.key] = int(answer["imageDetails"][0]["imageSizeInBytes"])
         except (CloudError, KeyError, IndexError):
             continue
     return found

@@ -20,9 +20,11 @@ from typing import Any, Final, Self
 
 import polars as pl
 
+from core.charges import BYTES_PER_GB
 from core.errors import RecordError
 from core.records import INVOCATION_COLUMNS, ClientRecord
 from core.run_directory import RunDirectory, read_client_records, write_atomically
+from core.variants import Image, Variant
 
 ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 
@@ -147,7 +149,7 @@ def write_image_sizes(run: RunDirectory, size_bytes: Mapping[str, int]) -> None:
 
 
 def read_image_sizes(run: RunDirectory) -> dict[str, int]:
-    """Bytes of each model's image in ECR; empty where they were never asked for."""
+    """Bytes of each image in ECR by its key, in older runs by its model; empty where they were never asked for."""
     try:
         found = json.loads((run.raw_directory / "images.json").read_text())
         return {str(model): int(size) for model, size in found.items()}
@@ -158,6 +160,13 @@ def read_image_sizes(run: RunDirectory) -> dict[str, int]:
             f"{run.raw_directory / 'images.json'} cannot be read: {error}",
             hint="Remove it and fetch it anew: python analysis/collect.py --refresh",
         ) from None
+
+
+def read_image_gb(run: RunDirectory, variants: Iterable[Variant]) -> dict[Image, float]:
+    """GB of the images of these variants, as far as ECR told them."""
+    found = read_image_sizes(run)
+    sizes = {image: found.get(image.key, found.get(image.model)) for image in {one.image for one in variants}}
+    return {image: size / BYTES_PER_GB for image, size in sizes.items() if size is not None}
 
 
 def read_clients(run: RunDirectory) -> pl.DataFrame:

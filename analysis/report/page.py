@@ -10,11 +10,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jinja2
 import polars as pl
@@ -67,16 +67,14 @@ from analysis.report.theme import CONFIG, THEMES
 from analysis.report.wording import (
     count_text,
     duration_text,
-    key_name,
-    model_name,
-    models_of,
     moment_text,
-    parse_variant,
     percent_text,
     usd_text,
 )
 from analysis.summary import Estimate, Summary
+from core.models import ENGINE_NAMES
 from core.run_directory import RunDirectory, write_atomically
+from core.variants import DISPLAY_NAMES
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -236,7 +234,7 @@ def _figure_view(figure: Figure, still: str | None) -> dict[str, Any]:
         "caption": figure.caption,
         "detail": figure.detail,
         "notes": figure.notes,
-        "models": figure.models,
+        "images": [f"{image.model}/{image.engine}" for image in figure.images],
         "experiments": figure.experiments,
         "empty": figure.empty,
         "why_empty": f"No data: {figure.why_empty}.",
@@ -345,9 +343,15 @@ def _claims(summary: Summary) -> list[dict[str, Any]]:
 def _warnings(summary: Summary) -> list[dict[str, Any]]:
     order = {"serious": 0, "warning": 1, "info": 2}
     return [
-        warning.model_dump() | {"names": [key_name(key) for key in warning.variants]}
+        warning.model_dump() | {"names": [summary.name_of(key) for key in warning.variants]}
         for warning in sorted(summary.warnings, key=lambda warning: order[warning.severity])
     ]
+
+
+def _choices(summary: Summary, of: Literal["model", "engine"], names: Mapping[str, str]) -> list[dict[str, str]]:
+    """What a filter offers, in the order of the matrix."""
+    values = dict.fromkeys(str(getattr(image, of)) for image in summary.images)
+    return [{"value": value, "label": names.get(value, value)} for value in values]
 
 
 def _meta(summary: Summary) -> list[str]:
@@ -402,7 +406,6 @@ def build_page(
     sections = _sections(summary, [(figure, _figure_view(figure, stills.get(figure.id))) for figure in figures])
     if not files:
         sections = [section for section in sections if section.id != "files"]
-    variants = [parse_variant(key) for key in summary.variants]
     origin = summary.origin.model_dump() | {"short_badge": "Lab" if summary.origin.source == "lab" else "AWS"}
     data = {
         "themes": THEMES,
@@ -434,8 +437,9 @@ def build_page(
         alerts=_alerts(summary),
         contents=[{"id": section.id, "title": section.title} for section in sections],
         filters={
-            "models": [{"value": model, "label": model_name(model)} for model in models_of(summary)],
-            "memory_sizes_mb": sorted({one.memory_mb for one in variants}),
+            "models": _choices(summary, "model", DISPLAY_NAMES),
+            "engines": _choices(summary, "engine", ENGINE_NAMES),
+            "memory_sizes_mb": sorted({one.memory_mb for one in summary.variants.values()}),
             "experiments": summary.experiments,
         },
         overview=overview(summary),

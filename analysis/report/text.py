@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from analysis.summary import Cell, Distribution, Estimate, Summary
-from core.variants import DISPLAY_NAMES
 
 HEAD: Final = (
     "Model",
@@ -35,19 +34,18 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 def results_table(summary: Summary) -> list[tuple[str, ...]]:
     """One line per model, memory size and experiment; cells that cannot be had are empty or say why."""
     lines: list[tuple[str, ...]] = []
-    for key in summary.variants:
+    for key, variant in summary.variants.items():
         for experiment, (start_type, metrics) in _ROWS.items():
             cell = summary.cell(key, experiment, start_type)
             others = [c for c in summary.cells if c.variant == key and c.experiment == experiment]
             if cell is None and not others:
                 continue
-            shown = cell or others[0]
             chosen = _first(cell, metrics)
             median = chosen.p50 if chosen else None
             lines.append(
                 (
-                    DISPLAY_NAMES.get(shown.model, shown.model),
-                    str(shown.memory_mb),
+                    variant.image.display_name,
+                    str(variant.memory_mb),
                     experiment,
                     str(chosen.n if chosen else 0),
                     _number(median),

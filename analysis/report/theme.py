@@ -1,16 +1,21 @@
 """Colours and chart configuration of figures and report, light and dark. No I/O.
 
-Colour says which model, dash and shape say which quantity, so no figure rests on colour alone. The hues are those of
+The hue says which model and its shade which engine; dash and shape repeat that, or say which quantity, so no figure
+rests on colour alone. The hues are those of
 Okabe and Ito (Color Universal Design, https://jfly.uni-koeln.de/color/), darkened for white paper and lightened for
 dark screens until each stands at 3:1 or more against its background (WCAG 2.2, 1.4.11).
 
-A chart names colours by token (`@resnet50`, `@ink`); `paint` puts in those of a theme. The page does the same in the
+A chart names colours by token (`@series1`, `@ink`); `paint` puts in those of a theme. The page does the same in the
 reader's browser when the colour scheme changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
+
+from core.variants import Image
 
 Theme = dict[str, str]
 
@@ -24,9 +29,6 @@ LIGHT: Final[Theme] = {
     "@band": "#8c959f",
     "@lab": "#7a4b00",
     "@aws": "#0b5394",
-    "@resnet50": "#0072b2",
-    "@inceptionv3": "#c04f00",
-    "@mobilenet": "#00805d",
     "@series1": "#0072b2",
     "@series2": "#c04f00",
     "@series3": "#00805d",
@@ -53,9 +55,6 @@ DARK: Final[Theme] = {
     "@band": "#6b7682",
     "@lab": "#f0b95b",
     "@aws": "#7cc0f5",
-    "@resnet50": "#56b4e9",
-    "@inceptionv3": "#f2994a",
-    "@mobilenet": "#3ccf9f",
     "@series1": "#56b4e9",
     "@series2": "#f2994a",
     "@series3": "#3ccf9f",
@@ -72,11 +71,28 @@ DARK: Final[Theme] = {
     "@bad": "#ff8a80",
 }
 
+HUES: Final = 5
+# Shades of a hue for the second engine of a run and those after it: mixed with black or white by this share.
+_LIGHT_SHADES: Final = (("#000000", 0.45), ("#ffffff", 0.2), ("#000000", 0.72))
+_DARK_SHADES: Final = (("#ffffff", 0.5), ("#000000", 0.35), ("#ffffff", 0.8))
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    pairs = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{round(mine + (theirs - mine) * share):02x}" for mine, theirs in pairs)
+
+
+for _theme, _shades in ((LIGHT, _LIGHT_SHADES), (DARK, _DARK_SHADES)):
+    _theme |= {
+        f"@series{hue}-{place}": _mixed(_theme[f"@series{hue}"], other, share)
+        for hue in range(1, HUES + 1)
+        for place, (other, share) in enumerate(_shades, start=2)
+    }
+
 THEMES: Final[dict[str, Theme]] = {"light": LIGHT, "dark": DARK}
 
-# Second channel beside colour.
-MODEL_SHAPES: Final[dict[str, str]] = {"resnet50": "circle", "inceptionv3": "square", "mobilenet": "triangle-up"}
-MODEL_DASHES: Final[dict[str, list[int]]] = {"resnet50": [1, 0], "inceptionv3": [7, 3], "mobilenet": [2, 2]}
+# The hues of the paper's models, whatever else is in a run.
+MODEL_HUES: Final[dict[str, int]] = {"resnet50": 1, "inceptionv3": 2, "mobilenet": 3}
 SERIES_SHAPES: Final = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 SERIES_DASHES: Final[tuple[list[int], ...]] = ([1, 0], [7, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 2, 2, 2, 2, 2])
 
@@ -153,7 +169,33 @@ def paint(node: Any, theme: Theme) -> Any:
     return node
 
 
-def model_colour(model: str, position: int) -> str:
-    """Token of a model's colour; one that the palette does not name takes the next of the series."""
-    token = f"@{model}"
-    return token if token in LIGHT else f"@series{position % 5 + 1}"
+@dataclass(frozen=True)
+class Style:
+    """How an image is drawn in every figure of a report."""
+
+    colour: str
+    dash: Sequence[int]
+    shape: str
+
+
+def image_styles(images: Sequence[Image]) -> dict[Image, Style]:
+    """The style of each image of a run.
+
+    Hue and shape tell models apart, shade and dash engines; where there is one engine, the dash tells models too.
+    """
+    models = list(dict.fromkeys(image.model for image in images))
+    engines = list(dict.fromkeys(image.engine for image in images))
+    free = [hue for hue in (4, 5, 1, 2, 3) if hue not in {MODEL_HUES.get(model) for model in models}]
+    own = [model for model in models if model not in MODEL_HUES]
+    hues = MODEL_HUES | {model: (free or [4, 5])[place % len(free or [4, 5])] for place, model in enumerate(own)}
+    # The paper's models keep their shapes as they keep their hues.
+    shapes = {model: SERIES_SHAPES[(hues[model] - 1 + models.index(model) // HUES) % 6] for model in models}
+    found = {}
+    for image in images:
+        engine = engines.index(image.engine)
+        dash = engine if len(engines) > 1 else hues[image.model] - 1
+        shade = f"-{engine % 4 + 1}" if engine % 4 else ""
+        found[image] = Style(
+            f"@series{hues[image.model]}{shade}", SERIES_DASHES[dash % len(SERIES_DASHES)], shapes[image.model]
+        )
+    return found

@@ -9,7 +9,7 @@ from typing import Final
 
 from analysis.summary import METRICS, Estimate, Summary
 from core.records import Experiment
-from core.variants import DISPLAY_NAMES, Variant
+from core.variants import Variant
 
 NO_NUMBER: Final = "\N{EN DASH}"
 
@@ -18,33 +18,6 @@ STRATEGY_NAMES: Final = {
     "provisioned_concurrency": "provisioned concurrency",
     "warm_pings": "warm pings",
 }
-
-
-def parse_variant(key: str) -> Variant:
-    """A variant from its key, for example `resnet50-tensorflow-x86_64-1024`. Raises ValueError."""
-    model, engine, architecture, memory_mb = key.rsplit("-", 3)
-    return Variant(model=model, engine=engine, architecture=architecture, memory_mb=int(memory_mb))
-
-
-def models_of(summary: Summary) -> tuple[str, ...]:
-    """The models of a run in the order of its matrix."""
-    return tuple(dict.fromkeys(parse_variant(key).model for key in summary.variants))
-
-
-def model_name(model: str) -> str:
-    return DISPLAY_NAMES.get(model, model)
-
-
-def variant_name(variant: Variant) -> str:
-    return f"{model_name(variant.model)} {variant.memory_mb} MB"
-
-
-def key_name(key: str) -> str:
-    """Name for people of a variant's key; the key itself where it is none."""
-    try:
-        return variant_name(parse_variant(key))
-    except ValueError:
-        return key
 
 
 def metric_label(metric: str) -> str:

@@ -33,6 +33,8 @@ NOT_MODELLED = ("image fetch", "placement", "network", "proactive init")
 # One vCPU, milliseconds and megabytes, as measured with TensorFlow SavedModels.
 INFERENCE_MS = {"mobilenet": 9.5, "resnet50": 44.0, "inceptionv3": 58.0}
 LOAD_MS = {"mobilenet": 600.0, "resnet50": 1200.0, "inceptionv3": 1600.0}
+ENGINE_SPEED = {"tensorflow": 1.0, "onnxruntime": 1.4, "litert": 0.9, "openvino": 1.6}
+ENGINE_START = {"tensorflow": 1.0, "onnxruntime": 0.2, "litert": 0.15, "openvino": 0.3}
 MEMORY_MB = {"mobilenet": 430.0, "resnet50": 660.0, "inceptionv3": 690.0}
 CLIENT_COLUMNS = [
     name
@@ -97,13 +99,14 @@ class Generator:
                 self._environments.pop(key)
             slow = 1.35 if contended else 1.0
             heavy = 1.0 + (rng.pareto(2.5) * 0.4 if rng.random() < 0.03 else 0.0)
-            inference = INFERENCE_MS[variant.model] / vcpu * slow * heavy * float(rng.lognormal(0, 0.06))
+            speed, start = ENGINE_SPEED[variant.engine], ENGINE_START[variant.engine]
+            inference = INFERENCE_MS[variant.model] / speed / vcpu * slow * heavy * float(rng.lognormal(0, 0.06))
             decode = 4.0 / vcpu * float(rng.lognormal(0, 0.1))
             first = None
             import_ms = load_ms = init_ms = None
             if cold:
-                import_ms = 1800.0 * slow * float(rng.lognormal(0, 0.05))
-                load_ms = LOAD_MS[variant.model] * slow * float(rng.lognormal(0, 0.08))
+                import_ms = 1800.0 * start * slow * float(rng.lognormal(0, 0.05))
+                load_ms = LOAD_MS[variant.model] * start * slow * float(rng.lognormal(0, 0.08))
                 init_ms = import_ms + load_ms + 180 * float(rng.lognormal(0, 0.1))
                 inference *= 8.0
                 first = inference

@@ -23,9 +23,17 @@ from analysis.report.figures.choice import (
 )
 from analysis.report.figures.latency import cold_phases, load_over_time, spread
 from analysis.report.figures.marks import Figure
-from analysis.report.figures.paper import all_models, cold_against_warm, load, request_rate, warm
-from analysis.report.wording import models_of
+from analysis.report.figures.paper import (
+    BY_MODEL,
+    all_engines,
+    all_models,
+    cold_against_warm,
+    load,
+    request_rate,
+    warm,
+)
 from analysis.summary import Summary
+from core.variants import PAPER_ENGINE, Image
 
 # Of the invocations, what figures are made from; the identifiers are most of their bytes.
 MEASURED_COLUMNS: Final = (
@@ -57,31 +65,38 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     """Every figure of a run, those of all models first within each section; pure.
 
     `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. A model that is not in the run has no
-    figure; an experiment that left nothing has figures that say so.
+    figure; the paper's figures are of its engine alone; an experiment that left nothing has figures that say so.
     """
     known = pl.col("variant").is_in(list(summary.variants))
     measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
-    models = models_of(summary)
+    images = summary.images
+    engines = any(image.engine != PAPER_ENGINE for image in images)
+    every = {number: [all_engines(summary, number)] if engines else [] for number in BY_MODEL}
     figures = [
         all_models(summary, 14),
+        *every[14],
         all_models(summary, 16),
-        *(warm(summary, model) for model in models),
+        *every[16],
+        *(warm(summary, image) for image in images),
         spread(summary, measured, "warm"),
         all_models(summary, 15),
+        *every[15],
         spread(summary, measured, "cold"),
-        *(cold_against_warm(summary, model) for model in models),
-        *(cold_phases(summary, measured, model) for model in models),
+        *(cold_against_warm(summary, image) for image in images),
+        *(cold_phases(summary, measured, image) for image in images),
         request_rate(summary),
         spread(summary, measured, "load"),
-        *(load(summary, model) for model in models),
-        *(load_over_time(summary, measured, model) for model in models),
-        cost_per_million(summary),
-        *(monthly_by_strategy(summary, model) for model in models),
-        *(monthly_by_traffic(summary, model) for model in models),
+        *(load(summary, image) for image in images),
+        *(load_over_time(summary, measured, image) for image in images),
+        cost_per_million(summary, "warm"),
+        cost_per_million(summary, "cold"),
+        *(monthly_by_strategy(summary, image) for image in images),
+        *(monthly_by_traffic(summary, image) for image in images),
         cost_against_latency(summary),
         memory_used(summary),
     ]
-    figures += [swapping(summary, model) for model in models if any(cell.model == model for cell in summary.swapping)]
+    apart = {Image(cell.model, cell.engine, cell.architecture) for cell in summary.swapping}
+    figures += [swapping(summary, image) for image in images if image in apart]
     if any(outcome != "ok" and count for outcome, count in summary.outcomes.items()):
         figures.append(outcomes(summary))
     return figures

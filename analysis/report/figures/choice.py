@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import altair as alt
 import numpy as np
@@ -20,70 +20,55 @@ from analysis.report.figures.marks import (
     Text,
     colours,
     curve_figure,
+    image_series,
     line_of,
     make_figure,
     memory_series,
-    model_series,
+    row_of,
     rows_data,
     shapes,
     tooltip,
     value_axis,
 )
-from analysis.report.figures.shared import (
-    detail_of,
-    memory_sizes_of,
-    variants_of,
-    why_no,
-)
-from analysis.report.theme import model_colour
+from analysis.report.figures.shared import by_image, detail_of, memory_sizes_of, stem
 from analysis.report.wording import (
     STRATEGY_NAMES,
     missing_reason,
-    model_name,
-    models_of,
     number_text,
-    parse_variant,
     percent_text,
     rounded,
     usd_text,
-    variant_name,
 )
 from analysis.summary import Summary
-from core.records import Experiment
-from core.variants import Variant
+from core.variants import Image, Variant
 
 
-def cost_per_million(summary: Summary) -> Figure:
-    """USD per million predictions against memory, cold and warm."""
+def cost_per_million(summary: Summary, start_type: Literal["cold", "warm"]) -> Figure:
+    """USD per million predictions against memory."""
     points = Points(summary)
-    models = models_of(summary)
-    series = []
-    for index, model in enumerate(models):
-        series.append(Series(f"{model_name(model)}, warm", model_colour(model, index), (1, 0), "circle"))
-        series.append(Series(f"{model_name(model)}, cold", model_colour(model, index), (5, 3), "diamond"))
     for cost in summary.costs:
-        variant = parse_variant(cost.variant)
-        name = f"{model_name(variant.model)}, {cost.start_type}"
-        experiment: Experiment = "cold" if cost.start_type == "cold" else "warm"
+        if cost.start_type != start_type:
+            continue
+        variant = summary.variants[cost.variant]
         if cost.usd.value is None:
-            points.gap(variant, cost.start_type, missing_reason(summary, variant, experiment, cost.usd))
+            points.gap(variant, start_type, missing_reason(summary, variant, start_type, cost.usd))
         else:
-            points.add_estimate(variant, name, cost.usd, unit="USD", experiment=experiment)
+            points.add_estimate(variant, variant.image.display_name, cost.usd, unit="USD", experiment=start_type)
+    cold = " A million cold predictions is the price of every call being cold, not of a mixed month."
     text = Text(
-        id="cost_per_million",
-        title="Cost per million predictions against memory",
+        id=f"cost_per_million_{start_type}",
+        title=f"Cost per million {start_type} predictions against memory",
         caption=(
-            "Compute with init as billed, request fee, gateway and logs. A million cold predictions is the price of "
-            f"every call being cold, not of a mixed month. Prices of {summary.prices.as_of}, {summary.prices.region}."
+            f"Compute with init as billed, request fee, gateway and logs.{cold if start_type == 'cold' else ''} "
+            f"Prices of {summary.prices.as_of}, {summary.prices.region}."
         ),
         section="cost",
-        experiments=(),
-        models=models,
+        experiments=(start_type,),
+        images=summary.images,
         detail=detail_of("Mean, with an approximate 95 % interval", points),
     )
-    return curve_figure(
-        text, points, series, "USD", memory_sizes_of(summary), "no call that succeeded, so none to price"
-    )
+    why_empty = "no call that succeeded, so none to price"
+    return curve_figure(text, points, image_series(summary), "USD", memory_sizes_of(summary), why_empty)
 
 
 STRATEGY_SERIES: Final = (
@@ -93,12 +78,12 @@ STRATEGY_SERIES: Final = (
 )
 
 
-def monthly_by_strategy(summary: Summary, model: str) -> Figure:
-    """USD a month of each of a model's memory sizes by the way of keeping environments warm."""
+def monthly_by_strategy(summary: Summary, image: Image) -> Figure:
+    """USD a month of each of an image's memory sizes by the way of keeping environments warm."""
     points = Points(summary)
     for month in summary.monthly:
-        variant = parse_variant(month.variant)
-        if variant.model != model:
+        variant = summary.variants[month.variant]
+        if variant.image != image:
             continue
         name = STRATEGY_NAMES[month.strategy]
         if month.usd is None:
@@ -107,9 +92,7 @@ def monthly_by_strategy(summary: Summary, model: str) -> Figure:
         cold = percent_text(month.expected_cold_share)
         points.rows.append(
             {
-                "model": variant.model,
-                "name": model_name(variant.model),
-                "memory_mb": variant.memory_mb,
+                **row_of(variant),
                 "series": name,
                 "value": rounded(month.usd),
                 "low": None,
@@ -119,26 +102,26 @@ def monthly_by_strategy(summary: Summary, model: str) -> Figure:
             }
         )
     text = Text(
-        id=f"monthly_cost_{model}",
-        title=f"{model_name(model)}: cost of a month by strategy",
+        id=f"monthly_cost_{stem(image)}",
+        title=f"{image.display_name}: cost of a month by strategy",
         caption=(
             "For the stated traffic, everything included. On demand some starts are cold; provisioned concurrency and "
             "warm pings pay to avoid them."
         ),
         section="cost",
         experiments=(),
-        models=(model,),
+        images=(image,),
         detail="Computed from the mean billed times, hence without interval",
     )
     return curve_figure(text, points, STRATEGY_SERIES, "USD a month", memory_sizes_of(summary), "no call succeeded")
 
 
-def monthly_by_traffic(summary: Summary, model: str) -> Figure:
+def monthly_by_traffic(summary: Summary, image: Image) -> Figure:
     """USD a month against requests a day, with the points from which one strategy costs less than another.
 
-    Of the model's memory size that is cheapest for the stated traffic, or the recommended one.
+    Of the image's memory size that is cheapest for the stated traffic, or the recommended one.
     """
-    variant = _shown_variant(summary, model)
+    variant = _shown_variant(summary, image)
     rows: list[Row] = []
     curves = [curve for curve in summary.cost_curves if variant is not None and curve.variant == variant.key]
     for curve in curves:
@@ -163,10 +146,10 @@ def monthly_by_traffic(summary: Summary, model: str) -> Figure:
         rows.append(
             _traffic_row(variant, STRATEGY_NAMES[point.cheaper_above], "break-even", requests_per_day, usd, cheaper)
         )
-    name = variant_name(variant) if variant is not None else model_name(model)
+    name = variant.display_name if variant is not None else image.display_name
     stated = summary.traffic.get("requests_per_day")
     text = Text(
-        id=f"monthly_by_traffic_{model}",
+        id=f"monthly_by_traffic_{stem(image)}",
         title=f"{name}: cost of a month against requests a day",
         caption=(
             "Everything included, the day's shape as stated. Rings are break-even points: from there on the strategy "
@@ -175,7 +158,7 @@ def monthly_by_traffic(summary: Summary, model: str) -> Figure:
         ),
         section="cost",
         experiments=(),
-        models=(model,),
+        images=(image,),
         detail="Computed from the mean billed times, hence without interval",
     )
     shown = [one for one in STRATEGY_SERIES if any(row["series"] == one.name for row in rows)]
@@ -231,26 +214,25 @@ def monthly_by_traffic(summary: Summary, model: str) -> Figure:
     )
 
 
-def _shown_variant(summary: Summary, model: str) -> Variant | None:
-    """The recommended variant if it is of this model, else the model's cheapest for the stated traffic."""
-    chosen = summary.recommendation.variant
-    if chosen is not None and parse_variant(chosen).model == model:
-        return parse_variant(chosen)
+def _shown_variant(summary: Summary, image: Image) -> Variant | None:
+    """The recommended variant if it is of this image, else the image's cheapest for the stated traffic."""
+    mine = {variant.key: variant for variant in summary.variants_of(image)}
+    if summary.recommendation.variant in mine:
+        return mine[summary.recommendation.variant]
     drawn = {curve.variant for curve in summary.cost_curves}
     priced = [
         (month.usd, month.variant)
         for month in summary.monthly
-        if month.usd is not None and month.variant in drawn and parse_variant(month.variant).model == model
+        if month.usd is not None and month.variant in drawn and month.variant in mine
     ]
-    return parse_variant(min(priced)[1]) if priced else None
+    return mine[min(priced)[1]] if priced else None
 
 
 def _traffic_row(
     variant: Variant | None, series: str, mark: str, requests_per_day: float, usd: float, text: str
 ) -> Row:
     return {
-        "model": variant.model if variant else "",
-        "memory_mb": variant.memory_mb if variant else None,
+        **(row_of(variant) if variant else {}),
         "series": series,
         "mark": mark,
         "requests_per_day": rounded(requests_per_day),
@@ -262,17 +244,14 @@ def _traffic_row(
 
 def cost_against_latency(summary: Summary) -> Figure:
     """The plane in which one chooses: cost and latency of every function, and which of them nothing beats."""
-    models = models_of(summary)
-    series = model_series(models)
+    series = image_series(summary)
     rows: list[Row] = []
     for point in summary.pareto:
-        variant = parse_variant(point.variant)
+        variant = summary.variants[point.variant]
         recommended = point.variant == summary.recommendation.variant
         rows.append(
             {
-                "model": variant.model,
-                "name": model_name(variant.model),
-                "memory_mb": variant.memory_mb,
+                **row_of(variant),
                 "usd": rounded(point.usd_per_million),
                 "latency_ms": rounded(point.latency_ms),
                 "accuracy": point.top1_accuracy,
@@ -291,7 +270,7 @@ def cost_against_latency(summary: Summary) -> Figure:
         ),
         section="decision",
         experiments=(),
-        models=models,
+        images=summary.images,
         detail="Warm calls; memory size in MB beside those on the front",
     )
 
@@ -341,10 +320,6 @@ def cost_against_latency(summary: Summary) -> Figure:
 
 def memory_used(summary: Summary) -> Figure:
     """How much of its memory a function takes, against what it has."""
-    points = Points(summary)
-    for variant in variants_of(summary):
-        points.add(variant, ("warm", "warm"), model_name(variant.model), "max_memory_used_mb")
-    models = models_of(summary)
     text = Text(
         id="memory_used",
         title="Memory used against memory size",
@@ -354,16 +329,16 @@ def memory_used(summary: Summary) -> Figure:
         ),
         section="decision",
         experiments=("warm",),
-        models=models,
-        detail=detail_of("Median with 95 % interval, warm calls", points),
+        images=summary.images,
+        detail="Median with 95 % interval, warm calls",
     )
-    return curve_figure(text, points, model_series(models), "MB", memory_sizes_of(summary), why_no(summary, "warm"))
+    return by_image(summary, text, ("warm", "warm"), "max_memory_used_mb", "MB")
 
 
-def swapping(summary: Summary, model: str) -> Figure:
+def swapping(summary: Summary, image: Image) -> Figure:
     """Claim C11: CPU share and memory varied apart from each other."""
     points = Points(summary)
-    cells = [cell for cell in summary.swapping if cell.model == model]
+    cells = [cell for cell in summary.swapping if Image(cell.model, cell.engine, cell.architecture) == image]
     shares = sorted({cell.vcpu for cell in cells})
     series = tuple(
         Series(f"{number_text(share)} vCPU", f"@series{index % 5 + 1}", memory.dash, memory.shape)
@@ -371,7 +346,7 @@ def swapping(summary: Summary, model: str) -> Figure:
     )
     sizes = sorted({cell.memory_mb for cell in cells})
     for cell in cells:
-        variant = Variant(model=model, engine="", architecture="", memory_mb=cell.memory_mb)
+        variant = Variant(image.model, image.engine, image.architecture, cell.memory_mb)
         name = f"{number_text(cell.vcpu)} vCPU"
         if cell.inference_ms.value is None:
             killed = f"{cell.killed:,} calls killed for their memory" if cell.killed else ""
@@ -379,15 +354,15 @@ def swapping(summary: Summary, model: str) -> Figure:
         else:
             points.add_estimate(variant, name, cell.inference_ms, unit="ms")
     text = Text(
-        id=f"swapping_{model}",
-        title=f"{model_name(model)}: memory and CPU share varied apart",
+        id=f"swapping_{stem(image)}",
+        title=f"{image.display_name}: memory and CPU share varied apart",
         caption=(
             "If want of memory made inference slow, each line would fall to the right. If the CPU share does, the "
             "lines are level and lie apart. Only the lab can vary the two apart; AWS ties them together."
         ),
         section="claims",
         experiments=(),
-        models=(model,),
+        images=(image,),
         detail=detail_of("Median inference time with 95 % interval", points),
     )
     return curve_figure(text, points, series, "ms", sizes, "no call succeeded")
@@ -406,7 +381,7 @@ OUTCOME_GROUPS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
 def outcomes(summary: Summary) -> Figure:
     """How the calls of each function ended."""
     rows: list[Row] = []
-    for variant in variants_of(summary):
+    for variant in summary.variants.values():
         counts: Counter[str] = Counter()
         for cell in summary.cells:
             if cell.variant == variant.key and cell.start_type != "any":
@@ -417,9 +392,8 @@ def outcomes(summary: Summary) -> Figure:
             if count:
                 rows.append(
                     {
-                        "model": variant.model,
-                        "memory_mb": variant.memory_mb,
-                        "name": variant_name(variant),
+                        **row_of(variant),
+                        "name": variant.display_name,
                         "series": name,
                         "place": place,
                         "value": rounded(count / total),
@@ -435,11 +409,11 @@ def outcomes(summary: Summary) -> Figure:
         caption="Calls of all experiments, warm-ups included. Only ok calls have a latency to estimate.",
         section="quality",
         experiments=(),
-        models=models_of(summary),
+        images=summary.images,
     )
 
     def draw() -> Any:
-        names = [variant_name(variant) for variant in variants_of(summary)]
+        names = [variant.display_name for variant in summary.variants.values()]
         return (
             alt.Chart(rows_data())
             .mark_bar(stroke="@paper", strokeWidth=1)
@@ -447,7 +421,7 @@ def outcomes(summary: Summary) -> Figure:
                 y=alt.Y(
                     "name:N",
                     sort=names,
-                    axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=150, grid=False),
+                    axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=220, grid=False),
                 ),
                 x=alt.X("value:Q", stack="zero", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(title=None, format="%")),
                 color=colours(series),

@@ -17,9 +17,11 @@ from analysis.report.figures.marks import (
     Series,
     Text,
     colours,
+    image_series,
     line_of,
     make_figure,
     memory_series,
+    row_of,
     rows_data,
     spreads,
     stacks,
@@ -30,21 +32,14 @@ from analysis.report.figures.shared import (
     BOX_FROM_N,
     WHISKERS_FROM_N,
     bin_width_s,
-    variants_of,
+    stem,
     why_no,
 )
-from analysis.report.wording import (
-    missing_reason,
-    model_name,
-    models_of,
-    number_text,
-    rounded,
-    variant_name,
-)
+from analysis.report.wording import missing_reason, number_text, rounded
 from analysis.summary import Summary
 from core.intervals import smallest_n
 from core.records import Experiment
-from core.variants import Variant
+from core.variants import Image, Variant
 
 SPREADS: Final[dict[str, tuple[str, str, str]]] = {
     # experiment: (start type, metric, title)
@@ -59,23 +54,21 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
     start_type, metric, title = SPREADS[experiment]
     rows: list[Row] = []
     notes = []
-    for variant in variants_of(summary):
+    series = image_series(summary)
+    for variant in summary.variants.values():
         samples = measured.sample(variant.key, experiment, start_type, metric).ordered
         if not len(samples):
-            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, experiment, None)}")
+            notes.append(f"{variant.display_name}, {missing_reason(summary, variant, experiment, None)}")
             continue
         if len(samples) < BOX_FROM_N:
-            notes.append(f"{variant_name(variant)}, n = {len(samples)} is too few for a box")
+            notes.append(f"{variant.display_name}, n = {len(samples)} is too few for a box")
             continue
         shares = (0.05, 0.25, 0.5, 0.75, 0.95) if len(samples) >= WHISKERS_FROM_N else (0.0, 0.25, 0.5, 0.75, 1.0)
-        series = pl.Series(samples)
-        values = [series.quantile(share, "linear") for share in shares]
+        values = [pl.Series(samples).quantile(share, "linear") for share in shares]
         rows.append(
             {
                 "experiment": experiment,
-                "model": variant.model,
-                "name": model_name(variant.model),
-                "memory_mb": variant.memory_mb,
+                **row_of(variant),
                 **dict(zip(("p5", "p25", "p50", "p75", "p95"), map(rounded, values), strict=True)),
                 "minimum": rounded(float(samples[0])),
                 "maximum": rounded(float(samples[-1])),
@@ -94,7 +87,7 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
         ),
         section=experiment,
         experiments=(experiment,),
-        models=models_of(summary),
+        images=summary.images,
         detail="Single samples, not the uncertainty of their median",
     )
     columns = (
@@ -106,10 +99,10 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
         text,
         summary,
         rows,
-        lambda: spreads(rows, models_of(summary), "ms"),
+        lambda: spreads(rows, series, "ms"),
         columns,
         notes=notes,
-        legend=[model_name(model) for model in models_of(summary)],
+        legend=[one.name for one in series],
         why_empty=why_no(summary, experiment),
     )
 
@@ -123,15 +116,15 @@ PHASES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 
-def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
+def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
     """Where a cold start's time goes: means of its phases, which add up to the mean of the whole."""
     rows: list[Row] = []
     notes = []
-    for variant in variants_of(summary, model):
+    for variant in summary.variants_of(image):
         part = measured.parts.get((variant.key, "cold", "cold"))
         phased = _phases(part.filter(pl.col("rule").is_null())) if part is not None else pl.DataFrame()
         if phased.is_empty():
-            notes.append(f"{variant_name(variant)}, {missing_reason(summary, variant, 'cold', None)}")
+            notes.append(f"{variant.display_name}, {missing_reason(summary, variant, 'cold', None)}")
             continue
         for place, (name, key, _) in enumerate(PHASES):
             value = phased[key].mean()
@@ -139,9 +132,7 @@ def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
             rows.append(
                 {
                     "experiment": "cold",
-                    "model": model,
-                    "name": model_name(model),
-                    "memory_mb": variant.memory_mb,
+                    **row_of(variant),
                     "series": name,
                     "place": place,
                     "value": rounded(mean),
@@ -151,15 +142,15 @@ def cold_phases(summary: Summary, measured: Measured, model: str) -> Figure:
             )
     series = [Series(name, colour) for name, _, colour in PHASES]
     text = Text(
-        id=f"cold_phases_{model}",
-        title=f"{model_name(model)}: where a cold start's time goes",
+        id=f"cold_phases_{stem(image)}",
+        title=f"{image.display_name}: where a cold start's time goes",
         caption=(
             "Means, because means add up; medians and intervals are in the figures before. Import, loading and first "
             "inference are timed by the function, the rest is what init and duration leave."
         ),
         section="cold",
         experiments=("cold",),
-        models=(model,),
+        images=(image,),
         detail="Mean of each phase",
     )
     columns = (
@@ -205,16 +196,16 @@ def _phases(samples: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
+def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure:
     """Latency second by second of the load test, with what was offered and how it ended."""
     width_s = bin_width_s(summary)
     rows: list[Row] = []
-    series = memory_series([variant.memory_mb for variant in variants_of(summary, model)])
-    for variant in variants_of(summary, model):
+    series = memory_series([variant.memory_mb for variant in summary.variants_of(image)])
+    for variant in summary.variants_of(image):
         rows += _load_bins(summary, measured, variant, width_s)
     text = Text(
-        id=f"load_over_time_{model}",
-        title=f"{model_name(model)}: latency over the time of the load test",
+        id=f"load_over_time_{stem(image)}",
+        title=f"{image.display_name}: latency over the time of the load test",
         caption=(
             "Latency of answered requests by the second they were due, counted from then; p95 where there are "
             f"{smallest_n(0.95)} or more. The CSV also holds offered, "
@@ -222,7 +213,7 @@ def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
         ),
         section="load",
         experiments=("load",),
-        models=(model,),
+        images=(image,),
         detail=f"Median of each {'second' if width_s == 1 else f'{width_s} s'}; faint: p95" if rows else "",
     )
 
@@ -257,7 +248,7 @@ def load_over_time(summary: Summary, measured: Measured, model: str) -> Figure:
         )
 
     columns = (
-        Column("model", "Model", numeric=False),
+        Column("name", "Model", numeric=False),
         Column("memory_mb", "Memory, MB"),
         Column("second", "Second"),
         *(Column(key, key) for key in ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "cold")),
@@ -304,8 +295,7 @@ def _load_bins(summary: Summary, measured: Measured, variant: Variant, width_s: 
     )
     return [
         {
-            "model": variant.model,
-            "memory_mb": variant.memory_mb,
+            **row_of(variant),
             "series": f"{variant.memory_mb} MB",
             "second": row["bin"] * width_s,
             **{key: row[key] for key in LOAD_COUNTS},

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import altair as alt
 
-from analysis.report.theme import MODEL_DASHES, MODEL_SHAPES, SERIES_DASHES, SERIES_SHAPES, model_colour
-from analysis.report.wording import estimate_text, missing_reason, model_name, rounded, variant_name
+from analysis.report.theme import SERIES_DASHES, SERIES_SHAPES, image_styles
+from analysis.report.wording import estimate_text, missing_reason, rounded
 from analysis.summary import Estimate, Summary
 from core.records import Experiment
-from core.variants import MEMORY_MB_PER_VCPU, Variant
+from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
 Row = dict[str, Any]
 
@@ -54,7 +54,7 @@ class Figure:
     caption: str
     section: str  # part of the report it belongs to
     experiments: tuple[str, ...]  # it is hidden with the first of them
-    models: tuple[str, ...]
+    images: tuple[Image, ...]  # it is hidden with the last of them
     chart: dict[str, Any]
     rows: list[Row]
     columns: tuple[Column, ...]
@@ -81,7 +81,7 @@ class Text:
     caption: str
     section: str
     experiments: tuple[str, ...]
-    models: tuple[str, ...]
+    images: tuple[Image, ...]
     label: str = ""
     detail: str = ""
 
@@ -135,9 +135,7 @@ class Points:
         self.rows.append(
             {
                 "experiment": experiment,
-                "model": variant.model,
-                "name": model_name(variant.model),
-                "memory_mb": variant.memory_mb,
+                **row_of(variant),
                 "series": series,
                 "value": rounded(estimate.value),
                 "low": rounded(estimate.low),
@@ -148,7 +146,7 @@ class Points:
         )
 
     def gap(self, variant: Variant, series: str, reason: str) -> None:
-        self.gaps.setdefault((variant_name(variant), reason), []).append(series)
+        self.gaps.setdefault((variant.display_name, reason), []).append(series)
 
     @property
     def notes(self) -> list[str]:
@@ -187,17 +185,20 @@ POINT_TOOLTIP: Final = (
 )
 
 
-def model_series(models: Sequence[str]) -> tuple[Series, ...]:
-    """One series a model, in the colour, dash and shape it has everywhere."""
-    return tuple(
-        Series(
-            model_name(model),
-            model_colour(model, index),
-            MODEL_DASHES.get(model, SERIES_DASHES[index % len(SERIES_DASHES)]),
-            MODEL_SHAPES.get(model, SERIES_SHAPES[index % len(SERIES_SHAPES)]),
-        )
-        for index, model in enumerate(models)
-    )
+def row_of(variant: Variant) -> Row:
+    """What every row says of its function; the page filters by these."""
+    return {
+        "model": variant.model,
+        "engine": variant.engine,
+        "name": variant.image.display_name,
+        "memory_mb": variant.memory_mb,
+    }
+
+
+def image_series(summary: Summary) -> tuple[Series, ...]:
+    """One series per image, in the colour, dash and shape it has everywhere in the report."""
+    styles = image_styles(summary.images)
+    return tuple(Series(image.display_name, one.colour, one.dash, one.shape) for image, one in styles.items())
 
 
 def memory_series(memory_sizes_mb: Sequence[int]) -> tuple[Series, ...]:
@@ -248,7 +249,7 @@ def make_figure(
         caption=text.caption,
         section=text.section,
         experiments=text.experiments,
-        models=text.models,
+        images=text.images,
         chart=spec | {"datasets": {"rows": rows}},
         rows=rows,
         columns=columns,
@@ -466,9 +467,10 @@ def curve_figure(
     )
 
 
-def spreads(rows: Sequence[Row], models: Sequence[str], axis_title: str) -> Any:
-    """Whiskers p5 to p95, box p25 to p75 and median, side by side by model at each memory size."""
-    series = model_series(models)
+def spreads(rows: Sequence[Row], series: Sequence[Series], axis_title: str) -> Any:
+    """Whiskers p5 to p95, box p25 to p75 and median, side by side by series at each memory size."""
+    sizes = len({row["memory_mb"] for row in rows})
+    box_px = max(2, min(13, WIDE_PLOT_PX // max(1, sizes * len(series))))
     axis = value_axis(rows, axis_title, ("p5", "p95"))
     base = alt.Chart(rows_data()).encode(
         x=alt.X("memory_mb:O", axis=alt.Axis(title="Memory size, MB", labelAngle=0)),
@@ -481,10 +483,12 @@ def spreads(rows: Sequence[Row], models: Sequence[str], axis_title: str) -> Any:
     )
     return alt.layer(
         base.mark_rule(strokeWidth=1.6).encode(y=low, y2="p95:Q"),
-        base.mark_bar(size=13, opacity=0.4).encode(y=quarter, y2="p75:Q"),
+        base.mark_bar(size=box_px, opacity=0.4).encode(y=quarter, y2="p75:Q"),
         base.mark_point(filled=True, size=44, opacity=1).encode(y=median, shape=shapes(series, "name")),
         # A box a pixel high is no target for a pointer; this one is.
-        base.mark_rule(strokeWidth=18, opacity=0).encode(y=low, y2="p95:Q", tooltip=hover).properties(name=HOVER),
+        base.mark_rule(strokeWidth=box_px + 5, opacity=0)
+        .encode(y=low, y2="p95:Q", tooltip=hover)
+        .properties(name=HOVER),
     )
 
 

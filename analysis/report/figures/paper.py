@@ -17,28 +17,27 @@ from analysis.report.figures.marks import (
     Text,
     colours,
     curve_figure,
+    image_series,
     line_of,
     make_figure,
-    model_series,
+    row_of,
     rows_data,
     tooltip,
 )
 from analysis.report.figures.shared import (
     bin_width_s,
+    by_image,
     detail_of,
     memory_sizes_of,
-    variants_of,
+    stem,
     why_no,
 )
-from analysis.report.theme import model_colour
-from analysis.report.wording import (
-    model_name,
-    models_of,
-    rounded,
-    variant_name,
-)
+from analysis.report.theme import image_styles
+from analysis.report.wording import rounded
 from analysis.summary import Summary
+from core.models import ENGINE_NAMES
 from core.records import Experiment
+from core.variants import PAPER_ENGINE, Image
 
 # The paper's own order of its figures by model.
 WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
@@ -46,17 +45,17 @@ COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
 LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
 
 
-def _numbered(numbers: dict[str, int], stem: str, model: str) -> tuple[str, str]:
-    """File name and label of a model's figure; a model the paper does not have gets no number."""
-    number = numbers.get(model)
-    return (f"fig{number:02d}_{stem}_{model}", f"Figure {number}") if number else (f"{stem}_{model}", "")
+def _numbered(numbers: dict[str, int], what: str, image: Image) -> tuple[str, str]:
+    """File name and label of an image's figure; a model or engine that the paper does not have gets no number."""
+    number = numbers.get(image.model) if image.engine == PAPER_ENGINE else None
+    name = f"{what}_{stem(image)}"
+    return (f"fig{number:02d}_{name}", f"Figure {number}") if number else (name, "")
 
 
 def request_rate(summary: Summary) -> Figure:
     """Figure 1: the rate offered, and the rate answered, over the time of the load test."""
     rows = _load_rates(summary)
-    models = models_of(summary)
-    offered, *answered = (Series("Offered", "@band"), *model_series(models))
+    offered, *answered = (Series("Offered", "@band"), *image_series(summary))
     text = Text(
         id="fig01_request_rate",
         label="Figure 1",
@@ -68,8 +67,8 @@ def request_rate(summary: Summary) -> Figure:
         ),
         section="load",
         experiments=("load",),
-        models=models,
-        detail="Offered rate as the broad line; answered rate by function, coloured by model",
+        images=summary.images,
+        detail="Offered rate as the broad line; answered rate by function, coloured by model and engine",
     )
 
     def draw() -> Any:
@@ -126,6 +125,7 @@ def _load_rates(summary: Summary) -> list[Row]:
     rows: list[Row] = [
         {
             "model": "",
+            "engine": "",
             "memory_mb": None,
             "variant": "mean of all functions",
             "series": "Offered",
@@ -134,14 +134,13 @@ def _load_rates(summary: Summary) -> list[Row]:
         }
         for place, rate in offered.iter_rows()
     ]
-    for variant in variants_of(summary):
+    for variant in summary.variants.values():
         mine = by_variant.filter(pl.col("variant") == variant.key).sort("bin")
         rows.extend(
             {
-                "model": variant.model,
-                "memory_mb": variant.memory_mb,
-                "variant": variant_name(variant),
-                "series": model_name(variant.model),
+                **row_of(variant),
+                "variant": variant.display_name,
+                "series": variant.image.display_name,
                 "second": row["bin"] * width_s,
                 "rps": rounded(row["answered"]),
             }
@@ -150,19 +149,19 @@ def _load_rates(summary: Summary) -> list[Row]:
     return rows
 
 
-def warm(summary: Summary, model: str) -> Figure:
+def warm(summary: Summary, image: Image) -> Figure:
     """Figures 4 to 6: API latency and inference time against memory, warm."""
     points = Points(summary)
-    colour = model_colour(model, 0)
+    colour = image_styles(summary.images)[image].colour
     series = (Series("API latency", colour), Series("Inference time", colour, (5, 3), "square"))
-    for variant in variants_of(summary, model):
+    for variant in summary.variants_of(image):
         points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
         points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
-    file_name, label = _numbered(WARM_FIGURES, "warm", model)
+    file_name, label = _numbered(WARM_FIGURES, "warm", image)
     text = Text(
         id=file_name,
         label=label,
-        title=f"{model_name(model)}, warm: time against memory",
+        title=f"{image.display_name}, warm: time against memory",
         caption=(
             "API latency is the client's, from request to response over the REST endpoint. Inference time is the "
             "forward pass alone, timed inside the function. Between the two lie gateway, network, image decoding and "
@@ -170,61 +169,61 @@ def warm(summary: Summary, model: str) -> Figure:
         ),
         section="warm",
         experiments=("warm",),
-        models=(model,),
+        images=(image,),
         detail=detail_of("Median with 95 % interval", points),
     )
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "warm"))
 
 
-def cold_against_warm(summary: Summary, model: str) -> Figure:
+def cold_against_warm(summary: Summary, image: Image) -> Figure:
     """Figures 7 to 9: what a cold start takes beside a warm call, both by the platform's clock."""
     points = Points(summary)
-    cold = Series("Cold start: init and duration", model_colour(model, 0), (1, 0), "diamond")
+    cold = Series("Cold start: init and duration", image_styles(summary.images)[image].colour, (1, 0), "diamond")
     reference = Series("Warm call: duration", "@reference", (5, 3), "circle")
-    for variant in variants_of(summary, model):
+    for variant in summary.variants_of(image):
         points.add(variant, ("cold", "cold"), cold.name, "total_ms")
         points.add(variant, ("warm", "warm"), reference.name, "total_ms")
     if not any(row["series"] == cold.name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of cold starts
-    file_name, label = _numbered(COLD_FIGURES, "cold", model)
+    file_name, label = _numbered(COLD_FIGURES, "cold", image)
     text = Text(
         id=file_name,
         label=label,
-        title=f"{model_name(model)}: cold start against warm call",
+        title=f"{image.display_name}: cold start against warm call",
         caption=(
             "Both are the platform's own times, so they compare: for a cold start init and duration together, for a "
             "warm call its duration. Scheduled cold starts have no client, hence no API latency."
         ),
         section="cold",
         experiments=("cold", "warm"),
-        models=(model,),
+        images=(image,),
         detail=detail_of("Median with 95 % interval", points),
     )
     return curve_figure(text, points, (cold, reference), "ms", memory_sizes_of(summary), why_no(summary, "cold"))
 
 
-def load(summary: Summary, model: str) -> Figure:
+def load(summary: Summary, image: Image) -> Figure:
     """Figures 10 to 12: latency and inference time under load, beside the warm latency."""
     points = Points(summary)
-    colour = model_colour(model, 0)
+    colour = image_styles(summary.images)[image].colour
     series = (
         Series("API latency under load, median", colour),
         Series("API latency under load, p95", colour, (7, 3), "triangle-up"),
         Series("Inference time under load", colour, (2, 2), "square"),
         Series("API latency, single warm calls", "@reference", (5, 3), "diamond"),
     )
-    for variant in variants_of(summary, model):
+    for variant in summary.variants_of(image):
         points.add(variant, ("load", "any"), series[0].name, "latency_from_intended_ms")
         points.add(variant, ("load", "any"), series[1].name, "latency_from_intended_ms", "p95")
         points.add(variant, ("load", "any"), series[2].name, "inference_ms")
         points.add(variant, ("warm", "warm"), series[3].name, "client_latency_ms", gaps=False)
     if not any(row["series"] != series[3].name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of the load test
-    file_name, label = _numbered(LOAD_FIGURES, "load", model)
+    file_name, label = _numbered(LOAD_FIGURES, "load", image)
     text = Text(
         id=file_name,
         label=label,
-        title=f"{model_name(model)} under load: time against memory",
+        title=f"{image.display_name} under load: time against memory",
         caption=(
             "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
             "it. Cold and warm starts together, as users of the load test met them. Grey: the latency of single warm "
@@ -232,31 +231,31 @@ def load(summary: Summary, model: str) -> Figure:
         ),
         section="load",
         experiments=("load",),
-        models=(model,),
+        images=(image,),
         detail=detail_of("With 95 % intervals", points),
     )
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "load"))
 
 
 # Number: file name, title, caption, experiment and start type, metric.
-ALL_MODELS: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = {
+BY_MODEL: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = {
     14: (
         "api_latency_warm",
-        "API latency of warm calls, all models",
+        "API latency of warm calls",
         "The client's time from request to response over the REST endpoint.",
         ("warm", "warm"),
         "client_latency_ms",
     ),
     15: (
         "latency_cold",
-        "Latency of cold starts, all models",
+        "Latency of cold starts",
         "Init and duration together, by the platform's clock.",
         ("cold", "cold"),
         "total_ms",
     ),
     16: (
         "inference_time",
-        "Inference time, all models",
+        "Inference time",
         "The forward pass alone, timed inside the function, of warm calls.",
         ("warm", "warm"),
         "inference_ms",
@@ -265,20 +264,31 @@ ALL_MODELS: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] 
 
 
 def all_models(summary: Summary, number: int) -> Figure:
-    """Figures 14 to 16: one quantity of every model against memory."""
-    stem, title, caption, where, metric = ALL_MODELS[number]
-    points = Points(summary)
-    for variant in variants_of(summary):
-        points.add(variant, where, model_name(variant.model), metric)
-    models = models_of(summary)
+    """Figures 14 to 16: one quantity of every model against memory, with the paper's engine."""
+    images = tuple(image for image in summary.images if image.engine == PAPER_ENGINE)
+    name, title, caption, where, metric = BY_MODEL[number]
     text = Text(
-        id=f"fig{number:02d}_{stem}",
+        id=f"fig{number:02d}_{name}",
         label=f"Figure {number}",
-        title=title,
+        title=f"{title}, all models",
         caption=caption,
         section=where[0],
         experiments=(where[0],),
-        models=models,
-        detail=detail_of("Median with 95 % interval", points),
+        images=images,
     )
-    return curve_figure(text, points, model_series(models), "ms", memory_sizes_of(summary), why_no(summary, where[0]))
+    missing = f"{ENGINE_NAMES[PAPER_ENGINE]}, the paper's engine, is not in the matrix: not measured"
+    return by_image(summary, text, where, metric, "ms", why_empty="" if images else missing)
+
+
+def all_engines(summary: Summary, number: int) -> Figure:
+    """The quantity of Figures 14 to 16 of every model on every engine."""
+    name, title, caption, where, metric = BY_MODEL[number]
+    text = Text(
+        id=name,
+        title=f"{title}, all models and engines",
+        caption=caption,
+        section=where[0],
+        experiments=(where[0],),
+        images=summary.images,
+    )
+    return by_image(summary, text, where, metric, "ms")

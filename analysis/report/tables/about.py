@@ -3,74 +3,50 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from analysis.report.figures.marks import Figure
+from analysis.report.figures.marks import Column, Figure, Row
 from analysis.report.tables.parts import (
     Table,
     TableCell,
-    TableColumn,
-    TableRow,
-    columns_of,
+    Value,
     count_cell,
-    filterable,
+    filters,
+    make_table,
     number_cell,
     share_cell,
-    text_cell,
 )
-from analysis.report.wording import (
-    NO_NUMBER,
-    count_text,
-    key_name,
-    moment_text,
-    number_text,
-)
-from analysis.summary import Claim, Summary
+from analysis.report.wording import NO_NUMBER, count_text, moment_text, number_text
+from analysis.summary import Cell, Claim, Summary
 
 
 def table1(summary: Summary) -> Table:
     """The paper's Table 1, measured beside quoted."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(row.display_name),
-                number_cell(row.size_mb, reason=row.reason if row.size_mb is None else ""),
-                number_cell(row.paper_size_mb),
-                number_cell(None if row.parameters is None else row.parameters / 1e6),
-                number_cell(None if row.multiply_adds is None else row.multiply_adds / 1e9),
-                number_cell(None if row.paper_multiply_adds is None else row.paper_multiply_adds / 1e9),
-                number_cell(row.top1_accuracy),
-                number_cell(row.paper_top1_accuracy),
-                number_cell(row.top5_accuracy),
-                number_cell(row.paper_top5_accuracy),
-                text_cell(", ".join(row.weights)),
-                text_cell(row.accuracy_source),
-            ),
-            attributes={"model": row.model},
-        )
-        for row in summary.table1
-    ]
-    return Table(
-        id="table1",
-        caption="Table 1. The models as deployed, beside the paper's values",
-        note="Size, parameters, multiply-adds of the deployed model. Accuracies quoted from their source, not measured",
-        columns=columns_of(
-            "Model",
-            "Size, MB",
-            "paper",
-            "Parameters, M",
-            "Multiply-adds, G",
-            "paper",
-            "Top-1",
-            "paper",
-            "Top-5",
-            "paper",
-            "Weights here",
-            "Source of accuracy",
-            text=(0, 10, 11),
+
+    def times(value: float | None, unit: float) -> float | None:
+        return None if value is None else value / unit
+
+    return make_table(
+        "table1",
+        "Table 1. The models as deployed, beside the paper's values",
+        summary.table1,
+        (
+            ("Model", lambda row: row.display_name),
+            ("Size, MB", lambda row: number_cell(row.size_mb, reason=row.reason if row.size_mb is None else "")),
+            ("paper", lambda row: row.paper_size_mb),
+            ("Parameters, M", lambda row: times(row.parameters, 1e6)),
+            ("Multiply-adds, G", lambda row: times(row.multiply_adds, 1e9)),
+            ("paper", lambda row: times(row.paper_multiply_adds, 1e9)),
+            ("Top-1", lambda row: row.top1_accuracy),
+            ("paper", lambda row: row.paper_top1_accuracy),
+            ("Top-5", lambda row: row.top5_accuracy),
+            ("paper", lambda row: row.paper_top5_accuracy),
+            ("Weights here", lambda row: ", ".join(row.weights)),
+            ("Source of accuracy", lambda row: row.accuracy_source),
         ),
-        rows=tuple(rows),
+        attributes=lambda row: {"model": row.model, "engine": row.engine},
+        note="Size, parameters, multiply-adds of the deployed model. Accuracies quoted from their source, not measured",
     )
 
 
@@ -79,129 +55,88 @@ def outcomes_table(summary: Summary) -> Table:
     cells = [cell for cell in summary.cells if cell.start_type != "any"]
     outcomes = sorted({outcome for cell in cells for outcome in cell.outcomes}, key=lambda name: (name != "ok", name))
     rules = sorted({rule for cell in cells for rule, count in cell.excluded.items() if count})
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(cell.variant)),
-                text_cell(cell.experiment),
-                text_cell(cell.start_type),
-                count_cell(cell.n),
-                *(count_cell(cell.outcomes.get(outcome, 0)) for outcome in outcomes),
-                *(count_cell(cell.excluded.get(rule, 0)) for rule in rules),
-            ),
-            attributes=filterable(cell.variant) | {"experiment": cell.experiment},
-        )
-        for cell in cells
-    ]
-    labels = [outcome.replace("_", " ") for outcome in outcomes]
-    left_out = [f"left out: {rule.replace('_', ' ')}" for rule in rules]
-    return Table(
-        id="outcome-counts",
-        caption="Outcomes, and what was left out of the estimates by which rule",
-        columns=columns_of("Function", "Experiment", "Start", "Estimated from", *labels, *left_out, text=(0, 1, 2)),
-        rows=tuple(rows),
+
+    def ended(outcome: str) -> tuple[str, Callable[[Cell], int]]:
+        return outcome.replace("_", " "), lambda cell: cell.outcomes.get(outcome, 0)
+
+    def left_out(rule: str) -> tuple[str, Callable[[Cell], int]]:
+        return f"left out: {rule.replace('_', ' ')}", lambda cell: cell.excluded.get(rule, 0)
+
+    return make_table(
+        "outcome-counts",
+        "Outcomes, and what was left out of the estimates by which rule",
+        cells,
+        (
+            ("Function", lambda cell: summary.name_of(cell.variant)),
+            ("Experiment", lambda cell: cell.experiment),
+            ("Start", lambda cell: cell.start_type),
+            ("Estimated from", lambda cell: cell.n),
+            *(ended(outcome) for outcome in outcomes),
+            *(left_out(rule) for rule in rules),
+        ),
+        attributes=lambda cell: filters(summary, cell.variant, cell.experiment),
     )
 
 
 def coverage_table(summary: Summary) -> Table:
     """Found in the logs, of what was sent."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(coverage.variant)),
-                text_cell(coverage.experiment),
-                count_cell(coverage.sent),
-                count_cell(coverage.expected),
-                count_cell(coverage.found),
-                count_cell(coverage.missing),
-                count_cell(coverage.logs_only),
-                share_cell(coverage.share, reason=coverage.reason),
-            ),
-            attributes=filterable(coverage.variant)
-            | ({} if coverage.experiment == "all" else {"experiment": coverage.experiment}),
-        )
-        for coverage in summary.coverage
-    ]
-    return Table(
-        id="coverage",
-        caption="Coverage: invocations found in the logs of those that must be there",
-        columns=columns_of(
-            "Function", "Experiment", "Sent", "Expected", "Found", "Missing", "In logs alone", "Coverage", text=(0, 1)
+    return make_table(
+        "coverage",
+        "Coverage: invocations found in the logs of those that must be there",
+        summary.coverage,
+        (
+            ("Function", lambda one: summary.name_of(one.variant)),
+            ("Experiment", lambda one: one.experiment),
+            ("Sent", lambda one: one.sent),
+            ("Expected", lambda one: one.expected),
+            ("Found", lambda one: one.found),
+            ("Missing", lambda one: one.missing),
+            ("In logs alone", lambda one: one.logs_only),
+            ("Coverage", lambda one: share_cell(one.share, reason=one.reason)),
         ),
-        rows=tuple(rows),
+        attributes=lambda one: filters(summary, one.variant, "" if one.experiment == "all" else one.experiment),
     )
 
 
 def checks_table(summary: Summary) -> Table:
     """CloudWatch's statistics beside our own."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(check.variant)),
-                text_cell(check.metric),
-                text_cell(check.statistic),
-                number_cell(check.cloudwatch),
-                number_cell(check.own),
-                number_cell(check.difference_percent, digits=2),
-                text_cell("unknown" if check.agrees is None else "yes" if check.agrees else "no"),
-                text_cell(check.reason),
-            ),
-            attributes=filterable(check.variant),
-        )
-        for check in summary.metric_checks
-    ]
-    return Table(
-        id="metric-checks",
-        caption="CloudWatch's statistics beside our own",
-        columns=columns_of(
-            "Function",
-            "Metric",
-            "Statistic",
-            "CloudWatch",
-            "Own",
-            "Difference, %",
-            "Agrees",
-            "Remark",
-            text=(0, 1, 2, 6, 7),
+    agrees = {None: "unknown", True: "yes", False: "no"}
+    return make_table(
+        "metric-checks",
+        "CloudWatch's statistics beside our own",
+        summary.metric_checks,
+        (
+            ("Function", lambda check: summary.name_of(check.variant)),
+            ("Metric", lambda check: check.metric),
+            ("Statistic", lambda check: check.statistic),
+            ("CloudWatch", lambda check: check.cloudwatch),
+            ("Own", lambda check: check.own),
+            ("Difference, %", lambda check: number_cell(check.difference_percent, digits=2)),
+            ("Agrees", lambda check: agrees[check.agrees]),
+            ("Remark", lambda check: check.reason),
         ),
-        rows=tuple(rows),
+        attributes=lambda check: filters(summary, check.variant),
         folded=True,
     )
 
 
 def stops_table(summary: Summary) -> Table:
     """Why sampling of each part of the plan stopped."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(stop.variant)),
-                text_cell(stop.experiment),
-                text_cell(stop.protocol),
-                text_cell(stop.connection),
-                text_cell(stop.reason.replace("_", " ")),
-                count_cell(stop.samples),
-                number_cell(stop.half_width_percent, digits=2),
-                text_cell(stop.detail),
-            ),
-            attributes=filterable(stop.variant) | {"experiment": stop.experiment},
-        )
-        for stop in summary.stops
-    ]
-    return Table(
-        id="stops",
-        caption="Why sampling stopped",
-        columns=columns_of(
-            "Function",
-            "Experiment",
-            "Protocol",
-            "Connection",
-            "Reason",
-            "Samples",
-            "Half-width of the median's interval, %",
-            "Detail",
-            text=(0, 1, 2, 3, 4, 7),
+    return make_table(
+        "stops",
+        "Why sampling stopped",
+        summary.stops,
+        (
+            ("Function", lambda stop: summary.name_of(stop.variant)),
+            ("Experiment", lambda stop: stop.experiment),
+            ("Protocol", lambda stop: stop.protocol),
+            ("Connection", lambda stop: stop.connection),
+            ("Reason", lambda stop: stop.reason.replace("_", " ")),
+            ("Samples", lambda stop: stop.samples),
+            ("Half-width of the median's interval, %", lambda stop: number_cell(stop.half_width_percent, digits=2)),
+            ("Detail", lambda stop: stop.detail),
         ),
-        rows=tuple(rows),
+        attributes=lambda stop: filters(summary, stop.variant, stop.experiment),
         folded=True,
     )
 
@@ -215,12 +150,8 @@ def flat(node: Any, path: str = "") -> Iterable[tuple[str, str]]:
 
 
 def pairs_table(table_id: str, caption: str, pairs: Iterable[tuple[str, Any]], head: str = "Key") -> Table:
-    return Table(
-        id=table_id,
-        caption=caption,
-        columns=columns_of(head, "Value", text=(0, 1)),
-        rows=tuple(TableRow(cells=(text_cell(key), text_cell(value))) for key, value in pairs),
-    )
+    """Two columns of text."""
+    return make_table(table_id, caption, pairs, ((head, lambda pair: pair[0]), ("Value", lambda pair: str(pair[1]))))
 
 
 def run_pairs(summary: Summary) -> list[tuple[str, str]]:
@@ -262,27 +193,24 @@ def price_pairs(summary: Summary) -> list[tuple[str, str]]:
 
 def claim_table(claim: Claim) -> Table:
     """The numbers a verdict rests on."""
-    rows = tuple(
-        TableRow(
-            cells=(
-                text_cell(number.label),
-                number_cell(number.value),
-                text_cell(
+    return make_table(
+        f"claim-{claim.id}-numbers",
+        f"Numbers of {claim.id}",
+        claim.numbers,
+        (
+            ("What", lambda number: number.label),
+            ("Value", lambda number: number_cell(number.value)),
+            (
+                "95 % interval",
+                lambda number: (
                     NO_NUMBER
                     if number.low is None or number.high is None
                     else f"{number_text(number.low)} to {number_text(number.high)}"
                 ),
-                text_cell(number.unit),
-                count_cell(number.n),
-            )
-        )
-        for number in claim.numbers
-    )
-    return Table(
-        id=f"claim-{claim.id}-numbers",
-        caption=f"Numbers of {claim.id}",
-        columns=columns_of("What", "Value", "95 % interval", "Unit", "n", text=(0, 2, 3)),
-        rows=rows,
+            ),
+            ("Unit", lambda number: number.unit),
+            ("n", lambda number: count_cell(number.n)),
+        ),
     )
 
 
@@ -290,33 +218,30 @@ MAX_ROWS_IN_PAGE: Final = 80  # of the table behind a figure; its CSV has them a
 
 
 def figure_table(figure: Figure) -> Table | None:
+    """The numbers behind a figure, where they are few enough to read."""
     if not figure.rows or len(figure.rows) > MAX_ROWS_IN_PAGE:
         return None
-    rows = []
-    for row in figure.rows:
-        cells = []
-        for column in figure.columns:
-            value = row.get(column.key)
-            if column.numeric:
-                text = (
-                    NO_NUMBER
-                    if value is None
-                    else f"{value:,}"
-                    if isinstance(value, int)
-                    else number_text(value, digits=4)
-                )
-                cells.append(TableCell(text=text, value=value, numeric=True))
-            else:
-                cells.append(text_cell("" if value is None else value))
-        attributes = {
-            name: str(row[key])
-            for name, key in (("model", "model"), ("memory", "memory_mb"), ("experiment", "experiment"))
-            if row.get(key) not in (None, "")
-        }
-        rows.append(TableRow(cells=tuple(cells), attributes=attributes))
-    return Table(
-        id=f"{figure.id}-data",
-        caption=figure.heading,
-        columns=tuple(TableColumn(column.label, column.numeric) for column in figure.columns),
-        rows=tuple(rows),
+
+    def attributes(row: Row) -> dict[str, str]:
+        names = (("model", "model"), ("engine", "engine"), ("memory", "memory_mb"), ("experiment", "experiment"))
+        return {name: str(row[key]) for name, key in names if row.get(key) not in (None, "")}
+
+    return make_table(
+        f"{figure.id}-data",
+        figure.heading,
+        figure.rows,
+        [(column.label, _figure_cell(column)) for column in figure.columns],
+        attributes=attributes,
     )
+
+
+def _figure_cell(column: Column) -> Callable[[Row], Value]:
+    def cell(row: Row) -> Value:
+        value = row.get(column.key)
+        if not column.numeric:
+            return "" if value is None else str(value)
+        if isinstance(value, int):
+            return TableCell(text=f"{value:,}", value=value, numeric=True)
+        return number_cell(value, digits=4)
+
+    return cell

@@ -2,161 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from analysis.report.tables.parts import (
     Table,
     TableCell,
-    TableRow,
-    columns_of,
     count_cell,
     estimate_cell,
-    filterable,
-    number_cell,
+    filters,
+    make_table,
     share_cell,
-    text_cell,
+    usd_cell,
 )
-from analysis.report.wording import (
-    NO_NUMBER,
-    STRATEGY_NAMES,
-    key_name,
-    metric_label,
-    model_name,
-    usd_text,
-)
-from analysis.summary import Summary
+from analysis.report.wording import STRATEGY_NAMES, metric_label
+from analysis.summary import CostPerMillion, ParetoPoint, Summary
+from core.models import ENGINE_NAMES
+from core.variants import Image
 
 
 def costs_table(summary: Summary) -> Table:
     """Cost per million predictions and its parts."""
-    parts = list(dict.fromkeys(part for cost in summary.costs for part in cost.parts))
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(cost.variant)),
-                text_cell(cost.start_type),
-                estimate_cell(cost.usd, money=True, reason="no data"),
-                estimate_cell(cost.median_usd, money=True, reason="no data"),
-                *(
-                    TableCell(text=usd_text(cost.parts.get(part)), value=cost.parts.get(part), numeric=True)
-                    for part in parts
-                ),
-                TableCell(text=usd_text(cost.without_gateway_usd), value=cost.without_gateway_usd, numeric=True),
-                number_cell(cost.billed_ms_mean),
-                number_cell(cost.gb_seconds),
-            ),
-            attributes=filterable(cost.variant),
-            mark="recommended" if cost.variant == summary.recommendation.variant else "",
-        )
-        for cost in summary.costs
-    ]
-    return Table(
-        id="costs",
-        caption="USD per million predictions",
+    failed = "; calls that failed are in the table below" if summary.failed_costs else ""
+
+    def part(name: str) -> tuple[str, Callable[[CostPerMillion], TableCell]]:
+        return name.capitalize(), lambda cost: usd_cell(cost.parts.get(name))
+
+    return make_table(
+        "costs",
+        "USD per million predictions",
+        summary.costs,
+        (
+            ("Function", lambda cost: summary.name_of(cost.variant)),
+            ("Start", lambda cost: cost.start_type),
+            ("At the mean", lambda cost: estimate_cell(cost.usd, money=True, reason="no data")),
+            ("At the median", lambda cost: estimate_cell(cost.median_usd, money=True, reason="no data")),
+            *(part(name) for name in dict.fromkeys(name for cost in summary.costs for name in cost.parts)),
+            ("Without gateway", lambda cost: usd_cell(cost.without_gateway_usd)),
+            ("Mean billed ms", lambda cost: cost.billed_ms_mean),
+            ("GB-s", lambda cost: cost.gb_seconds),
+        ),
+        attributes=lambda cost: filters(summary, cost.variant),
+        recommended=lambda cost: cost.variant == summary.recommendation.variant,
         note=(
             f"Prices of {summary.prices.as_of}, {summary.prices.region}. The mean adds up to a bill, and its interval "
             "is approximate; that of the median is exact. ECR storage, a monthly charge, is in the month's cost alone"
-            + ("; calls that failed are in the table below" if summary.failed_costs else "")
+            f"{failed}"
         ),
-        columns=columns_of(
-            "Function",
-            "Start",
-            "At the mean",
-            "At the median",
-            *(part.capitalize() for part in parts),
-            "Without gateway",
-            "Mean billed ms",
-            "GB-s",
-            text=(0, 1),
-        ),
-        rows=tuple(rows),
     )
 
 
 def failed_costs_table(summary: Summary) -> Table:
     """What was billed for calls that failed."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(cost.variant)),
-                count_cell(cost.failed),
-                count_cell(cost.billed),
-                number_cell(cost.billed_ms / 1000),
-                TableCell(text=usd_text(cost.usd), value=cost.usd, numeric=True),
-                share_cell(cost.share_of_billed),
-            ),
-            attributes=filterable(cost.variant),
-        )
-        for cost in summary.failed_costs
-    ]
-    return Table(
-        id="failed-costs",
-        caption="Billed for calls that failed, over the whole run",
+    return make_table(
+        "failed-costs",
+        "Billed for calls that failed, over the whole run",
+        summary.failed_costs,
+        (
+            ("Function", lambda cost: summary.name_of(cost.variant)),
+            ("Failed", lambda cost: cost.failed),
+            ("With billed time", lambda cost: cost.billed),
+            ("Billed s", lambda cost: cost.billed_ms / 1000),
+            ("USD", lambda cost: usd_cell(cost.usd)),
+            ("Share of all billed time", lambda cost: share_cell(cost.share_of_billed)),
+        ),
+        attributes=lambda cost: filters(summary, cost.variant),
         note=(
             "Time in the function and request fee, in no other cost here. Counted as the logs state it: a failed init, "
             "or one for an environment that never got a call, is billed in vain and is missing where no report of a "
             "call holds it"
         ),
-        columns=columns_of(
-            "Function", "Failed", "With billed time", "Billed s", "USD", "Share of all billed time", text=(0,)
-        ),
-        rows=tuple(rows),
     )
 
 
 def monthly_table(summary: Summary) -> Table:
     """Cost of a month by strategy."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(monthly.variant)),
-                text_cell(STRATEGY_NAMES[monthly.strategy]),
-                TableCell(text=usd_text(monthly.usd), value=monthly.usd, reason=monthly.reason, numeric=True),
-                share_cell(monthly.expected_cold_share),
-                text_cell("as needed") if monthly.strategy == "on_demand" else count_cell(monthly.environments),
-                count_cell(monthly.requests),
+    best = summary.recommendation
+    return make_table(
+        "monthly",
+        "USD a month for the stated traffic",
+        summary.monthly,
+        (
+            ("Function", lambda month: summary.name_of(month.variant)),
+            ("Strategy", lambda month: STRATEGY_NAMES[month.strategy]),
+            ("USD a month", lambda month: usd_cell(month.usd, reason=month.reason)),
+            ("Expected cold share", lambda month: share_cell(month.expected_cold_share)),
+            (
+                "Environments",
+                lambda month: "as needed" if month.strategy == "on_demand" else count_cell(month.environments),
             ),
-            attributes=filterable(monthly.variant),
-            mark="recommended"
-            if (monthly.variant, monthly.strategy) == (summary.recommendation.variant, summary.recommendation.strategy)
-            else "",
-        )
-        for monthly in summary.monthly
-    ]
-    return Table(
-        id="monthly",
-        caption="USD a month for the stated traffic",
-        columns=columns_of(
-            "Function", "Strategy", "USD a month", "Expected cold share", "Environments", "Requests", text=(0, 1)
+            ("Requests", lambda month: count_cell(month.requests)),
         ),
-        rows=tuple(rows),
+        attributes=lambda month: filters(summary, month.variant),
+        recommended=lambda month: (month.variant, month.strategy) == (best.variant, best.strategy),
     )
 
 
 def break_even_table(summary: Summary) -> Table:
     """From how many requests a month which strategy is cheaper."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(point.variant)),
-                text_cell(STRATEGY_NAMES[point.cheaper_below]),
-                text_cell(STRATEGY_NAMES[point.cheaper_above]),
-                TableCell(
-                    text=NO_NUMBER if point.requests_per_month is None else f"{point.requests_per_month:,.0f}",
-                    value=point.requests_per_month,
-                    reason=point.reason,
-                    numeric=True,
-                ),
-            ),
-            attributes=filterable(point.variant),
-        )
-        for point in summary.break_even
-    ]
-    return Table(
-        id="break-even",
-        caption="Break-even points",
-        columns=columns_of("Function", "Cheaper below", "Cheaper above", "Requests a month", text=(0, 1, 2)),
-        rows=tuple(rows),
+    return make_table(
+        "break-even",
+        "Break-even points",
+        summary.break_even,
+        (
+            ("Function", lambda point: summary.name_of(point.variant)),
+            ("Cheaper below", lambda point: STRATEGY_NAMES[point.cheaper_below]),
+            ("Cheaper above", lambda point: STRATEGY_NAMES[point.cheaper_above]),
+            ("Requests a month", lambda point: count_cell(point.requests_per_month, reason=point.reason)),
+        ),
+        attributes=lambda point: filters(summary, point.variant),
     )
 
 
@@ -169,89 +123,62 @@ CONSTRAINT_NAMES: Final = {
 
 def constraints_table(summary: Summary) -> Table:
     """Each demand of the goal, held against each function."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(constraint.variant)),
-                text_cell(CONSTRAINT_NAMES[constraint.name]),
-                number_cell(constraint.limit),
-                estimate_cell(constraint.found),
-                TableCell(text=constraint.verdict, verdict=constraint.verdict),
-                number_cell(constraint.short_by),
-                text_cell(constraint.text),
-            ),
-            attributes=filterable(constraint.variant),
-        )
-        for constraint in summary.recommendation.constraints
-    ]
-    return Table(
-        id="constraints",
-        caption="The goal, held against every function",
-        columns=columns_of(
-            "Function", "Demand", "Limit", "Found", "Verdict", "Short by", "In words", text=(0, 1, 4, 6)
+    return make_table(
+        "constraints",
+        "The goal, held against every function",
+        summary.recommendation.constraints,
+        (
+            ("Function", lambda constraint: summary.name_of(constraint.variant)),
+            ("Demand", lambda constraint: CONSTRAINT_NAMES[constraint.name]),
+            ("Limit", lambda constraint: constraint.limit),
+            ("Found", lambda constraint: constraint.found),
+            ("Verdict", lambda constraint: TableCell(text=constraint.verdict, verdict=constraint.verdict)),
+            ("Short by", lambda constraint: constraint.short_by),
+            ("In words", lambda constraint: constraint.text),
         ),
-        rows=tuple(rows),
+        attributes=lambda constraint: filters(summary, constraint.variant),
     )
 
 
 def choice_table(summary: Summary) -> Table:
     """The Pareto front and the probability of being best."""
-    best = summary.recommendation.probability_best
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(point.variant)),
-                TableCell(text=usd_text(point.usd_per_million), value=point.usd_per_million, numeric=True),
-                number_cell(point.latency_ms),
-                number_cell(point.top1_accuracy),
-                text_cell("on the front" if point.on_front else _dominated(point.dominated_by)),
-                share_cell(best.get(point.variant)),
-                text_cell("tied with the recommendation" if point.variant in summary.recommendation.tied else ""),
-            ),
-            attributes=filterable(point.variant),
-            mark="recommended" if point.variant == summary.recommendation.variant else "",
-        )
-        for point in summary.pareto
-    ]
-    return Table(
-        id="choice",
-        caption="Cost, latency and accuracy of every function",
-        note="Accuracy is quoted, not measured; probability of being best among those that meet the goal, by draws",
-        columns=columns_of(
-            "Function",
-            "USD per million",
-            "Warm median, ms",
-            "Top-1 accuracy",
-            "Pareto front",
-            "Best with probability",
-            "Remark",
-            text=(0, 4, 6),
+    best = summary.recommendation
+
+    def front(point: ParetoPoint) -> str:
+        by = f" by {summary.name_of(point.dominated_by)}" if point.dominated_by else ""
+        return "on the front" if point.on_front else f"dominated{by}"
+
+    return make_table(
+        "choice",
+        "Cost, latency and accuracy of every function",
+        summary.pareto,
+        (
+            ("Function", lambda point: summary.name_of(point.variant)),
+            ("USD per million", lambda point: usd_cell(point.usd_per_million)),
+            ("Warm median, ms", lambda point: point.latency_ms),
+            ("Top-1 accuracy", lambda point: point.top1_accuracy),
+            ("Pareto front", front),
+            ("Best with probability", lambda point: share_cell(best.probability_best.get(point.variant))),
+            ("Remark", lambda point: "tied with the recommendation" if point.variant in best.tied else ""),
         ),
-        rows=tuple(rows),
+        attributes=lambda point: filters(summary, point.variant),
+        recommended=lambda point: point.variant == best.variant,
+        note="Accuracy is quoted, not measured; probability of being best among those that meet the goal, by draws",
     )
-
-
-def _dominated(by: str | None) -> str:
-    return f"dominated by {key_name(by)}" if by else "dominated"
 
 
 def knees_table(summary: Summary) -> Table:
     """The memory size from which more hardly helps."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(model_name(knee.model)),
-                text_cell(metric_label(knee.metric)),
-                count_cell(knee.memory_mb),
-                text_cell(knee.reason),
-            ),
-            attributes={"model": knee.model},
-        )
-        for knee in summary.knees
-    ]
-    return Table(
-        id="knees",
-        caption="Where more memory hardly helps",
-        columns=columns_of("Model", "Metric", "Memory, MB", "Why", text=(0, 1, 3)),
-        rows=tuple(rows),
+    return make_table(
+        "knees",
+        "Where more memory hardly helps",
+        summary.knees,
+        (
+            ("Model", lambda knee: Image(knee.model, knee.engine, knee.architecture).display_name),
+            ("Engine", lambda knee: ENGINE_NAMES.get(knee.engine, knee.engine)),
+            ("Metric", lambda knee: metric_label(knee.metric)),
+            ("Memory, MB", lambda knee: count_cell(knee.memory_mb)),
+            ("Why", lambda knee: knee.reason),
+        ),
+        attributes=lambda knee: {"model": knee.model, "engine": knee.engine},
     )

@@ -7,24 +7,17 @@ from typing import Any, Final
 from analysis.report.tables.parts import (
     Table,
     TableCell,
-    TableRow,
-    columns_of,
     count_cell,
     estimate_cell,
-    filterable,
+    filters,
+    make_table,
     number_cell,
     ratio_cell,
-    text_cell,
 )
-from analysis.report.wording import (
-    key_name,
-    metric_label,
-    missing_reason,
-    model_name,
-    parse_variant,
-)
-from analysis.summary import METRICS, Distribution, Summary
+from analysis.report.wording import metric_label, missing_reason
+from analysis.summary import METRICS, Cell, Distribution, Summary
 from core.records import Experiment
+from core.variants import Variant
 
 OVERVIEW_GROUPS: Final[tuple[tuple[str, Experiment, str, str], ...]] = (
     ("Cold start: init and duration", "cold", "cold", "total_ms"),
@@ -42,19 +35,19 @@ def overview(summary: Summary) -> dict[str, Any]:
     ]
     groups.append({"title": "USD per million", "experiment": "", "columns": ["cold", "warm"]})
     rows = []
-    for key in summary.variants:
-        variant = parse_variant(key)
+    for key, variant in summary.variants.items():
         cells: list[TableCell] = []
         for _, experiment, start_type, metric in OVERVIEW_GROUPS:
             if experiment in summary.experiments:
-                cells += _overview_cells(summary, key, experiment, start_type, metric)
+                cells += _overview_cells(summary, variant, experiment, start_type, metric)
         for start_type in ("cold", "warm"):
             cost = summary.cost(key, start_type)
             cells.append(estimate_cell(cost.usd if cost else None, money=True, reason="no data"))
         rows.append(
             {
-                "name": model_name(variant.model),
+                "name": variant.image.display_name,
                 "model": variant.model,
+                "engine": variant.engine,
                 "memory_mb": variant.memory_mb,
                 "recommended": key == summary.recommendation.variant,
                 "cells": cells,
@@ -64,15 +57,15 @@ def overview(summary: Summary) -> dict[str, Any]:
 
 
 def _overview_cells(
-    summary: Summary, key: str, experiment: Experiment, start_type: str, metric: str
+    summary: Summary, variant: Variant, experiment: Experiment, start_type: str, metric: str
 ) -> list[TableCell]:
-    cell = summary.cell(key, experiment, start_type)
+    cell = summary.cell(variant.key, experiment, start_type)
     distribution = cell.metrics.get(metric) if cell else None
     n = distribution.n if distribution else 0
     cells = [TableCell(text=f"{n:,}", value=n, numeric=True, experiment=experiment)]
     if distribution is None:
         # Said once for both columns.
-        why = missing_reason(summary, parse_variant(key), experiment, None)
+        why = missing_reason(summary, variant, experiment, None)
         return [
             *cells,
             estimate_cell(None, reason=why, experiment=experiment),
@@ -96,133 +89,86 @@ PAGE_METRICS: Final = (
 
 def cells_table(summary: Summary, experiment: Experiment) -> Table:
     """Every metric of every function in one experiment, percentiles with intervals."""
-    rows = []
-    for cell in summary.cells:
-        if cell.experiment != experiment:
-            continue
-        for metric, distribution in cell.metrics.items():
-            if distribution.n and metric in PAGE_METRICS:
-                rows.append(_distribution_row(cell.variant, cell.start_type, metric, distribution))
-    return Table(
-        id=f"{experiment}-metrics",
-        caption=f"Percentiles by metric, {experiment} experiment",
+    found: list[tuple[Cell, Distribution]] = [
+        (cell, distribution)
+        for cell in summary.cells
+        if cell.experiment == experiment
+        for metric, distribution in cell.metrics.items()
+        if distribution.n and metric in PAGE_METRICS
+    ]
+    return make_table(
+        f"{experiment}-metrics",
+        f"Percentiles by metric, {experiment} experiment",
+        found,
+        (
+            ("Function", lambda one: summary.name_of(one[0].variant)),
+            ("Start", lambda one: one[0].start_type),
+            ("Metric", lambda one: f"{METRICS[one[1].metric][0]}, {one[1].unit}"),
+            ("n", lambda one: one[1].n),
+            ("Environments", lambda one: count_cell(one[1].environments or None)),
+            ("Effective n", lambda one: count_cell(one[1].effective_n)),
+            ("Between, %", lambda one: number_cell(one[1].between_percent, digits=2)),
+            ("Lag-1 correlation", lambda one: number_cell(one[1].autocorrelation, digits=2)),
+            ("Minimum", lambda one: one[1].minimum),
+            ("Median", lambda one: one[1].p50),
+            ("p90", lambda one: one[1].p90),
+            ("p95", lambda one: one[1].p95),
+            ("p99", lambda one: one[1].p99),
+            ("Maximum", lambda one: one[1].maximum),
+        ),
+        attributes=lambda one: filters(summary, one[0].variant),
         note="95 % intervals over execution environments; nothing trimmed. Between: standard deviation of environments",
-        columns=columns_of(
-            "Function",
-            "Start",
-            "Metric",
-            "n",
-            "Environments",
-            "Effective n",
-            "Between, %",
-            "Lag-1 correlation",
-            "Minimum",
-            "Median",
-            "p90",
-            "p95",
-            "p99",
-            "Maximum",
-            text=(0, 1, 2),
-        ),
-        rows=tuple(rows),
         folded=True,
-    )
-
-
-def _distribution_row(key: str, start_type: str, metric: str, distribution: Distribution) -> TableRow:
-    label, unit = METRICS.get(metric, (metric, distribution.unit))
-    return TableRow(
-        cells=(
-            text_cell(key_name(key)),
-            text_cell(start_type),
-            text_cell(f"{label}, {unit}"),
-            count_cell(distribution.n),
-            count_cell(distribution.environments or None),
-            count_cell(distribution.effective_n),
-            number_cell(distribution.between_percent, digits=2),
-            number_cell(distribution.autocorrelation, digits=2),
-            number_cell(distribution.minimum),
-            estimate_cell(distribution.p50),
-            estimate_cell(distribution.p90),
-            estimate_cell(distribution.p95),
-            estimate_cell(distribution.p99),
-            number_cell(distribution.maximum),
-        ),
-        attributes=filterable(key),
     )
 
 
 def breakdown_table(summary: Summary) -> Table:
     """Estimates by protocol, connection and burst size."""
-    rows = []
-    for cell in summary.breakdown:
-        metric = "client_latency_ms" if cell.experiment != "cold" else "total_ms"
-        distribution = cell.metrics.get(metric)
-        if distribution is None:
-            continue
-        rows.append(
-            TableRow(
-                cells=(
-                    text_cell(key_name(cell.variant)),
-                    text_cell(cell.experiment),
-                    text_cell(cell.start_type),
-                    text_cell(cell.protocol),
-                    text_cell(cell.connection if cell.connection != "none" else ""),
-                    count_cell(cell.burst_size),
-                    count_cell(distribution.n),
-                    estimate_cell(distribution.p50),
-                    estimate_cell(distribution.p95),
-                ),
-                attributes=filterable(cell.variant) | {"experiment": cell.experiment},
-            )
-        )
-    return Table(
-        id="breakdown",
-        caption="By protocol, connection and burst size",
-        note="Cold: init and duration; warm and load: API latency; ms",
-        columns=columns_of(
-            "Function",
-            "Experiment",
-            "Start",
-            "Protocol",
-            "Connection",
-            "Burst",
-            "n",
-            "Median",
-            "p95",
-            text=(0, 1, 2, 3, 4),
+    metrics = {"cold": "total_ms"}
+    found: list[tuple[Cell, Distribution]] = [
+        (cell, distribution)
+        for cell in summary.breakdown
+        if (distribution := cell.metrics.get(metrics.get(cell.experiment, "client_latency_ms"))) is not None
+    ]
+    return make_table(
+        "breakdown",
+        "By protocol, connection and burst size",
+        found,
+        (
+            ("Function", lambda one: summary.name_of(one[0].variant)),
+            ("Experiment", lambda one: one[0].experiment),
+            ("Start", lambda one: one[0].start_type),
+            ("Protocol", lambda one: one[0].protocol),
+            ("Connection", lambda one: one[0].connection if one[0].connection != "none" else ""),
+            ("Burst", lambda one: count_cell(one[0].burst_size)),
+            ("n", lambda one: one[1].n),
+            ("Median", lambda one: one[1].p50),
+            ("p95", lambda one: one[1].p95),
         ),
-        rows=tuple(rows),
+        attributes=lambda one: filters(summary, one[0].variant, one[0].experiment),
+        note="Cold: init and duration; warm and load: API latency; ms",
         folded=True,
     )
 
 
 def differences_table(summary: Summary) -> Table:
     """Differences of medians with effect sizes."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(difference.variant)),
-                text_cell(f"{difference.a} less {difference.b}"),
-                text_cell(metric_label(difference.metric)),
-                number_cell(difference.median_a),
-                number_cell(difference.median_b),
-                estimate_cell(difference.difference),
-                estimate_cell(difference.ratio),
-                number_cell(difference.cliffs_delta, digits=2),
-            ),
-            attributes=filterable(difference.variant) if difference.variant else {},
-        )
-        for difference in summary.differences
-    ]
-    return Table(
-        id="differences",
-        caption="Differences of medians",
-        note="95 % intervals by bootstrap; Cliff's delta from -1 (all below) to 1 (all above)",
-        columns=columns_of(
-            "Function", "Compared", "Metric", "First", "Second", "Difference", "Ratio", "Cliff's delta", text=(0, 1, 2)
+    return make_table(
+        "differences",
+        "Differences of medians",
+        summary.differences,
+        (
+            ("Function", lambda one: summary.name_of(one.variant)),
+            ("Compared", lambda one: f"{one.a} less {one.b}"),
+            ("Metric", lambda one: metric_label(one.metric)),
+            ("First", lambda one: one.median_a),
+            ("Second", lambda one: one.median_b),
+            ("Difference", lambda one: one.difference),
+            ("Ratio", lambda one: one.ratio),
+            ("Cliff's delta", lambda one: number_cell(one.cliffs_delta, digits=2)),
         ),
-        rows=tuple(rows),
+        attributes=lambda one: filters(summary, one.variant),
+        note="95 % intervals by bootstrap; Cliff's delta from -1 (all below) to 1 (all above)",
     )
 
 
@@ -235,82 +181,45 @@ def _evidence_text(evidence: dict[str, int]) -> str:
 
 def cold_ratio_table(summary: Summary) -> Table:
     """How many starts were cold."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(ratio.variant)),
-                text_cell(ratio.experiment),
-                text_cell(ratio.protocol),
-                count_cell(ratio.n),
-                count_cell(ratio.cold),
-                count_cell(ratio.warm),
-                count_cell(ratio.unknown),
-                ratio_cell(ratio.ratio),
-                text_cell(_evidence_text(ratio.evidence)),
-            ),
-            attributes=filterable(ratio.variant) | {"experiment": ratio.experiment},
-        )
-        for ratio in summary.cold_ratios
-    ]
-    return Table(
-        id="cold-ratios",
-        caption="How many starts were cold, and by what evidence",
-        columns=columns_of(
-            "Function",
-            "Experiment",
-            "Protocol",
-            "n",
-            "Cold",
-            "Warm",
-            "Unknown",
-            "Cold share",
-            "Evidence",
-            text=(0, 1, 2, 8),
+    return make_table(
+        "cold-ratios",
+        "How many starts were cold, and by what evidence",
+        summary.cold_ratios,
+        (
+            ("Function", lambda ratio: summary.name_of(ratio.variant)),
+            ("Experiment", lambda ratio: ratio.experiment),
+            ("Protocol", lambda ratio: ratio.protocol),
+            ("n", lambda ratio: ratio.n),
+            ("Cold", lambda ratio: ratio.cold),
+            ("Warm", lambda ratio: ratio.warm),
+            ("Unknown", lambda ratio: ratio.unknown),
+            ("Cold share", lambda ratio: ratio_cell(ratio.ratio)),
+            ("Evidence", lambda ratio: _evidence_text(ratio.evidence)),
         ),
-        rows=tuple(rows),
+        attributes=lambda ratio: filters(summary, ratio.variant, ratio.experiment),
     )
 
 
 def load_table(summary: Summary) -> Table:
     """Totals of the load test."""
-    rows = [
-        TableRow(
-            cells=(
-                text_cell(key_name(total.variant)),
-                text_cell(total.protocol),
-                number_cell(total.duration_s),
-                count_cell(total.offered),
-                count_cell(total.sent),
-                count_cell(total.answered),
-                count_cell(total.ok),
-                count_cell(total.dropped),
-                count_cell(total.late),
-                number_cell(total.offered_rps),
-                number_cell(total.achieved_rps),
-                estimate_cell(total.send_lag_p99_ms),
-            ),
-            attributes=filterable(total.variant),
-        )
-        for total in summary.load_totals
-    ]
-    return Table(
-        id="load-totals",
-        caption="The load test as a whole: offered beside achieved",
-        note="Dropped: due, but the generator had no room to send it; late: sent after its time",
-        columns=columns_of(
-            "Function",
-            "Shape",
-            "Duration, s",
-            "Offered",
-            "Sent",
-            "Answered",
-            "Ok",
-            "Dropped",
-            "Late",
-            "Offered/s",
-            "Answered/s",
-            "Send lag p99, ms",
-            text=(0, 1),
+    return make_table(
+        "load-totals",
+        "The load test as a whole: offered beside achieved",
+        summary.load_totals,
+        (
+            ("Function", lambda total: summary.name_of(total.variant)),
+            ("Shape", lambda total: total.protocol),
+            ("Duration, s", lambda total: total.duration_s),
+            ("Offered", lambda total: total.offered),
+            ("Sent", lambda total: total.sent),
+            ("Answered", lambda total: total.answered),
+            ("Ok", lambda total: total.ok),
+            ("Dropped", lambda total: total.dropped),
+            ("Late", lambda total: total.late),
+            ("Offered/s", lambda total: total.offered_rps),
+            ("Answered/s", lambda total: total.achieved_rps),
+            ("Send lag p99, ms", lambda total: total.send_lag_p99_ms),
         ),
-        rows=tuple(rows),
+        attributes=lambda total: filters(summary, total.variant),
+        note="Dropped: due, but the generator had no room to send it; late: sent after its time",
     )

@@ -1,20 +1,13 @@
-"""What tables are built of: cells, rows, columns, and how numbers become cells. No I/O."""
+"""What tables are built of: cells, rows, and the one builder of tables. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
-from analysis.report.wording import (
-    NO_NUMBER,
-    interval_text,
-    number_text,
-    parse_variant,
-    percent_text,
-    usd_text,
-)
-from analysis.summary import Estimate
+from analysis.report.wording import NO_NUMBER, interval_text, number_text, percent_text, usd_text
+from analysis.summary import Estimate, Summary
 
 
 @dataclass(frozen=True)
@@ -59,16 +52,61 @@ class Table:
     folded: bool = False
 
 
-def text_cell(text: Any) -> TableCell:
-    return TableCell(text=str(text))
+Item = TypeVar("Item")
+# What a column may give for a row: a cell, or a text, count, number or estimate that becomes one.
+Value = TableCell | Estimate | str | int | float | None
+
+
+def make_table(
+    table_id: str,
+    caption: str,
+    items: Iterable[Item],
+    columns: Sequence[tuple[str, Callable[[Item], Value]]],
+    *,
+    attributes: Callable[[Item], dict[str, str]] = lambda _item: {},
+    recommended: Callable[[Item], bool] = lambda _item: False,
+    note: str = "",
+    folded: bool = False,
+) -> Table:
+    """Build a table of one row per item: each column is its head and what it shows of an item.
+
+    `attributes` are what the page filters a row by.
+    """
+    rows = tuple(
+        TableRow(
+            cells=tuple(as_cell(show(item)) for _, show in columns),
+            attributes=attributes(item),
+            mark="recommended" if recommended(item) else "",
+        )
+        for item in items
+    )
+    numeric = [any(row.cells[place].numeric for row in rows) for place in range(len(columns))]
+    heads = tuple(TableColumn(label, right) for (label, _), right in zip(columns, numeric, strict=True))
+    return Table(table_id, caption, heads, rows, note, folded)
+
+
+def as_cell(value: Value) -> TableCell:
+    """Make a cell: whole numbers are counts, other numbers have three digits."""
+    if isinstance(value, TableCell):
+        return value
+    if isinstance(value, str):
+        return TableCell(text=value)
+    if isinstance(value, Estimate):
+        return estimate_cell(value)
+    return count_cell(value) if isinstance(value, int) else number_cell(value)
 
 
 def number_cell(value: float | None, *, digits: int = 3, reason: str = "") -> TableCell:
     return TableCell(text=number_text(value, digits=digits), value=value, reason=reason, numeric=True)
 
 
-def count_cell(value: float | None) -> TableCell:
-    return TableCell(text=NO_NUMBER if value is None else f"{value:,.0f}", value=value, numeric=True)
+def count_cell(value: float | None, *, reason: str = "") -> TableCell:
+    text = NO_NUMBER if value is None else f"{value:,.0f}"
+    return TableCell(text=text, value=value, reason=reason, numeric=True)
+
+
+def usd_cell(value: float | None, *, reason: str = "") -> TableCell:
+    return TableCell(text=usd_text(value), value=value, reason=reason, numeric=True)
 
 
 def share_cell(value: float | None, *, reason: str = "") -> TableCell:
@@ -103,15 +141,10 @@ def estimate_cell(
     )
 
 
-def filterable(key: str) -> dict[str, str]:
+def filters(summary: Summary, key: str, experiment: str = "") -> dict[str, str]:
     """Attributes by which the page filters rows; a row about something else than a variant (the gateway) has none."""
-    try:
-        variant = parse_variant(key)
-    except ValueError:
-        return {}
-    return {"model": variant.model, "memory": str(variant.memory_mb)}
-
-
-def columns_of(*labels: str, text: Sequence[int] = (0,)) -> tuple[TableColumn, ...]:
-    """Columns of numbers, but for those at the places `text`."""
-    return tuple(TableColumn(label, numeric=place not in text) for place, label in enumerate(labels))
+    variant = summary.variants.get(key)
+    found = {"experiment": experiment} if experiment else {}
+    if variant is None:
+        return found
+    return {"model": variant.model, "engine": variant.engine, "memory": str(variant.memory_mb)} | found

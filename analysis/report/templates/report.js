@@ -28,6 +28,7 @@
     return figure.rows.filter(
       (row) =>
         (!row.model || filter.model.has(row.model)) &&
+        (!row.engine || filter.engine.has(row.engine)) &&
         (row.memory_mb === null || row.memory_mb === undefined || filter.memory.has(String(row.memory_mb))) &&
         (!row.experiment || filter.experiment.has(row.experiment)),
     );
@@ -116,24 +117,31 @@
   function currentFilter() {
     const chosen = (name) =>
       new Set([...form.querySelectorAll(`input[name="${name}"]:checked`)].map((input) => input.value));
-    return { model: chosen("model"), memory: chosen("memory"), experiment: chosen("experiment") };
+    return {
+      model: chosen("model"),
+      engine: chosen("engine"),
+      memory: chosen("memory"),
+      experiment: chosen("experiment"),
+    };
   }
 
   function applyFilter() {
     const filter = currentFilter();
     let shownFigures = 0;
     for (const block of document.querySelectorAll(".figure")) {
-      const models = block.dataset.models.split(" ").filter(Boolean);
+      const images = block.dataset.images.split(" ").filter(Boolean).map((image) => image.split("/"));
       const experiment = block.dataset.experiment;
       block.hidden =
-        (models.length > 0 && !models.some((model) => filter.model.has(model))) ||
+        (images.length > 0 &&
+          !images.some(([model, engine]) => filter.model.has(model) && filter.engine.has(engine))) ||
         (experiment !== "" && !filter.experiment.has(experiment));
       shownFigures += block.hidden ? 0 : 1;
     }
     for (const row of document.querySelectorAll("tr[data-model], tr[data-memory], tr[data-experiment]")) {
-      const { model, memory, experiment } = row.dataset;
+      const { model, engine, memory, experiment } = row.dataset;
       row.hidden =
         (model !== undefined && !filter.model.has(model)) ||
+        (engine !== undefined && !filter.engine.has(engine)) ||
         (memory !== undefined && !filter.memory.has(memory)) ||
         (experiment !== undefined && form.querySelector(`input[name="experiment"][value="${experiment}"]`) !== null &&
           !filter.experiment.has(experiment));

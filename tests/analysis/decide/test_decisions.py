@@ -11,9 +11,10 @@ from analysis.decide.claims import read_swapping
 from analysis.decide.curves import knee, pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
 from analysis.estimate.summarise import summarise
-from analysis.summary import ParetoPoint, Summary
+from analysis.summary import SUMMARY_SCHEMA_VERSION, ParetoPoint, Summary
 from core.configuration import read_configuration
 from core.prices import read_prices
+from core.variants import Image
 from tests.analysis import synthetic
 
 configuration = read_configuration(profile="")
@@ -40,11 +41,11 @@ def test_the_front_holds_what_no_other_beats():
 
 def test_the_knee_is_where_more_memory_hardly_helps():
     curve = {512: 100.0, 1024: 50.0, 1769: 30.0, 2048: 29.0, 3008: 28.0}
-    assert knee("mobilenet", "tensorflow", "x86_64", "client_latency_ms", curve).memory_mb == 1769
-    still = knee("mobilenet", "tensorflow", "x86_64", "client_latency_ms", {512: 100.0, 1024: 50.0, 2048: 25.0})
+    assert knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", curve).memory_mb == 1769
+    still = knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", {512: 100.0, 1024: 50.0, 2048: 25.0})
     assert still.memory_mb is None
     assert "still gains" in still.reason
-    few = knee("mobilenet", "tensorflow", "x86_64", "client_latency_ms", {512: 100.0, 1024: 50.0})
+    few = knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", {512: 100.0, 1024: 50.0})
     assert "at least 3" in few.reason
 
 
@@ -167,7 +168,7 @@ def summary():
 
 def test_the_summary_survives_its_file(summary):
     assert Summary.model_validate_json(summary.model_dump_json()) == summary
-    assert json.loads(summary.model_dump_json())["schema_version"] == 1
+    assert json.loads(summary.model_dump_json())["schema_version"] == SUMMARY_SCHEMA_VERSION
 
 
 def test_every_claim_has_rule_verdict_numbers_and_why(summary):
@@ -326,7 +327,7 @@ def test_the_swapping_experiment_decides_c11():
                         }
                     )
         summary = synthetic.summary_of(few, rows)
-        evidence = read_swapping(synthetic.frame(rows))
+        evidence = read_swapping(synthetic.frame(rows), {variant.key: variant for variant in few.variants})
         assert len(evidence.cells) == 8
         assert not any(cell.n > 15 for cell in summary.cells if cell.experiment == "warm"), "judged apart"
         return summary.claims[10]

@@ -25,11 +25,11 @@ from analysis.report.figures.marks import (
     memory_axis_values,
     memory_labels,
 )
-from analysis.report.theme import DARK, LIGHT, MODEL_DASHES, MODEL_SHAPES, paint
-from analysis.report.wording import parse_variant, rounded
+from analysis.report.theme import DARK, LIGHT, image_styles, paint
+from analysis.report.wording import rounded
 from analysis.summary import BreakEven
 from core.prices import read_prices
-from core.variants import DISPLAY_NAMES, MODELS
+from core.variants import DISPLAY_NAMES, ENGINES, MODELS, Image
 from tests.analysis.report.builders import demo_configuration, make_run, make_summary
 from tests.analysis.synthetic import frame, make_rows, manifest_of
 
@@ -306,9 +306,12 @@ def test_no_colour_is_left_a_token_and_data_stay_as_they_are():
     assert set(LIGHT) == set(DARK)
 
 
-def test_models_differ_by_shape_and_dash_and_not_by_colour_alone():
-    assert len(set(MODEL_SHAPES.values())) == len(MODELS)
-    assert len({tuple(dash) for dash in MODEL_DASHES.values()}) == len(MODELS)
+@pytest.mark.parametrize("engines", [ENGINES[:1], ENGINES[1:2], ENGINES])
+def test_models_and_engines_differ_by_colour_and_by_shape_and_dash(engines):
+    styles = image_styles([Image(model, engine, "x86_64") for model in (*MODELS, "tiny") for engine in engines])
+    assert len({style.colour for style in styles.values()}) == len(styles)
+    assert len({(style.shape, tuple(style.dash)) for style in styles.values()}) == len(styles)
+    assert {style.colour for style in styles.values()} <= set(LIGHT)
 
 
 def contrast(one: str, other: str) -> float:
@@ -326,7 +329,7 @@ def contrast(one: str, other: str) -> float:
 def test_a_month_is_drawn_against_traffic_with_its_break_even_points(small):
     invocations, summary = small
     point = BreakEven(
-        variant=summary.variants[0],
+        variant=next(iter(summary.variants)),
         cheaper_below="on_demand",
         cheaper_above="provisioned_concurrency",
         requests_per_month=18_400_000.0,
@@ -334,7 +337,7 @@ def test_a_month_is_drawn_against_traffic_with_its_break_even_points(small):
     summary = summary.model_copy(update={"break_even": (point,)})
     recommended = summary.recommendation.model_copy(update={"variant": point.variant})
     figures = {f.id: f for f in build_figures(summary.model_copy(update={"recommendation": recommended}), invocations)}
-    figure = figures[f"monthly_by_traffic_{parse_variant(point.variant).model}"]
+    figure = figures[f"monthly_by_traffic_{summary.variants[point.variant].model}"]
     curves = [curve for curve in summary.cost_curves if curve.variant == point.variant]
     drawn = [(row["series"], row["requests_per_day"]) for row in figure.rows if row["mark"] == "cost"]
     assert len(drawn) == sum(len(curve.usd) for curve in curves)
@@ -354,5 +357,5 @@ def test_a_month_is_drawn_against_traffic_with_its_break_even_points(small):
 def test_every_model_has_its_months_not_the_recommended_one_alone(small):
     invocations, summary = small
     figures = {figure.id for figure in build_figures(summary, invocations)}
-    models = {parse_variant(key).model for key in summary.variants}
+    models = {image.model for image in summary.images}
     assert {f"monthly_cost_{model}" for model in models} <= figures

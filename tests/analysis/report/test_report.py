@@ -15,6 +15,7 @@ from analysis.report.figures import build_figures
 from analysis.report.page import build_page, write_report
 from analysis.summary import DataWarning
 from core.run_directory import RunDirectory
+from core.variants import Variant
 from tests.analysis.report.builders import make_run
 from tests.analysis.report.pages import parse
 
@@ -228,10 +229,11 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7
 
 def test_hostile_text_stays_text():
     _, summary = page_of()
-    variants = [f"{HOSTILE}-tensorflow-x86_64-512", *summary.variants[1:]]
+    first = next(iter(summary.variants))
+    variants = summary.variants | {first: Variant(HOSTILE, "tensorflow", "x86_64", 512)}
     warning = DataWarning(code="x", severity="serious", message=HOSTILE, advice=HOSTILE, variants=(HOSTILE,), count=1)
     change = {
-        "variants": tuple(variants),
+        "variants": variants,
         "title": HOSTILE,
         "commit": HOSTILE,
         "stopped_because": HOSTILE,
@@ -245,7 +247,7 @@ def test_hostile_text_stays_text():
             update={"headline": HOSTILE, "why": (HOSTILE,), "how_sure": HOSTILE, "measured_where": HOSTILE}
         ),
         "claims": tuple(claim.model_copy(update={"statement": HOSTILE, "why": HOSTILE}) for claim in summary.claims),
-        "pareto": tuple(point.model_copy(update={"variant": variants[0]}) for point in summary.pareto),
+        "pareto": tuple(point.model_copy(update={"variant": first}) for point in summary.pareto),
     }
     text, _ = page_of(change=change)
     page = parse(text)

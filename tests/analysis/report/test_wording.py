@@ -13,7 +13,6 @@ from analysis.report.wording import (
     count_text,
     duration_text,
     estimate_text,
-    key_name,
     number_text,
     percent_text,
     rounded,
@@ -67,11 +66,6 @@ def test_an_estimate_without_interval_says_why():
         estimate_text(Estimate(value=57.3, n=3, reason="needs n >= 6"), "ms") == "57.3 ms (no interval: needs n >= 6)"
     )
     assert estimate_text(Estimate(value=57.3, low=55.0, high=60.0, n=30), "ms") == "57.3 ms (55.0 to 60.0)"
-
-
-def test_a_key_that_is_no_variant_is_shown_as_it_is():
-    assert key_name("resnet50-tensorflow-x86_64-1024") == "ResNet50 1024 MB"
-    assert key_name("everything") == "everything"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (75, "1 min 15 s"), (7260, "2 h 1 min")])
