@@ -21,6 +21,10 @@ class ModelError(Exception):
     """The packed model cannot be used."""
 
 
+class ScoresError(Exception):
+    """The model's answer is no answer: JSON has no NaN, and nothing can be ranked by it."""
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A loaded model. `forward` runs the forward pass alone."""
@@ -41,7 +45,9 @@ class Classifier:
         return np.ascontiguousarray(values)
 
     def top5(self, scores: npt.NDArray[np.float32]) -> list[dict[str, object]]:
-        """The five most probable classes of one row of scores, most probable first."""
+        """The five most probable classes of one row of scores, most probable first. Raises ScoresError."""
+        if not np.isfinite(scores).all():
+            raise ScoresError(f"the model gives {int((~np.isfinite(scores)).sum())} scores that are not finite")
         probabilities = softmax(scores) if self.metadata["output"] == "logits" else scores
         labels = self.metadata["labels"]
         return [

@@ -87,8 +87,8 @@ def restored() -> None:
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """Lambda's entry point.
 
-    A caller's mistake is status 400 with what is allowed. A packed picture that cannot be decoded is 422 with the
-    reason.
+    A caller's mistake is status 400 with what is allowed. A packed picture that cannot be decoded, or that the model
+    has no finite scores for, is 422 with the reason.
     """
     entered = time.perf_counter()
     environment.enter_call()
@@ -97,7 +97,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     except RequestError as error:
         log_refusal(context, str(error))
         return response(event, HTTPStatus.BAD_REQUEST, {"error": str(error), "allowed": list(packed)})
-    except pictures.PictureError as error:
+    except (pictures.PictureError, classifier.ScoresError) as error:
         log_refusal(context, str(error))
         return response(event, HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
     return response(event, HTTPStatus.OK, answer)
@@ -146,7 +146,7 @@ def infer(name: str, request_id: str, entered: float) -> dict[str, Any]:
             phase: start_phases[phase] if first else None for phase in ("import_ms", "load_ms", "first_inference_ms")
         },
     }
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts, allow_nan=False), flush=True)
     return {**facts, "top5": top5}
 
 
