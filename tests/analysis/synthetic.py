@@ -102,8 +102,7 @@ class Generator:
             speed, start = ENGINE_SPEED[variant.engine], ENGINE_START[variant.engine]
             inference = INFERENCE_MS[variant.model] / speed / vcpu * slow * heavy * float(rng.lognormal(0, 0.06))
             decode = 4.0 / vcpu * float(rng.lognormal(0, 0.1))
-            first = None
-            import_ms = load_ms = init_ms = None
+            first = import_ms = load_ms = init_ms = None
             if cold:
                 import_ms = 1800.0 * start * slow * float(rng.lognormal(0, 0.05))
                 load_ms = LOAD_MS[variant.model] * start * slow * float(rng.lognormal(0, 0.08))
