@@ -41,7 +41,7 @@ def summary():
 
 def test_a_power_tuning_result_stands_beside_ours(summary):
     theirs = read_power_tuning(json.dumps(RESULT))
-    found = beside_power_tuning(summary, Image("mobilenet", "tensorflow", "x86_64"), theirs)
+    found = beside_power_tuning(summary, Image("mobilenet", "onnxruntime", "x86_64"), theirs)
     assert [c.memory_mb for c in found] == [1024, 1769, 3008]
     assert found[0].their_duration_ms == 31.0
     assert found[1].our_duration.value == pytest.approx(15, abs=3)
