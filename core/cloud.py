@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import boto3
@@ -36,12 +37,23 @@ ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL"
 API_KEY_HEADER: Final = "x-api-key"
 LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
+# botocore renews those of any other source by itself.
+FIXED_SOURCES: Final = frozenset({"env", "shared-credentials-file", "config-file"})
 LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
 
 
 def endpoint_url() -> str | None:
     """The lab's address, or None for AWS."""
     return os.environ.get(ENDPOINT_VARIABLE) or None
+
+
+@dataclass(frozen=True)
+class CredentialFacts:
+    """What is known of the credentials of a session."""
+
+    source: str  # botocore's word for its provider, for example "env", "sso" or "assume-role"
+    is_fixed: bool  # temporary, and of a source that cannot renew them
+    ends_at: datetime | None  # where the source says it
 
 
 class Cloud:
@@ -73,6 +85,20 @@ class Cloud:
         # A session is not safe to make clients from in several threads; the clients themselves are.
         with cloud_errors(), self._making:
             return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]  # a name of any service
+
+    def credentials(self) -> CredentialFacts:
+        """Return where the credentials come from and how long they hold. Raises CloudError where there are none."""
+        with cloud_errors():
+            found = self._session.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+        source = str(found.method)
+        ends = os.environ.get("AWS_CREDENTIAL_EXPIRATION", "") if source == "env" else ""
+        try:
+            ends_at = datetime.fromisoformat(ends) if ends else None
+        except ValueError:
+            ends_at = None
+        return CredentialFacts(source, is_fixed=source in FIXED_SOURCES and bool(found.token), ends_at=ends_at)
 
     def endpoint_facts(self) -> EndpointFacts:
         """Ask where this run is measured: AWS says account and region, a lab says its host and limits too."""

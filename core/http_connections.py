@@ -1,9 +1,10 @@
-"""HTTP connections that obey HTTPS_PROXY and NO_PROXY as boto3 does; `http.client` by itself obeys neither."""
+"""HTTP connections that obey HTTPS_PROXY, NO_PROXY and AWS_CA_BUNDLE as boto3 does; `http.client` obeys none."""
 
 from __future__ import annotations
 
 import base64
 import http.client
+import os
 import ssl
 import urllib.request
 from typing import Final
@@ -11,6 +12,14 @@ from urllib.parse import unquote, urlsplit
 
 HTTPS_PORT: Final = 443
 HTTP_PORT: Final = 80
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return the context of TLS connections: it trusts AWS_CA_BUNDLE alone where that is set, else the system.
+
+    Raises OSError where the bundle cannot be read.
+    """
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
 
 def connection_to(url: str, *, timeout_s: float, tls: ssl.SSLContext | None = None) -> http.client.HTTPConnection:
@@ -22,6 +31,7 @@ def connection_to(url: str, *, timeout_s: float, tls: ssl.SSLContext | None = No
     host = parts.hostname or ""
     if parts.scheme != "https":
         return http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+    tls = tls or tls_context()
     proxy = urllib.request.getproxies().get("https", "")
     if not proxy or urllib.request.proxy_bypass(host):
         return http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=tls)

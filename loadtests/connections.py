@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.event
 
-from core.http_connections import connection_to
+from core.http_connections import connection_to, tls_context
 
 # API Gateway and the lab close a connection that was idle for longer; one closed under a request would lose it.
 MAX_IDLE_S: Final = 30.0
@@ -67,7 +67,7 @@ class ConnectionPool:
             raise ValueError(f"expected an http or https URL, found {url!r}")
         self._url = url
         self._timeout_s = timeout_s
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = tls_context() if parts.scheme == "https" else None
         self._spare = spare
         self._idle: deque[Connection] = deque()
         self._needed = gevent.event.Event()

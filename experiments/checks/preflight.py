@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from core.cloud import Cloud, cloud_errors, find_deployment, stack_status
+from core.cloud import Cloud, CredentialFacts, cloud_errors, find_deployment, stack_status
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError, UserError
+from core.http_connections import connection_to
+from core.prices import read_prices
 from core.records import EndpointFacts, Experiment
 from core.variants import Variant
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler, ScheduleState
 from experiments.checks.findings import Finding, guarded
+from experiments.checks.spend import estimate, total
+from experiments.dry_run import planned_steps
 from loadtests.arrivals import shape_of
 
 DEPLOY: Final = "Deploy it with `cdk deploy`, under the same profile (BENCHMARK_PROFILE)."
@@ -26,6 +32,12 @@ NEW_ACCOUNT_MEMORY_MB: Final = 3008
 CLOCK_REFUSED_S: Final = 300.0
 CLOCK_NOTICED_S: Final = 2.0
 DATE_RESOLUTION_S: Final = 1.0
+RUN_MARGIN: Final = 1.1  # the duration of a run is an estimate
+RENEWED: Final = "Credentials of a profile with SSO or an assumed role are renewed by themselves."
+CONNECT_PATIENCE_S: Final = 10.0
+CONNECT: Final = (
+    "Check HTTPS_PROXY and NO_PROXY. If a proxy replaces certificates, set AWS_CA_BUNDLE to the file of its own."
+)
 GATEWAY_DEFAULT_MS: Final = 29_000  # an integration that names no timeout
 AT_ONCE: Final = 8
 
@@ -40,6 +52,8 @@ def check_everything(cloud: Cloud, configuration: Configuration, experiments: Se
     scheduled = "cold" in experiments and "scheduled" in configuration.experiments.cold.protocols
     checks: list[Callable[[], list[Finding]]] = [
         lambda: _check_clock(cloud),
+        lambda: _check_credentials(cloud, configuration, experiments, time_scale=endpoint.time_scale),
+        lambda: _check_connection(cloud, configuration),
         lambda: _check_stack(cloud, configuration),
         lambda: _check_functions(control, configuration),
         lambda: _check_gateway(cloud, configuration),
@@ -105,6 +119,56 @@ def check_clock_offset(date: str, before: float, after: float) -> Finding:
         f"{ahead_s:.0f} s off theirs",
         "Set it by a time server (`timedatectl set-ntp true`): logs are looked up by this clock.",
     )
+
+
+def _check_credentials(
+    cloud: Cloud, configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float
+) -> list[Finding]:
+    prices = read_prices(configuration.prices)
+    planned = planned_steps(configuration, experiments, time_scale=time_scale)
+    run_s = total([estimate(step, configuration, prices) for step in planned]).duration_s
+    return [check_credentials(cloud.credentials(), now=time.time(), run_s=run_s)]
+
+
+def check_credentials(credentials: CredentialFacts, *, now: float, run_s: float) -> Finding:
+    """Compare the end of temporary credentials with that of the run."""
+    where = f"from {credentials.source}"
+    takes = f"the run takes about {_hours(run_s)}"
+    if not credentials.is_fixed:
+        return Finding("ok", "credentials", where)
+    if credentials.ends_at is None:
+        advice = f"If they end first, sign in again and resume the run. {RENEWED}"
+        return Finding("warning", "credentials", f"{where}, temporary, their end is not known; {takes}", advice)
+    left_s = credentials.ends_at.timestamp() - now
+    if left_s >= run_s * RUN_MARGIN:
+        return Finding("ok", "credentials", f"{where}, end in {_hours(left_s)}; {takes}")
+    advice = f"Sign in for longer, or measure in parts (`experiments cold`, `warm`, `load`). {RENEWED}"
+    return Finding("problem", "credentials", f"{where}, end in {_hours(max(0.0, left_s))}; {takes}", advice)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _check_connection(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    try:
+        apis = find_deployment(cloud, configuration).apis
+    except DeploymentError:
+        return []  # the check of the stack says it
+    return [try_connection(api.url) for api in list(apis.values())[:1]]
+
+
+def try_connection(url: str) -> Finding:
+    """Open one connection as the experiments do: with TLS, and through the proxy, where the URL and environment say."""
+    host = urlsplit(url).hostname
+    began = time.perf_counter()
+    try:
+        connection = connection_to(url, timeout_s=CONNECT_PATIENCE_S)
+        connection.connect()
+    except (OSError, http.client.HTTPException) as error:
+        return Finding("problem", "connection", f"to {host}: {type(error).__name__}: {error}", CONNECT)
+    connection.close()
+    return Finding("ok", "connection", f"to {host} in {(time.perf_counter() - began) * 1000:.0f} ms")
 
 
 def _check_stack(cloud: Cloud, configuration: Configuration) -> list[Finding]:

@@ -56,3 +56,10 @@ def test_hosts_of_no_proxy_and_http_urls_are_called_directly(proxy, monkeypatch)
     assert connection_to("https://api.example.org/v1", timeout_s=30).host == "api.example.org"
     assert connection_to("http://localhost:4566/", timeout_s=30).port == 4566
     assert asked == []
+
+
+def test_a_bundle_of_ca_certificates_is_the_one_that_boto3_takes(monkeypatch, tmp_path):
+    bundle = tmp_path / "ca.pem"
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with pytest.raises(FileNotFoundError):
+        connection_to("https://api.example.org", timeout_s=30)

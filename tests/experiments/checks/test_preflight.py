@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.cloud import Cloud, CredentialFacts
 from core.configuration import read_configuration
 from core.records import EndpointFacts, LimitsInForce
 from experiments.checks.preflight import (
     NONCE_VARIABLE,
     check_clock_offset,
     check_concurrency,
+    check_credentials,
     check_endpoint,
     check_function,
     check_gateway,
     check_images,
     expected_expression,
+    try_connection,
 )
 
 CONFIGURATION = read_configuration(profile="")
@@ -155,3 +161,65 @@ def test_rate_expressions_are_those_that_the_deployed_schedules_carry():
     for minutes in (1, 2, 10, 59, 60, 90, 120, 1440):
         rate = aws_scheduler.ScheduleExpression.rate(aws_cdk.Duration.minutes(minutes))
         assert expected_expression(minutes) == rate.expression_string
+
+
+HOUR_S = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("is_fixed", "left_s", "level", "said"),
+    [
+        (False, None, "ok", "from sso"),
+        (True, None, "warning", "their end is not known; the run takes about 3.0 h"),
+        (True, 1 * HOUR_S, "problem", "end in 1.0 h; the run takes about 3.0 h"),
+        (True, 3.1 * HOUR_S, "problem", "end in 3.1 h"),
+        (True, -5.0, "problem", "end in 0 min"),
+        (True, 4 * HOUR_S, "ok", "end in 4.0 h"),
+    ],
+)
+def test_credentials_that_end_before_the_run_are_a_problem(is_fixed, left_s, level, said):
+    ends_at = None if left_s is None else datetime.fromtimestamp(NOW + left_s, UTC)
+    credentials = CredentialFacts("env" if is_fixed else "sso", is_fixed=is_fixed, ends_at=ends_at)
+    finding = check_credentials(credentials, now=NOW, run_s=3 * HOUR_S)
+    assert finding.level == level
+    assert said in finding.found
+    assert bool(finding.advice) == (level != "ok")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, CredentialFacts("env", is_fixed=False, ends_at=None)),
+        ({"AWS_SESSION_TOKEN": "t"}, CredentialFacts("env", is_fixed=True, ends_at=None)),
+        (
+            {"AWS_SESSION_TOKEN": "t", "AWS_CREDENTIAL_EXPIRATION": "2099-01-02T03:04:05Z"},
+            CredentialFacts("env", is_fixed=True, ends_at=datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ),
+    ],
+)
+def test_the_end_of_credentials_is_read_from_where_they_come_from(monkeypatch, variables, expected):
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "s", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert Cloud().credentials() == expected
+
+
+def test_a_connection_is_tried_as_the_experiments_open_it():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert try_connection(f"http://127.0.0.1:{port}/v1").level == "ok"
+    assert "ConnectionRefusedError" in try_connection(f"http://127.0.0.1:{port}/v1").found
+
+
+def test_a_certificate_that_is_not_trusted_is_a_problem_that_names_the_setting(monkeypatch):
+    def refuse(*_, **__):
+        raise ssl.SSLCertVerificationError("self-signed certificate in certificate chain")
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        finding = try_connection(f"https://127.0.0.1:{server.getsockname()[1]}/v1")
+    assert "self-signed" in finding.found
+    assert "AWS_CA_BUNDLE" in finding.advice
