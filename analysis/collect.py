@@ -35,7 +35,7 @@ from analysis.ingest.run_files import (
 )
 from analysis.pipeline import build, run_configuration
 from analysis.progress import Progress
-from analysis.report.text import HEAD, TITLE, markdown_table, results_table
+from analysis.report.terminal import print_results
 from analysis.summary import Summary
 from core.cloud import Cloud
 from core.command_line import Parser
@@ -302,30 +302,6 @@ def start_run_from_logs(cloud: Cloud, configuration: Configuration, window: Wind
     return run
 
 
-def print_table(summary: Summary) -> None:
-    """The results on standard output: a table for eyes on a terminal, Markdown elsewhere."""
-    lines = results_table(summary)
-    right = (1, 3, 4, 6, 7, 9)
-    if sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-        from rich.table import Table  # noqa: PLC0415 - on a terminal alone
-
-        table = Table(title=summary.origin.badge, caption=TITLE, expand=False)
-        for place, name in enumerate(HEAD):
-            table.add_column(name, justify="right" if place in right else "left")
-        before = ""
-        for line in lines:
-            if before and line[0] + line[1] != before:
-                table.add_section()
-            before = line[0] + line[1]
-            table.add_row(*line)
-        Console().print(table)
-    else:
-        print(f"{summary.origin.badge}. {TITLE}\n")
-        print(markdown_table(HEAD, lines, right=right))
-    print(f"\n{summary.recommendation.headline} {summary.recommendation.how_sure}")
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python analysis/collect.py",
@@ -393,8 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress=progress,
             ),
         )
-    print_table(summary)
-    print(f"\n{run.report_path if not chosen.no_report else run.root / 'summary.md'}")
+    print_results(summary)
+    print(f"\n{run.summary_text_path if chosen.no_report else run.report_path}")
     missing = sum(coverage.missing for coverage in summary.coverage if coverage.experiment == "all")
     return EXIT_CHECK_FAILED if chosen.strict and missing else EXIT_OK
 

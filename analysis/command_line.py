@@ -1,9 +1,24 @@
-"""How the analysis' commands read a percentage."""
+"""What the commands of the analysis have in common on the command line."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
+
+from core.command_line import Parser
+from core.run_directory import RESULTS_DIRECTORY
+
+
+def command_parser(name: str, *, takes_run: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of a subcommand with `--results`; and the run it works on, if it takes one."""
+    parser = Parser(prog=f"python -m analysis {name}")
+    if takes_run:
+        parser.add_argument("run", nargs="?", default="latest", help="a run's name or directory (default: latest)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+    )
+    return parser
 
 
 def percent(text: str) -> float:

@@ -224,7 +224,7 @@ def build(
     )
     summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
-    write_atomically(run.root / "summary.md", summary_markdown(summary))
+    write_atomically(run.summary_text_path, summary_markdown(summary))
     if with_report:
         say("drawing")
         from analysis.report.page import write_report  # noqa: PLC0415 - the drawing libraries take a second to load

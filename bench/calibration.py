@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from analysis.compare import DEFAULT_THRESHOLD, Pair, decide, p_of_samples
 from analysis.decide.callers import Condition, bad_share, condition, verdict
+from analysis.decide.comparison import DEFAULT_THRESHOLD, Pair, decide, p_of_samples
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import percentile_over_environments
 from analysis.estimate.traffic import CallMix

@@ -62,6 +62,10 @@ class RunDirectory:
         return self.root / "figures"
 
     @property
+    def summary_text_path(self) -> Path:
+        return self.root / "summary.md"
+
+    @property
     def report_path(self) -> Path:
         return self.root / "report.html"
 

@@ -11,7 +11,8 @@ from scipy.stats import mannwhitneyu
 
 from analysis import __main__ as command
 from analysis.command_line import percent
-from analysis.compare import (
+from analysis.commands.compare import markdown
+from analysis.decide.comparison import (
     DEFAULT_THRESHOLD,
     FailurePair,
     Pair,
@@ -20,7 +21,6 @@ from analysis.compare import (
     decide,
     has_regression,
     judge,
-    markdown,
     p_of_failures,
     p_of_samples,
     refuse_unlike,

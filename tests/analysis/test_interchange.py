@@ -6,8 +6,8 @@ import re
 import pytest
 
 from analysis import __main__ as command
-from analysis.open_metrics import open_metrics
-from analysis.power_tuning import (
+from analysis.report.open_metrics import open_metrics
+from analysis.report.power_tuning import (
     beside_power_tuning,
     power_tuning_input,
     power_tuning_markdown,

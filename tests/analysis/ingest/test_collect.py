@@ -271,7 +271,7 @@ def test_no_credentials_is_an_error_with_what_to_do(tmp_path, monkeypatch, run):
 def test_a_run_is_not_collected_from_another_place(aws, run, configuration, rows, monkeypatch):
     put_logs(configuration, rows)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
-    with pytest.raises(RecordError, match="region 'eu-central-1'"):
+    with pytest.raises(RecordError, match="region is 'eu-central-1'"):
         collect(run)
 
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, get_args
 
+from analysis.command_line import command_parser
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.measured_calls import samples_of
 from analysis.estimate.traffic import BUSINESS_HOURS
+from analysis.ingest.cloudwatch import CloudWatch
 from analysis.ingest.run_files import read_image_gb, read_rows
 from analysis.pipeline import run_configuration
 from analysis.report.text import markdown_table
+from core.charges import FRONT_DOORS
+from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.prices import Prices, read_prices
@@ -48,6 +53,7 @@ from simulation.traces import parse_trace
 CLOUDWATCH_DAYS: Final = 14  # one-minute metrics are kept for 15 days
 DAY_S: Final = 86_400
 REASON: Final = "Not known because"
+SPAN: Final = "LOW[:HIGH]"
 # A search simulates a dozen rates; a share of 1% is then known to about 2% of itself.
 SEARCH_EFFORT: Final = Effort(replicates=6, max_requests=100_000)
 
@@ -63,8 +69,79 @@ class _Question:
     seed: int
 
 
-def main(chosen: argparse.Namespace) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = command_parser("traffic", takes_run=True)
+    add = parser.add_argument
+    add("--variant", action="append", help="a variant's key; repeat for several (default: all)")
+    _add_arrivals(parser)
+    add("--idle-minutes", type=span, default=(5.0, 60.0), metavar=SPAN, help="life of an idle environment (5:60)")
+    add("--choice", default="newest_first", help="which idle environment: newest_first, oldest_first, random")
+    add("--concurrency", type=count, default=1000, help="reserved or account concurrency (default: 1000)")
+    add("--front-door", choices=FRONT_DOORS, default="rest_api", help="what is in front (default: rest_api)")
+    add(
+        "--retries", type=int, choices=range(11), default=0, metavar="N", help="how often a caller retries (default: 0)"
+    )
+    add("--pings", type=count, default=1, help="schedules that ping the function every 4 minutes (default: 1)")
+    add("--limit-ms", type=positive, help="how long a caller waits (default: that of [goal])")
+    add(
+        "--max-missed",
+        type=share,
+        default=0.01,
+        metavar="SHARE",
+        help="callers that may miss the limit (default: 0.01)",
+    )
+    add("--highest-rate", action="store_true", help="find the highest rate that keeps --max-missed instead")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _add_arrivals(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--requests-per-day", type=positive, help="default: that of [traffic] in the run's configuration")
+    add("--trace", type=Path, help="a CSV file: `timestamp`, `count` (per minute), or Azure's functions trace")
+    add("--from-function", metavar="NAME", help="the Invocations metric of a live function, last 14 days")
+    add = parser.add_argument
+    add("--trace-function", default="", metavar="HASH", help="which function of Azure's trace")
+    add("--burstiness", type=span, default=(1.0, 1.0), metavar=SPAN, help="index of dispersion; 1 (default) is Poisson")
+    add("--batch-size", type=positive, default=1.0, help="mean number of simultaneous requests (default: 1)")
+
+
+def positive(text: str) -> float:
+    """Parse a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """Parse a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def span(text: str) -> tuple[float, float]:
+    """Parse LOW:HIGH, or one number for both."""
+    low, _, high = text.partition(":")
+    bounds = positive(low), positive(high or low)
+    if bounds[0] > bounds[1]:
+        raise argparse.ArgumentTypeError(f"{text} is not LOW:HIGH")
+    return bounds
+
+
+def main(arguments: Sequence[str]) -> int:
     """Print a month of each variant under each strategy, or the highest rates."""
+    chosen = _parser().parse_args(arguments)
     run = find_run(chosen.run, chosen.results)
     configuration = run_configuration(run.read_manifest())
     question = _question(chosen, configuration)
@@ -109,9 +186,6 @@ def _arrivals(chosen: argparse.Namespace, configuration: Configuration) -> Arriv
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{chosen.trace} cannot be read: {error}", hint="Name a CSV file.") from None
     if chosen.from_function:
-        from analysis.ingest.cloudwatch import CloudWatch  # noqa: PLC0415 - boto3 is slow to import
-        from core.cloud import Cloud  # noqa: PLC0415 - as above
-
         cloud_watch = CloudWatch(Cloud())
         return Counts(cloud_watch.invocations_per_minute(chosen.from_function, time.time(), days=CLOUDWATCH_DAYS))
     if chosen.burstiness[0] < 1:

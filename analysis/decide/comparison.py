@@ -1,4 +1,4 @@
-"""Compare two runs: what got slower, faster, or failed more, and how surely. Only `load_side` reads files.
+"""Compare two runs: what got slower, faster, or failed more, and how surely. No I/O.
 
 Rules:
 
@@ -19,15 +19,11 @@ from typing import Any, Final, Literal
 import numpy as np
 from scipy.stats import fisher_exact, mannwhitneyu
 
-from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
+from analysis.estimate.cells import Measured
 from analysis.estimate.estimates import Samples, compare_medians, holm, quantile, share
-from analysis.ingest.run_files import read_rows
-from analysis.pipeline import read_summary
-from analysis.report.text import markdown_table
-from analysis.summary import METRICS, Estimate, Summary
+from analysis.summary import Estimate, Summary
 from core.errors import RecordError
 from core.place import COMPARABLE
-from core.run_directory import RunDirectory
 
 DEFAULT_THRESHOLD: Final = 0.03
 SMALLEST_N: Final = 5  # below this a rank test cannot reject
@@ -70,11 +66,6 @@ class Comparison:
     cliffs_delta: float | None
     p_value: float | None
     change: Change
-
-
-def load_side(run: RunDirectory) -> Side:
-    """Summary and samples of a collected run. Raises RecordError."""
-    return Side(read_summary(run), Measured(read_rows(run, ANALYSED_COLUMNS)))
 
 
 def refuse_unlike(a: Summary, b: Summary) -> None:
@@ -264,70 +255,3 @@ def _change(rejected: bool, pair: Pair, threshold: float) -> Change:
 
 def has_regression(comparisons: Sequence[Comparison]) -> bool:
     return any(comparison.change in ("slower", "fails more") for comparison in comparisons)
-
-
-def markdown(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshold: float) -> str:
-    """The comparison as Markdown for a pull request."""
-    changed = [c for c in comparisons if c.change not in ("no change", "too few samples")]
-    regressions = [c for c in changed if c.change in ("slower", "fails more")]
-    if regressions:
-        verdict = f"**Regression**: {len(regressions)} of {len(comparisons)} comparisons got worse."
-    elif changed:
-        verdict = f"**No regression**; {len(changed)} of {len(comparisons)} comparisons got better."
-    else:
-        verdict = f"**No change** in {len(comparisons)} comparisons."
-    head = (
-        "Variant",
-        "Experiment",
-        "Metric",
-        "Before",
-        "After",
-        "Difference",
-        "95 % interval",
-        "Cliff's delta",
-        "n",
-        "",
-    )
-    right = (3, 4, 5, 7, 8)
-    parts = [
-        "### Benchmark comparison",
-        verdict,
-        f"{b.origin.badge}. Before: {_run(a)}, after: {_run(b)}.",
-    ]
-    if changed:
-        parts.append(markdown_table(head, [_line(c) for c in changed], right=right))
-    rest = [c for c in comparisons if c not in changed]
-    if rest:
-        table = markdown_table(head, [_line(c) for c in rest], right=right)
-        parts.append(f"<details><summary>{len(rest)} comparisons without change</summary>\n\n{table}\n\n</details>")
-    parts.append(
-        "Medians; any false alarm among all comparisons has a probability of at most 5 % (Holm), and a change below "
-        f"{100 * threshold:g} % of the median counts as none."
-    )
-    return "\n\n".join(parts) + "\n"
-
-
-def _run(summary: Summary) -> str:
-    return f"`{summary.run_id}` ({summary.commit[:12] or 'no commit'})"
-
-
-def _line(c: Comparison) -> tuple[str, ...]:
-    if c.metric == "failures":
-        numbers = [f"{100 * (value or 0):.1f} %" for value in (c.a, c.b, c.difference.value)]
-        return (c.variant, c.experiment, "failed", *numbers, "", "", str(c.difference.n), c.change)
-    label, unit = METRICS[c.metric]
-    low, high = c.ratio.low, c.ratio.high
-    interval = c.ratio.reason if low is None or high is None else f"{100 * (low - 1):+.1f} to {100 * (high - 1):+.1f} %"
-    relative = "" if c.ratio.value is None else f"{100 * (c.ratio.value - 1):+.1f} %"
-    return (
-        c.variant,
-        c.experiment,
-        label,
-        f"{c.a or 0:.1f} {unit}",
-        f"{c.b or 0:.1f} {unit}",
-        relative,
-        interval,
-        "" if c.cliffs_delta is None else f"{c.cliffs_delta:+.2f}",
-        str(c.difference.n),
-        c.change,
-    )

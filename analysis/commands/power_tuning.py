@@ -1,0 +1,65 @@
+"""`python -m analysis power-tuning`: write the input of aws-lambda-power-tuning, or compare its result with a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from analysis.command_line import command_parser
+from analysis.pipeline import read_summary
+from analysis.report.power_tuning import (
+    beside_power_tuning,
+    power_tuning_input,
+    power_tuning_markdown,
+    read_power_tuning,
+)
+from core.configuration import read_configuration
+from core.errors import EXIT_OK, UserError
+from core.run_directory import find_run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the state machine's input as JSON, or its result beside ours as Markdown."""
+    parser = command_parser("power-tuning")
+    parser.add_argument("model", help="a model of benchmark.toml")
+    parser.add_argument("--engine", help="an engine of the run (default: the only one that ran the model)")
+    parser.add_argument("--input-for", metavar="ARN", help="print the state machine's input for this function")
+    parser.add_argument("--samples", type=int, default=50, help="invocations for each memory size (default: 50)")
+    parser.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
+    parser.add_argument("--run", default="latest", help="the run to set it beside (default: latest)")
+    chosen = parser.parse_args(arguments)
+    if chosen.input_for:
+        matrix = read_configuration().matrix
+        _check_model(chosen.model, matrix.models)
+        text = power_tuning_input(chosen.input_for, matrix.memory_sizes_mb, samples=chosen.samples)
+        print(json.dumps(text, indent=2))
+    elif chosen.result:
+        print(_beside(chosen))
+    else:
+        raise UserError("nothing to do", hint="Name --input-for ARN to write the input, or --result FILE to read one.")
+    return EXIT_OK
+
+
+def _beside(chosen: argparse.Namespace) -> str:
+    try:
+        text = chosen.result.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{chosen.result} cannot be read: {error}") from None
+    theirs = read_power_tuning(text)
+    summary = read_summary(find_run(chosen.run, chosen.results))
+    _check_model(chosen.model, [image.model for image in summary.images])
+    images = {image.engine: image for image in summary.images if image.model == chosen.model}
+    engine = chosen.engine or (next(iter(images)) if len(images) == 1 else "")
+    if engine not in images:
+        raise UserError(
+            f"the run has no {chosen.model} on {engine!r}" if engine else f"{chosen.model} ran on several engines",
+            hint=f"Name one with --engine: {', '.join(images)}.",
+        )
+    return power_tuning_markdown(beside_power_tuning(summary, images[engine], theirs))
+
+
+def _check_model(model: str, known: Collection[str]) -> None:
+    if model not in known:
+        raise UserError(f"there is no model {model!r}", hint=f"There are: {', '.join(dict.fromkeys(known))}.")

@@ -1,0 +1,36 @@
+"""`python -m analysis report`: make data, summary, figures and report again, offline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.command_line import command_parser
+from analysis.pipeline import build
+from analysis.progress import Progress
+from analysis.report.terminal import print_results
+from core.configuration import read_configuration
+from core.errors import EXIT_OK
+from core.run_directory import find_run
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the results and where the report is."""
+    parser = command_parser("report", takes_run=True)
+    parser.add_argument(
+        "--current-goal", action="store_true", help="take [goal], [traffic] and [prices] from today's benchmark.toml"
+    )
+    parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
+    parser.add_argument("--no-report", action="store_true", help="data and summary only")
+    chosen = parser.parse_args(arguments)
+    run = find_run(chosen.run, chosen.results)
+    with Progress() as progress:
+        summary = build(
+            run,
+            goal_of=read_configuration() if chosen.current_goal else None,
+            free_tier=chosen.free_tier,
+            with_report=not chosen.no_report,
+            say=progress.say,
+        )
+    print_results(summary)
+    print(f"\n{run.summary_text_path if chosen.no_report else run.report_path}")
+    return EXIT_OK
