@@ -22,7 +22,7 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages lie one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window
+from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
 from analysis.ingest.platform_logs import LogParser
 from analysis.ingest.run_files import (
     Cursor,
@@ -120,11 +120,16 @@ def collect(
     if deadline_s is None:
         deadline_s = LAB_DEADLINE_S if cloud.endpoint_url else AWS_DEADLINE_S
     fetch_logs(run, watch, configuration, window, refresh=refresh, deadline_s=deadline_s, progress=progress)
-    if refresh or read_metrics(run) is None:
+    stored = read_metrics(run)
+    # A lab's metrics are there at once.
+    early = stored is not None and not cloud.endpoint_url and metrics_may_have_grown(stored, window.end_s)
+    if refresh or stored is None or early:
         progress.say("fetching metrics")
         queries = metric_queries(configuration)
         write_image_sizes(run, image_sizes(cloud, configuration))
-        write_metrics(run, watch.metrics(queries, *metric_window(window.start_s, window.end_s, time.time())))
+        now_s = time.time()
+        answer = watch.metrics(queries, *metric_window(window.start_s, window.end_s, now_s))
+        write_metrics(run, {**answer, "fetched_at_s": now_s})
     return build(run, free_tier=free_tier, with_report=with_report, say=progress.say)
 
 

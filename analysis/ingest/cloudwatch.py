@@ -22,6 +22,7 @@ from core.errors import CloudError
 
 PAGE_SIZE: Final = 10_000  # the most that filter_log_events gives
 MAX_QUERIES: Final = 500  # a GetMetricData call takes no more
+METRICS_COMPLETE_S: Final = 900  # after a window's end; assumed: AWS documents minutes, and no bound
 DAY_S: Final = 86_400
 _KEPT: Final = ("logStreamName", "timestamp", "ingestionTime", "message", "eventId")
 
@@ -82,6 +83,12 @@ def metric_queries(configuration: Configuration) -> list[MetricQuery]:
         for metric, statistics in GATEWAY_METRICS:
             queries += [("", "AWS/ApiGateway", metric, statistic, gateway) for statistic in statistics]
     return [MetricQuery(f"m{number}", *query) for number, query in enumerate(queries)]
+
+
+def metrics_may_have_grown(answer: Mapping[str, Any], end_s: float) -> bool:
+    """Return whether metrics of a window that ended at `end_s` were fetched before all of them were sure to exist."""
+    fetched_at_s = answer.get("fetched_at_s")
+    return fetched_at_s is not None and fetched_at_s < end_s + METRICS_COMPLETE_S
 
 
 def metric_window(start_s: float, end_s: float, now_s: float) -> tuple[int, int, int]:

@@ -115,6 +115,20 @@ def test_collecting_twice_gives_the_same_bytes(aws, run, configuration, rows):
     assert first == again
 
 
+@pytest.mark.parametrize(("complete_s", "asked"), [(float("-inf"), 1), (float("inf"), 2)])
+def test_metrics_that_may_have_been_incomplete_are_fetched_again(
+    aws, run, configuration, rows, monkeypatch, complete_s, asked
+):
+    monkeypatch.setattr(cloudwatch, "METRICS_COMPLETE_S", complete_s)
+    put_logs(configuration, rows)
+    fetched = []
+    ask = CloudWatch.metrics
+    monkeypatch.setattr(CloudWatch, "metrics", lambda *arguments: fetched.append(1) or ask(*arguments))
+    collect(run)
+    collect(run)
+    assert len(fetched) == asked
+
+
 def test_a_collection_broken_off_in_the_middle_goes_on_where_it_ended(aws, run, configuration, rows, monkeypatch):
     monkeypatch.setattr(cloudwatch, "PAGE_SIZE", 20)
     put_logs(configuration, rows)
