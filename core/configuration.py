@@ -78,6 +78,7 @@ class GatewayTable(_Table):
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
     integration_timeout_ms: int = Field(default=29_000, ge=50, le=900_000)
     allowed_cidrs: Array[tuple[str, ...]] = ()
+    access_logs: bool = False
 
     @field_validator("allowed_cidrs")
     @classmethod

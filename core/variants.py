@@ -102,6 +102,10 @@ class Names:
         """Return the name of the REST API of one engine's variants."""
         return f"{self.prefix}-{engine}-api"
 
+    def access_log_group(self, engine: str) -> str:
+        """Return the log group of what one engine's REST API is asked for."""
+        return f"/aws/apigateway/{self.api(engine)}"
+
     @property
     def dashboard(self) -> str:
         return f"{self.prefix}"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from core.configuration import Configuration
 from core.variants import Variant
 from stacks.acknowledgements import acknowledge
+from stacks.functions import retention_days
 
 
 class Endpoints(cdk.NestedStack):
@@ -30,6 +34,7 @@ class Endpoints(cdk.NestedStack):
     ) -> None:
         super().__init__(scope, id_, description="REST endpoints of the image classification functions")
         self._configuration = configuration
+        self._engine = engine
         self._functions = functions
         name = configuration.names.api(engine)
         self.api = self._build_api(name)
@@ -68,10 +73,32 @@ class Endpoints(cdk.NestedStack):
                 stage_name=self._configuration.gateway.stage_name,
                 throttling_rate_limit=self._configuration.gateway_rate_rps,
                 throttling_burst_limit=self._configuration.gateway_burst,
+                **self._access_logs(),
             ),
         )
         api.node.try_remove_child("Endpoint")  # an output under a generated name; the root stack has ours
         return api
+
+    def _access_logs(self) -> dict[str, Any]:
+        """Return the options of a stage that logs who asked for what; none where that is off."""
+        if not self._configuration.gateway.access_logs:
+            return {}
+        key_arn = self._configuration.function.log_key_arn
+        group = logs.LogGroup(
+            self,
+            "AccessLogs",
+            log_group_name=self._configuration.names.access_log_group(self._engine),
+            retention=retention_days(self._configuration.function.log_retention_days),
+            encryption_key=kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        return {
+            "access_log_destination": apigateway.LogGroupLogDestination(group),
+            "access_log_format": apigateway.AccessLogFormat.json_with_standard_fields(
+                caller=True, http_method=True, ip=True, protocol=True, request_time=True, resource_path=True,
+                response_length=True, status=True, user=True,
+            ),
+        }  # fmt: skip
 
     def _build_policy(self) -> iam.PolicyDocument | None:
         """Build the resource policy that lets in the allowed networks alone; None where every network is allowed."""

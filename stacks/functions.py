@@ -96,7 +96,7 @@ class Functions(cdk.NestedStack):
             self,
             f"{construct_id(variant)}Logs",
             log_group_name=self._configuration.names.log_group(variant),
-            retention=_retention(self._configuration.function.log_retention_days),
+            retention=retention_days(self._configuration.function.log_retention_days),
             encryption_key=self._log_key,
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
@@ -143,7 +143,8 @@ def construct_id(variant: Variant) -> str:
     return f"{variant.model.capitalize()}{variant.engine.capitalize()}{variant.memory_mb}"
 
 
-def _retention(days: int) -> logs.RetentionDays:
+def retention_days(days: int) -> logs.RetentionDays:
+    """Return the CDK's word for a number of days."""
     by_days = {
         1: logs.RetentionDays.ONE_DAY,
         3: logs.RetentionDays.THREE_DAYS,

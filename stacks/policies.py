@@ -87,7 +87,7 @@ def execution_policy(names: Names) -> Policy:
     return _policy(
         _allow("Stacks", _all_of("cloudformation", _STACK_ACTIONS), _stacks(names)),
         _allow("Functions", lambdas, _functions(names)),
-        _allow("FunctionLogs", _all_of("logs", _LOG_ACTIONS), _log_groups(names)),
+        _allow("LogGroups", _all_of("logs", _LOG_ACTIONS), [*_log_groups(names), *_access_log_groups(names)]),
         _allow(
             "Gateway",
             _all_of("apigateway", ["DELETE", "GET", "PATCH", "POST", "PUT", "UpdateRestApiPolicy"]),
@@ -223,6 +223,11 @@ def _functions(names: Names) -> list[str]:
 
 def _log_groups(names: Names) -> list[str]:
     group = _arn("logs", f"log-group:/aws/lambda/{names.prefix}-*")
+    return [group, f"{group}:*"]
+
+
+def _access_log_groups(names: Names) -> list[str]:
+    group = _arn("logs", f"log-group:/aws/apigateway/{names.prefix}-*")
     return [group, f"{group}:*"]
 
 

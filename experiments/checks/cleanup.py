@@ -96,6 +96,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     parts: list[tuple[str, str]] = [
         *_functions(cloud, f"{names.prefix}-"),
         *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
+        *_log_groups(cloud, f"/aws/apigateway/{names.prefix}-"),
         *_apis(cloud, {names.api(engine) for engine in ENGINES}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),

@@ -21,6 +21,7 @@ EMAIL = "someone@example.org"
 EVERYTHING = {
     "notify_email": f'"{EMAIL}"',
     "allowed_cidrs": '["192.0.2.0/24", "2001:db8::/32"]',
+    "access_logs": "true",
     "reserved_concurrency": "5",
     "log_key_arn": '"arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"',
 }
@@ -51,19 +52,21 @@ def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(configure,
 
 
 @pytest.mark.slow
-def test_cfn_lint_finds_nothing(configure, tmp_path):
-    templates = assembly_of(configure(**EVERYTHING), tmp_path)
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
+def test_cfn_lint_finds_nothing(configure, tmp_path, changes):
+    templates = assembly_of(configure(**changes), tmp_path)
     command = [Path(sys.executable).parent / "cfn-lint", "--ignore-checks", *CFN_LINT_IGNORED, "--", *templates]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_checkov_finds_nothing(configure, tmp_path):
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
+def test_checkov_finds_nothing(configure, tmp_path, changes):
     uv = [Path(sys.executable).parent / "uv", "tool", "run", "--from", CHECKOV, "checkov"]
     if subprocess.run([*uv, "--version"], capture_output=True, check=False, cwd=REPOSITORY, timeout=600).returncode:
         pytest.skip(f"{CHECKOV} cannot be installed here")
-    assembly_of(configure(**EVERYTHING), tmp_path)
+    assembly_of(configure(**changes), tmp_path)
     command = [
         *uv,
         "--directory",
@@ -94,6 +97,18 @@ def test_allowed_networks_are_the_only_ones_that_the_endpoint_lets_in(configure)
 def test_without_allowed_networks_the_endpoint_has_no_policy(templates):
     (api,) = resources(templates["Endpoints"], "AWS::ApiGateway::RestApi")
     assert "Policy" not in api
+
+
+def test_access_logs_name_who_asked_for_what_and_are_off_by_default(configure, templates):
+    (stage,) = resources(templates["Endpoints"], "AWS::ApiGateway::Stage")
+    assert "AccessLogSetting" not in stage
+    configuration = configure(access_logs="true", log_retention_days="30")
+    endpoints = synthesise(configuration)["Endpoints"]
+    (group,) = resources(endpoints, "AWS::Logs::LogGroup")
+    assert group["LogGroupName"] == configuration.names.access_log_group("tensorflow")
+    assert group["RetentionInDays"] == 30
+    (stage,) = resources(endpoints, "AWS::ApiGateway::Stage")
+    assert {"ip", "status", "resourcePath"} <= set(json.loads(stage["AccessLogSetting"]["Format"]))
 
 
 def test_a_text_that_is_no_network_is_refused(configure):
