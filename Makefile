@@ -12,7 +12,7 @@ export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lab policies lock clean
+.PHONY: help setup demo test test-all check bench lab estimate policies lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\$$/$$/g' | expand -t 10
@@ -39,6 +39,9 @@ bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test
 
 lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
 	@$(BIN)/python -m lab serve
+
+estimate: $(VENV)/.ready  ## print what a deployment costs at rest and what each experiment adds
+	@$(BIN)/python -m experiments estimate
 
 policies: $(VENV)/.ready  ## write the IAM policies again, after a change of their rules or of the name prefix
 	@$(BIN)/python -m stacks.policies

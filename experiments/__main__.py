@@ -21,7 +21,7 @@ from core.run_directory import RESULTS_DIRECTORY
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.interruption import raise_on_signals
-from experiments.runner import Request, find_existing, measure, show_plan
+from experiments.runner import Request, find_existing, measure, show_estimate, show_plan
 
 EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")
 PURPOSES: Final = {
@@ -30,6 +30,7 @@ PURPOSES: Final = {
     "warm": "measure sequential calls of the REST endpoint",
     "load": "run an open-model load test of each variant (loadtests/locustfile.py)",
     "swapping": "vary CPU share and memory independently (lab only)",
+    "estimate": "print what a deployment costs per month at rest, and what each experiment adds",
     "preflight": "check everything that a run needs without measuring",
     "cleanup": "switch off what an interrupted run left on, and list what still costs money",
 }
@@ -52,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
             continue
         command.add_argument("--models", nargs="+", metavar="MODEL", help="measure these models only")
         command.add_argument("--memory-mb", nargs="+", type=int, metavar="MB", help="measure these memory sizes only")
-        if name == "preflight":
+        if name in ("preflight", "estimate"):
             continue
         which = command.add_mutually_exclusive_group()
         which.add_argument("--run", metavar="RUN", help="name of a new run, or of a run to add to (`latest` works)")
@@ -98,6 +99,8 @@ def _obey(chosen: argparse.Namespace) -> int:
         return _swapping(chosen)
     if chosen.command == "preflight":
         return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen))
+    if chosen.command == "estimate":
+        return show_estimate(narrowed(read_configuration(profile=chosen.profile), chosen), EXPERIMENTS)
     wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
     request = Request(
         experiments=wanted,

@@ -11,6 +11,7 @@ from rich.table import Table
 from core.configuration import Configuration
 from core.prices import Prices
 from core.records import Experiment
+from experiments.checks.at_rest import rest_costs
 from experiments.checks.spend import LONGEST_INIT_S, Estimate, estimate, total, usd
 from experiments.plan import Step, steps
 from loadtests.arrivals import shape_of
@@ -19,6 +20,20 @@ from loadtests.arrivals import shape_of
 def planned_steps(configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float) -> list[Step]:
     arrivals = round(shape_of(configuration.experiments.load).expected_arrivals)
     return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale)
+
+
+def print_rest(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> None:
+    """Print what the deployment costs per month while nobody measures, to standard output."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("at rest", no_wrap=True)
+    table.add_column("USD per month", justify="right", no_wrap=True)
+    table.add_column("for")
+    costs = rest_costs(configuration, planned, prices)
+    for cost in costs:
+        table.add_row(cost.what, f"{cost.monthly_usd:.3f}", cost.how)
+    table.add_section()
+    table.add_row("all", f"{sum(cost.monthly_usd for cost in costs):.3f}", "")
+    Console(width=100).print(table)
 
 
 def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:

@@ -24,7 +24,7 @@ from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.checks.spend import SpendMeter, estimate, total, usd
-from experiments.dry_run import planned_steps, print_plan
+from experiments.dry_run import planned_steps, print_plan, print_rest
 from experiments.plan import Step
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.protocols.cold_scheduled import run_scheduled
@@ -59,6 +59,15 @@ def show_plan(request: Request) -> int:
     except UserError as error:
         print(f"would be refused: {error}", file=sys.stderr)
         return EXIT_ERROR  # as the run itself would leave
+    return EXIT_OK
+
+
+def show_estimate(configuration: Configuration, experiments: Sequence[Experiment]) -> int:
+    """Print what a deployment costs at rest and what each experiment adds; nothing is called, deployed or not."""
+    planned = planned_steps(configuration, experiments, time_scale=1.0)
+    prices = read_prices(configuration.prices)
+    print_rest(configuration, planned, prices)
+    print_plan(planned, configuration, prices)
     return EXIT_OK
 
 

@@ -1,0 +1,62 @@
+"""What a deployment costs per month while nobody measures. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from core.configuration import Configuration
+from core.prices import Prices
+from experiments.plan import Step
+
+IMAGE_GB: Final = (
+    0.5  # compressed; assumed, as images are built by the deployment: TensorFlow's measure about that much
+)
+LOG_GB_PER_CALL: Final = 2e-6
+ALARMED_METRICS: Final = 2  # Errors and Throttles of each function
+
+
+@dataclass(frozen=True)
+class RestCost:
+    """One line of the estimate."""
+
+    what: str
+    monthly_usd: float
+    how: str
+
+
+def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> list[RestCost]:
+    """Return what costs money at rest, and what one would expect to and does not."""
+    images = len({variant.image for variant in configuration.variants})
+    functions = len(configuration.variants)
+    calls = sum(step.cold_calls + step.warm_calls for step in planned)
+    logged_gb = calls * LOG_GB_PER_CALL
+    days = configuration.function.log_retention_days
+    operations = configuration.operations
+    lines = [
+        RestCost(
+            "images in ECR",
+            images * IMAGE_GB * prices["ecr_gb_month_usd"],
+            f"{images} x {IMAGE_GB:g} GB assumed; each changed image adds one until `cdk gc`",
+        ),
+        RestCost(
+            "logs",
+            logged_gb * prices["logs_stored_gb_month_usd"],
+            f"{logged_gb:.2g} GB of one run, kept {days} days; ingesting them costs "
+            f"{logged_gb * prices['logs_ingested_gb_usd']:.2f} USD once",
+        ),
+    ]
+    if operations.dashboard:
+        lines.append(RestCost("dashboard", prices["dashboard_month_usd"], "free if it is one of the account's first 3"))
+    if operations.notify_email:
+        metrics = ALARMED_METRICS * functions
+        lines.append(
+            RestCost(
+                "alarms",
+                metrics * prices["alarm_metric_month_usd"],
+                f"{metrics} metrics; an account's first 10 are free",
+            )
+        )
+    nothing = f"{functions} functions, {len(configuration.matrix.engines)} REST API, schedules that are off, roles"
+    return [*lines, RestCost("everything else", 0.0, nothing)]

@@ -1,0 +1,48 @@
+"""What a deployment costs at rest, by hand-made sums."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.configuration import parse_configuration, read_configuration
+from core.paths import BENCHMARK_TOML
+from core.prices import read_prices
+from experiments.__main__ import main
+from experiments.checks.at_rest import rest_costs
+from experiments.dry_run import planned_steps
+
+PRICES = read_prices()
+
+
+def costs_of(configuration):
+    planned = planned_steps(configuration, ("cold", "warm", "load"), time_scale=1.0)
+    return {cost.what: cost for cost in rest_costs(configuration, planned, PRICES)}
+
+
+def test_images_logs_dashboard_and_alarms_are_what_costs_at_rest():
+    costs = costs_of(read_configuration(profile=""))
+    assert set(costs) == {"images in ECR", "logs", "dashboard", "everything else"}
+    assert costs["images in ECR"].monthly_usd == pytest.approx(3 * 0.5 * 0.10)
+    # 274,698 calls of 2 KB, stored at 0.03 USD/GB
+    assert costs["logs"].monthly_usd == pytest.approx(274_698 * 2e-6 * 0.03)
+    assert costs["dashboard"].monthly_usd == 3.0
+    assert costs["everything else"].monthly_usd == 0.0
+
+
+def test_alarms_are_priced_by_their_metrics_and_a_dashboard_that_is_off_is_not():
+    text = BENCHMARK_TOML.read_text(encoding="utf-8")
+    text = text.replace('notify_email = ""', 'notify_email = "a@example.org"').replace(
+        "dashboard = true", "dashboard = false"
+    )
+    costs = costs_of(parse_configuration(text))
+    assert costs["alarms"].monthly_usd == pytest.approx(18 * 2 * 0.10)
+    assert "dashboard" not in costs
+
+
+def test_estimate_needs_neither_credentials_nor_a_deployment(monkeypatch, capsys):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["estimate"]) == 0
+    said = capsys.readouterr().out
+    assert "images in ECR" in said
+    assert "274,698" in said
