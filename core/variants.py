@@ -120,8 +120,6 @@ class Names:
         return self.prefix
 
 
-# The parts of the deployment, each a nested stack per engine, but for Monitoring.
-PART_ROLES: Final = ("Functions", "Endpoints", "Schedules", "Monitoring")
 # Outputs of the stack per engine, in this order: what a client needs to call an engine's REST API.
 API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiKeyId", "ApiRateRps")
 

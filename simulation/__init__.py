@@ -1,6 +1,6 @@
 """Traffic, simulated: arrivals, the pool of execution environments, strategies, a month in time and money. No I/O."""
 
-from simulation.arrivals import Arrivals, Counts, Moments, Shaped, index_of_dispersion, shaped
+from simulation.arrivals import Arrivals, Counts, Moments, Shaped, shaped
 from simulation.month import Band, Billing, Effort, Month, simulate
 from simulation.pool import (
     Calls,
@@ -34,7 +34,6 @@ __all__ = [
     "Strategy",
     "TargetTracking",
     "WarmPings",
-    "index_of_dispersion",
     "shaped",
     "simulate",
 ]

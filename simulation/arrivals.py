@@ -107,12 +107,6 @@ class Counts:
 Arrivals = Shaped | Moments | Counts
 
 
-def index_of_dispersion(counts: npt.NDArray[np.int64]) -> float:
-    """Return the variance over the mean of counts per interval; 1 for a Poisson process, NaN without a request."""
-    mean = float(np.mean(counts)) if len(counts) else 0.0
-    return float(np.var(counts)) / mean if mean else math.nan
-
-
 def blocks(
     arrivals: Arrivals,
     random: np.random.Generator,

@@ -17,7 +17,6 @@ from simulation.compiled import compiled
 from simulation.sketch import BINS, bin_of
 
 Floats = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
 
 # Columns of a table of calls.
 BUSY_S, BILLED_MS, LATENCY_S, ANSWER = range(4)

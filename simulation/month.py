@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from core.charges import (
     BYTES_PER_GB,
-    FRONT_DOORS,
     SECONDS_PER_MONTH,
     FrontDoor,
     compute_usd,
@@ -95,7 +94,6 @@ class Month:
     requests: float
     limit_ms: float
     p50_ms: Band
-    p95_ms: Band
     p99_ms: Band
     missed_share: Band
     cold_share: Band  # of the calls that ran
@@ -103,16 +101,7 @@ class Month:
     peak_concurrency: Band
     usd: Band
     parts: dict[str, Band]
-    front_doors_usd: dict[FrontDoor, float]  # the fee of each front door for the same requests
-    replicate_usd: tuple[float, ...]
-    replicate_missed_share: tuple[float, ...]
     simulated_requests: int
-    latencies: npt.NDArray[np.float64]  # histogram of the correct answers, see simulation.sketch
-    never_answered: float
-
-    def missed_share_at(self, limit_ms: float) -> float:
-        """Return the share of callers without a correct answer within another limit."""
-        return share_over(self.latencies, self.never_answered, limit_ms)
 
 
 @dataclass(frozen=True)
@@ -164,7 +153,7 @@ def simulate(
             state.latencies[:] *= HOUR_S / hour_s
         parts = month_parts(state.counters, per_month, pool.front_door, strategy, billing, prices)
         replicates.append(_Replicate(state.counters, state.latencies, parts, per_month, simulated))
-    return _month(replicates, strategy, prices, limit_ms)
+    return _month(replicates, strategy, limit_ms)
 
 
 def _starts(samples: Samples, strategy: Strategy) -> Calls:
@@ -295,7 +284,7 @@ def month_parts(
     }
 
 
-def _month(replicates: Sequence[_Replicate], strategy: Strategy, prices: Prices, limit_ms: float) -> Month:
+def _month(replicates: Sequence[_Replicate], strategy: Strategy, limit_ms: float) -> Month:
     pooled = np.sum([one.latencies for one in replicates], axis=0)
     never = float(sum(one.counters[kernel.GAVE_UP] for one in replicates))
 
@@ -311,13 +300,11 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, prices: Prices,
         return share_over(one.latencies, float(one.counters[kernel.GAVE_UP]), limit_ms)
 
     requests = float(np.mean([one.counters[kernel.CALLERS] * one.per_month for one in replicates]))
-    attempts = float(np.mean([_attempts(one) * one.per_month for one in replicates]))
     return Month(
         strategy=strategy,
         requests=requests,
         limit_ms=limit_ms,
         p50_ms=percentile(0.50),
-        p95_ms=percentile(0.95),
         p99_ms=percentile(0.99),
         missed_share=_band([missed(one) for one in replicates], share_over(pooled, never, limit_ms)),
         cold_share=mean(lambda one: one.counters[kernel.COLD] / max(one.counters[kernel.CALLS], 1.0)),
@@ -325,12 +312,7 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, prices: Prices,
         peak_concurrency=_peak(replicates),
         usd=mean(lambda one: one.usd),
         parts={part: mean(lambda one, part=part: one.parts[part]) for part in replicates[0].parts},  # type: ignore[misc]
-        front_doors_usd={door: front_door_usd(attempts, door, prices) for door in FRONT_DOORS},
-        replicate_usd=tuple(one.usd for one in replicates),
-        replicate_missed_share=tuple(missed(one) for one in replicates),
         simulated_requests=sum(one.simulated for one in replicates),
-        latencies=pooled,
-        never_answered=never,
     )
 
 

@@ -1,11 +1,9 @@
-"""Searches over simulated months: cheapest provisioned level, crossings of two costs, highest rate that holds."""
+"""Searches over simulated months: cheapest provisioned level, highest rate that holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Final
 
 from simulation.month import Month
@@ -43,43 +41,6 @@ def cheapest_level(of: Callable[[int], Month], *, first: int, max_missed_share: 
         while level + step >= high and at(level + step).usd.value < at(level).usd.value:
             level += step
     return at(level)
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """Where one of two ways becomes cheaper than the other."""
-
-    at: float
-    cheaper_below: str
-    cheaper_above: str
-
-
-def crossings(
-    names: tuple[str, str], grid: Sequence[float], costs: Callable[[float], tuple[float, float]]
-) -> list[Crossing]:
-    """Return every crossing of two costs over an ascending grid, each refined by bisection to 2%.
-
-    Two crossings between neighbouring points of the grid are missed together.
-    """
-    saving: dict[float, float] = {}
-
-    def saved(place: float) -> float:
-        if place not in saving:
-            first, second = costs(place)
-            saving[place] = first - second
-        return saving[place]
-
-    found = []
-    for start, end in pairwise(grid):
-        if (saved(start) > 0) == (saved(end) > 0):
-            continue
-        low, high = start, end
-        while high / low > 1.02:
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if (saved(middle) > 0) == (saved(high) > 0) else (middle, high)
-        second_wins = saved(high) > 0
-        found.append(Crossing(math.sqrt(low * high), *(names if second_wins else names[::-1])))
-    return found
 
 
 def highest_rate(of: Callable[[float], float], *, max_missed_share: float, start_rps: float = 1.0) -> float:

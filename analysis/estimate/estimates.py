@@ -131,26 +131,6 @@ def bootstrap_medians(ordered: Samples, random: np.random.Generator, resamples: 
     return (_at(ordered, lower) + _at(ordered, upper)) / 2
 
 
-def bootstrap_quantiles(
-    ordered: Samples, share: float, random: np.random.Generator, resamples: int = RESAMPLES
-) -> Samples:
-    """The order statistic of rank ceil(share * n) of bootstrap resamples; drawn as in `bootstrap_medians`."""
-    n = len(ordered)
-    rank = max(1, int(np.ceil(share * n)))
-    return _at(ordered, random.beta(rank, n + 1 - rank, resamples))
-
-
-def bootstrap_means(values: Samples, random: np.random.Generator, resamples: int = 1000) -> Samples:
-    """Means of bootstrap resamples, by multinomial counts of the distinct values."""
-    distinct, counts = np.unique(values, return_counts=True)
-    n = int(counts.sum())
-    if len(distinct) == 1:
-        return np.full(resamples, distinct[0])
-    if len(distinct) > MANY_DISTINCT:
-        return random.normal(values.mean(), values.std() / np.sqrt(n), resamples)
-    return np.asarray(random.multinomial(n, counts / n, resamples) @ distinct / n, dtype=np.float64)
-
-
 def _at(ordered: Samples, uniforms: npt.NDArray[np.float64]) -> Samples:
     index = np.ceil(uniforms * len(ordered)).astype(np.int64) - 1
     return ordered[np.clip(index, 0, len(ordered) - 1)]

@@ -30,8 +30,7 @@ QUICK = Effort(replicates=8, min_requests=5000)
 def test_the_same_seed_gives_the_same_month(strategy):
     first, second = (a_month(SAMPLES, shaped(2000), strategy, effort=QUICK) for _ in range(2))
     assert first.usd == second.usd
-    assert first.replicate_missed_share == second.replicate_missed_share
-    assert np.array_equal(first.latencies, second.latencies)
+    assert first.missed_share == second.missed_share
     assert a_month(SAMPLES, shaped(2000), strategy, effort=QUICK, seed=2).usd != first.usd
 
 
@@ -39,9 +38,6 @@ def test_the_parts_add_up_and_each_front_door_has_its_price():
     month = a_month(SAMPLES, shaped(33_000), effort=QUICK)
     assert month.usd.value == pytest.approx(sum(part.value for part in month.parts.values()))
     assert month.requests == pytest.approx(33_000 * 730 / 24, rel=0.01)
-    assert month.front_doors_usd["rest_api"] == pytest.approx(month.parts["front_door"].value)
-    assert month.front_doors_usd["http_api"] == pytest.approx(month.requests / 1e6)
-    assert month.front_doors_usd["function_url"] == 0
     url = a_month(SAMPLES, shaped(33_000), pool=Pool(front_door="function_url"), effort=QUICK)
     assert url.usd.value == pytest.approx(month.usd.value - month.parts["front_door"].value)
 
@@ -65,7 +61,6 @@ def test_callers_who_miss_are_those_of_cold_starts_here():
     month = a_month(SAMPLES, shaped(300), pool=Pool(idle_minutes=(5.0, 5.0)), effort=QUICK)
     assert month.missed_share.value == pytest.approx(month.cold_share.value, rel=0.01)
     assert 0.2 < month.cold_share.value < 0.6
-    assert month.missed_share_at(60_000) == pytest.approx(0, abs=1e-9)
     assert month.p99_ms.value > 3000 > month.p50_ms.value
 
 

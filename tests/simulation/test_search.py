@@ -1,11 +1,10 @@
 """Searches find what a look at every point would find."""
 
-import numpy as np
 import pytest
 
 from simulation import Effort, Pool, Provisioned, Samples, shaped
 from simulation.erlang import erlang_b
-from simulation.search import cheapest_level, crossings, highest_rate
+from simulation.search import cheapest_level, highest_rate
 from tests.simulation.support import a_month, calls
 
 QUICK = Effort(replicates=4, min_requests=20_000, max_requests=50_000)
@@ -37,15 +36,6 @@ def test_no_level_is_named_where_none_holds():
         return a_month(wrong, shaped(100), Provisioned((level,)), effort=QUICK)
 
     assert cheapest_level(of, first=1, max_missed_share=0.01) is None
-
-
-def test_every_crossing_is_found_with_the_cheaper_side_named():
-    grid = list(np.geomspace(1e3, 1e9, 25))
-    found = crossings(("a", "b"), grid, lambda x: (10.0, 10.0 + np.cos(np.log10(x) * np.pi / 2 + 0.1)))
-    expected = [10 ** (1 + 2 * k - 0.2 / np.pi) for k in range(2, 5)]
-    assert [crossing.at for crossing in found] == pytest.approx(expected, rel=0.02)
-    assert [crossing.cheaper_below for crossing in found] == ["a", "b", "a"]
-    assert crossings(("a", "b"), grid, lambda _: (1.0, 2.0)) == []
 
 
 @pytest.mark.parametrize(("servers", "service_s", "share"), [(4, 0.5, 0.01), (20, 0.2, 0.05), (100, 1.0, 0.01)])

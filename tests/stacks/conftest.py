@@ -7,7 +7,7 @@ from aws_cdk import assertions
 import app
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML, REPOSITORY
-from core.variants import PART_ROLES, part
+from core.variants import part
 
 CONTEXT = json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))["context"]
 DOCUMENT = BENCHMARK_TOML.read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def synthesise(configuration):
     """Templates of the app: "Root" for the stack itself, its nested stacks by their roles."""
     stack = app.build(application(), configuration)
     templates = {"Root": assertions.Template.from_stack(stack)}
-    for role in PART_ROLES:
+    for role in ("Functions", "Endpoints", "Schedules", "Monitoring"):
         names = [part(role, engine) for engine in configuration.matrix.engines] if role != "Monitoring" else [role]
         (templates[role],) = [assertions.Template.from_stack(stack.node.find_child(name)) for name in names]
     return templates

@@ -77,15 +77,15 @@ class Resource:
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         """Make the resource; `name` is generated unless the template gives one."""
-        raise NotImplementedError
+        made = cls(name, properties, {"Id": name})
+        made.change(properties, place)
+        return made
 
     def change(self, properties: Properties, place: Place) -> None:
-        """Bring the resource to these properties."""
-        raise NotImplementedError
+        """Bring the resource to these properties; by default, none changes without a replacement."""
 
     def remove(self, place: Place) -> None:
-        """Delete the resource."""
-        raise NotImplementedError
+        """Delete the resource; by default it stays."""
 
     # What moto's CloudFormation asks -----------------------------------------
 
@@ -196,9 +196,6 @@ class ApiResourceResource(Resource, CloudFormationModel):
         )
         return cls(resource.id, properties, {"ResourceId": resource.id})
 
-    def change(self, properties: Properties, place: Place) -> None:
-        """Nothing of it changes without a replacement."""
-
     def remove(self, place: Place) -> None:
         with _gone_with_its_api():
             place.apis.get_rest_api(self.properties["RestApiId"]).resources.pop(self.physical_resource_id, None)
@@ -209,12 +206,6 @@ class MethodResource(Resource, CloudFormationModel):
 
     kind = "AWS::ApiGateway::Method"
     replaced_by = ("RestApiId", "ResourceId", "HttpMethod")
-
-    @classmethod
-    def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        made = cls(name, properties)
-        made.change(properties, place)
-        return made
 
     def change(self, properties: Properties, place: Place) -> None:
         where = {
@@ -329,12 +320,6 @@ class GatewayResponseResource(Resource, CloudFormationModel):
     attributes = frozenset({"Id"})
     replaced_by = ("RestApiId", "ResponseType")
 
-    @classmethod
-    def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        made = cls(name, properties, {"Id": name})
-        made.change(properties, place)
-        return made
-
     def change(self, properties: Properties, place: Place) -> None:
         place.apis.put_gateway_response(
             properties["RestApiId"],
@@ -350,22 +335,13 @@ class GatewayResponseResource(Resource, CloudFormationModel):
 
 
 class ApiGatewayAccountResource(Resource, CloudFormationModel):
-    """AWS::ApiGateway::Account, which moto 5.2.5 does not know."""
+    """AWS::ApiGateway::Account, which moto 5.2.5 does not know; its setting outlives it, as on AWS."""
 
     kind = "AWS::ApiGateway::Account"
     attributes = frozenset({"Id"})
 
-    @classmethod
-    def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        made = cls(name, properties, {"Id": name})
-        made.change(properties, place)
-        return made
-
     def change(self, properties: Properties, place: Place) -> None:
         place.apis.account.cloudwatch_role_arn = properties.get("CloudWatchRoleArn")
-
-    def remove(self, place: Place) -> None:
-        """The setting stays, as on AWS."""
 
 
 class ApiKeyResource(Resource, CloudFormationModel):
@@ -447,9 +423,6 @@ class UsagePlanKeyResource(Resource, CloudFormationModel):
         physical_id = f"{properties['KeyId']}:{properties['UsagePlanId']}"
         return cls(physical_id, properties, {"Id": physical_id})
 
-    def change(self, properties: Properties, place: Place) -> None:
-        """Nothing of it changes without a replacement."""
-
     def remove(self, place: Place) -> None:
         place.apis.usage_plan_keys.get(self.properties["UsagePlanId"], {}).pop(self.properties["KeyId"], None)
 
@@ -514,9 +487,6 @@ class PermissionResource(Resource, CloudFormationModel):
         function.policy.add_statement(raw=_json({**statement, "StatementId": name}))
         return cls(name, properties, {"Id": name})
 
-    def change(self, properties: Properties, place: Place) -> None:
-        """Nothing of it changes without a replacement."""
-
     def remove(self, place: Place) -> None:
         function = place.functions.get_function(self.properties["FunctionName"])
         function.policy.del_statement(self.physical_resource_id)
@@ -527,12 +497,6 @@ class EventInvokeConfigResource(Resource, CloudFormationModel):
 
     kind = "AWS::Lambda::EventInvokeConfig"
     replaced_by = ("FunctionName", "Qualifier")
-
-    @classmethod
-    def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        made = cls(name, properties)
-        made.change(properties, place)
-        return made
 
     def change(self, properties: Properties, place: Place) -> None:
         function = place.functions.get_function(properties["FunctionName"])
@@ -669,17 +633,6 @@ class NotModelledResource(Resource, CloudFormationModel):
 
     def get_cfn_attribute(self, attribute_name: str) -> str:
         return f"{self.physical_resource_id}.{attribute_name}"
-
-    @classmethod
-    def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        del place
-        return cls(name, properties)
-
-    def change(self, properties: Properties, place: Place) -> None:
-        """It has no effect."""
-
-    def remove(self, place: Place) -> None:
-        """It has no effect."""
 
 
 _said: set[str] = set()

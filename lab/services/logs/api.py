@@ -28,7 +28,6 @@ from lab.services.moto_backend import MotoUrls
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 _MAX_BATCH_BYTES: Final = 1_048_576
-_MAX_EVENT_BYTES: Final = 1_048_576
 _OLDEST_MS: Final = 14 * 24 * 3600 * 1000
 _NEWEST_MS: Final = 2 * 3600 * 1000
 _MAX_STREAMS: Final = 50
