@@ -14,13 +14,16 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from analysis.decide.callers import Condition, bad_share, condition, verdict
-from analysis.decide.comparison import DEFAULT_THRESHOLD, Pair, decide, p_of_samples
+from analysis.decide.comparison import DEFAULT_THRESHOLD, Pair, p_of_samples
+from analysis.decide.comparison import decide as call_changes
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import percentile_over_environments
 from analysis.estimate.traffic import CallMix
+from core.deciding import PILOT_CALLS, EnvironmentCalls, Goal, calls_of_next, decide
 
 Values = npt.NDArray[np.float64]
 WITHIN = 0.15
+PILOT_ENVIRONMENTS = 8
 TAIL = 0.05
 LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TRUTH_CALLS = 400_000
@@ -89,6 +92,43 @@ def wrong_answers(
     return wrong / rounds
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How `--until-decided` ended: shares of the rounds by decision, and the mean calls and environments it took."""
+
+    meets: float
+    fails: float
+    calls: float
+    environments: float
+
+
+def decided(
+    law: Law, true_share: float, rounds: int, *, allowed: float = 0.01, most: int = 2000, seed: int = 4
+) -> Ended:
+    """Sample as the warm experiment does until its calls decide, with a look after every environment."""
+    random = np.random.default_rng(seed)
+    goal = Goal(law.quantile(1 - true_share) if true_share else np.inf, allowed)
+    ends: list[str | None] = []
+    took: list[list[EnvironmentCalls]] = []
+    for _ in range(rounds):
+        environments: list[EnvironmentCalls] = []
+        decision, left = None, most
+        while decision is None and left > 0:
+            pilot = len(environments) < PILOT_ENVIRONMENTS
+            calls = min(left, PILOT_CALLS) if pilot else calls_of_next(environments, goal, left)
+            environments.append(EnvironmentCalls(law.draw(random, 1, calls)[0].tolist()))
+            left -= calls
+            decision = decide(environments, goal) if len(environments) >= PILOT_ENVIRONMENTS else None
+        ends.append(decision)
+        took.append(environments)
+    return Ended(
+        meets=ends.count("meets") / rounds,
+        fails=ends.count("fails") / rounds,
+        calls=float(np.mean([sum(one.calls for one in environments) for environments in took])),
+        environments=float(np.mean([len(environments) for environments in took])),
+    )
+
+
 def changes_called(
     law: Law, environments: int, calls: int, factor: float, rounds: int, *, variants: int = 18, seed: int = 3
 ) -> tuple[float, float]:
@@ -110,7 +150,7 @@ def changes_called(
             for number in range(variants)
         ]
         p_values = [p_of_samples(pair.a, pair.b) for pair in pairs]
-        calls_made = decide(pairs, p_values, [], [], threshold=DEFAULT_THRESHOLD)
+        calls_made = call_changes(pairs, p_values, [], [], threshold=DEFAULT_THRESHOLD)
         unchanged = calls_made if factor == 1 else calls_made[1:]
         false_alarms += any(change in ("slower", "faster") for change in unchanged)
         found += calls_made[0] == "slower"

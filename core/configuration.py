@@ -125,20 +125,29 @@ class WarmTable(_Table):
     samples: int = Field(ge=1, le=100_000)
     max_samples: int = Field(ge=1, le=100_000)
     until_ci_percent: float = Field(ge=0, lt=100)
+    until_decided: bool = False
     connections: Array[tuple[Literal["kept", "new"], ...]] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _bound_above_samples(self) -> Self:
         if self.max_samples < self.samples:
             raise ValueError(f"max_samples ({self.max_samples}) must be at least samples ({self.samples})")
+        if self.until_decided and self.until_ci_percent:
+            raise ValueError("until_decided and until_ci_percent exclude each other")
         if self.samples < self.environments:
             raise ValueError(f"samples ({self.samples}) must be at least environments ({self.environments})")
         return self
 
-    @property
-    def samples_per_environment(self) -> int:
-        """Return how many samples of each series one execution environment answers, at most."""
-        return math.ceil(self.samples / self.environments)
+    def environment_of(self, sample: int) -> int:
+        """Return the number of the execution environment that answers a sample; both count from 0.
+
+        The split is proportional, so `samples` take every environment, and no two differ by more than one sample.
+        """
+        return sample * self.environments // self.samples
+
+    def first_sample_of(self, environment: int) -> int:
+        """Return the number of the first sample that an execution environment answers."""
+        return -(-environment * self.samples // self.environments)
 
 
 class LoadTable(_Table):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 from scipy.special import bdtr, bdtrc, stdtrit
 
 CONFIDENCE: Final = 0.95
@@ -95,8 +97,25 @@ def environments_half_width_percent(
     medians = [statistics.median(samples) for samples in environments if samples]
     if len(medians) < 2 or not (mean := statistics.fmean(medians)):
         return None
-    t = float(stdtrit(len(medians) - 1, (1 + confidence) / 2))
-    return 100 * t * statistics.stdev(medians) / math.sqrt(len(medians)) / mean
+    return 100 * t_half_width(medians, confidence) / mean
+
+
+def t_half_width(per_environment: Sequence[float] | npt.NDArray[np.float64], confidence: float = CONFIDENCE) -> float:
+    """Half-width of Student's interval of the mean of k values, one per environment; k is 2 at least."""
+    k = len(per_environment)
+    spread = float(np.std(per_environment, ddof=1))
+    return float(stdtrit(k - 1, (1 + confidence) / 2)) * spread / math.sqrt(k)
+
+
+def freedom(n: int, k: int) -> float:
+    """By how much the few degrees of freedom of k environments reduce n calls; 0 for a single environment.
+
+    Source: E. L. Korn and B. I. Graubard, Survey Methodology 24 (1998), 193-201.
+    """
+    if k < 2 or n < 2:
+        return 0.0
+    tail = (1 + CONFIDENCE) / 2
+    return (float(stdtrit(n - 1, tail)) / float(stdtrit(k - 1, tail))) ** 2
 
 
 def _last(holds: Callable[[int], bool], first: int, last: int) -> int:

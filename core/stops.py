@@ -14,13 +14,16 @@ STOPS_FILE: Final = "stops.jsonl"
 StopReason = Literal[
     "samples",  # the planned number of calls was made
     "ci_reached",  # the confidence interval is as narrow as asked for
+    "meets",  # the calls show that the variant keeps the goal
+    "fails",  # the calls show that the variant does not
+    "dearer",  # another variant keeps the goal and costs less
     "max_samples",  # the bound on calls was reached before that
     "cannot_run",  # the variant failed often enough to show that it cannot run
     "over_concurrency",  # the account allows fewer environments than the burst asks for
     "incomplete",  # calls are missing, for example because a schedule fired less often than planned
     "broken_off",  # the load stage was interrupted; a resumed run starts it again
 ]
-AS_PLANNED: Final[frozenset[StopReason]] = frozenset({"samples", "ci_reached"})
+AS_PLANNED: Final[frozenset[StopReason]] = frozenset({"samples", "ci_reached", "meets"})
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--run", metavar="RUN", help="name of a new run, or of a run to add to (`latest` works)")
         which.add_argument("--resume", metavar="RUN", help="resume an interrupted run (`latest` works)")
         command.add_argument("--max-usd", type=float, help="refuse a plan, or stop a run, that costs more")
-        command.add_argument(
+        until = command.add_mutually_exclusive_group()
+        until.add_argument(
+            "--until-decided",
+            action="store_true",
+            help="warm: sample each variant until it is shown to meet [goal], to fail it, or to cost more than one "
+            "that meets it",
+        )
+        until.add_argument(
             "--until-ci",
             type=percent,
             metavar="PERCENT",
@@ -156,7 +163,9 @@ def _configuration(chosen: argparse.Namespace) -> Configuration:
             hint="A run keeps the plan it started with. Omit --profile, or start a new run.",
         )
     asked = narrowed(began_with, chosen)
-    present = read_configuration(profile=manifest.profile)
+    # What --until-ci or --until-decided asked for stays asked for; the file need not say it.
+    asked_then = {key: getattr(began_with.experiments.warm, key) for key in ("until_ci_percent", "until_decided")}
+    present = _changed(read_configuration(profile=manifest.profile), {"experiments": {"warm": asked_then}})
     if changed := plan_differences(began_with, asked) or plan_differences(began_with, present):
         raise ConfigurationError(
             f"run {existing.run_id} started with another {changed[0]}",
@@ -178,7 +187,7 @@ def plan_differences(before: Configuration, after: Configuration) -> list[str]:
 
 
 def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Configuration:
-    """Apply --models, --memory-mb, --max-usd and --until-ci. Raises ConfigurationError."""
+    """Apply --models, --memory-mb, --max-usd, --until-ci and --until-decided. Raises ConfigurationError."""
     changes: dict[str, dict[str, Any]] = {"matrix": {}, "experiments": {}}
     for option, key in (("models", "models"), ("memory_mb", "memory_sizes_mb")):
         asked = getattr(chosen, option, None)
@@ -198,7 +207,9 @@ def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Config
             )
         changes["experiments"]["max_usd"] = chosen.max_usd
     if getattr(chosen, "until_ci", None) is not None:
-        changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci}
+        changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci, "until_decided": False}
+    if getattr(chosen, "until_decided", False):
+        changes["experiments"]["warm"] = {"until_ci_percent": 0.0, "until_decided": True}
     return _changed(configuration, changes)
 
 

@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from core.configuration import Configuration
+from core.deciding import PILOT_CALLS
 from core.prices import Prices
 from core.records import Experiment
 from experiments.checks.at_rest import rest_costs
 from experiments.checks.spend import LONGEST_INIT_S, Estimate, estimate, total, usd
-from experiments.plan import Step, steps
+from experiments.plan import Step, deciding_on, planned_environments, steps
 from loadtests.arrivals import shape_of
 
 
@@ -54,7 +55,7 @@ def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
     table.add_section()
     table.add_row("all", "", "", *_cells(whole, limit_usd))
     Console(width=100).print(table)
-    print(_remarks(whole, configuration, prices))
+    print(_remarks(planned, whole, configuration, prices))
 
 
 def _cells(figures: Estimate, limit_usd: float) -> list[str]:
@@ -63,7 +64,7 @@ def _cells(figures: Estimate, limit_usd: float) -> list[str]:
     return [f"{figures.calls:,}", duration, f"{figures.expected_usd:.3f}", f"{figures.upper_usd(limit_usd):,.2f}"]
 
 
-def _remarks(whole: Estimate, configuration: Configuration, prices: Prices) -> str:
+def _remarks(planned: Sequence[Step], whole: Estimate, configuration: Configuration, prices: Prices) -> str:
     limit_usd, timeout_s = configuration.experiments.max_usd, configuration.function.timeout_s
     longest = f"{LONGEST_INIT_S:g} s of init and the timeout of {timeout_s} s"
     at_most = f"At most: every call billed as long as Lambda lets it run, {longest}"
@@ -72,7 +73,21 @@ def _remarks(whole: Estimate, configuration: Configuration, prices: Prices) -> s
         at_most += f""", which is {usd(whole.longest_usd)};
 but a run stops when its billed time has cost the limit, and {under_way}"""
     return f"""\
+{_until_decided(planned, configuration)}\
 Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
 {at_most}.
 Limit: {usd(limit_usd)} (--max-usd). A plan expected to cost more is refused.
 Prices of {prices.as_of}: compute, requests and REST API, without a free tier; a lab charges nothing."""
+
+
+def _until_decided(planned: Sequence[Step], configuration: Configuration) -> str:
+    """What a decision is expected to take, where one was asked for."""
+    warm = configuration.experiments.warm
+    if not warm.until_decided or all(step.experiment != "warm" for step in planned):
+        return ""
+    sizes = max((planned_environments(*deciding_on(configuration, one)) for one in warm.connections), key=sum)
+    return f"""\
+Until decided: without a bad call, {sum(sizes)} samples in {len(sizes)} environments show that a variant meets the goal.
+A variant that fails or costs more takes fewer, {PILOT_CALLS * warm.environments} at least; a close one up to \
+{warm.max_samples}.
+"""

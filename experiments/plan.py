@@ -10,9 +10,11 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
-from core.configuration import Configuration
+from core.configuration import Configuration, WarmTable
+from core.deciding import PILOT_CALLS, Goal, expected_plan
 from core.records import Experiment, Trigger
 from core.variants import Variant
 from loadtests.arrivals import shape_of
@@ -207,6 +209,29 @@ def all_series(configuration: Configuration) -> list[Series]:
     ]
 
 
+def deciding_on(configuration: Configuration, connection: str) -> tuple[WarmTable, Goal | None]:
+    """Return the warm plan, and what the calls on one kind of connection decide: kept ones, where there are any."""
+    table = configuration.experiments.warm
+    decides = table.until_decided and connection == ("kept" if "kept" in table.connections else table.connections[0])
+    goal = Goal(configuration.goal.limit_ms, configuration.goal.max_bad_share)
+    return table, goal if decides else None
+
+
+def planned_environments(table: WarmTable, goal: Goal | None) -> list[int]:
+    """Return the samples of each environment of one series, as they are expected where no call is bad.
+
+    For `--until-ci`, whose end nobody knows, the bound `max_samples` is counted.
+    """
+    if table.until_decided:
+        return (
+            expected_plan(table.environments, goal, table.max_samples) if goal else [PILOT_CALLS] * table.environments
+        )
+    samples = table.max_samples if table.until_ci_percent else table.samples
+    environments = table.environment_of(samples - 1) + 1
+    bounds = [min(samples, table.first_sample_of(number)) for number in range(environments + 1)]
+    return [last - first for first, last in pairwise(bounds)]
+
+
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +246,7 @@ class Step:
     warm_calls: int
     through_gateway: bool
     under_way: int  # calls that may be sent and not counted yet at one moment: they cost on top when a run stops
+    further_calls: int = 0  # that may follow where the plan's number is only expected
     forced_updates: int = 0
     fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
 
@@ -228,7 +254,7 @@ class Step:
 def steps(
     configuration: Configuration, experiments: Sequence[Experiment], *, arrivals: int, time_scale: float = 1.0
 ) -> list[Step]:
-    """How many calls each protocol makes of each variant; for `--until-ci` the bound `max_samples` is counted.
+    """How many calls each protocol makes of each variant, as far as a plan can tell (`planned_environments`).
 
     `arrivals` is what one variant's load test offers.
     """
@@ -296,9 +322,9 @@ def _steps_of(
             )
     elif experiment == "warm":
         warm = tables.warm
-        samples = warm.max_samples if warm.until_ci_percent else warm.samples
-        environments = math.ceil(samples / warm.samples_per_environment)
-        calls = len(warm.connections) * (environments * warm.warmups + samples)
+        planned = [planned_environments(*deciding_on(configuration, one)) for one in warm.connections]
+        environments = max(map(len, planned))
+        calls = sum(len(sizes) * warm.warmups + sum(sizes) for sizes in planned)
         yield Step(
             "warm",
             "sequential",
@@ -307,6 +333,7 @@ def _steps_of(
             calls - environments,
             through_gateway=True,
             under_way=PARALLEL_WARMUPS,
+            further_calls=max(0, warm.max_samples - sum(planned[0])) if warm.until_decided else 0,
             forced_updates=environments if warm.environments > 1 else 0,
         )
     else:

@@ -21,9 +21,10 @@ import polars as pl
 from scipy.special import betaincinv
 
 from analysis.estimate.cells import Measured
-from analysis.estimate.environments import Sample, freedom
+from analysis.estimate.environments import Sample
 from analysis.estimate.traffic import CallMix
 from analysis.summary import ConditionShare, ConstraintVerdict, Estimate
+from core.intervals import freedom
 
 ConditionName = Literal["cold", "alone", "concurrent"]
 DRAWS: Final = 4000

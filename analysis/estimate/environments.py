@@ -24,9 +24,8 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
-from core.intervals import CONFIDENCE
+from core.intervals import freedom, t_half_width
 
 Values = npt.NDArray[np.float64]
 # Below this Student's t over environments is wider than anything it could tell.
@@ -187,17 +186,3 @@ def _autocorrelation(residuals: Values, sample: Sample) -> float | None:
     if not neighbours.any() or variance <= 0:
         return None
     return float((ranked[1:] * ranked[:-1])[neighbours].sum()) / variance
-
-
-def freedom(n: int, k: int) -> float:
-    """Return by how much the few degrees of freedom of k environments reduce n calls; 0 for a single one."""
-    if k < 2 or n < 2:
-        return 0.0
-    tail = (1 + CONFIDENCE) / 2
-    return (float(stdtrit(n - 1, tail)) / float(stdtrit(k - 1, tail))) ** 2
-
-
-def t_half_width(per_environment: Values) -> float:
-    """Return the half-width of Student's interval of the mean of k values, one per environment."""
-    k = len(per_environment)
-    return float(stdtrit(k - 1, (1 + CONFIDENCE) / 2)) * float(per_environment.std(ddof=1)) / math.sqrt(k)

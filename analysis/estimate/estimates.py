@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-from analysis.estimate.environments import Sample, t_half_width
+from analysis.estimate.environments import Sample
 from analysis.summary import METRICS, Distribution, Estimate
-from core.intervals import CONFIDENCE, interval_ranks, smallest_n
+from core.intervals import CONFIDENCE, interval_ranks, smallest_n, t_half_width
 
 Samples = npt.NDArray[np.float64]
 

@@ -81,7 +81,7 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         calls=calls,
         duration_s=duration_s,
         expected_usd=step.cold_calls * cost(cold_ms) + step.warm_calls * cost(warm_ms),
-        longest_usd=calls * cost(longest_ms),
+        longest_usd=(calls + step.further_calls) * cost(longest_ms),
         under_way_usd=min(calls, step.under_way) * cost(longest_ms),
         side_by_side=step.protocol == "scheduled",
     )

@@ -22,7 +22,7 @@ from core.processes import ending_with_this_process
 from core.records import ClientRecord
 from core.run_directory import RunDirectory, read_client_records
 from core.stages import LoadStage, read_stages, stage_of
-from core.stops import Stop
+from core.stops import Stop, read_stops
 from core.variants import Variant
 from experiments.session import Session
 from loadtests.arrivals import shape_of
@@ -41,6 +41,9 @@ def run_load(session: Session) -> None:
     stages = read_stages(session.log.run) or []
     done = {stage.variant for stage in stages if not stage.interrupted}
     _report_interrupted_stages(session, stages, shape.name)
+    failing = {
+        stop.variant for stop in read_stops(session.log.run) if stop.experiment == "warm" and stop.reason == "fails"
+    }
     todo = []
     for variant in configuration.variants:
         if variant.key in done:
@@ -48,6 +51,9 @@ def run_load(session: Session) -> None:
         if session.log.cannot_run("warm", variant):
             detail = f"the warm calls ended in {session.log.latest_outcome('warm', variant)}: not loaded"
             session.stop(Stop("load", shape.name, variant.key, "none", "cannot_run", detail, 0))
+        elif variant.key in failing:
+            detail = "the warm calls fail the goal: not loaded"
+            session.stop(Stop("load", shape.name, variant.key, "none", "fails", detail, 0))
         else:
             todo.append(variant)
     expected_s = len(todo) * (shape.duration_s + OVERHEAD_S)

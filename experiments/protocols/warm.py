@@ -9,20 +9,28 @@ evidence; it counts neither towards the samples nor towards the interval.
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from core.configuration import WarmTable
+from core.deciding import PILOT_CALLS, Decision, EnvironmentCalls, Goal, calls_of_next, costs_more, decide
 from core.intervals import environments_half_width_percent, median_half_width_percent
 from core.records import ClientRecord
 from core.stops import Stop, StopReason
 from core.variants import Variant
 from experiments.aws.http_timing import Connection, Reply
 from experiments.aws.lambda_control import Nonces
-from experiments.plan import PARALLEL_WARMUPS, PlannedCall, Series, all_series, shuffled
+from experiments.plan import (
+    PARALLEL_WARMUPS,
+    PlannedCall,
+    Series,
+    all_series,
+    deciding_on,
+    planned_environments,
+    shuffled,
+)
 from experiments.protocols.gateway_timeouts import let_function_end
 from experiments.protocols.recording import reply_record
 from experiments.session import Session
@@ -34,28 +42,65 @@ class Progression:
     """How far one series is."""
 
     series: Series
-    samples_per_environment: int
-    latencies_ms: dict[int, list[float]] = field(default_factory=dict)  # by environment
+    table: WarmTable
+    goal: Goal | None = None  # what its calls are to decide; None where the plan fixes their number
+    environments: dict[str, EnvironmentCalls] = field(default_factory=dict)  # by the id that the handler answers
     taken: int = 0  # samples sent, whatever their outcome
+    environment: int = 0  # number of the planned environment that answers the next sample
+    begins_at: int = 0  # the first sample of that environment, and of the next one
+    ends_at: int = 0
     over: bool = False
+    decision: Decision | None = None
+    _present: str = ""
 
-    @property
-    def environment(self) -> int:
-        """Return the number of the environment that answers the next sample."""
-        return self.taken // self.samples_per_environment
+    def __post_init__(self) -> None:
+        self.ends_at = self._calls_here()
 
     @property
     def counted(self) -> int:
-        return sum(map(len, self.latencies_ms.values()))
+        return sum(len(one.latencies_ms) for one in self.environments.values())
+
+    @property
+    def latencies_ms(self) -> list[list[float]]:
+        """Return the samples that count, by environment."""
+        return [one.latencies_ms for one in self.environments.values() if one.latencies_ms]
+
+    @property
+    def between_environments(self) -> bool:
+        """Whether the planned environments before this one are complete."""
+        return self.taken == self.begins_at
 
     def next_sample(self) -> PlannedCall:
         return self.series.sample(self.environment, self.taken)
 
     def keep(self, record: ClientRecord) -> None:
-        environment = self.environment
+        """Take in the next sample's record.
+
+        A resumed run finishes a planned environment in a new one, so samples are grouped by the handler's id. A failed
+        call tells no id: it belongs to the environment that answered before it.
+        """
+        if record.handler is not None:
+            self._present = record.handler.environment_id
+        group = self.environments.setdefault(self._present or f"planned-{self.environment}", EnvironmentCalls())
+        if record.outcome != "ok":
+            group.failed += 1
+        elif is_warm_sample(record) and record.client_latency_ms is not None:
+            group.latencies_ms.append(record.client_latency_ms)
+            if record.handler is not None:
+                group.handler_ms.append(record.handler.handler_ms)
         self.taken += 1
-        if is_warm_sample(record) and record.client_latency_ms is not None:
-            self.latencies_ms.setdefault(environment, []).append(record.client_latency_ms)
+        if self.taken == self.ends_at:
+            self.environment, self.begins_at, self._present = self.environment + 1, self.taken, ""
+            self.ends_at += self._calls_here()
+
+    def _calls_here(self) -> int:
+        """Return how many samples the environment that begins now answers; it follows from those before it alone."""
+        if not self.table.until_decided:
+            return self.table.first_sample_of(self.environment + 1) - self.taken
+        left = max(1, self.table.max_samples - self.taken)
+        if self.goal is None or self.environment < self.table.environments:
+            return min(left, PILOT_CALLS)
+        return calls_of_next(list(self.environments.values()), self.goal, left)
 
 
 def is_warm_sample(record: ClientRecord) -> bool:
@@ -67,7 +112,7 @@ def is_warm_sample(record: ClientRecord) -> bool:
 
 
 def reason_to_stop(
-    taken: int, latencies_ms: Mapping[int, Sequence[float]], table: WarmTable
+    taken: int, latencies_ms: Sequence[Sequence[float]], table: WarmTable
 ) -> tuple[StopReason, float | None] | None:
     """Return why a series is over and the half-width of its median's interval in percent; None while it goes on.
 
@@ -75,20 +120,20 @@ def reason_to_stop(
     where an environment is complete: looking early and often would favour lucky moments.
     """
     width = half_width_percent(latencies_ms, table)
-    if sum(map(len, latencies_ms.values())) >= table.samples:
+    if sum(map(len, latencies_ms)) >= table.samples:
         if not table.until_ci_percent:
             return "samples", width
-        complete = table.environments == 1 or taken % table.samples_per_environment == 0
+        complete = table.environments == 1 or table.environment_of(taken) != table.environment_of(taken - 1)
         if complete and width is not None and width <= table.until_ci_percent:
             return "ci_reached", width
     return ("max_samples", width) if taken >= most_samples(table) else None
 
 
-def half_width_percent(latencies_ms: Mapping[int, Sequence[float]], table: WarmTable) -> float | None:
+def half_width_percent(latencies_ms: Sequence[Sequence[float]], table: WarmTable) -> float | None:
     """Return the half-width of the median's interval in percent; None where there is too little to tell."""
     if table.environments > 1:
-        return environments_half_width_percent(list(latencies_ms.values()))
-    return median_half_width_percent([one for samples in latencies_ms.values() for one in samples])
+        return environments_half_width_percent(latencies_ms)
+    return median_half_width_percent([one for samples in latencies_ms for one in samples])
 
 
 def most_samples(table: WarmTable) -> int:
@@ -101,10 +146,11 @@ def run_warm(session: Session) -> None:
     table = session.configuration.experiments.warm
     connections = _Connections(session)
     try:
-        progressions = [_so_far(session, one, table) for one in all_series(session.configuration)]
-        session.progress.phase("warm", _calls_left(progressions, table), then_s=session.then_s)
+        progressions = [_so_far(session, one) for one in all_series(session.configuration)]
+        left = sum(_calls_left(one) for one in progressions)
+        session.progress.phase("warm", left, then_s=session.then_s)
         with Nonces(session.services.control, session.run_id) as nonces:
-            while open_ones := [one for one in progressions if not one.over]:
+            while open_ones := _undecided(session, progressions) if table.until_decided else _open(progressions):
                 environment = min(one.environment for one in open_ones)
                 # A resumed run takes up the environment that was interrupted: who is ahead waits for the others.
                 present = [one for one in open_ones if one.environment == environment]
@@ -115,10 +161,65 @@ def run_warm(session: Session) -> None:
         connections.close()
 
 
-def _calls_left(progressions: Sequence[Progression], table: WarmTable) -> int:
-    bound = table.max_samples if table.until_ci_percent else table.samples
-    samples = [max(0, bound - one.taken) for one in progressions if not one.over]
-    return sum(left + math.ceil(left / table.samples_per_environment) * table.warmups for left in samples)
+def _open(progressions: Sequence[Progression]) -> list[Progression]:
+    return [one for one in progressions if not one.over]
+
+
+def _calls_left(one: Progression) -> int:
+    if one.over:
+        return 0
+    sizes = planned_environments(one.table, one.goal)
+    return max(0, sum(sizes) - one.taken) + max(0, len(sizes) - one.environment) * one.table.warmups
+
+
+def _undecided(session: Session, progressions: Sequence[Progression]) -> list[Progression]:
+    """Eliminate what is decided, and return the series that go on; looks only between environments.
+
+    E. Even-Dar, S. Mannor and Y. Mansour, "Action Elimination and Stopping Conditions for the Multi-Armed Bandit and
+    Reinforcement Learning Problems", Journal of Machine Learning Research 7 (2006), 1079-1105.
+    """
+    looked_at = [one for one in _open(progressions) if one.between_environments and one.environment]
+    for one in looked_at:
+        if one.environment >= one.table.environments:
+            _look(session, one)
+    met = [one for one in progressions if one.decision == "meets"]
+    for one in looked_at:
+        cheaper = next((other for other in met if not one.over and one.goal and _costs_more(one, other)), None)
+        if cheaper is not None:
+            detail = f"costs more per call than {cheaper.series.variant.display_name}, which meets the goal"
+            _end(session, one, "dearer", detail)
+    return _open(progressions)
+
+
+def _look(session: Session, one: Progression) -> None:
+    """Judge one series by its own calls."""
+    calls = f"{one.taken} calls in {len(one.environments)} environments"
+    if one.goal is None:
+        _end(session, one, "samples", f"{calls}; calls on this kind of connection decide nothing")
+        return
+    model = session.configuration.model(one.series.variant.model)
+    least = session.configuration.goal.min_top1_accuracy
+    if model.top1_accuracy is not None and model.top1_accuracy < least:
+        _end(session, one, "fails", f"top-1 accuracy {model.top1_accuracy:g} is below the goal's {least:g}")
+        return
+    groups = list(one.environments.values())
+    one.decision = decide(groups, one.goal)
+    bad = f"{sum(group.bad(one.goal.limit_ms) for group in groups)} of {calls} were bad"
+    if one.decision is not None:
+        _end(session, one, one.decision, bad)
+    elif one.taken >= one.table.max_samples:
+        _end(session, one, "max_samples", f"{bad}: undecided")
+
+
+def _costs_more(one: Progression, other: Progression) -> bool:
+    # One architecture has one price of a GB-second, so a millisecond costs in proportion to the memory size.
+    ratio = one.series.variant.memory_mb / other.series.variant.memory_mb
+    return costs_more(list(one.environments.values()), list(other.environments.values()), ratio)
+
+
+def _end(session: Session, one: Progression, reason: StopReason, detail: str) -> None:
+    one.over = True
+    _stop(session, one, reason, detail, half_width_percent(one.latencies_ms, one.table))
 
 
 class _Connections:
@@ -149,12 +250,13 @@ class _Connections:
         return Connection(deployment.url(variant), timeout_s=self._timeout_s, headers=deployment.headers(variant))
 
 
-def _so_far(session: Session, series: Series, table: WarmTable) -> Progression:
+def _so_far(session: Session, series: Series) -> Progression:
     """Return what an earlier attempt of this run has measured already."""
-    progression = Progression(series, table.samples_per_environment)
+    progression = Progression(series, *deciding_on(session.configuration, series.connection))
     while (record := session.log.records.get(progression.next_sample().call_id)) is not None:
         progression.keep(record)
-    _judge(session, progression, say=False)
+    if not progression.table.until_decided:
+        _judge(session, progression, say=False)
     return progression
 
 
@@ -218,15 +320,17 @@ def _sample(session: Session, progressions: Sequence[Progression], environment: 
     """Sample in rounds until each series is over or due for its next environment."""
     seed = session.configuration.experiments.seed
     while here := [one for one in progressions if not one.over and one.environment == environment]:
-        number = min(one.taken for one in here)
-        present = {one.series.key: one for one in here if one.taken == number}
+        place = min(one.taken - one.begins_at for one in here)
+        present = {one.series.key: one for one in here if one.taken - one.begins_at == place}
+        number = min(one.taken for one in present.values())
         for key in shuffled(sorted(present), seed, "warm", number):
             one = present[key]
             if session.log.cannot_run("warm", one.series.variant):
                 _give_up(session, one)
             else:
                 one.keep(_send(session, one.next_sample(), connections))
-                _judge(session, one, say=True)
+                if not one.table.until_decided:
+                    _judge(session, one, say=True)
             session.progress.advance(1, one.series.variant.display_name)
 
 
@@ -243,7 +347,7 @@ def _send(session: Session, call: PlannedCall, connections: _Connections) -> Cli
 
 
 def _judge(session: Session, one: Progression, *, say: bool) -> None:
-    reason = reason_to_stop(one.taken, one.latencies_ms, session.configuration.experiments.warm)
+    reason = reason_to_stop(one.taken, one.latencies_ms, one.table)
     if reason is None:
         return
     one.over = True

@@ -122,6 +122,15 @@ duration_s = 1
 protocols = ["forced"]
 forced_samples = 12
 
+[profile.decided.matrix]
+models = ["mobilenet"]
+
+[profile.decided.goal]
+max_bad_share = 0.05
+
+[profile.decided.experiments.warm]
+environments = 5
+
 # So many that some of fifty kills still fall into the load, each of which takes seconds to come to its first call.
 [profile.kills.experiments.warm]
 samples = 600

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.configuration import read_configuration
+from core.deciding import PILOT_CALLS
 from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
 from core.paths import REPOSITORY
 from core.prices import read_prices
@@ -729,6 +730,37 @@ def test_samples_go_on_until_the_median_is_known_as_well_as_asked_and_the_reason
         assert stop.reason != "ci_reached" or stop.half_width_percent <= 25
     manifest = RunDirectory(tmp_path / run_id).read_manifest()
     assert manifest.configuration["experiments"]["warm"]["until_ci_percent"] == 25
+
+
+@pytest.mark.slow
+def test_sampling_until_decided_survives_a_kill_and_ends_each_variant_with_its_reason(deployed, tmp_path):
+    decided = replace(deployed, profile="decided")
+    run = RunDirectory(tmp_path / "20261124T000000Z-0007")
+    words = decided.command("warm", "--results", str(tmp_path), "--run", run.run_id, "--until-decided")
+    with Relay(deployed.lab.port, Seen(b"GET /_aws/execute-api/", 60)) as relay:
+        environment = decided.environment(AWS_ENDPOINT_URL=relay.url)
+        with subprocess.Popen(words, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL) as process:
+            relay.wait_until_stopped()
+            process.kill()
+    before = {record.call_id for record in run.client_records()}
+    assert before
+    assert not read_stops(run)
+    decided.run("warm", "--results", str(tmp_path), "--resume", run.run_id)  # the run remembers what was asked for
+    records = list(run.client_records())
+    ids = [record.call_id for record in records]
+    assert len(ids) == len(set(ids))
+    assert before <= set(ids)
+    stops = {(stop.variant, stop.connection): stop for stop in read_stops(run)}
+    kept = [stop for (_, connection), stop in stops.items() if connection == "kept"]
+    assert len(kept) == len(decided.configuration.variants)
+    assert {stop.reason for stop in kept} <= {"meets", "dearer"}
+    assert "meets" in {stop.reason for stop in kept}
+    # Calls on new connections decide nothing, so they end with the pilot.
+    warm = decided.configuration.experiments.warm
+    pilot = PILOT_CALLS * warm.environments
+    sampled = Counter((r.variant, r.connection) for r in records if not r.warmup)
+    assert all(sampled[key] == pilot for key in stops if key[1] == "new")
+    assert all(sampled[key] > pilot for key, stop in stops.items() if stop.reason == "meets")
 
 
 @pytest.mark.slow

@@ -9,15 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.configuration import read_configuration
+from core.deciding import PILOT_CALLS
 from core.variants import Variant
 from experiments.plan import (
     GIVE_UP_AFTER,
     Series,
     all_series,
     bursts,
+    deciding_on,
     forced_calls,
     gateway_calls,
     gave_up,
+    planned_environments,
     scheduled_call,
     shuffled,
     steps,
@@ -25,6 +28,7 @@ from experiments.plan import (
     windows,
 )
 
+CONFIGURATION = read_configuration(profile="")
 VARIANTS = tuple(
     Variant(model, "tensorflow", "x86_64", memory_mb)
     for model in ("resnet50", "inceptionv3", "mobilenet")
@@ -141,6 +145,34 @@ def test_a_plan_counts_every_call_that_it_will_make():
     assert len(all_series(configuration)) == variants * len(warm.connections)
     scheduled_s = sum(step.fixed_s for step in planned if step.protocol == "scheduled")
     assert scheduled_s == pytest.approx(cold.duration_minutes * 60 / 13.0)
+
+
+@given(st.integers(1, 60), st.integers(0, 2000))
+def test_samples_are_split_over_every_environment_as_evenly_as_they_can_be(environments, more):
+    warm = CONFIGURATION.experiments.warm.model_copy(
+        update={"environments": environments, "samples": environments + more, "until_ci_percent": 0.0}
+    )
+    sizes = planned_environments(warm, None)
+    assert len(sizes) == environments
+    assert sum(sizes) == warm.samples
+    assert max(sizes) - min(sizes) <= 1
+    numbers = [warm.environment_of(number) for number in range(warm.samples)]
+    assert numbers == [number for number, size in enumerate(sizes) for _ in range(size)]
+
+
+def test_a_plan_until_decided_counts_what_a_decision_is_expected_to_take_and_its_bound_what_it_may_take():
+    warm = CONFIGURATION.experiments.warm
+    deciding = warm.model_copy(update={"until_decided": True, "connections": ("kept", "new")})
+    configuration = CONFIGURATION.model_copy(
+        update={"experiments": CONFIGURATION.experiments.model_copy(update={"warm": deciding})}
+    )
+    step = steps(configuration, ("warm",), arrivals=0)[0]
+    sizes = planned_environments(deciding, deciding_on(configuration, "kept")[1])
+    assert step.cold_calls == len(sizes) > warm.environments
+    pilot = warm.environments * (PILOT_CALLS + warm.warmups)
+    assert step.cold_calls + step.warm_calls == sum(sizes) + len(sizes) * warm.warmups + pilot
+    assert step.further_calls == warm.max_samples - sum(sizes)
+    assert planned_environments(*deciding_on(configuration, "new")) == [PILOT_CALLS] * warm.environments
 
 
 @pytest.mark.parametrize(

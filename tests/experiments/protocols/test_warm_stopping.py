@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import statistics
+from types import SimpleNamespace
 
 from core.configuration import read_configuration
+from core.deciding import PILOT_CALLS, Goal
 from core.intervals import environments_half_width_percent, quantile_interval
-from experiments.protocols.warm import most_samples, reason_to_stop
+from experiments.plan import Series
+from experiments.protocols.warm import Progression, most_samples, reason_to_stop
+from tests.experiments.checks.test_spend import record
 
 BASE = read_configuration(profile="").experiments.warm
 
@@ -20,7 +24,7 @@ def table(**changes):
 
 def run_until_stopped(latency, **changes):
     warm, latencies = table(**changes), []
-    while (reason := reason_to_stop(len(latencies), {0: latencies}, warm)) is None:
+    while (reason := reason_to_stop(len(latencies), [latencies], warm)) is None:
         latencies.append(latency())
     return reason, len(latencies)
 
@@ -57,7 +61,7 @@ def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
     source, covered = random.Random(5), 0
     for _ in range(200):
         latencies: list[float] = []
-        while reason_to_stop(len(latencies), {0: latencies}, table(until_ci_percent=3.0)) is None:
+        while reason_to_stop(len(latencies), [latencies], table(until_ci_percent=3.0)) is None:
             latencies.append(100 * source.lognormvariate(0, 0.1))
         interval, _ = quantile_interval(sorted(latencies), 0.5)
         covered += interval.lower <= 100 <= interval.upper
@@ -65,8 +69,8 @@ def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
 
 
 def test_samples_that_do_not_count_are_bounded_too():
-    assert reason_to_stop(19, {}, table()) is None
-    assert reason_to_stop(20, {}, table()) == ("max_samples", None)
+    assert reason_to_stop(19, [], table()) is None
+    assert reason_to_stop(20, [], table()) == ("max_samples", None)
     assert most_samples(table(until_ci_percent=3.0)) == 1000
 
 
@@ -89,11 +93,55 @@ def test_an_interval_over_environments_holds_its_coverage_where_they_differ():
 
 def test_a_series_over_environments_is_judged_only_where_one_is_complete():
     warm = table(environments=2, samples=10, until_ci_percent=3.0)
-    steady = {0: [100.0] * 5, 1: [100.1] * 5}
+    steady = [[100.0] * 5, [100.1] * 5]
     assert reason_to_stop(10, steady, warm)[0] == "ci_reached"
-    assert reason_to_stop(11, {**steady, 2: [100.0]}, warm) is None
+    assert reason_to_stop(11, [*steady, [100.0]], warm) is None
 
 
 def test_one_environment_has_no_interval():
     assert environments_half_width_percent([[1.0, 2.0, 3.0]]) is None
     assert environments_half_width_percent([[], [1.0]]) is None
+
+
+def answered(environment, **changes):
+    handler = SimpleNamespace(environment_id=environment, cold=False, handler_ms=20.0)
+    return record(outcome="ok", client_latency_ms=30.0).model_copy(update={"handler": handler, **changes})
+
+
+SERIES = Series(read_configuration(profile="").variants[0], "kept")
+
+
+def test_a_planned_environment_that_a_resumed_run_finished_in_another_one_is_two():
+    one = Progression(SERIES, table(environments=2, samples=10))
+    for environment in ("a", "a", "b", "b", "b", "c", "c"):
+        one.keep(answered(environment))
+    assert one.environment == 1
+    assert [len(latencies) for latencies in one.latencies_ms] == [2, 3, 2]
+
+
+def test_failed_calls_belong_to_the_environment_that_answered_before_them():
+    one = Progression(SERIES, table(environments=2, samples=4))
+    failed = answered("", outcome="gateway_timeout", handler=None)
+    for next_one in (answered("a"), failed, failed):
+        one.keep(next_one)
+    assert {key: (group.calls, group.failed) for key, group in one.environments.items()} == {
+        "a": (2, 1),
+        "planned-1": (1, 1),
+    }
+
+
+def test_a_replayed_series_finds_the_environments_it_had():
+    """A resumed run has nothing but the records, so the sizes of environments follow from them alone."""
+    warm, goal = table(environments=8, max_samples=2000, until_decided=True), Goal(1000.0, 0.01)
+    first, again = Progression(SERIES, warm, goal), Progression(SERIES, warm, goal)
+    calls = []
+    while first.taken < 500:
+        calls.append((first.next_sample(), answered(f"e{first.environment}")))
+        first.keep(calls[-1][1])
+    for call, kept in calls:
+        assert again.next_sample() == call
+        again.keep(kept)
+    assert again == first
+    sizes = [group.calls for group in first.environments.values()]
+    assert sizes[:8] == [PILOT_CALLS] * 8
+    assert sizes[8] > PILOT_CALLS, "no call is bad, so calls are wanted, and not environments"
