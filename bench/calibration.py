@@ -87,7 +87,7 @@ def wrong_answers(
     opposite = "meets" if true_share > allowed else "fails"
     wrong = 0
     for _ in range(rounds):
-        alone = condition("alone", 0, sample_of(law.draw(random, environments, calls)), limit_ms, "")
+        alone = condition("alone", sample_of(law.draw(random, environments, calls)), limit_ms, "")
         wrong += verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), allowed) == opposite
     return wrong / rounds
 

@@ -62,27 +62,23 @@ class Condition:
 
 
 def condition(
-    name: ConditionName, failed: int, latency: Sample, limit_ms: float, source: str, *, like: Sample | None = None
+    name: ConditionName, latency: Sample, limit_ms: float, source: str, *, like: Sample | None = None
 ) -> Condition:
-    """Count the bad calls of a condition: those that failed, and those answered after the limit.
+    """Count the bad calls of a condition: those answered after the limit, and failed ones, whose latency is infinite.
 
     A load that few environments can carry does not tell how environments differ; `like` has calls that do.
     """
-    answered = len(latency)
-    n = answered + failed
-    over = latency.values > limit_ms
+    n, over = len(latency), latency.values > limit_ms
     moved, countable = 1 + latency.location_half_width, latency.countable_n(over)
     if like is not None and latency.needs_environments() and not like.independent and not like.needs_environments():
         spread = like.location_half_width * math.sqrt(like.environment_count / max(1, latency.environment_count))
-        moved, countable = 1 + spread, answered * freedom(max(2, answered), like.environment_count)
-    # Environments of failed calls are not always known: they count as bad calls, and change no effective number.
-    countable = countable * (n / answered) if answered else float(n)
+        moved, countable = 1 + spread, n * freedom(max(2, n), like.environment_count)
     return Condition(
         name=name,
-        bad=int(over.sum()) + failed,
+        bad=int(over.sum()),
         n=n,
-        bad_at_least=(int((latency.values > limit_ms * moved).sum()) + failed) / n if n else 0.0,
-        bad_at_most=(int((latency.values > limit_ms / moved).sum()) + failed) / n if n else 0.0,
+        bad_at_least=int((latency.values > limit_ms * moved).sum()) / n if n else 0.0,
+        bad_at_most=int((latency.values > limit_ms / moved).sum()) / n if n else 0.0,
         countable=countable,
         environments=latency.environment_count,
         source=source,
@@ -118,12 +114,19 @@ def _all_starts(measured: Measured, key: str, experiment: str, starts: Sequence[
     return pl.concat(parts) if parts else None
 
 
-def _split(part: pl.DataFrame, latency: pl.Expr) -> tuple[int, Sample]:
-    """How many failed, and the latencies of the others with their environments."""
-    ok = part.filter(pl.col("outcome") == "ok")
+def _waited(part: pl.DataFrame, latency: pl.Expr) -> Sample:
+    """What each caller waited, with the execution environment; without end where the call failed.
+
+    A failed call whose environment nobody knows belongs to the one that was called before it: failures come in rows.
+    """
+    failed = pl.col("outcome") != "ok"
     own = -1 - pl.int_range(pl.len(), dtype=pl.Int64)
-    held = ok.select(latency.cast(pl.Float64).alias("ms"), pl.coalesce("environment", own).alias("environment"))
-    return part.height - ok.height, Sample.of(held["ms"].to_numpy(), held["environment"].to_numpy())
+    near = pl.col("environment").forward_fill().backward_fill()
+    held = part.sort("intended_at").select(
+        pl.when(failed).then(float("inf")).otherwise(latency.cast(pl.Float64)).alias("ms"),
+        pl.when(failed).then(near).otherwise(pl.col("environment")).fill_null(own).alias("environment"),
+    )
+    return Sample.of(held["ms"].to_numpy(), held["environment"].to_numpy())
 
 
 def _cold(measured: Measured, key: str, limit_ms: float) -> Condition:
@@ -137,38 +140,38 @@ def _cold(measured: Measured, key: str, limit_ms: float) -> Condition:
         failed = failed.filter(pl.col("outcome") != "ok")
         part = failed if part is None else pl.concat([part, failed])
     if part is None:
-        return condition("cold", 0, Sample.of([]), limit_ms, "not measured")
+        return condition("cold", Sample.of([]), limit_ms, "not measured")
     # Scheduled and forced calls do not pass the gateway: what that adds is taken from the warm calls.
     latency, inside = measured.warm(key, "client_latency_ms").ordered, measured.warm(key, "duration_ms").ordered
     outside_ms = max(0.0, float(np.median(latency) - np.median(inside))) if len(latency) and len(inside) else 0.0
     through_gateway = pl.col("trigger").fill_null("") == "api"
     waited = pl.when(through_gateway).then(pl.col("client_latency_ms")).otherwise(pl.col("total_ms") + outside_ms)
-    return condition("cold", *_split(part, waited), limit_ms, source)
+    return condition("cold", _waited(part, waited), limit_ms, source)
 
 
 def _alone(measured: Measured, key: str, limit_ms: float) -> Condition:
     part = _all_starts(measured, key, "warm", ("warm", "unknown"))
     if part is None:
-        return condition("alone", 0, Sample.of([]), limit_ms, "not measured")
+        return condition("alone", Sample.of([]), limit_ms, "not measured")
     if (part["connection"] == "kept").any():
         part = part.filter(pl.col("connection") != "new")
-    failed, latency = _split(part, pl.coalesce("client_latency_ms", "duration_ms"))
-    return condition("alone", failed, latency, limit_ms, "warm experiment")
+    latency = _waited(part, pl.coalesce("client_latency_ms", "duration_ms"))
+    return condition("alone", latency, limit_ms, "warm experiment")
 
 
 def _concurrent(measured: Measured, key: str, limit_ms: float, peak_rps: float, like: Sample) -> Condition:
     """Calls of the load that found an environment, at rates up to the traffic's highest, or the lowest there were."""
     part = _all_starts(measured, key, "load", ("warm", "unknown"))
     if part is None:
-        return condition("concurrent", 0, Sample.of([]), limit_ms, "not measured")
+        return condition("concurrent", Sample.of([]), limit_ms, "not measured")
     second = pl.col("intended_at").floor()
     rated = part.with_columns(pl.len().over(second).alias("rate")).sort("rate", "intended_at")
     within = int((rated["rate"] <= max(1.0, peak_rps)).sum())
     taken = rated.head(max(within, FEW_LOAD_CALLS))
-    failed, latency = _split(taken, pl.coalesce("latency_from_intended_ms", "client_latency_ms", pl.col("duration_ms")))
+    latency = _waited(taken, pl.coalesce("latency_from_intended_ms", "client_latency_ms", pl.col("duration_ms")))
     highest = int(str(taken["rate"].max()))
     source = f"load up to {highest} requests per second"
-    return condition("concurrent", failed, latency, limit_ms, source, like=like)
+    return condition("concurrent", latency, limit_ms, source, like=like)
 
 
 def weights_of(mix: CallMix) -> dict[ConditionName, float]:

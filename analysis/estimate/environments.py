@@ -132,7 +132,7 @@ class Sample:
 
         A tail moves with its environments, so what is said of a tail allows for it; 0 for independent values.
         """
-        positive = self.medians[self.medians > 0]
+        positive = self.medians[(self.medians > 0) & np.isfinite(self.medians)]
         if self.independent or len(positive) < 2:
             return 0.0
         return math.expm1(t_half_width(np.log(positive)))

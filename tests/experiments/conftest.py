@@ -78,9 +78,10 @@ def configuration_text(directory: Path) -> str:
         r"^forced_samples = .*": "forced_samples = 2",
         r"^burst_sizes = .*": "burst_sizes = [1, 4]",
         r"^burst_repeats = .*": "burst_repeats = 1",
-        r"^environments = 8": "environments = 2",
+        r"^environments = 12": "environments = 2",
         r"^warmups = 3": "warmups = 1",
-        r"^samples = 100 ": "samples = 6 ",
+        r"^samples = 600 ": "samples = 6 ",
+        r"^connections = .*": 'connections = ["kept", "new"]',
         r"^end_rps = 100.0": "end_rps = 10.0",
         r"^duration_s = 300": "duration_s = 2",
     }.items():

@@ -26,6 +26,14 @@ def spread_over(environments, values):
     return Sample.of(values, np.arange(len(values)) % environments)
 
 
+def with_failures(sample, failed):
+    """The sample and so many failed calls, spread over its environments: their callers wait without end."""
+    where = np.arange(failed) % max(1, sample.environment_count)
+    return Sample.of(
+        np.concatenate([sample.values, np.full(failed, np.inf)]), np.concatenate([sample.environments, where])
+    )
+
+
 def candidate(
     memory_mb=1024, *, latency_ms=30.0, billed_ms=20.0, n=1200, failed=0, load_failed=0, environments=8, accuracy=0.704
 ):
@@ -38,9 +46,9 @@ def candidate(
         variant=variant,
         profile=CallProfile(variant.key, memory_mb, "x86_64", float(billed.values.mean()), 3000.0, 1000.0),
         conditions=(
-            condition("cold", 0, cold, GOAL.limit_ms, "cold experiment"),
-            condition("alone", failed, warm, GOAL.limit_ms, "warm experiment"),
-            condition("concurrent", load_failed, warm, GOAL.limit_ms, "load"),
+            condition("cold", cold, GOAL.limit_ms, "cold experiment"),
+            condition("alone", with_failures(warm, failed), GOAL.limit_ms, "warm experiment"),
+            condition("concurrent", with_failures(warm, load_failed), GOAL.limit_ms, "load"),
         ),
         warm_billed_ms=billed,
         cold_billed_ms=cold,
@@ -149,7 +157,7 @@ def test_calls_of_one_environment_never_decide():
 
 def test_what_was_not_measured_may_be_anything():
     nothing = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "not measured")
-    fine = condition("alone", 0, Sample.of(np.full(2000, 30.0)), 500, "")
+    fine = condition("alone", Sample.of(np.full(2000, 30.0)), 500, "")
     found = bad_share((nothing, fine, fine), CallMix(cold=0.2, alone=0.7, concurrent=0.1))
     assert found.value is None
     assert found.high > 0.2
@@ -198,7 +206,7 @@ def test_the_free_tier_counts_in_the_draws_as_in_the_answer():
 @given(st.integers(0, 30), st.integers(1, 3000))
 def test_the_melded_interval_of_one_condition_is_clopper_and_pearsons(bad, good):
     values = np.concatenate([np.full(bad, 900.0), np.full(good, 30.0)])
-    one = condition("alone", 0, Sample.of(values), 500, "")
+    one = condition("alone", Sample.of(values), 500, "")
     empty = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
     found = bad_share((empty, one, empty), CallMix(cold=0.0, alone=1.0, concurrent=0.0))
     from analysis.estimate.estimates import share
@@ -210,10 +218,10 @@ def test_the_melded_interval_of_one_condition_is_clopper_and_pearsons(bad, good)
 
 
 def test_calls_that_would_decide_do_decide():
-    few = condition("alone", 0, spread_over(8, np.full(80, 30.0)), 500, "")
+    few = condition("alone", spread_over(8, np.full(80, 30.0)), 500, "")
     conditions = (Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, ""), few, few)
     more = calls_to_decide(conditions, MIX, 0.01)
     assert more is not None
-    wanted = condition("alone", 0, spread_over(8, np.full(80 + more["alone"], 30.0)), 500, "")
-    cold = condition("cold", 0, Sample.of(np.full(8, 30.0)), 500, "")
+    wanted = condition("alone", spread_over(8, np.full(80 + more["alone"], 30.0)), 500, "")
+    cold = condition("cold", Sample.of(np.full(8, 30.0)), 500, "")
     assert verdict(bad_share((cold, wanted, wanted), MIX), 0.01) == "meets"
