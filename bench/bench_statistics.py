@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.calibration import Law, changes_called, coverage, wrong_answers
+from bench.calibration import (
+    Law,
+    changes_called,
+    claims_of_best,
+    coverage,
+    decided,
+    farthest_off,
+    share_coverage,
+    wrong_answers,
+)
 from bench.measurement import Comparison, hand_over, progress
 
 LAWS = {
@@ -22,12 +31,15 @@ LAWS = {
 SHAPES = ((6, 2), (8, 25), (8, 100), (16, 10), (12, 250))  # environments, calls of each
 GOAL_COVERAGE = 93.0
 MOST_WRONG = 5.0
-TRUE_SHARES = (0.006, 0.015)  # of bad calls, where 1 % is allowed
+TRUE_SHARES = (0.006, 0.015)  # of bad calls
+ALLOWED = 0.01
+MOST_POINTS_OFF = 5.0
+CUTS = {float("inf"): "nothing cut off", 1.2: "cut off at 1.2 times the limit", 1.0: "cut off at the limit"}
 PLANS = ((8, 12), (16, 25), (24, 25))
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
-    """Coverage by law and shape, certain answers that are wrong, and comparisons of two runs of 18 variants."""
+    """Coverage, answers and probabilities by law, and comparisons of two runs of 18 variants."""
     rounds = 20 if quick else 600
     for name, law in LAWS.items():
         progress(name)
@@ -42,15 +54,18 @@ def measure(quick: bool) -> Iterator[Comparison]:
                     met=100 * share >= GOAL_COVERAGE,
                     note=f"{given} of {rounds} rounds have an interval",
                 )
-        for true_share in TRUE_SHARES:
-            wrong = wrong_answers(law, 8, 100, true_share, rounds)
-            yield Comparison(
-                f"certain and wrong, {name}, {100 * true_share:g} % bad calls where 1 % is allowed",
-                "% of answers",
-                (100 * wrong,),
-                goal=f"at most {MOST_WRONG:g}",
-                met=100 * wrong <= MOST_WRONG,
-            )
+        yield from _answers(name, law, rounds)
+    for name in ("independent", "between 5 %", "between 10 %"):
+        progress(f"probability of being best, {name}")
+        off = farthest_off(claims_of_best(LAWS[name], 8, 100, 5 * rounds))
+        yield Comparison(
+            f"probability of being best against how often it was, {name}",
+            "points at most",
+            (off,),
+            goal=f"at most {MOST_POINTS_OFF:g}",
+            met=off <= MOST_POINTS_OFF,
+            note=f"{5 * rounds} draws of 3 variants, 5 bins",
+        )
     for environments, calls in PLANS:
         progress(f"comparisons, {environments} environments of {calls}")
         plan = f"18 variants, between 5 %, {environments} environments of {calls}"
@@ -64,6 +79,34 @@ def measure(quick: bool) -> Iterator[Comparison]:
         )
         _, found = changes_called(Law(between=0.05), environments, calls, 1.1, rounds)
         yield Comparison(f"a change of 10 % is found, {plan}", "% of comparisons", (100 * found,), better="higher")
+
+
+def _answers(name: str, law: Law, rounds: int) -> Iterator[Comparison]:
+    """Answers about bad calls: certain ones that are wrong, intervals with calls cut off, and runs until decided."""
+    for true_share in TRUE_SHARES:
+        truth = f"{name}, {100 * true_share:g} % bad calls where 1 % is allowed"
+        wrong = wrong_answers(law, 8, 100, true_share, rounds)
+        yield _at_most(f"certain and wrong, {truth}", "% of answers", wrong)
+        ended = decided(law, true_share, max(1, rounds // 3))
+        wrong = ended.meets if true_share > ALLOWED else ended.fails
+        right = ended.fails if true_share > ALLOWED else ended.meets
+        note = f"decided rightly in {100 * right:.0f} %; {ended.calls:.0f} calls, {ended.environments:.0f} environments"
+        yield _at_most(f"until decided, wrong, {truth}", "% of runs", wrong, note)
+    for cut_at, cut in CUTS.items():
+        share = share_coverage(law, 8, 100, 0.02, rounds, cut_at=cut_at)
+        yield Comparison(
+            f"share of 2 % bad calls, {cut}, {name}",
+            "% covered",
+            (100 * share,),
+            better="higher",
+            goal=f"at least {GOAL_COVERAGE:g}",
+            met=100 * share >= GOAL_COVERAGE,
+        )
+
+
+def _at_most(label: str, unit: str, wrong: float, note: str = "") -> Comparison:
+    met = 100 * wrong <= MOST_WRONG
+    return Comparison(label, unit, (100 * wrong,), goal=f"at most {MOST_WRONG:g}", met=met, note=note)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ Pareto tail of index 1.5, which has no variance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,14 @@ from scipy.special import ndtr
 from analysis.decide.callers import Condition, bad_share, condition, verdict
 from analysis.decide.comparison import DEFAULT_THRESHOLD, Pair, p_of_samples
 from analysis.decide.comparison import decide as call_changes
+from analysis.decide.recommend import Candidate, Option, Question, make_options, probability_best
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import percentile_over_environments
-from analysis.estimate.traffic import CallMix
+from analysis.estimate.traffic import CallMix, CallProfile, Traffic
+from core.configuration import GoalTable
 from core.deciding import PILOT_CALLS, EnvironmentCalls, Goal, calls_of_next, decide
+from core.prices import read_prices
+from core.variants import Variant
 
 Values = npt.NDArray[np.float64]
 WITHIN = 0.15
@@ -28,6 +34,14 @@ TAIL = 0.05
 LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TRUTH_CALLS = 400_000
 NOT_MET = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
+FEWEST_IN_A_BIN = 30
+QUESTION = Question(
+    GoalTable(limit_ms=1000, max_bad_share=0.01, min_top1_accuracy=0.0),
+    Traffic.of(33_000, "business_hours", 10),
+    read_prices(),
+    "by simulation",
+    1,
+)
 ALONE = CallMix(cold=0.0, alone=1.0, concurrent=0.0)
 
 
@@ -54,7 +68,13 @@ class Law:
 
     def quantile(self, share: float) -> float:
         """The true quantile over all environments, from many calls of one each."""
-        return float(np.quantile(self.draw(np.random.default_rng(99), TRUTH_CALLS, 1), share))
+        return float(np.quantile(truth(self), share))
+
+
+@cache
+def truth(law: Law) -> Values:
+    """Many latencies of a law in ascending order, each of an environment of its own."""
+    return np.sort(law.draw(np.random.default_rng(99), TRUTH_CALLS, 1).ravel())
 
 
 def sample_of(drawn: Values) -> Sample:
@@ -65,7 +85,7 @@ def sample_of(drawn: Values) -> Sample:
 def coverage(law: Law, environments: int, calls: int, rounds: int, seed: int = 1) -> dict[str, tuple[float, int]]:
     """Share of intervals that hold the truth, by percentile, and how many of the rounds had one."""
     random = np.random.default_rng(seed)
-    truth = {name: law.quantile(share) for name, share in LEVELS.items()}
+    true = {name: law.quantile(share) for name, share in LEVELS.items()}
     hits = dict.fromkeys(LEVELS, 0)
     given = dict.fromkeys(LEVELS, 0)
     for _ in range(rounds):
@@ -74,7 +94,7 @@ def coverage(law: Law, environments: int, calls: int, rounds: int, seed: int = 1
             found = percentile_over_environments(sample, share)
             if found.low is not None and found.high is not None:
                 given[name] += 1
-                hits[name] += found.low <= truth[name] <= found.high
+                hits[name] += found.low <= true[name] <= found.high
     return {name: (hits[name] / given[name], given[name]) for name in LEVELS if given[name]}
 
 
@@ -90,6 +110,85 @@ def wrong_answers(
         alone = condition("alone", sample_of(law.draw(random, environments, calls)), limit_ms, "")
         wrong += verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), allowed) == opposite
     return wrong / rounds
+
+
+def share_coverage(
+    law: Law, environments: int, calls: int, true_share: float, rounds: int, *, cut_at: float = np.inf, seed: int = 5
+) -> float:
+    """Share of intervals of the share of bad calls that hold the truth.
+
+    The client gives up on calls that take longer than `cut_at` times the limit: these failed, and have no latency.
+    """
+    random = np.random.default_rng(seed)
+    limit_ms = law.quantile(1 - true_share)
+    hits = 0
+    for _ in range(rounds):
+        drawn = law.draw(random, environments, calls)
+        seen = sample_of(np.where(drawn > cut_at * limit_ms, np.inf, drawn))
+        found = bad_share((NOT_MET, condition("alone", seen, limit_ms, ""), NOT_MET), ALONE)
+        hits += found.low is not None and found.high is not None and found.low <= true_share <= found.high
+    return hits / rounds
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A probability of being best that was claimed, and whether the variant was the best."""
+
+    probability: float
+    best: bool
+
+
+def claims_of_best(
+    law: Law, environments: int, calls: int, rounds: int, *, variants: int = 3, seed: int = 6
+) -> list[Claimed]:
+    """Probabilities of being best for variants whose true cost and share of bad calls are drawn anew each round.
+
+    True costs differ by 4 %, true shares of bad calls follow Beta(0.5, 25), and 1 % is allowed: the best variant is the
+    cheapest of those that keep it, and there may be none.
+    """
+    random = np.random.default_rng(seed)
+    made: list[Claimed] = []
+    for _ in range(rounds):
+        costs, true_shares = np.exp(0.04 * random.standard_normal(variants)), random.beta(0.5, 25, variants)
+        options = [
+            _option(law, random, environments, calls, place, costs[place], law.quantile(1 - share))
+            for place, share in enumerate(true_shares)
+        ]
+        claimed = probability_best(options, QUESTION)
+        allowed = np.where(true_shares <= QUESTION.goal.max_bad_share, costs, np.inf)
+        best = int(np.argmin(allowed)) if np.isfinite(allowed).any() else None
+        made += [Claimed(claimed[option.key], place == best) for place, option in enumerate(options)]
+    return made
+
+
+def farthest_off(made: Sequence[Claimed], bins: int = 5) -> float:
+    """The largest difference, in points, between what was claimed and how often it came true, over equal bins."""
+    off = 0.0
+    for number in range(bins):
+        mine = [one for one in made if number <= min(one.probability * bins, bins - 1e-9) < number + 1]
+        if len(mine) >= FEWEST_IN_A_BIN:
+            claimed, true = (np.mean([getattr(one, name) for one in mine]) for name in ("probability", "best"))
+            off = max(off, 100 * abs(float(claimed - true)))
+    return off
+
+
+@cache
+def _on_demand(place: int) -> Option:
+    """An option whose traffic and plan all drawn ones share: these differ in cost and in bad calls alone."""
+    variant = Variant("mobilenet", "tensorflow", "x86_64", 1024 + place)
+    profile = CallProfile(variant.key, 1024, "x86_64", 100.0, 3000.0, 1000.0)
+    nothing = Sample.of([])
+    candidate = Candidate(variant, profile, (NOT_MET, NOT_MET, NOT_MET), nothing, Sample.of(np.full(20, 3000.0)), None)
+    return replace(make_options(candidate, QUESTION)[0], mix=ALONE)
+
+
+def _option(
+    law: Law, random: np.random.Generator, environments: int, calls: int, place: int, cost: float, limit_ms: float
+) -> Option:
+    """A variant with drawn calls, started on demand, whose callers find an idle environment."""
+    like, billed = _on_demand(place), sample_of(law.draw(random, environments, calls, cost))
+    alone = condition("alone", sample_of(law.draw(random, environments, calls)), limit_ms, "")
+    return replace(like, candidate=replace(like.candidate, conditions=(NOT_MET, alone, NOT_MET), warm_billed_ms=billed))
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 from analysis.estimate.cells import Measured
 from analysis.estimate.environments import Sample
 from analysis.estimate.traffic import CallMix
 from analysis.summary import ConditionShare, ConstraintVerdict, Estimate
-from core.intervals import freedom
+from core.intervals import CONFIDENCE, freedom
 
 ConditionName = Literal["cold", "alone", "concurrent"]
 DRAWS: Final = 4000
@@ -47,6 +47,7 @@ class Condition:
     countable: float
     environments: int
     source: str
+    between: float = 1.0  # which part of that uncertainty is the environments' own, and not scatter of the calls
 
     @property
     def share(self) -> float:
@@ -82,6 +83,7 @@ def condition(
         countable=countable,
         environments=latency.environment_count,
         source=source,
+        between=latency.between_fraction,
     )
 
 
@@ -213,13 +215,27 @@ def _melded(
 def bad_share_draws(
     conditions: Sequence[Condition], mix: CallMix, random: np.random.Generator, draws: int
 ) -> npt.NDArray[np.float64]:
-    """Draws of the share of bad calls, by Jeffreys' posterior of each part; anything where a part was not measured."""
+    """Draws of the share of bad calls, by Jeffreys' posterior of each part; anything where a part was not measured.
+
+    Where environments lie is uncertain too, and moves the limit: a draw of Student's t picks a share between those
+    counted with the limit moved by the half-width of the environments' location.
+    """
     total = np.zeros(draws)
     for one in conditions:
-        hits = one.share * one.countable if one.n else 0.0
-        total += weights_of(mix)[one.name] * (
-            random.beta(hits + 0.5, one.countable - hits + 0.5, draws) if one.countable > 0 else random.random(draws)
-        )
+        weight, k = weights_of(mix)[one.name], one.environments
+        if weight <= 0:
+            continue
+        if one.countable <= 0:
+            total += weight * random.random(draws)
+            continue
+        together = k < one.n
+        effective = min(float(one.n), one.countable / freedom(one.n, k)) if together and k > 1 else one.countable
+        moved = np.zeros(draws)
+        if together and k > 1:
+            moved = one.between * random.standard_t(k - 1, draws) / stdtrit(k - 1, (1 + CONFIDENCE) / 2)
+        more, less = one.bad_at_most - one.share, one.share - one.bad_at_least
+        hits = effective * np.clip(one.share + np.where(moved > 0, more, less) * moved, 0.0, 1.0)
+        total += weight * random.beta(hits + 0.5, effective - hits + 0.5)
     return total
 
 

@@ -137,6 +137,20 @@ class Sample:
             return 0.0
         return math.expm1(t_half_width(np.log(positive)))
 
+    @cached_property
+    def between_fraction(self) -> float:
+        """Return which part of the spread of the environments' locations is their own, 0 to 1.
+
+        The rest is the scatter of the calls that each location was estimated from. By logarithms, as the location is.
+        """
+        known = (self.values > 0) & np.isfinite(self.values)
+        logs, codes = np.log(self.values[known]), self.environments[known]
+        logged = Sample.of(logs, codes)
+        if self.independent or logged.environment_count < 2 or len(logs) - logged.environment_count < 2:
+            return 1.0
+        within, between, typical = _variances(logged)
+        return math.sqrt(between / (between + within / typical)) if between > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Components:
@@ -162,23 +176,30 @@ def components(sample: Sample) -> Components:
     effective = sample.effective_n(sample.values <= np.median(sample.values))
     if sample.independent or n - k < 2 or mean <= 0:
         return Components(k, effective, None, None, None)
-    residuals = sample.values - sample.means[sample.environments]
-    within = float((residuals**2).sum()) / (n - k)
-    between = None
-    if k > 1:
-        typical = (n - float((sample.sizes.astype(np.float64) ** 2).sum()) / n) / (k - 1)
-        spread = float((sample.sizes * (sample.means - mean) ** 2).sum()) / (k - 1)
-        between = max(0.0, (spread - within) / typical)
+    within, between, _ = _variances(sample)
     return Components(
         environments=k,
         effective_n=effective,
         within_percent=100 * math.sqrt(within) / mean,
-        between_percent=None if between is None else 100 * math.sqrt(between) / mean,
-        autocorrelation=_autocorrelation(residuals, sample),
+        between_percent=100 * math.sqrt(between) / mean if k > 1 else None,
+        autocorrelation=_autocorrelation(sample),
     )
 
 
-def _autocorrelation(residuals: Values, sample: Sample) -> float | None:
+def _variances(sample: Sample) -> tuple[float, float, float]:
+    """Return the variance within environments, that between them, and the typical number of calls of one."""
+    n, k = len(sample), sample.environment_count
+    residuals = sample.values - sample.means[sample.environments]
+    within = float((residuals**2).sum()) / (n - k)
+    if k < 2:
+        return within, 0.0, float(n)
+    typical = (n - float((sample.sizes.astype(np.float64) ** 2).sum()) / n) / (k - 1)
+    spread = float((sample.sizes * (sample.means - sample.values.mean()) ** 2).sum()) / (k - 1)
+    return within, max(0.0, (spread - within) / typical), typical
+
+
+def _autocorrelation(sample: Sample) -> float | None:
+    residuals = sample.values - sample.means[sample.environments]
     order = np.argsort(sample.environments, kind="stable")
     ranked, environments = residuals[order], sample.environments[order]
     neighbours = environments[1:] == environments[:-1]

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from analysis.estimate.environments import Sample, components
-from bench.calibration import Law, changes_called, coverage, sample_of, wrong_answers
+from bench.calibration import (
+    Law,
+    changes_called,
+    claims_of_best,
+    coverage,
+    decided,
+    farthest_off,
+    sample_of,
+    share_coverage,
+    wrong_answers,
+)
 
 ROUNDS = 150
 # With a true coverage of 95 %, 150 rounds come out lower than this once in a thousand times.
@@ -43,6 +53,25 @@ def test_an_interval_that_takes_calls_for_independent_covers_far_less():
 @pytest.mark.parametrize("true_share", [0.006, 0.015])
 def test_a_certain_answer_is_wrong_in_at_most_5_percent(law, true_share):
     assert wrong_answers(law, 8, 100, true_share, 100) <= 0.05
+
+
+@pytest.mark.parametrize("law", [LAWS[0], LAWS[3]])
+@pytest.mark.parametrize("cut_at", [1.0, 1.2, np.inf])
+def test_calls_that_the_client_cuts_off_are_bad_calls_and_the_interval_holds(law, cut_at):
+    """A cut at the limit leaves no latency of any bad call, so their environments tell how these differ."""
+    assert share_coverage(law, 8, 50, 0.05, 100, cut_at=cut_at) >= 0.89
+
+
+@pytest.mark.parametrize("law", [LAWS[0], LAWS[3]])
+def test_a_run_until_decided_is_seldom_wrong_however_often_it_looks(law):
+    assert decided(law, 0.015, 12).meets == 0
+    assert decided(law, 0.0, 5).meets == 1
+
+
+def test_the_probability_of_being_best_is_how_often_it_is_true():
+    claimed = claims_of_best(Law(between=0.05), 8, 50, 60)
+    assert len(claimed) == 180
+    assert farthest_off(claimed, bins=2) <= 15  # two standard errors of the smaller bin; the bench shows 5
 
 
 def test_two_runs_of_the_same_code_over_18_variants_raise_no_alarm_and_a_change_of_10_percent_is_found():

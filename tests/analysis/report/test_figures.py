@@ -103,7 +103,7 @@ def test_a_size_that_fails_is_named_and_never_drawn_as_zero(whole):
     figure = whole[0]["fig06_warm_resnet50"]
     assert 512 not in {row["memory_mb"] for row in figure.rows}
     assert all(row["value"] > 0 for row in figure.rows)
-    assert figure.notes == ("ResNet50 512 MB, 128 of 128 warm calls out of memory",)
+    assert figure.notes == ("ResNet50 512 MB, 152 of 152 warm calls out of memory",)
 
 
 def test_a_single_sample_is_drawn_without_interval_and_says_what_one_needs():
