@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench.engines_table import write_table
 from bench.measurement import HEADER, RAW, Comparison
 from core.command_line import Parser
 from core.errors import EXIT_ERROR, EXIT_OK, UserError, run_command
 from core.paths import REPOSITORY
 
+INTRODUCTION: Final = (
+    "# Results of `make bench`\n\n"
+    "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
+    "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
+    "shows in the load average. Other machines have other figures: run it there.\n"
+)
+README: Final = REPOSITORY / "README.md"
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 
 
@@ -27,10 +36,15 @@ def main() -> int:
     if unknown:
         raise UserError(f"no bench {', '.join(unknown)}", hint=f"There are: {', '.join(available)}.")
     RAW.mkdir(exist_ok=True)
-    failed = [name for name in options.names or available if not _run(name, quick=options.quick)]
+    names = options.names or available
+    failed = [name for name in names if not _run(name, quick=options.quick)]
     if not options.quick:
-        RESULTS.write_text(_render(available), encoding="utf-8")
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in map(_raw, names) if path.exists()]
+        RESULTS.write_text(merged(RESULTS.read_text(encoding="utf-8"), records), encoding="utf-8")
         print(f"written: {RESULTS.relative_to(REPOSITORY)}", file=sys.stderr)
+        for record in records:
+            if record["name"] == "engines":
+                write_table(README, record)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return EXIT_ERROR if failed else EXIT_OK
@@ -43,21 +57,18 @@ def _run(name: str, *, quick: bool) -> bool:
     return subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
 
 
-def _render(names: list[str]) -> str:
-    sections = [_section(json.loads(path.read_text(encoding="utf-8"))) for path in map(_raw, names) if path.exists()]
-    return (
-        "# Results of `make bench`\n\n"
-        "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
-        "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
-        "shows in the load average. Other machines have other figures: run it there.\n\n" + "\n".join(sections)
-    )
+def merged(results: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Put the sections of these records into the results, and leave those of other benches as they are."""
+    sections = {text.partition("\n")[0]: text for text in results.split("\n## ")[1:]}
+    sections |= {record["name"]: _section(record).removeprefix("## ") for record in records}
+    return INTRODUCTION + "".join(f"\n## {sections[name].rstrip()}\n" for name in sorted(sections))
 
 
 def _raw(name: str) -> Path:
     return RAW / f"{name}.json"
 
 
-def _section(record: dict[str, Any]) -> str:
+def _section(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     rows = [
         Comparison(**{**one, "ours": tuple(one["ours"]), "peer": tuple(one["peer"])}) for one in record["comparisons"]
