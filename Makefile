@@ -31,7 +31,7 @@ test-all: $(VENV)/.ready-dev node_modules/.ready  ## run every test: also real m
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy app.py core stacks lab experiments loadtests simulation analysis demo bench tools
+	$(BIN)/mypy app.py core stacks lab experiments loadtests simulation analysis demo trial bench tools
 	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
 bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes bench/RESULTS.md

@@ -1,4 +1,4 @@
-"""`python -m lab`: serve, env, doctor, docker."""
+"""`python -m lab`: serve, env, urls, doctor, docker, try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of the lab: serve, env, urls, doctor, docker."""
+"""The command line of the lab: serve, env, urls, doctor, docker, try."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from lab.images import docker_cli  # noqa: PLC0415 - each command loads what it needs
 
         return docker_cli.main(arguments[1:])
+    if arguments[:1] == ["try"]:
+        # A program of its own: it calls experiments and analysis, which the lab must not know.
+        os.execv(sys.executable, [sys.executable, "-m", "trial", *arguments[1:]])  # noqa: S606 - no shell is wanted
     parsed = _parser().parse_args(arguments)
     if parsed.command in {"serve", "doctor"}:
         from lab.limits import scope  # noqa: PLC0415 - as above
@@ -123,7 +126,7 @@ def _parser() -> Parser:
         description="A Lambda on this machine: the CDK app deploys to it, the same functions run in it.",
         epilog="docker: what the CDK command line calls to build images (CDK_DOCKER); takes docker's own arguments.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,urls,doctor,docker}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,urls,doctor,docker,try}")
 
     serve = commands.add_parser("serve", help="start a lab; prints one line `ready URL`, stops with Ctrl-C")
     serve.add_argument("--port", type=int, help=f"loopback port, 0 for any free one (default {defaults.lab.port})")
@@ -164,6 +167,9 @@ def _parser() -> Parser:
     doctor = commands.add_parser("doctor", help="what this machine can enforce, and how to get more")
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
+    commands.add_parser(
+        "try", help="what any folder with a Dockerfile needs and costs (see try --help)", add_help=False
+    )
     commands.add_parser("docker", help="stand-in for docker, for the CDK command line", add_help=False)
     return parser
 

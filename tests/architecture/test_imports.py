@@ -22,6 +22,7 @@ ROOMS = {
     "analysis": {"core", "simulation"},
     "functions": set(),
     "demo": {"core", "lab"},
+    "trial": {"core", "lab", "experiments", "analysis", "demo"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Try any container-image function in the lab, without editing a file."""

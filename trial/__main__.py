@@ -1,0 +1,141 @@
+"""`python -m lab try FOLDER`: what a function of your own needs and costs, in five minutes and without editing a file.
+
+Builds the folder's Dockerfile, runs the function in a lab of its own at each memory size, and prints the smallest size
+that runs, the knee, cold and warm times with intervals, and USD per million calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from core.cloud import Cloud, cloud_errors
+from core.command_line import Parser
+from core.configuration import read_configuration
+from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
+from core.prices import read_prices
+from core.progress import Progress
+from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Variant
+from demo.processes import run_step, running_lab
+from experiments.aws.lambda_control import LambdaControl
+from lab.cli import client_environment
+from trial.estimating import answers, sizes_of, table
+from trial.measuring import Call, configured, measure
+
+SIZES_MB: Final = (128, 256, 512, 1024, 1769, 3008)
+REPOSITORY_NAME: Final = "try"
+ARCHITECTURE: Final = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try a folder and print what was found."""
+    chosen = _parser().parse_args(arguments)
+    folder: Path = chosen.folder.resolve()
+    if not (folder / "Dockerfile").is_file():
+        raise UserError(f"{folder} has no Dockerfile", hint="Name the folder that `docker build` takes.")
+    payload = _event(chosen.event)
+    sizes = sorted(set(chosen.memory_mb or SIZES_MB))
+    configuration = configured(read_configuration(profile=""), _name(folder), timeout_s=chosen.timeout_s)
+    variants = [Variant(_name(folder), "own", ARCHITECTURE, size) for size in sizes]
+    with tempfile.TemporaryDirectory(prefix="lab-try-") as scratch, Progress(verbose=True) as progress:
+        log = Path(scratch) / "lab.log"
+        serve = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(Path(scratch) / "state")]
+        progress.phase("trying", chosen.seconds)
+        progress.say(f"building {folder}")
+        with running_lab(serve, os.environ, log) as url:
+            os.environ.update(client_environment(url))
+            cloud = Cloud()
+            control = LambdaControl(cloud, configuration)
+            _create(cloud, control, variants, folder, Path(scratch) / "build.log", timeout_s=chosen.timeout_s)
+            facts = cloud.endpoint_facts()
+            began = time.monotonic()
+
+            def say(text: str) -> None:
+                progress.at(min(time.monotonic() - began, 0.95 * chosen.seconds), text)
+
+            calls = list(measure(control, variants, payload, deadline=began + chosen.seconds, say=say))
+    _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure")
+    if not facts.limits.memory_sizes_are_comparable:
+        print(f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ in name alone.")
+    return EXIT_OK if any(call.outcome == "ok" for call in calls) else EXIT_CHECK_FAILED
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m lab try", description=__doc__)
+    parser.add_argument("folder", type=Path, help="a folder with a Dockerfile, as `docker build` takes it")
+    parser.add_argument("--event", type=Path, metavar="FILE", help="JSON that each call sends (default: {})")
+    parser.add_argument(
+        "--memory-mb",
+        type=_size,
+        nargs="+",
+        metavar="MB",
+        help=f"sizes to try (default: {' '.join(map(str, SIZES_MB))})",
+    )
+    parser.add_argument("--seconds", type=float, default=240.0, help="stop measuring after this (default: 240)")
+    parser.add_argument("--timeout-s", type=int, default=60, help="the function's timeout (default: 60)")
+    return parser
+
+
+def _size(text: str) -> int:
+    size = int(text)
+    if not MIN_MEMORY_MB <= size <= MAX_MEMORY_MB:
+        raise ValueError(text)
+    return size
+
+
+def _event(path: Path | None) -> bytes:
+    """Read the event. Raises UserError where it is not JSON."""
+    if path is None:
+        return b"{}"
+    try:
+        return json.dumps(json.loads(path.read_text(encoding="utf-8"))).encode()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not an event: {error}", hint="Name a file with one JSON document.") from None
+
+
+def _name(folder: Path) -> str:
+    """A name for the function that Lambda takes, from the folder's."""
+    return re.sub(r"[^a-z0-9]", "", folder.name.lower())[:20] or "function"
+
+
+def _create(
+    cloud: Cloud, control: LambdaControl, variants: Sequence[Variant], folder: Path, log: Path, *, timeout_s: int
+) -> None:
+    """Build the image as the CDK command line does, and create a function per size."""
+    with cloud_errors():
+        repository = cloud.client("ecr").create_repository(repositoryName=REPOSITORY_NAME)["repository"]
+        role = cloud.client("iam").create_role(RoleName=REPOSITORY_NAME, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    image = f"{repository['repositoryUri']}:1"
+    docker = [sys.executable, "-m", "lab", "docker"]
+    for words in (["build", "--tag", image, str(folder)], ["push", image]):
+        run_step([*docker, *words], os.environ, log=log)
+    functions: Any = cloud.client("lambda")
+    with cloud_errors():
+        for variant in variants:
+            functions.create_function(
+                FunctionName=control.function_name(variant),
+                Role=role,
+                PackageType="Image",
+                Code={"ImageUri": image},
+                MemorySize=variant.memory_mb,
+                Timeout=timeout_s,
+            )
+
+
+def _print(folder: Path, calls: Sequence[Call], badge: str) -> None:
+    found = sizes_of(calls, read_prices())
+    print(f"{folder}. {badge}.\n\n{table(found)}\n")
+    for line in answers(found):
+        print(f"- {line}")
+
+
+if __name__ == "__main__":
+    run_command("lab try", main)
