@@ -109,7 +109,14 @@ def _model(model: str, directory: Path, base: Path, *, quick: bool) -> Iterator[
         "SIZE": str(record.input_size),
         "IMAGES": str(roots[PAPER_ENGINE] / "images"),
         "PYTHONPATH": str(_build_stage() / PACKAGES),
+        # The build stage has no bytecode; an image of Keras would.
+        "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
+        "PYTHONDONTWRITEBYTECODE": "",
     }
+    progress(f"{model}, once unmeasured: bytecode and file caches")
+    _environment(base, plain, keras)
+    for root in roots.values():
+        _environment(base, root, {"PYTHONPATH": str(root / PACKAGES)})
     found: dict[str, list[Environment]] = {engine: [] for engine in (*ENGINES, PEER)}
     for run in range(1 if quick else RUNS):
         progress(f"{model}, run {run + 1}")
