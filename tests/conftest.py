@@ -72,3 +72,7 @@ def module_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One lab for all tests of a module; they must not get into each other's way."""
     with running_lab(state=tmp_path_factory.mktemp("lab-state")) as running:
         yield running
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rewrite-prose", action="store_true", help="write the snapshot of the report's prose again")

@@ -49,6 +49,14 @@ def test_a_room_imports_only_the_rooms_below_it(room):
         assert not wrong, f"{path.relative_to(REPOSITORY)} imports {', '.join(sorted(wrong))}"
 
 
+def test_the_design_page_names_every_folder():
+    listed = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    folders = {line.partition("/")[0] for line in listed.splitlines() if "/" in line}
+    page = (REPOSITORY / "docs" / "design.md").read_text(encoding="utf-8")
+    missing = {folder for folder in folders if f"`{folder}/" not in page}
+    assert not missing
+
+
 def test_a_function_imports_nothing_of_ours_since_it_stands_alone_in_its_image():
     ours = {path.name for path in REPOSITORY.iterdir() if path.is_dir()} - {"functions"}
     for path in python_files("functions"):

@@ -7,19 +7,24 @@ import hashlib
 import itertools
 import json
 import re
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from analysis.report.figures import build_figures
 from analysis.report.page import build_page, write_report
+from analysis.report.text import summary_markdown
 from analysis.summary import DataWarning
+from core.paths import REPOSITORY
 from core.run_directory import RunDirectory
 from core.variants import Variant
 from tests.analysis.report.builders import make_run
 from tests.analysis.report.pages import parse
 
+PROSE = Path(__file__).with_name("prose.txt")
 SMALL = {"models": ["mobilenet", "resnet50"], "memory_sizes_mb": [512, 1769], "load_s": 5.0, "warm_samples": 12}
+PARAGRAPHS = {"p", "h1", "h2", "h3", "h4", "li", "caption", "th", "dt", "figcaption", "summary"}
 EXTERNAL = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//|^https?:|^//", re.IGNORECASE)
 
 
@@ -55,6 +60,18 @@ def test_every_figure_is_on_disk_as_svg_png_and_csv_and_older_ones_are_gone(run)
         assert (directory.figures_directory / f"{name}.svg").read_text().startswith("<svg")
         assert (directory.figures_directory / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert pl.read_csv(directory.figures_directory / "fig05_warm_mobilenet.csv").height == 4
+
+
+def test_the_prose_is_that_of_the_snapshot(run, page, request):
+    """Numbers are left out: what they are is the business of other tests."""
+    paragraphs = [one.text for one in page.one("main").all() if one.tag in PARAGRAPHS and not one.all("p")]
+    prose = "\n".join([summary_markdown(run[2]), *dict.fromkeys(filter(None, paragraphs))])
+    prose = re.sub(r"(?<![A-Za-z])\d+(?:[,.]\d+)*", "0", prose)
+    prose = "\n".join(dict.fromkeys(prose.splitlines())) + "\n"
+    if request.config.getoption("--rewrite-prose"):
+        PROSE.write_text(prose, encoding="utf-8")
+    command = f"python -m pytest {Path(__file__).relative_to(REPOSITORY)} --rewrite-prose"
+    assert prose == PROSE.read_text(encoding="utf-8"), f"If people are to read this, write it again: {command}"
 
 
 def test_the_page_fetches_nothing(run, page):
