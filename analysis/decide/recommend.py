@@ -24,9 +24,10 @@ import numpy as np
 
 from analysis.decide import answer_text
 from analysis.decide.callers import Condition, bad_share, bad_share_draws, calls_to_decide, shares, verdict
+from analysis.estimate.costs import CostModel
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import mean_draws
-from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix, monthly_cost, needed_environments
+from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix, needed_environments
 from analysis.summary import Constraint, ConstraintVerdict, Estimate, MonthlyCost, Recommendation, Rival, Strategy
 from core.configuration import GoalTable
 from core.prices import Prices
@@ -62,6 +63,10 @@ class Question:
     comparable: bool = True  # whether memory sizes differ in more than their name
     breaches: tuple[str, ...] = ()  # of the data contract: why the answer is provisional whatever the intervals say
     lab: bool = False
+
+    @property
+    def costs(self) -> CostModel:
+        return CostModel(self.prices, self.traffic, self.goal, self.free_tier)
 
 
 @dataclass(frozen=True)
@@ -173,15 +178,7 @@ def make_options(candidate: Candidate, question: Question) -> list[Option]:
 
 def _option(candidate: Candidate, question: Question, strategy: Strategy, environments: int) -> Option:
     assert candidate.profile is not None  # priced ones alone
-    plan = monthly_cost(
-        strategy,
-        candidate.profile,
-        question.traffic,
-        question.prices,
-        max_cold_share=question.goal.max_cold_share,
-        free_tier=question.free_tier,
-        environments=environments,
-    )
+    plan = question.costs.month(strategy, candidate.profile, environments=environments)
     mix = call_mix(question.traffic, candidate.profile.warm_billed_ms / 1000, kept_warm=environments)
     found = bad_share(candidate.conditions, mix)
     option = Option(candidate, plan, mix, found)
@@ -321,15 +318,8 @@ def linear_cost(option: Option, question: Question) -> tuple[float, float, float
         changed = CallProfile(
             profile.variant, profile.memory_mb, profile.architecture, warm, cold, profile.log_bytes, profile.image_gb
         )
-        cost = monthly_cost(
-            plan.strategy,
-            changed,
-            question.traffic,
-            question.prices,
-            max_cold_share=question.goal.max_cold_share,
-            free_tier=question.free_tier,
-            environments=environments,
-            service_ms=profile.warm_billed_ms,
+        cost = question.costs.month(
+            plan.strategy, changed, environments=environments, service_ms=profile.warm_billed_ms
         )
         return cost.usd or 0.0
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -12,16 +13,35 @@ import polars as pl
 from analysis.estimate.cells import Measured
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import mean, percentile_over_environments
-from analysis.estimate.traffic import CallProfile, Traffic, break_even, cost_curve, monthly_cost
+from analysis.estimate.traffic import (
+    DAYS_PER_MONTH,
+    PING_MARGIN,
+    CallProfile,
+    Traffic,
+    daily_cold_share,
+    needed_environments,
+)
 from analysis.summary import BreakEven, CostCurve, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
-from core.charges import CallCost, call_cost
+from core.charges import (
+    BYTES_PER_GB,
+    SECONDS_PER_MONTH,
+    CallCost,
+    call_cost,
+    compute_usd,
+    lambda_month_usd,
+    logs_usd,
+    provisioned_duration_usd,
+    provisioned_usd,
+)
 from core.configuration import GoalTable
 from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED
 from core.variants import Image, Variant
+from simulation.erlang import cheapest_level, erlang_b
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
 ASSUMED_LOG_BYTES: Final = 1200.0
+CURVE_REQUESTS_PER_DAY: Final = tuple(float(f"{value:.3g}") for value in np.geomspace(100, 1e7, 16))
 STRATEGIES: Final[tuple[Strategy, ...]] = ("on_demand", "provisioned_concurrency", "warm_pings")
 PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
     ("on_demand", "provisioned_concurrency"),
@@ -39,44 +59,156 @@ class CostModel:
     goal: GoalTable
     free_tier: bool = False
 
-    def monthly(self, profile: CallProfile) -> Iterator[MonthlyCost]:
+    def months(self, profile: CallProfile) -> Iterator[MonthlyCost]:
         """USD per month, by each way of keeping environments warm."""
-        for strategy in STRATEGIES:
-            yield monthly_cost(
-                strategy,
-                profile,
-                self.traffic,
-                self.prices,
-                max_cold_share=self.goal.max_cold_share,
-                free_tier=self.free_tier,
-            )
+        return (self.month(strategy, profile) for strategy in STRATEGIES)
 
-    def break_even(self, profile: CallProfile) -> Iterator[BreakEven]:
+    def break_evens(self, profile: CallProfile) -> Iterator[BreakEven]:
         """From how many requests per month each way of keeping environments warm pays."""
-        for below, above in PAIRS:
-            yield break_even(
-                below,
-                above,
-                profile,
-                self.traffic,
-                self.prices,
-                max_cold_share=self.goal.max_cold_share,
-                free_tier=self.free_tier,
-            )
+        return (self.break_even(below, above, profile) for below, above in PAIRS)
 
     def curves(self, profile: CallProfile) -> Iterator[CostCurve]:
-        """What a month costs at other volumes than the stated one."""
+        """USD per month against requests per day, the day's shape unchanged; none where the price is unknown."""
+        models = [self.at(requests_per_day * DAYS_PER_MONTH) for requests_per_day in CURVE_REQUESTS_PER_DAY]
         for strategy in STRATEGIES:
-            curve = cost_curve(
-                strategy,
-                profile,
-                self.traffic,
-                self.prices,
-                max_cold_share=self.goal.max_cold_share,
-                free_tier=self.free_tier,
+            usd = [cost for model in models if (cost := model.month(strategy, profile).usd) is not None]
+            if len(usd) == len(models):
+                yield CostCurve(
+                    variant=profile.variant, strategy=strategy, requests_per_day=CURVE_REQUESTS_PER_DAY, usd=tuple(usd)
+                )
+
+    def at(self, requests_per_month: float) -> CostModel:
+        """The same for another volume."""
+        return replace(self, traffic=self.traffic.scaled(requests_per_month))
+
+    def month(
+        self,
+        strategy: Strategy,
+        profile: CallProfile,
+        *,
+        environments: int | None = None,
+        service_ms: float | None = None,
+    ) -> MonthlyCost:
+        """USD per month for the traffic. `environments` overrides how many are kept warm (provisioned or pinged).
+
+        Without an override, provisioned concurrency and pings keep the fewest environments that hold the goal's share
+        of cold starts, and at least one. `service_ms` is how long a warm call keeps its environment; by default what is
+        billed for it.
+        """
+        requests, service_s = self.traffic.requests_per_month, (service_ms or profile.warm_billed_ms) / 1000
+        if profile.cold_billed_ms is None:
+            return MonthlyCost(
+                variant=profile.variant,
+                strategy=strategy,
+                usd=None,
+                parts={},
+                requests=requests,
+                expected_cold_share=daily_cold_share(self.traffic, service_s),
+                environments=None,
+                reason="no cold start was measured: its billed time is unknown",
             )
-            if curve is not None:
-                yield curve
+        kept = self._environments(strategy, profile, service_s) if environments is None else environments
+        cold = daily_cold_share(self.traffic, service_s, kept_warm=kept)
+        if strategy == "provisioned_concurrency":
+            parts = self._provisioned(profile, profile.cold_billed_ms, cold, kept, service_s)
+            calls = requests
+        else:
+            # A ping that finds no environment idle starts one; in the steady state each is a warm call.
+            every_s = self.traffic.idle_s * PING_MARGIN
+            pings = kept * SECONDS_PER_MONTH / every_s if strategy == "warm_pings" else 0.0
+            calls = requests + pings
+            billed_ms = requests * (cold * profile.cold_billed_ms + (1 - cold) * profile.warm_billed_ms)
+            amount = gb_seconds(profile.memory_mb, billed_ms + pings * profile.warm_billed_ms)
+            compute, fee = lambda_month_usd(calls, amount, profile.architecture, self.prices, free_tier=self.free_tier)
+            parts = {"compute": compute, "requests": fee}
+            if strategy == "warm_pings":
+                parts = {"pings": pings / 1e6 * self.prices["scheduler_per_million_usd"], **parts}
+        log_bytes = calls * profile.log_bytes
+        kept_logs = log_bytes / BYTES_PER_GB * self.prices["logs_stored_gb_month_usd"]
+        parts |= {
+            "gateway": requests / 1e6 * self.prices["rest_api_per_million_usd"],
+            "logs": logs_usd(log_bytes, self.prices) + kept_logs,
+            "storage": profile.image_gb * self.prices["ecr_gb_month_usd"],
+        }
+        return MonthlyCost(
+            variant=profile.variant,
+            strategy=strategy,
+            usd=sum(parts.values()),
+            parts=parts,
+            requests=requests,
+            expected_cold_share=cold,
+            environments=float(kept) if strategy != "on_demand" else requests / SECONDS_PER_MONTH * service_s,
+        )
+
+    def _environments(self, strategy: Strategy, profile: CallProfile, service_s: float) -> int:
+        if strategy == "on_demand":
+            return 0
+        needed = max(1, needed_environments(self.traffic, service_s, self.goal.max_cold_share))
+        if strategy == "warm_pings":
+            return needed
+        # More than the cold share asks for, where a higher level costs less.
+        loads = [rate * service_s for rate in self.traffic.hourly_rates_rps]
+        return max(needed, cheapest_level(loads, profile.memory_mb, profile.architecture, self.prices)[0])
+
+    def _provisioned(
+        self, profile: CallProfile, cold_billed_ms: float, cold: float, level: int, service_s: float
+    ) -> dict[str, float]:
+        """Parts of a month with provisioned concurrency, to which the free tier does not apply."""
+        traffic, memory_mb, architecture = self.traffic, profile.memory_mb, profile.architecture
+        requests, warm_ms = traffic.requests_per_month, profile.warm_billed_ms
+        within = sum(
+            weight * (1 - erlang_b(level, rate * service_s))
+            for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
+        )
+        over_ms = requests * (cold * cold_billed_ms + max(0.0, 1 - within - cold) * warm_ms)
+        within_gbs = gb_seconds(memory_mb, requests * within * warm_ms)
+        return {
+            "provisioned": provisioned_usd(memory_mb, level, SECONDS_PER_MONTH, architecture, self.prices),
+            "provisioned_duration": provisioned_duration_usd(within_gbs, architecture, self.prices),
+            "compute": compute_usd(gb_seconds(memory_mb, over_ms), architecture, self.prices),
+            "requests": requests / 1e6 * self.prices["requests_per_million_usd"],
+        }
+
+    def break_even(
+        self,
+        below: Strategy,
+        above: Strategy,
+        profile: CallProfile,
+        *,
+        lowest: float = 1e3,
+        highest: float = 1e9,
+    ) -> BreakEven:
+        """Requests per month from which `above` costs less than `below`, the day's shape unchanged.
+
+        The lowest crossing, searched on a grid of 4 points a decade, then by bisection to 1%.
+        """
+
+        def result(requests: float | None, reason: str = "") -> BreakEven:
+            return BreakEven(
+                variant=profile.variant,
+                cheaper_below=below,
+                cheaper_above=above,
+                requests_per_month=requests,
+                reason=reason,
+            )
+
+        def pays(requests: float) -> bool:
+            model = self.at(requests)
+            return (model.month(above, profile).usd or 0.0) < (model.month(below, profile).usd or 0.0)
+
+        if profile.cold_billed_ms is None:
+            return result(None, "no cold start was measured")
+        grid = np.geomspace(lowest, highest, round(4 * math.log10(highest / lowest)) + 1)
+        if pays(lowest):
+            return result(None, f"cheaper from {lowest:,.0f} requests a month on")
+        high = next((float(requests) for requests in grid if pays(float(requests))), None)
+        if high is None:
+            return result(None, f"never, to {highest:,.0f} requests a month")
+        low = high / float(grid[1] / grid[0])
+        while high / low > 1.01:
+            middle = math.sqrt(low * high)
+            low, high = (low, middle) if pays(middle) else (middle, high)
+        return result(high)
 
     def per_million(
         self,

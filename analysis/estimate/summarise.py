@@ -146,8 +146,8 @@ def summarise(
         differences=make_differences(measured, variants, random),
         costs=costs,
         failed_costs=make_failed_costs(rows, variants, prices),
-        monthly=tuple(month for profile in profiles.values() for month in model.monthly(profile)),
-        break_even=tuple(point for profile in profiles.values() for point in model.break_even(profile)),
+        monthly=tuple(month for profile in profiles.values() for month in model.months(profile)),
+        break_even=tuple(point for profile in profiles.values() for point in model.break_evens(profile)),
         cost_curves=tuple(curve for profile in profiles.values() for curve in model.curves(profile)),
         traffic={
             "requests_per_day": traffic.requests_per_day,

@@ -1,4 +1,4 @@
-"""How often traffic meets a cold start, and what a month of it costs by three ways of keeping environments warm.
+"""How often traffic meets a cold start.
 
 No I/O. The model, hour by hour: requests arrive as a Poisson process of rate `a`, each keeps one environment busy for
 an exponential service time of mean `s`, an environment idle for longer than `T` is reclaimed, and the environment that
@@ -22,10 +22,9 @@ bursts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -33,18 +32,7 @@ import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, pdtr
 
-from analysis.summary import BreakEven, CostCurve, MonthlyCost, Strategy
-from core.charges import (
-    BYTES_PER_GB,
-    SECONDS_PER_MONTH,
-    compute_usd,
-    lambda_month_usd,
-    logs_usd,
-    provisioned_duration_usd,
-    provisioned_usd,
-)
-from core.prices import Prices, gb_seconds
-from simulation.erlang import cheapest_level, erlang_b
+from core.charges import SECONDS_PER_MONTH
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.
@@ -193,170 +181,3 @@ class CallProfile:
     cold_billed_ms: float | None
     log_bytes: float
     image_gb: float = 0.0
-
-
-def monthly_cost(
-    strategy: Strategy,
-    profile: CallProfile,
-    traffic: Traffic,
-    prices: Prices,
-    *,
-    max_cold_share: float,
-    through_gateway: bool = True,
-    free_tier: bool = False,
-    environments: int | None = None,
-    service_ms: float | None = None,
-) -> MonthlyCost:
-    """USD a month for the traffic. `environments` overrides how many are kept warm (provisioned or pinged).
-
-    Without an override provisioned concurrency and pings keep the fewest environments that hold `max_cold_share`, and
-    at least one. `service_ms` is how long a warm call keeps its environment; by default what is billed for it.
-    """
-    if profile.cold_billed_ms is None:
-        return _unknown(strategy, profile, traffic, "no cold start was measured: its billed time is unknown")
-    requests, service_s = traffic.requests_per_month, (service_ms or profile.warm_billed_ms) / 1000
-    if environments is None:
-        environments = 0 if strategy == "on_demand" else max(1, needed_environments(traffic, service_s, max_cold_share))
-        if strategy == "provisioned_concurrency":
-            # More than the cold share asks for, where a higher level costs less.
-            loads = [rate * service_s for rate in traffic.hourly_rates_rps]
-            environments = max(environments, cheapest_level(loads, profile.memory_mb, profile.architecture, prices)[0])
-    cold = daily_cold_share(traffic, service_s, kept_warm=environments)
-    warm_gbs = gb_seconds(profile.memory_mb, profile.warm_billed_ms)
-    cold_gbs = gb_seconds(profile.memory_mb, profile.cold_billed_ms)
-    parts: dict[str, float] = {}
-    calls = requests
-    if strategy == "provisioned_concurrency":
-        within = sum(
-            weight * (1 - erlang_b(environments, rate * service_s))
-            for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
-        )
-        over_gbs = requests * (cold * cold_gbs + max(0.0, 1 - within - cold) * warm_gbs)
-        # The free tier does not apply to functions with provisioned concurrency.
-        compute = compute_usd(over_gbs, profile.architecture, prices)
-        parts["provisioned"] = provisioned_usd(
-            profile.memory_mb, environments, SECONDS_PER_MONTH, profile.architecture, prices
-        )
-        parts["provisioned_duration"] = provisioned_duration_usd(
-            requests * within * warm_gbs, profile.architecture, prices
-        )
-        request_fee = requests / 1e6 * prices["requests_per_million_usd"]
-    else:
-        amount = requests * (cold * cold_gbs + (1 - cold) * warm_gbs)
-        if strategy == "warm_pings":
-            # A ping that finds no environment idle starts one; in the steady state each is a warm call.
-            pings = environments * SECONDS_PER_MONTH / (traffic.idle_s * PING_MARGIN)
-            calls += pings
-            parts["pings"] = pings / 1e6 * prices["scheduler_per_million_usd"]
-            amount += pings * warm_gbs
-        compute, request_fee = lambda_month_usd(calls, amount, profile.architecture, prices, free_tier=free_tier)
-    parts |= {
-        "compute": compute,
-        "requests": request_fee,
-        "gateway": requests / 1e6 * prices["rest_api_per_million_usd"] if through_gateway else 0.0,
-        "logs": logs_usd(calls * profile.log_bytes, prices)
-        + calls * profile.log_bytes / BYTES_PER_GB * prices["logs_stored_gb_month_usd"],
-        "storage": profile.image_gb * prices["ecr_gb_month_usd"],
-    }
-    return MonthlyCost(
-        variant=profile.variant,
-        strategy=strategy,
-        usd=sum(parts.values()),
-        parts=parts,
-        requests=requests,
-        expected_cold_share=cold,
-        environments=float(environments) if strategy != "on_demand" else requests / SECONDS_PER_MONTH * service_s,
-    )
-
-
-def _unknown(strategy: Strategy, profile: CallProfile, traffic: Traffic, reason: str) -> MonthlyCost:
-    return MonthlyCost(
-        variant=profile.variant,
-        strategy=strategy,
-        usd=None,
-        parts={},
-        requests=traffic.requests_per_month,
-        expected_cold_share=daily_cold_share(traffic, profile.warm_billed_ms / 1000),
-        environments=None,
-        reason=reason,
-    )
-
-
-def break_even(
-    below: Strategy,
-    above: Strategy,
-    profile: CallProfile,
-    traffic: Traffic,
-    prices: Prices,
-    *,
-    max_cold_share: float,
-    free_tier: bool = False,
-    lowest: float = 1e3,
-    highest: float = 1e9,
-) -> BreakEven:
-    """Requests a month from which `above` costs less than `below`, the day's shape unchanged; the lowest crossing.
-
-    Searched on a grid of 4 points a decade between 1e3 and 1e9 requests, then by bisection to 1 %.
-    """
-
-    def result(requests: float | None, reason: str = "") -> BreakEven:
-        return BreakEven(
-            variant=profile.variant,
-            cheaper_below=below,
-            cheaper_above=above,
-            requests_per_month=requests,
-            reason=reason,
-        )
-
-    if profile.cold_billed_ms is None:
-        return result(None, "no cold start was measured")
-
-    @lru_cache(maxsize=256)
-    def saving(requests: float) -> float:
-        """What `above` saves over `below`, in USD."""
-        at = traffic.scaled(requests)
-        costs = [
-            monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share, free_tier=free_tier).usd or 0.0
-            for strategy in (below, above)
-        ]
-        return costs[0] - costs[1]
-
-    grid = np.geomspace(lowest, highest, round(4 * math.log10(highest / lowest)) + 1)
-    if saving(float(grid[0])) > 0:
-        return result(None, f"cheaper from {lowest:,.0f} requests a month on")
-    for low, high in pairwise(grid):
-        if saving(float(high)) > 0:
-            return result(_bisect(saving, float(low), float(high)))
-    return result(None, f"never, to {highest:,.0f} requests a month")
-
-
-CURVE_REQUESTS_PER_DAY: Final = tuple(float(f"{value:.3g}") for value in np.geomspace(100, 1e7, 16))
-
-
-def cost_curve(
-    strategy: Strategy,
-    profile: CallProfile,
-    traffic: Traffic,
-    prices: Prices,
-    *,
-    max_cold_share: float,
-    free_tier: bool = False,
-) -> CostCurve | None:
-    """USD a month against requests a day, the day's shape unchanged; None where the price is unknown."""
-    usd = []
-    for requests_per_day in CURVE_REQUESTS_PER_DAY:
-        at = traffic.scaled(requests_per_day * DAYS_PER_MONTH)
-        cost = monthly_cost(strategy, profile, at, prices, max_cold_share=max_cold_share, free_tier=free_tier).usd
-        if cost is None:
-            return None
-        usd.append(cost)
-    return CostCurve(
-        variant=profile.variant, strategy=strategy, requests_per_day=CURVE_REQUESTS_PER_DAY, usd=tuple(usd)
-    )
-
-
-def _bisect(saving: Callable[[float], float], low: float, high: float) -> float:
-    while high / low > 1.01:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if saving(middle) > 0 else (middle, high)
-    return high

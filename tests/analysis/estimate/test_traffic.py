@@ -8,22 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
+from analysis.estimate.costs import CostModel
 from analysis.estimate.traffic import (
     DAYS_PER_MONTH,
     CallProfile,
     Traffic,
-    break_even,
     cold_share,
-    cost_curve,
     daily_cold_share,
     first_passage_survival,
-    monthly_cost,
     needed_environments,
 )
 from core.charges import SECONDS_PER_MONTH
+from core.configuration import read_configuration
 from core.prices import read_prices
 
 prices = read_prices()
+GOAL = read_configuration().goal.model_copy(update={"max_cold_share": 0.05})
 PROFILE = CallProfile("v", 1769, "x86_64", warm_billed_ms=60.0, cold_billed_ms=3500.0, log_bytes=1200.0)
 
 
@@ -86,6 +86,10 @@ def test_enough_environments_are_enough_and_one_fewer_is_not():
     assert daily_cold_share(traffic, 1.5, kept_warm=needed - 1) > 0.0001
 
 
+def model(traffic, **more):
+    return CostModel(prices, traffic, GOAL, **more)
+
+
 @pytest.mark.parametrize("shape", ["flat", "business_hours", [0.0] * 12 + [1.0] * 12])
 def test_the_days_shape_distributes_its_requests(shape):
     traffic = Traffic.of(24_000, shape, 10)
@@ -95,7 +99,7 @@ def test_the_days_shape_distributes_its_requests(shape):
 
 def test_on_demand_costs_calls_warm_and_cold_by_their_share():
     traffic = Traffic.of(100, "flat", 5)
-    cost = monthly_cost("on_demand", PROFILE, traffic, prices, max_cold_share=0.05)
+    cost = model(traffic).month("on_demand", PROFILE)
     requests = traffic.requests_per_month
     cold = cost.expected_cold_share
     assert cold == pytest.approx(np.exp(-100 / 86_400 * 300), rel=0.01)
@@ -107,12 +111,12 @@ def test_on_demand_costs_calls_warm_and_cold_by_their_share():
 
 def test_provisioned_concurrency_is_paid_for_all_month_and_pings_by_the_ping():
     traffic = Traffic.of(100, "flat", 10)
-    kept = monthly_cost("provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    kept = model(traffic).month("provisioned_concurrency", PROFILE)
     assert kept.environments == 1
     rate = prices["x86_64_provisioned_gb_second_usd"]
     assert kept.parts["provisioned"] == pytest.approx(SECONDS_PER_MONTH * 1769 / 1024 * rate)
     assert kept.expected_cold_share < 0.001
-    pinged = monthly_cost("warm_pings", PROFILE, traffic, prices, max_cold_share=0.05)
+    pinged = model(traffic).month("warm_pings", PROFILE)
     assert pinged.expected_cold_share == pytest.approx(kept.expected_cold_share)
     assert pinged.parts["pings"] == pytest.approx(SECONDS_PER_MONTH / 480 * 1e-6)
     assert pinged.usd < kept.usd
@@ -120,14 +124,11 @@ def test_provisioned_concurrency_is_paid_for_all_month_and_pings_by_the_ping():
 
 def test_a_break_even_point_is_where_the_costs_cross():
     traffic = Traffic.of(1000, "flat", 10)
-    found = break_even("on_demand", "warm_pings", PROFILE, traffic, prices, max_cold_share=0.05, lowest=10)
+    found = model(traffic).break_even("on_demand", "warm_pings", PROFILE, lowest=10)
     at = found.requests_per_month
 
     def saving(requests):
-        costs = [
-            monthly_cost(strategy, PROFILE, traffic.scaled(requests), prices, max_cold_share=0.05).usd
-            for strategy in ("on_demand", "warm_pings")
-        ]
+        costs = [model(traffic).at(requests).month(strategy, PROFILE).usd for strategy in ("on_demand", "warm_pings")]
         return costs[0] - costs[1]
 
     assert saving(at * 1.02) > 0
@@ -137,28 +138,26 @@ def test_a_break_even_point_is_where_the_costs_cross():
 def test_break_even_and_curve_count_the_free_tier_where_it_is_asked_for():
     traffic = Traffic.of(1000, "flat", 10)
     for free_tier in (False, True):
-        curve = cost_curve("on_demand", PROFILE, traffic, prices, max_cold_share=0.05, free_tier=free_tier)
+        curve = next(model(traffic, free_tier=free_tier).curves(PROFILE))
         at = traffic.scaled(curve.requests_per_day[0] * traffic.requests_per_month / 1000)
-        cost = monthly_cost("on_demand", PROFILE, at, prices, max_cold_share=0.05, free_tier=free_tier)
+        cost = model(at, free_tier=free_tier).month("on_demand", PROFILE)
         assert curve.usd[0] == pytest.approx(cost.usd)
-    pair = ("on_demand", "warm_pings", PROFILE, traffic, prices)
-    paid = break_even(*pair, max_cold_share=0.05, lowest=10)
-    free = break_even(*pair, max_cold_share=0.05, lowest=10, free_tier=True)
+    pair = ("on_demand", "warm_pings", PROFILE)
+    paid = model(traffic).break_even(*pair, lowest=10)
+    free = model(traffic, free_tier=True).break_even(*pair, lowest=10)
     assert free.requests_per_month != paid.requests_per_month, "cold starts that cost nothing save nothing"
 
 
 def test_a_break_even_point_that_is_not_there_says_why():
     traffic = Traffic.of(1000, "business_hours", 10)
-    never = break_even(
-        "on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05, highest=1e7
-    )
+    never = model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE, highest=1e7)
     assert never.requests_per_month is None
     assert "never" in never.reason
     unknown = CallProfile("v", 1769, "x86_64", 60.0, None, 1200.0)
-    found = break_even("on_demand", "warm_pings", unknown, traffic, prices, max_cold_share=0.05)
+    found = model(traffic).break_even("on_demand", "warm_pings", unknown)
     assert found.requests_per_month is None
     assert "no cold start" in found.reason
-    assert monthly_cost("on_demand", unknown, traffic, prices, max_cold_share=0.05).usd is None
+    assert model(traffic).month("on_demand", unknown).usd is None
 
 
 @pytest.mark.filterwarnings("error")
@@ -172,11 +171,10 @@ def test_a_load_of_thousands_at_once_has_a_cold_share_too(rate_rps):
 def test_provisioned_concurrency_pays_at_its_cheapest_level_under_heavy_steady_traffic():
     traffic = Traffic.of(1e9 / DAYS_PER_MONTH, "flat", 10)
     months = {
-        strategy: monthly_cost(strategy, PROFILE, traffic, prices, max_cold_share=0.05)
-        for strategy in ("on_demand", "provisioned_concurrency")
+        strategy: model(traffic).month(strategy, PROFILE) for strategy in ("on_demand", "provisioned_concurrency")
     }
     keys = ("compute", "provisioned", "provisioned_duration")
     compute = {name: sum(month.parts.get(key, 0.0) for key in keys) for name, month in months.items()}
     assert 1 - compute["provisioned_concurrency"] / compute["on_demand"] == pytest.approx(0.11, abs=0.01)
-    found = break_even("on_demand", "provisioned_concurrency", PROFILE, traffic, prices, max_cold_share=0.05)
+    found = model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE)
     assert 1e6 < found.requests_per_month < 1e9
