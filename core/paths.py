@@ -10,4 +10,5 @@ BENCHMARK_TOML: Final = REPOSITORY / "benchmark.toml"
 PRICES_TOML: Final = REPOSITORY / "core" / "prices.toml"
 COLLECT: Final = REPOSITORY / "analysis" / "collect.py"
 LOCUSTFILE: Final = REPOSITORY / "loadtests" / "locustfile.py"
+SETUP: Final = REPOSITORY / "tools" / "setup"
 NODE_COMMANDS: Final = REPOSITORY / "node_modules" / ".bin"  # the CDK command line, among others

@@ -9,11 +9,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import uv
 
+from core.paths import SETUP
 from core.processes import ending_with_this_process
 from lab.images.base import PACKAGES
 from lab.images.build_plan import BASE_ENVIRONMENT, HOST_ARCHITECTURE, StagePlan
@@ -86,7 +88,7 @@ class RunStep:
         command += ["--target", str(target), "--python", str(self.python())]
         if "--no-compile" not in arguments:
             command.append("--compile-bytecode")  # pip does by itself, and without it every cold start would compile
-        self._execute(command, f"pip install {' '.join(arguments)}", _host_variables())
+        self._execute(command, f"pip install {' '.join(arguments)}", {**_host_variables(), **pip_settings()})
         (target / ".lock").unlink(missing_ok=True)  # uv's own
 
     def _options(self, arguments: list[str]) -> tuple[list[str], Path]:
@@ -141,6 +143,13 @@ class RunStep:
 def _host_variables() -> dict[str, str]:
     """The host's own, as a build in an engine has the engine's: certificates, proxies, locale."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_", "VIRTUAL_ENV"))}
+
+
+@cache
+def pip_settings() -> dict[str, str]:
+    """Return pip's mirror, proxy and certificates as the variables by which uv obeys them, as set-up does."""
+    done = subprocess.run([str(SETUP), "variables"], capture_output=True, text=True, check=False)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
 def _foreign(platform: str) -> bool:

@@ -284,6 +284,17 @@ def test_uvs_own_variables_win_over_pips(machine):
     assert machine.uv_environment()["UV_INDEX_URL"] == "https://uv.invalid"
 
 
+def test_the_variables_for_other_programs_are_those_of_set_up(machine):
+    machine.pip_configuration.write_text("global.index-url='https://file.invalid'\n")
+    machine.add_python("python3", "3.12", "pip")
+    machine.variables |= {"PIP_CERT": "/x.pem"}
+    done = machine.run("variables")
+    succeeded(done)
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert found.items() >= {("UV_INDEX_URL", "https://file.invalid")}
+    assert "PIP_CERT" not in found
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [

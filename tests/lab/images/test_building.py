@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.paths import REPOSITORY
-from lab.images import DirectoryImageStore
+from lab.images import DirectoryImageStore, run_step
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cdk-assets"
 
@@ -371,3 +371,13 @@ def test_pruning_keeps_what_has_a_name(tmp_path: Path, context: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "images" / "contents").iterdir())) == 1
     assert build(tmp_path, context).returncode == 0
+
+
+def test_pip_install_obeys_the_mirror_that_pip_is_set_to(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.invalid/simple")
+    monkeypatch.delenv("UV_INDEX_URL", raising=False)
+    run_step.pip_settings.cache_clear()
+    try:
+        assert run_step.pip_settings()["UV_INDEX_URL"] == "https://mirror.invalid/simple"
+    finally:
+        run_step.pip_settings.cache_clear()
