@@ -432,6 +432,8 @@ class Origin(_Model):
     limits: LimitsInForce
     time_scale: float
     not_modelled: tuple[str, ...]
+    isa: tuple[str, ...] = ()
+    isa_cap: str = ""
 
 
 class PriceNote(_Model):

@@ -199,9 +199,13 @@ class TrafficTable(_Table):
         return value
 
 
+InstructionSets = Literal["avx2", "host"]
+
+
 class LabTable(_Table):
     port: int = Field(ge=1, le=65_535)
     limits: LimitsMechanism
+    isa: InstructionSets
     idle_minutes: Positive
     init_burst_vcpu: Positive
     account_concurrency: int = Field(ge=0)

@@ -17,6 +17,8 @@ ENGINE_NAMES: Final[dict[str, str]] = {
     "litert": "LiteRT",
     "openvino": "OpenVINO",
 }
+CAPPED_ENGINES: Final = ("tensorflow", "openvino")
+"""Engines whose instruction sets can be capped (docs/function.md); the others use the widest of their host."""
 # What runs a file of each kind with the same numbers; functions/inference/making/exporting.py has the converters.
 _ENGINES_OF_FILES: Final[dict[str, tuple[str, ...]]] = {
     ".onnx": ("onnxruntime", "openvino"),

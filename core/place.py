@@ -9,7 +9,7 @@ from core.records import EndpointFacts, Manifest
 
 # Fields of EndpointFacts. The identity says where logs are; conditions change figures, wherever they are measured.
 IDENTITY: Final = ("source", "account_id", "region", "host")
-CONDITIONS: Final = ("host_cpus", "limits", "time_scale")
+CONDITIONS: Final = ("host_cpus", "limits", "time_scale", "isa_cap")
 # Calls are added to a run where nothing differs: figures of two places in one run could not be told apart.
 MEASURING: Final = (*IDENTITY, *CONDITIONS)
 # Runs of two accounts can be compared: it is the same hardware.

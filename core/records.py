@@ -147,6 +147,8 @@ class EndpointFacts(_Record):
     time_scale: float = 1.0
     idle_s: float | None = None  # the lab's own; AWS does not say
     not_modelled: tuple[str, ...] = ()  # what the lab leaves out, said wherever its figures stand
+    isa: tuple[str, ...] = ()  # instruction sets of the lab's host, as its kernel names them; AWS does not say
+    isa_cap: str = ""  # "avx2": engines that can be capped use no wider one; "": the host's
 
 
 class Manifest(_Record):

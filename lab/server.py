@@ -25,6 +25,7 @@ from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import ContainerDriver
 from lab.drivers.process import ProcessDriver
 from lab.drivers.protocol import Driver
+from lab.host.instruction_sets import AVX2_VARIABLES, cap_in_force, host_isa
 from lab.host.resources import available_memory_mb, host_cpus
 from lab.host.state_directory import StateDirectory
 from lab.http.callers_mistakes import CallersMistakes
@@ -123,6 +124,7 @@ async def _running(
                 account_concurrency=concurrency,
                 time_scale=settings.time_scale,
                 state_directory=settings.state_directory,
+                variables=AVX2_VARIABLES if cap_in_force(settings.isa) else {},
             ),
         )
         await data_plane.start()
@@ -182,6 +184,8 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
         time_scale=settings.time_scale,
         idle_s=settings.scaled_idle_s,
         not_modelled=NOT_MODELLED,
+        isa=host_isa(),
+        isa_cap=cap_in_force(settings.isa),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
-from core.configuration import Configuration
+from core.configuration import Configuration, InstructionSets
 from core.errors import UserError
 from core.paths import REPOSITORY
 from core.records import LimitsMechanism
@@ -32,6 +32,7 @@ class LabSettings:
     state_directory: Path  # logs, metrics and images; kept over restarts
     driver: Driver
     limits: LimitsMechanism  # of the process driver
+    isa: InstructionSets
     time_scale: float
     idle_s: float
     init_burst_vcpu: float
@@ -91,6 +92,7 @@ def lab_settings(
         state_directory=(state_directory or default_state_directory(choose(port, table.port))).resolve(),
         driver=driver,
         limits=choose(limits, table.limits),
+        isa=table.isa,
         time_scale=choose(time_scale, table.time_scale),
         idle_s=60.0 * choose(idle_minutes, float(table.idle_minutes)),
         init_burst_vcpu=choose(init_burst_vcpu, table.init_burst_vcpu),

@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ.update(client_environment(url))
             cloud = Cloud()
             control = LambdaControl(cloud, configuration)
-            _create(cloud, control, variants, folder, Path(scratch) / "build.log", timeout_s=chosen.timeout_s)
+            image = _push(cloud, folder, chosen.build_arg, Path(scratch) / "build.log")
+            _create(cloud, control, variants, image, timeout_s=chosen.timeout_s)
             facts = cloud.endpoint_facts()
             began = time.monotonic()
 
@@ -72,6 +73,9 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m lab try", description=__doc__)
     parser.add_argument("folder", type=Path, help="a folder with a Dockerfile, as `docker build` takes it")
     parser.add_argument("--event", type=Path, metavar="FILE", help="JSON that each call sends (default: {})")
+    parser.add_argument(
+        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for `docker build`; may be repeated"
+    )
     parser.add_argument(
         "--memory-mb",
         type=_size,
@@ -106,19 +110,22 @@ def _name(folder: Path) -> str:
     return re.sub(r"[^a-z0-9]", "", folder.name.lower())[:20] or "function"
 
 
-def _create(
-    cloud: Cloud, control: LambdaControl, variants: Sequence[Variant], folder: Path, log: Path, *, timeout_s: int
-) -> None:
-    """Build the image as the CDK command line does, and create a function per size."""
+def _push(cloud: Cloud, folder: Path, build_arguments: Sequence[str], log: Path) -> str:
+    """Build the image as the CDK command line does, and return its address."""
     with cloud_errors():
         repository = cloud.client("ecr").create_repository(repositoryName=REPOSITORY_NAME)["repository"]
-        role = cloud.client("iam").create_role(RoleName=REPOSITORY_NAME, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     image = f"{repository['repositoryUri']}:1"
-    docker = [sys.executable, "-m", "lab", "docker"]
-    for words in (["build", "--tag", image, str(folder)], ["push", image]):
-        run_step([*docker, *words], os.environ, log=log)
+    given = [word for argument in build_arguments for word in ("--build-arg", argument)]
+    for words in (["build", *given, "--tag", image, str(folder)], ["push", image]):
+        run_step([sys.executable, "-m", "lab", "docker", *words], os.environ, log=log)
+    return image
+
+
+def _create(cloud: Cloud, control: LambdaControl, variants: Sequence[Variant], image: str, *, timeout_s: int) -> None:
+    """Create a function per size."""
     functions: Any = cloud.client("lambda")
     with cloud_errors():
+        role = cloud.client("iam").create_role(RoleName=REPOSITORY_NAME, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         for variant in variants:
             functions.create_function(
                 FunctionName=control.function_name(variant),

@@ -189,6 +189,8 @@ def make_origin(endpoint: EndpointFacts) -> Origin:
         limits=endpoint.limits,
         time_scale=endpoint.time_scale,
         not_modelled=endpoint.not_modelled,
+        isa=endpoint.isa,
+        isa_cap=endpoint.isa_cap,
     )
 
 

@@ -15,12 +15,15 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, largest_share
 from analysis.estimate.load_test import load_rows
 from analysis.summary import Coverage, DataWarning, MetricCheck
+from core.models import CAPPED_ENGINES, ENGINE_NAMES
 from core.records import Manifest
 from core.variants import DISPLAY_NAMES, Variant
 
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call
 MISSING_REPORTS: Final = 0.01  # of the reports expected: above it costs are biased by what the missing calls took
 MANY_LATE: Final = 0.01
+# Measured on one core with AVX-512, VNNI and AMX: docs/function.md has the figures.
+AVX2_COSTS: Final = "MEASURED"
 KILLS: Final[tuple[tuple[str, str, str], ...]] = (
     ("out_of_memory", "ran out of memory", "The variant needs a larger memory size."),
     ("init_timeout", "failed after a timeout of the init phase", "Load less at import, or choose a larger size."),
@@ -206,6 +209,25 @@ def _lab(facts: Facts) -> Iterator[DataWarning]:
         )
 
 
+def _instruction_sets(facts: Facts) -> Iterator[DataWarning]:
+    endpoint = facts.manifest.endpoint
+    wide = [name for name in endpoint.isa if name.startswith(("avx512", "amx", "avx_vnni"))]
+    engines = dict.fromkeys(variant.engine for variant in facts.variants.values())
+    free = [engine for engine in engines if engine not in CAPPED_ENGINES or not endpoint.isa_cap]
+    if wide and free:
+        names = " and ".join(ENGINE_NAMES.get(engine, engine) for engine in free)
+        sets = ", ".join(wide)
+        yield DataWarning(
+            code="wider_instructions",
+            severity="warning",
+            message=f"{names} may use instructions that Lambda's x86 hosts do not have ({sets}): forward passes can be "
+            "faster here than there.",
+            advice=f"Compare engines on AWS. {AVX2_COSTS}",
+            variants=tuple(key for key, variant in facts.variants.items() if variant.engine in free),
+            count=len(free),
+        )
+
+
 def _cold_starts(facts: Facts) -> Iterator[DataWarning]:
     scheduled = facts.rows.filter((pl.col("protocol") == "scheduled") & (pl.col("start_type") == "warm"))
     if "cold" in facts.manifest.experiments and scheduled.height:
@@ -286,6 +308,7 @@ SUBJECTS: Final[tuple[Callable[[Facts], Iterator[DataWarning]], ...]] = (
     _restarted_loads,
     _random_weights,
     _lab,
+    _instruction_sets,
     _cold_starts,
     _means,
     _load_generator,

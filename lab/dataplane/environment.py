@@ -317,7 +317,7 @@ class ExecutionEnvironment:
                 image=self._image,
                 command=tuple(configuration.command or self._image.command),
                 working_directory=configuration.working_directory,
-                variables=function_variables(configuration, self._image, self._log.stream),
+                variables=function_variables(configuration, self._image, self._log.stream, around.settings.variables),
                 runtime_api_port=self._port,
                 memory_mb=configuration.memory_mb,
                 init_vcpu=vcpu,

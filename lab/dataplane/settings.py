@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,6 +28,7 @@ class DataPlaneSettings:
     ephemeral_storage_mb: int = EPHEMERAL_STORAGE_MB
     async_queue_capacity: int = 100_000  # events waiting, over all functions
     async_fates_kept: int = 10_000  # finished asynchronous invocations that can still be looked up
+    variables: Mapping[str, str] = field(default_factory=dict)  # of every environment; an image's own come first
     state_directory: Path | None = None  # for scratch files of environments; None: a temporary directory
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from lab.contracts import FunctionConfiguration, Image
@@ -9,7 +10,9 @@ from lab.contracts import FunctionConfiguration, Image
 _STAND_IN_KEY: Final = "AKIALOCALLAB00000000"  # credentials that reach the lab and nothing else
 
 
-def function_variables(configuration: FunctionConfiguration, image: Image, log_stream: str) -> dict[str, str]:
+def function_variables(
+    configuration: FunctionConfiguration, image: Image, log_stream: str, defaults: Mapping[str, str]
+) -> dict[str, str]:
     """All but what the driver knows (`AWS_LAMBDA_RUNTIME_API`, task root). Reserved names win over the function's own.
 
     `_X_AMZN_TRACE_ID` is set by the runtime client for each event. `AWS_EXECUTION_ENV` is not set for images.
@@ -24,6 +27,7 @@ def function_variables(configuration: FunctionConfiguration, image: Image, log_s
         "AWS_ACCESS_KEY_ID": _STAND_IN_KEY,
         "AWS_SECRET_ACCESS_KEY": "local-lab",
         "AWS_SESSION_TOKEN": "local-lab",
+        **defaults,
         **image.environment,
         **configuration.environment,
         "_HANDLER": command[-1] if command else "",

@@ -170,6 +170,8 @@ def run_pairs(summary: Summary) -> list[tuple[str, str]]:
             "Limits",
             ", ".join(f"{name} {value}" for name, value in origin.limits.model_dump().items()),
         ),
+        ("Instruction sets", ", ".join(origin.isa) or "unknown"),
+        ("Engines capped at", origin.isa_cap or "nothing"),
         ("Time scale", count_text(origin.time_scale)),
         ("Not modelled", ", ".join(origin.not_modelled) or "nothing named"),
         ("Commit", summary.commit or "unknown"),
