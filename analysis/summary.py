@@ -41,6 +41,9 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "major_page_faults": ("Major page faults", "count"),
 }
 
+# Of these, what the handler of this project times itself; a function of one's own leaves them out.
+HANDLER_METRICS: Final = ("handler_ms", "inference_ms", "decode_ms", "import_ms", "load_ms", "first_inference_ms")
+
 Verdict = Literal["supported", "refuted", "undetermined"]
 ConstraintVerdict = Literal["meets", "fails", "undetermined"]
 Strategy = Literal["on_demand", "provisioned_concurrency", "warm_pings"]

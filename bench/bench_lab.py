@@ -93,12 +93,20 @@ class Lab:
 @contextlib.contextmanager
 def running_lab(state: Path, root: Path, *arguments: str) -> Iterator[Lab]:
     """Start a lab on a free port, deploy the function, stop it afterwards."""
-    command = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(state), *arguments]
     images = {"LAB_IMAGES": str(root.parent / "images")}  # not among those of the labs that people use
+    with running_lab_process(state, *arguments, variables=images) as lab:
+        deploy(lab, root, images)
+        yield lab
+
+
+@contextlib.contextmanager
+def running_lab_process(state: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Lab]:
+    """Start a lab on a free port and stop it afterwards."""
+    command = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(state), *arguments]
     process = subprocess.Popen(
         command,
         cwd=REPOSITORY,
-        env={**os.environ, **images},
+        env={**os.environ, **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -108,9 +116,7 @@ def running_lab(state: Path, root: Path, *arguments: str) -> Iterator[Lab]:
         ready = process.stdout.readline() if process.stdout else ""
         if not ready.startswith("ready "):
             raise RuntimeError(f"the lab did not start: {ready!r}")
-        lab = Lab(int(ready.rsplit(":", 1)[1]), process)
-        deploy(lab, root, images)
-        yield lab
+        yield Lab(int(ready.rsplit(":", 1)[1]), process)
     finally:
         process.terminate()
         process.wait(60)

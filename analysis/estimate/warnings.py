@@ -22,8 +22,6 @@ from core.variants import DISPLAY_NAMES, Variant
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call
 MISSING_REPORTS: Final = 0.01  # of the reports expected: above it costs are biased by what the missing calls took
 MANY_LATE: Final = 0.01
-# Measured on one core with AVX-512, VNNI and AMX: docs/function.md has the figures.
-AVX2_COSTS: Final = "MEASURED"
 KILLS: Final[tuple[tuple[str, str, str], ...]] = (
     ("out_of_memory", "ran out of memory", "The variant needs a larger memory size."),
     ("init_timeout", "failed after a timeout of the init phase", "Load less at import, or choose a larger size."),
@@ -169,6 +167,21 @@ def _restarted_loads(facts: Facts) -> Iterator[DataWarning]:
         )
 
 
+def _own_function(facts: Facts) -> Iterator[DataWarning]:
+    ok = facts.rows.filter(pl.col("outcome") == "ok")
+    told = set(facts.of(ok.filter(pl.col("handler_ms").is_not_null())))
+    silent = [key for key in facts.of(ok) if key not in told]
+    if silent:
+        yield DataWarning(
+            code="no_handler_facts",
+            severity="info",
+            message="The function reports nothing of its own: inference time and the phases of a start are absent.",
+            advice="Start types are the platform's evidence alone; docs/function.md lists what a handler may report.",
+            variants=tuple(silent),
+            count=len(silent),
+        )
+
+
 def _random_weights(facts: Facts) -> Iterator[DataWarning]:
     models = [model for model, kinds in facts.weights.items() if "random" in kinds]
     if models:
@@ -222,7 +235,7 @@ def _instruction_sets(facts: Facts) -> Iterator[DataWarning]:
             severity="warning",
             message=f"{names} may use instructions that Lambda's x86 hosts do not have ({sets}): forward passes can be "
             "faster here than there.",
-            advice=f"Compare engines on AWS. {AVX2_COSTS}",
+            advice="Compare engines on AWS; docs/function.md has what AVX2 costs an engine that can be capped.",
             variants=tuple(key for key, variant in facts.variants.items() if variant.engine in free),
             count=len(free),
         )
@@ -306,6 +319,7 @@ SUBJECTS: Final[tuple[Callable[[Facts], Iterator[DataWarning]], ...]] = (
     _kills,
     _contention,
     _restarted_loads,
+    _own_function,
     _random_weights,
     _lab,
     _instruction_sets,

@@ -15,11 +15,12 @@ import altair as alt
 
 from analysis.report.theme import SERIES_DASHES, SERIES_SHAPES, image_styles
 from analysis.report.wording import estimate_text, missing_reason, rounded
-from analysis.summary import Estimate, Summary
+from analysis.summary import HANDLER_METRICS, Estimate, Summary
 from core.records import Experiment
 from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
 Row = dict[str, Any]
+NOT_REPORTED: Final = "the function does not report it"
 
 WIDTH_PX: Final = 660
 HEIGHT_PX: Final = 320
@@ -120,8 +121,10 @@ class Points:
         distribution = cell.metrics.get(metric) if cell is not None else None
         estimate: Estimate | None = getattr(distribution, percentile) if distribution is not None else None
         if estimate is None or estimate.value is None:
+            silent = cell is not None and cell.n > 0 and metric in HANDLER_METRICS and not distribution
+            reason = NOT_REPORTED if silent else missing_reason(self.summary, variant, experiment, estimate)
             if gaps:
-                self.gap(variant, series, missing_reason(self.summary, variant, experiment, estimate))
+                self.gap(variant, series, reason)
         else:
             unit = distribution.unit if distribution else "ms"
             self.add_estimate(variant, series, estimate, unit=unit, experiment=experiment)

@@ -1,0 +1,95 @@
+"""Threads within an operation: two against one, per engine and CPU share, in a lab that enforces the share."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from bench.bench_engines import FUNCTION, PLATFORM
+from bench.bench_lab import Lab, running_lab_process
+from bench.measurement import Comparison, hand_over, progress
+from core.models import ENGINE_NAMES, PAPER_MODELS
+from core.paths import REPOSITORY
+from core.variants import ENGINES
+from lab.cli import client_environment
+
+MODEL: Final = "mobilenet"
+SHARES_VCPU: Final = (0.29, 0.58, 1.0, 1.7)
+THREADS: Final = (1, 2)
+ROUNDS: Final = 3
+CALLS: Final = 12
+MEMORY_MB: Final = 1769
+
+
+def measure(quick: bool) -> Iterator[Comparison]:
+    """One function per engine; its share and threads are changed for each point, round by round."""
+    with tempfile.TemporaryDirectory(prefix="lab-bench-") as name, running_lab_process(Path(name) / "state") as lab:
+        for engine in ENGINES[:1] if quick else ENGINES:
+            _deploy(lab, engine)
+            found: dict[tuple[float, int], list[float]] = {}
+            for _ in range(1 if quick else ROUNDS):
+                for vcpu in SHARES_VCPU:
+                    for threads in THREADS:
+                        found.setdefault((vcpu, threads), []).append(_median_ms(lab, engine, vcpu, threads))
+            for vcpu in SHARES_VCPU:
+                one, two = (tuple(found[vcpu, threads]) for threads in THREADS)
+                yield Comparison(
+                    f"MobileNet on {ENGINE_NAMES[engine]}, forward pass at {vcpu:g} vCPU with 2 threads",
+                    "ms",
+                    two,
+                    one,
+                    "1 thread",
+                    note=f"median of {CALLS} warm calls a run",
+                )
+
+
+def _deploy(lab: Lab, engine: str) -> None:
+    progress(f"image of {MODEL} on {engine}")
+    record = PAPER_MODELS[MODEL].build_record(MODEL)
+    repository = lab.client("ecr").create_repository(repositoryName=engine)["repository"]["repositoryUri"]
+    given = (f"RECORD={record}", f"ENGINE={engine}", "WEIGHTS=random")
+    arguments = [f"--build-arg={argument}" for argument in given]
+    for words in (
+        ["build", *arguments, "--platform", PLATFORM, "--tag", f"{repository}:1", str(FUNCTION)],
+        ["push", f"{repository}:1"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "lab", "docker", *words],
+            cwd=REPOSITORY,
+            env={**os.environ, **client_environment(lab.url)},
+            check=True,
+            capture_output=True,
+        )
+    role = lab.client("iam").create_role(RoleName=engine, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    lab.client("lambda").create_function(
+        FunctionName=engine,
+        Role=role,
+        PackageType="Image",
+        Code={"ImageUri": f"{repository}:1"},
+        MemorySize=MEMORY_MB,
+        Timeout=60,
+    )
+
+
+def _median_ms(lab: Lab, engine: str, vcpu: float, threads: int) -> float:
+    progress(f"{engine} at {vcpu:g} vCPU with {threads}")
+    client: Any = lab.client("lambda")
+    variables = {"LAB_VCPU": str(vcpu), "INFERENCE_THREADS": str(threads)}
+    client.update_function_configuration(FunctionName=engine, Environment={"Variables": variables})
+    client.get_waiter("function_updated_v2").wait(FunctionName=engine)
+    answers = [
+        json.loads(client.invoke(FunctionName=engine, Payload=b'{"image": "generated-0.jpg"}')["Payload"].read())
+        for _ in range(CALLS + 2)
+    ]
+    return float(statistics.median(answer["inference_ms"] for answer in answers[2:]))
+
+
+if __name__ == "__main__":
+    hand_over("threads", "Two threads within an operation against one, at the CPU share of four memory sizes.", measure)
