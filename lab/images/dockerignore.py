@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 
@@ -18,9 +19,8 @@ def matcher(text: str) -> Callable[[str], bool]:
         if not line or line.startswith("#"):
             continue
         back = line.startswith("!")
-        pattern = line.removeprefix("!").strip().strip("/").removeprefix("./")
-        if pattern:
-            rules.append((not back, _compile(pattern)))
+        pattern = posixpath.normpath(line.removeprefix("!").strip()).strip("/")
+        rules.append((not back, _compile(pattern)))
 
     def ignored(path: str) -> bool:
         out = False

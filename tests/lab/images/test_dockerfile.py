@@ -118,6 +118,8 @@ def test_a_command_in_shell_form_is_refused(text: str) -> None:
         ("/a?c[de]", "abcd", True),
         ("# model\n\n", "model", False),
         ("a.b", "axb", False),
+        ("[^a].md", "a.md", False),
+        ("a/../b/", "b/c", True),
     ],
 )
 def test_dockerignore_leaves_out_what_docker_leaves_out(pattern: str, path: str, out: bool) -> None:
