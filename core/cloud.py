@@ -29,22 +29,17 @@ from botocore.exceptions import (
 )
 
 from core.configuration import Configuration
+from core.endpoint import ENDPOINT_VARIABLE, endpoint_url
 from core.errors import CloudError, DeploymentError
 from core.records import EndpointFacts, LimitsInForce
 from core.variants import API_OUTPUTS, Variant, part
 
-ENDPOINT_VARIABLE: Final = "AWS_ENDPOINT_URL"
 API_KEY_HEADER: Final = "x-api-key"
 LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 # botocore renews those of any other source by itself.
 FIXED_SOURCES: Final = frozenset({"env", "shared-credentials-file", "config-file"})
 LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
-
-
-def endpoint_url() -> str | None:
-    """The lab's address, or None for AWS."""
-    return os.environ.get(ENDPOINT_VARIABLE) or None
 
 
 @dataclass(frozen=True)
@@ -161,16 +156,16 @@ def lab_status(url: str) -> EndpointFacts:
 class Deployment:
     """What `cdk deploy` left behind, as far as an experiment needs it."""
 
-    apis: Mapping[str, Api]  # by engine
+    apis: Mapping[str, Api]  # by group of variants
 
     def api(self, variant: Variant) -> Api:
-        """Return the REST API of a variant. Raises DeploymentError where its engine has none."""
-        if variant.engine not in self.apis:
-            raise DeploymentError(f"no REST API of {variant.engine} is deployed", hint=DEPLOY_HINT)
-        return self.apis[variant.engine]
+        """Return the REST API of a variant. Raises DeploymentError where its group has none."""
+        if variant.group not in self.apis:
+            raise DeploymentError(f"no REST API of {variant.group} is deployed", hint=DEPLOY_HINT)
+        return self.apis[variant.group]
 
     def url(self, variant: Variant) -> str:
-        """Return the address of a variant. Raises DeploymentError where its engine has no API."""
+        """Return the address of a variant. Raises DeploymentError where its group has no API."""
         return f"{self.api(variant).url}{variant.route}"
 
     def headers(self, variant: Variant) -> dict[str, str]:
@@ -179,7 +174,7 @@ class Deployment:
 
     def check_rate(self, variants: Iterable[Variant], peak_rps: float) -> None:
         """Raise DeploymentError where the usage plan would throttle a load of this peak."""
-        for api in {variant.engine: self.api(variant) for variant in variants}.values():
+        for api in {variant.group: self.api(variant) for variant in variants}.values():
             if peak_rps > api.rate_rps:
                 raise DeploymentError(
                     f"the load reaches {peak_rps:g} requests/s, and the deployed usage plan allows {api.rate_rps:g}",
@@ -238,15 +233,15 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
     stacks = described["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])} if stacks else {}
     apis: dict[str, Api] = {}
-    for engine in configuration.matrix.engines:
-        values = [outputs.get(part(role, engine), "") for role in API_OUTPUTS]
+    for group in configuration.groups:
+        values = [outputs.get(part(role, group), "") for role in API_OUTPUTS]
         if all(values):
             api_id, url, key_id, rate_rps = values
             url = _stage_url(api_id, configuration.gateway.stage_name, url, cloud.endpoint_url)
-            apis[engine] = Api(api_id, url, float(rate_rps), key=_api_key(cloud, key_id))
+            apis[group] = Api(api_id, url, float(rate_rps), key=_api_key(cloud, key_id))
     if not apis:
         status = stacks[0]["StackStatus"] if stacks else "absent"
-        wanted = " and ".join(part(role, configuration.matrix.engines[0]) for role in API_OUTPUTS)
+        wanted = " and ".join(part(role, configuration.groups[0]) for role in API_OUTPUTS)
         raise DeploymentError(f"stack {name} is {status} and lacks outputs {wanted}", hint=DEPLOY_HINT)
     return Deployment(apis)
 

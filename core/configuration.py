@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import platform
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from core.endpoint import endpoint_url
 from core.errors import ConfigurationError
 from core.models import PAPER_MODELS, Engine, Model
 from core.paths import BENCHMARK_TOML
@@ -22,6 +25,12 @@ from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Architecture, Names, Var
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
 
+# Other words of `uname -m` for Lambda's architectures.
+MACHINES: Final = {"AMD64": "x86_64", "aarch64": "arm64"}
+NAMED_AT_MOST: Final = 6
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html, less those of the gateways
+MAX_METRICS_PER_DASHBOARD: Final = 2_500 - 100
+METRICS_PER_FUNCTION: Final = 6
 LONGEST_NAME: Final = 64  # of a function and of a schedule
 # One warm call after another at 5 ms each.
 MIN_GATEWAY_RATE_RPS: Final = 200
@@ -49,10 +58,18 @@ class MatrixTable(_Table):
     models: Array[tuple[ModelName, ...]] = Field(min_length=1)
     engines: Array[tuple[Engine, ...]] = Field(min_length=1)
     memory_sizes_mb: Array[tuple[MemoryMb, ...]] = Field(min_length=1)
-    architecture: Architecture
+    architectures: Array[tuple[Architecture, ...]] = Field(min_length=1)
     weights: Literal["imagenet", "random", "imagenet_or_random"]
 
-    @field_validator("models", "engines", "memory_sizes_mb")
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, values: Any) -> Any:
+        """Read `architecture = "arm64"`, which runs of earlier versions hold, as a list of one."""
+        if not isinstance(values, dict) or "architecture" not in values or "architectures" in values:
+            return values
+        return {"architectures": [values["architecture"]]} | {k: v for k, v in values.items() if k != "architecture"}
+
+    @field_validator("models", "engines", "memory_sizes_mb", "architectures")
     @classmethod
     def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -256,14 +273,30 @@ class Configuration(_Table):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """All variants, model by model, engine by engine, memory ascending; pairs that no engine runs left out."""
+        """All variants by model, engine, architecture and ascending memory; pairs that no engine runs left out."""
         return tuple(
-            Variant(model=model, engine=engine, architecture=self.matrix.architecture, memory_mb=memory_mb)
+            Variant(model=model, engine=engine, architecture=architecture, memory_mb=memory_mb)
             for model in self.matrix.models
             for engine in self.matrix.engines
             if engine in self.model(model).engines
+            for architecture in self.matrix.architectures
             for memory_mb in sorted(self.matrix.memory_sizes_mb)
         )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Groups of variants, each with a REST API of its own."""
+        return tuple(dict.fromkeys(variant.group for variant in self.variants))
+
+    @property
+    def dashboards(self) -> Mapping[str, tuple[Variant, ...]]:
+        """Variants by the name of the dashboard that shows them: one for all, or one per group if they are too many."""
+        if len(self.variants) * METRICS_PER_FUNCTION <= MAX_METRICS_PER_DASHBOARD:
+            return {self.names.dashboard: self.variants}
+        return {
+            f"{self.names.dashboard}-{group}": tuple(variant for variant in self.variants if variant.group == group)
+            for group in self.groups
+        }
 
     @property
     def gateway_rate_rps(self) -> int:
@@ -295,7 +328,30 @@ def read_configuration(path: Path | None = None, *, profile: str | None = None) 
         raise ConfigurationError(
             f"{path} cannot be read: {error}", hint="Name an existing file with BENCHMARK_TOML."
         ) from None
-    return parse_configuration(text, profile=profile, origin=str(path))
+    configuration = parse_configuration(text, profile=profile, origin=str(path))
+    return configuration if endpoint_url() is None else for_a_lab(configuration, platform.machine())
+
+
+def for_a_lab(configuration: Configuration, machine: str) -> Configuration:
+    """Leave out variants of another architecture than this machine's, which a lab cannot run, and name them on stderr.
+
+    Raises ConfigurationError where none is left.
+    """
+    own = MACHINES.get(machine, machine)
+    others = [variant for variant in configuration.variants if variant.architecture != own]
+    if not others:
+        return configuration
+    if len(others) == len(configuration.variants):
+        raise ConfigurationError(
+            f"key `matrix.architectures` is {list(configuration.matrix.architectures)}, and a lab on this machine runs "
+            f"{own} alone",
+            hint=f'Add "{own}" to matrix.architectures, or deploy to AWS.',
+        )
+    names = ", ".join(configuration.names.function(variant) for variant in others[:NAMED_AT_MOST])
+    more = f" and {len(others) - NAMED_AT_MOST} more" if len(others) > NAMED_AT_MOST else ""
+    print(f"left out, as this machine is {own}: {names}{more}", file=sys.stderr)
+    matrix = configuration.matrix.model_copy(update={"architectures": (own,)})
+    return configuration.model_copy(update={"matrix": matrix})
 
 
 def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmark.toml") -> Configuration:

@@ -12,6 +12,7 @@ Architecture = Literal["x86_64", "arm64"]
 MODELS: Final[tuple[str, ...]] = tuple(PAPER_MODELS)
 ENGINES: Final[tuple[str, ...]] = tuple(ENGINE_NAMES)
 PAPER_ENGINE: Final = "tensorflow"
+PAPER_ARCHITECTURE: Final = "x86_64"  # physical names leave it out, as those of earlier versions do
 ARCHITECTURES: Final[tuple[str, ...]] = get_args(Architecture)
 
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -40,7 +41,8 @@ class Image:
     def display_name(self) -> str:
         """Name for people, for example `ResNet50` or `ResNet50 on LiteRT`."""
         engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
-        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine}"
+        architecture = "" if self.architecture == PAPER_ARCHITECTURE else f" {self.architecture}"
+        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine}{architecture}"
 
 
 @dataclass(frozen=True, order=True)
@@ -68,10 +70,16 @@ class Variant:
         return f"{self.image.display_name} {self.memory_mb} MB"
 
     @property
+    def group(self) -> str:
+        """Name of the variants that share a REST API and parts of the stack, for example `tensorflow-arm64`."""
+        return _group(self.engine, self.architecture)
+
+    @property
     def route(self) -> str:
-        """Path below the gateway's stage, for example `/resnet50/1024` or `/resnet50/litert/1024`."""
+        """Path below the gateway's stage, for example `/resnet50/1024` or `/resnet50/litert/arm64/1024`."""
         engine = "" if self.engine == PAPER_ENGINE else f"/{self.engine}"
-        return f"/{self.model}{engine}/{self.memory_mb}"
+        architecture = "" if self.architecture == PAPER_ARCHITECTURE else f"/{self.architecture}"
+        return f"/{self.model}{engine}{architecture}/{self.memory_mb}"
 
     @property
     def vcpu_share(self) -> float:
@@ -86,7 +94,7 @@ class Names:
     prefix: str
 
     def function(self, variant: Variant) -> str:
-        return f"{self.prefix}-{variant.model}-{variant.engine}-{variant.memory_mb}"
+        return f"{self.prefix}-{variant.model}-{variant.group}-{variant.memory_mb}"
 
     def log_group(self, variant: Variant) -> str:
         return f"/aws/lambda/{self.function(variant)}"
@@ -98,13 +106,13 @@ class Names:
     def schedule_group(self) -> str:
         return f"{self.prefix}-cold"
 
-    def api(self, engine: str) -> str:
-        """Return the name of the REST API of one engine's variants."""
-        return f"{self.prefix}-{engine}-api"
+    def api(self, group: str) -> str:
+        """Return the name of the REST API of one group of variants."""
+        return f"{self.prefix}-{group}-api"
 
-    def access_log_group(self, engine: str) -> str:
-        """Return the log group of what one engine's REST API is asked for."""
-        return f"/aws/apigateway/{self.api(engine)}"
+    def access_log_group(self, group: str) -> str:
+        """Return the log group of what one group's REST API is asked for."""
+        return f"/aws/apigateway/{self.api(group)}"
 
     @property
     def dashboard(self) -> str:
@@ -120,10 +128,15 @@ class Names:
         return self.prefix
 
 
-# Outputs of the stack per engine, in this order: what a client needs to call an engine's REST API.
+def _group(engine: str, architecture: str) -> str:
+    return engine if architecture == PAPER_ARCHITECTURE else f"{engine}-{architecture}"
+
+
+GROUPS: Final = tuple(_group(engine, architecture) for engine in ENGINES for architecture in ARCHITECTURES)
+# Outputs of the stack per group, in this order: what a client needs to call a group's REST API.
 API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiKeyId", "ApiRateRps")
 
 
-def part(role: str, engine: str) -> str:
-    """Return the logical name of an engine's part, for example `EndpointsTensorflow`, in templates and outputs."""
-    return f"{role}{engine.capitalize()}"
+def part(role: str, group: str) -> str:
+    """Return the logical name of a group's part, for example `EndpointsTensorflowArm64`, in templates and outputs."""
+    return role + "".join(word.capitalize() for word in group.split("-"))

@@ -180,7 +180,11 @@ def plan_differences(before: Configuration, after: Configuration) -> list[str]:
     for table in ("function", "gateway", "experiments", "matrix"):
         was, becomes = before.model_dump()[table], after.model_dump()[table]
         for key, value in was.items():
-            same = set(value) <= set(becomes[key]) if key in ("models", "memory_sizes_mb") else value == becomes[key]
+            same = (
+                set(value) <= set(becomes[key])
+                if key in ("models", "memory_sizes_mb", "architectures")
+                else value == becomes[key]
+            )
             if not same and key != "max_usd":
                 differences.append(f"{table}.{key}")
     return differences

@@ -1,8 +1,8 @@
 """The one stack of the app, and its parts by life cycle as nested stacks.
 
 The CDK command line acts without an argument only where an app has exactly one stack of its own: with it, plain
-`cdk deploy`, `cdk diff` and `cdk destroy` act on everything. An engine has parts of its own, so that each stays within
-the limits of `stacks/limits.py`.
+`cdk deploy`, `cdk diff` and `cdk destroy` act on everything. An engine has parts of its own for each architecture, so
+that each stays within the limits of `stacks/limits.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stacks.schedules import Schedules
 
 
 class InferenceLab(cdk.Stack):
-    """Everything that is deployed. Outputs per engine: `core.variants.API_OUTPUTS`."""
+    """Everything that is deployed. Outputs per group of variants: `core.variants.API_OUTPUTS`."""
 
     def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, tags: Mapping[str, str]) -> None:
         boundary = configuration.operations.permissions_boundary
@@ -36,9 +36,9 @@ class InferenceLab(cdk.Stack):
             permissions_boundary=cdk.PermissionsBoundary.from_name(boundary) if boundary else None,
         )
         self._configuration = configuration
-        group = self._build_schedule_group()
-        for engine in dict.fromkeys(variant.engine for variant in configuration.variants):
-            self._build_engine(engine, group)
+        schedule_group = self._build_schedule_group()
+        for group in configuration.groups:
+            self._build_group(group, schedule_group)
         if configuration.operations.dashboard:
             Monitoring(self, "Monitoring", configuration=configuration)
         if configuration.operations.notify_email:
@@ -52,20 +52,20 @@ class InferenceLab(cdk.Stack):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
-    def _build_engine(self, engine: str, group: scheduler.ScheduleGroup) -> None:
-        functions = Functions(self, part("Functions", engine), configuration=self._configuration, engine=engine)
+    def _build_group(self, group: str, schedule_group: scheduler.ScheduleGroup) -> None:
+        functions = Functions(self, part("Functions", group), configuration=self._configuration, group=group)
         endpoints = Endpoints(
             self,
-            part("Endpoints", engine),
+            part("Endpoints", group),
             configuration=self._configuration,
-            engine=engine,
+            group=group,
             functions=functions.by_variant,
         )
         schedules = Schedules(
-            self, part("Schedules", engine), configuration=self._configuration, functions=functions.by_variant
+            self, part("Schedules", group), configuration=self._configuration, functions=functions.by_variant
         )
         # A schedule names its group by a text, which makes no edge in the template.
-        schedules.node.add_dependency(group)
+        schedules.node.add_dependency(schedule_group)
         values = (
             endpoints.api.rest_api_id,
             endpoints.api.url,
@@ -73,4 +73,4 @@ class InferenceLab(cdk.Stack):
             str(self._configuration.gateway_rate_rps),
         )
         for role, value in zip(API_OUTPUTS, values, strict=True):
-            cdk.CfnOutput(self, part(role, engine), value=value)
+            cdk.CfnOutput(self, part(role, group), value=value)

@@ -21,7 +21,7 @@ from stacks.functions import retention_days
 
 
 class Endpoints(cdk.NestedStack):
-    """The REST API of one engine's variants."""
+    """The REST API of one group of variants."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class Endpoints(cdk.NestedStack):
         id_: str,
         *,
         configuration: Configuration,
-        engine: str,
+        group: str,
         functions: Mapping[Variant, lambda_.IFunction],
     ) -> None:
         super().__init__(scope, id_, description="REST endpoints of the image classification functions")
         self._configuration = configuration
-        self._engine = engine
+        self._group = group
         self._functions = functions
-        name = configuration.names.api(engine)
+        name = configuration.names.api(group)
         self.api = self._build_api(name)
         self._validator = self.api.add_request_validator(
             "Validator", validate_request_parameters=True, validate_request_body=True
@@ -87,7 +87,7 @@ class Endpoints(cdk.NestedStack):
         group = logs.LogGroup(
             self,
             "AccessLogs",
-            log_group_name=self._configuration.names.access_log_group(self._engine),
+            log_group_name=self._configuration.names.access_log_group(self._group),
             retention=retention_days(self._configuration.function.log_retention_days),
             encryption_key=kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None,
             removal_policy=cdk.RemovalPolicy.DESTROY,

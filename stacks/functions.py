@@ -16,7 +16,7 @@ from constructs import Construct
 from core.configuration import Configuration
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
-from core.variants import Variant
+from core.variants import Variant, part
 from stacks.acknowledgements import acknowledge
 
 ARCHITECTURES: Final = {"x86_64": lambda_.Architecture.X86_64, "arm64": lambda_.Architecture.ARM_64}
@@ -28,15 +28,15 @@ MAX_EVENT_AGE: Final = cdk.Duration.seconds(60)
 
 
 class Functions(cdk.NestedStack):
-    """The functions of one engine: as many as it has variants, from as many images as it has models."""
+    """The functions of one group: as many as it has variants, from as many images as it has models."""
 
-    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, engine: str) -> None:
+    def __init__(self, scope: Construct, id_: str, *, configuration: Configuration, group: str) -> None:
         super().__init__(scope, id_, description="Image classification functions, one per model and memory size")
         self._configuration = configuration
         role = self._build_role()
         key_arn = configuration.function.log_key_arn
         self._log_key = kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None
-        variants = [variant for variant in configuration.variants if variant.engine == engine]
+        variants = [variant for variant in configuration.variants if variant.group == group]
         images = {variant.model: self._describe_image(variant) for variant in variants}
         self.by_variant: dict[Variant, lambda_.IFunction] = {
             variant: self._build_function(
@@ -88,7 +88,7 @@ class Functions(cdk.NestedStack):
                 "WEIGHTS": self._configuration.matrix.weights,
             },
             platform=PLATFORMS[variant.architecture],
-            display_name=f"{variant.model}-{variant.engine}",
+            display_name=f"{variant.model}-{variant.group}",
         )
 
     def _build_log_group(self, variant: Variant) -> logs.LogGroup:
@@ -140,7 +140,7 @@ def _image_directory(directory: str) -> Path:
 
 def construct_id(variant: Variant) -> str:
     """Return the id of a variant's constructs in every part."""
-    return f"{variant.model.capitalize()}{variant.engine.capitalize()}{variant.memory_mb}"
+    return f"{part(variant.model.capitalize(), variant.group)}{variant.memory_mb}"
 
 
 def retention_days(days: int) -> logs.RetentionDays:

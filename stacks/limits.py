@@ -23,10 +23,10 @@ MAX_VARIANTS_PER_ENGINE: Final = min(
 def check_limits(configuration: Configuration) -> None:
     """Raise ConfigurationError where the deployment breaks a limit of AWS, or the user's own on concurrency."""
     _check_concurrency(configuration)
-    for engine, found in Counter(variant.engine for variant in configuration.variants).items():
+    for group, found in Counter(variant.group for variant in configuration.variants).items():
         if found > MAX_VARIANTS_PER_ENGINE:
             raise ConfigurationError(
-                f"key `matrix` makes {found} functions of {engine}; at most {MAX_VARIANTS_PER_ENGINE} fit, since each "
+                f"key `matrix` makes {found} functions of {group}; at most {MAX_VARIANTS_PER_ENGINE} fit, since each "
                 f"takes {RESOURCES_PER_VARIANT} of the {MAX_RESOURCES_PER_STACK} resources of a CloudFormation stack",
                 hint="Use fewer memory sizes, or deploy in parts with another `function.name_prefix` for each.",
             )

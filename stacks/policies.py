@@ -103,7 +103,7 @@ def execution_policy(names: Names) -> Policy:
             _all_of("cloudwatch", _MONITORING_ACTIONS),
             [
                 _arn("cloudwatch", f"alarm:{names.prefix}-*"),
-                _arn("cloudwatch", f"dashboard/{names.dashboard}", region=""),
+                _arn("cloudwatch", f"dashboard/{names.dashboard}*", region=""),
             ],
         ),
         _allow("Topic", _all_of("sns", _TOPIC_ACTIONS), [_arn("sns", f"{names.prefix}-*")]),

@@ -78,8 +78,8 @@ def metric_queries(configuration: Configuration) -> list[MetricQuery]:
                 (variant.key, "AWS/Lambda", metric, statistic, {"FunctionName": names.function(variant)})
                 for statistic in statistics
             ]
-    for engine in configuration.matrix.engines:
-        gateway = {"ApiName": names.api(engine), "Stage": configuration.gateway.stage_name}
+    for group in configuration.groups:
+        gateway = {"ApiName": names.api(group), "Stage": configuration.gateway.stage_name}
         for metric, statistics in GATEWAY_METRICS:
             queries += [("", "AWS/ApiGateway", metric, statistic, gateway) for statistic in statistics]
     return [MetricQuery(f"m{number}", *query) for number, query in enumerate(queries)]

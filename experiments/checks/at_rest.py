@@ -48,7 +48,10 @@ def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Pr
         ),
     ]
     if operations.dashboard:
-        lines.append(RestCost("dashboard", prices["dashboard_month_usd"], "free if it is one of the account's first 3"))
+        count = len(configuration.dashboards)
+        lines.append(
+            RestCost("dashboard", count * prices["dashboard_month_usd"], f"{count}; an account's first 3 are free")
+        )
     if operations.notify_email:
         metrics = ALARMED_METRICS * functions
         lines.append(
@@ -58,5 +61,5 @@ def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Pr
                 f"{metrics} metrics; an account's first 10 are free",
             )
         )
-    nothing = f"{functions} functions, {len(configuration.matrix.engines)} REST API, schedules that are off, roles"
+    nothing = f"{functions} functions, {len(configuration.groups)} REST API, schedules that are off, roles"
     return [*lines, RestCost("everything else", 0.0, nothing)]

@@ -11,7 +11,7 @@ from typing import Any, Final
 from core.cloud import Cloud, cloud_errors, stack_status
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
-from core.variants import ENGINES
+from core.variants import GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler
 from experiments.checks.findings import Finding, guarded, has_problem, print_findings
@@ -97,7 +97,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
         *_functions(cloud, f"{names.prefix}-"),
         *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
         *_log_groups(cloud, f"/aws/apigateway/{names.prefix}-"),
-        *_apis(cloud, {names.api(engine) for engine in ENGINES}),
+        *_apis(cloud, {names.api(group) for group in GROUPS}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),
         *_dashboards(cloud, names.dashboard),
@@ -145,8 +145,9 @@ def _schedule_groups(cloud: Cloud, name: str) -> list[tuple[str, str]]:
 
 def _dashboards(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
     entries = _pages(cloud, "cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=prefix)
-    found = [entry["DashboardName"] for entry in entries if entry["DashboardName"] == prefix]
-    return [("dashboard", f"{prefix}: 3 USD a month beyond an account's first three")] if found else []
+    names = {prefix, *(f"{prefix}-{group}" for group in GROUPS)}
+    found = [entry["DashboardName"] for entry in entries if entry["DashboardName"] in names]
+    return [("dashboard", f"{name}: 3 USD a month beyond an account's first three") for name in found]
 
 
 def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:

@@ -244,10 +244,10 @@ def check_images(images: Mapping[Variant, str]) -> list[Finding]:
     """Memory sizes of one model are compared with each other, so they have to run one image."""
     by_model: dict[tuple[str, str], set[str]] = {}
     for variant, image in images.items():
-        by_model.setdefault((variant.model, variant.engine), set()).add(image)
+        by_model.setdefault((variant.model, variant.group), set()).add(image)
     return [
-        Finding("problem", f"image of {model} ({engine})", f"{len(uris)} different ones are deployed", DEPLOY)
-        for (model, engine), uris in by_model.items()
+        Finding("problem", f"image of {model} ({group})", f"{len(uris)} different ones are deployed", DEPLOY)
+        for (model, group), uris in by_model.items()
         if len(uris) > 1
     ]
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from core.configuration import Configuration, parse_configuration, read_configuration
+from core.configuration import Configuration, for_a_lab, parse_configuration, read_configuration
 from core.errors import ConfigurationError
 from core.paths import BENCHMARK_TOML
 
@@ -31,7 +31,7 @@ def test_a_profile_overrides_the_keys_it_names_and_no_others():
     base, demo = parse_configuration(TEXT), parse_configuration(TEXT, profile="demo")
     assert demo.profile == "demo"
     assert demo.matrix.memory_sizes_mb != base.matrix.memory_sizes_mb
-    assert demo.matrix.architecture == base.matrix.architecture
+    assert demo.matrix.architectures == base.matrix.architectures
     assert demo.function == base.function
 
 
@@ -48,7 +48,7 @@ def changed(key, value):
         ("timeout_s", "timeout_s = 901", "`function.timeout_s` is 901"),
         ("timeout_s", "timeoutt_s = 120", "unknown key `function.timeoutt_s`"),
         ("stage_name", "", "`gateway.stage_name` is missing"),
-        ("architecture", "architecture = 'sparc'", "allowed: 'x86_64' or 'arm64'"),
+        ("architectures", "architectures = ['sparc']", "allowed: 'x86_64' or 'arm64'"),
         ("models", "models = ['resnet50', 'vgg']", "is 'vgg'"),
         ("models", "models = ['mobilenet', 'mobilenet']", "every value once"),
         ("memory_sizes_mb", "memory_sizes_mb = [64]", "is 64"),
@@ -114,3 +114,48 @@ def test_whole_numbers_stand_for_fractions_and_arrays_for_their_elements():
 def test_a_configuration_comes_back_from_a_manifest_as_it_was():
     configuration = parse_configuration(TEXT, profile="demo")
     assert Configuration.model_validate(json.loads(configuration.model_dump_json())) == configuration
+
+
+BOTH = TEXT.replace('architectures = ["x86_64"]', 'architectures = ["x86_64", "arm64"]')
+
+
+def test_architectures_stand_side_by_side_under_names_and_routes_of_their_own():
+    configuration = parse_configuration(BOTH)
+    alone = parse_configuration(TEXT)
+    assert len(configuration.variants) == 2 * len(alone.variants)
+    names = {configuration.names.function(variant) for variant in configuration.variants}
+    assert len(names) == len({variant.route for variant in configuration.variants}) == len(configuration.variants)
+    assert configuration.groups == ("tensorflow", "tensorflow-arm64")
+    # What runs of x86_64 are stored under does not change with a second architecture.
+    assert {alone.names.function(variant) for variant in alone.variants} <= names
+    assert "inference-lab-resnet50-tensorflow-arm64-512" in names
+
+
+@pytest.mark.parametrize(("machine", "own"), [("x86_64", "x86_64"), ("AMD64", "x86_64"), ("aarch64", "arm64")])
+def test_a_lab_leaves_out_other_architectures_and_names_them(capsys, machine, own):
+    configuration = for_a_lab(parse_configuration(BOTH), machine)
+    assert {variant.architecture for variant in configuration.variants} == {own}
+    said = capsys.readouterr().err
+    left_out = "inference-lab-resnet50-tensorflow-512" if own == "arm64" else "-resnet50-tensorflow-arm64-512"
+    assert left_out in said
+    assert "and 12 more" in said
+
+
+def test_a_lab_that_can_run_nothing_of_the_matrix_says_what_to_add():
+    with pytest.raises(ConfigurationError, match=r"matrix\.architectures") as caught:
+        for_a_lab(parse_configuration(TEXT), "aarch64")
+    assert '"arm64"' in caught.value.hint
+
+
+def test_one_architecture_as_earlier_versions_wrote_it_is_read():
+    text = TEXT.replace('architectures = ["x86_64"]', 'architecture = "arm64"')
+    assert parse_configuration(text).matrix.architectures == ("arm64",)
+
+
+def test_only_a_lab_leaves_variants_out(monkeypatch, tmp_path):
+    document = tmp_path / "benchmark.toml"
+    document.write_text(BOTH, encoding="utf-8")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    assert len(read_configuration(document, profile="").groups) == 2
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")
+    assert len(read_configuration(document, profile="").groups) == 1

@@ -58,7 +58,7 @@ def synthesise(configuration):
     stack = app.build(application(), configuration)
     templates = {"Root": assertions.Template.from_stack(stack)}
     for role in ("Functions", "Endpoints", "Schedules", "Monitoring"):
-        names = [part(role, engine) for engine in configuration.matrix.engines] if role != "Monitoring" else [role]
+        names = [part(role, group) for group in configuration.groups] if role != "Monitoring" else [role]
         (templates[role],) = [assertions.Template.from_stack(stack.node.find_child(name)) for name in names]
     return templates
 

@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 
 import pytest
-from aws_cdk.assertions import Match
+from aws_cdk.assertions import Match, Template
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +69,7 @@ def test_variants_of_a_model_share_one_image(templates, configuration):
 
 @pytest.mark.parametrize(("architecture", "platform"), [("x86_64", "linux/amd64"), ("arm64", "linux/arm64")])
 def test_images_are_built_for_the_architecture_from_the_configured_base(configure, architecture, platform):
-    configuration = configure(architecture=f'"{architecture}"', weights='"random"', models='["mobilenet"]')
+    configuration = configure(architectures=f'["{architecture}"]', weights='"random"', models='["mobilenet"]')
     lab = application()
     app.build(lab, configuration)
     assembly = lab.synth()
@@ -329,3 +329,67 @@ def test_a_matrix_too_large_for_one_stack_is_refused_before_synthesis(configure)
 def test_an_image_directory_without_a_dockerfile_is_refused(configure):
     with pytest.raises(ConfigurationError, match="holds no Dockerfile"):
         synthesise(configure(directory='"docs"'))
+
+
+LARGEST = {
+    "engines": '["tensorflow", "onnxruntime"]',
+    "architectures": '["x86_64", "arm64"]',
+    "memory_sizes_mb": str([*range(128, 10_240, 225), 10_240]),  # 46 sizes
+}
+
+
+@pytest.mark.slow
+def test_552_functions_stay_within_the_limits_of_cloudformation_and_cloudwatch(configure, tmp_path):
+    configuration = configure(**LARGEST)
+    assert len(configuration.variants) == 552
+    lab = application(tmp_path)
+    app.build(lab, configuration)
+    assert len(lab.synth().stacks) == 1
+    files = list(tmp_path.glob("*template.json"))
+    templates = [json.loads(path.read_text()) for path in files]
+    assert len(templates) == 1 + 3 * 4 + 1
+    # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html
+    assert max(path.stat().st_size for path in files) <= 1_000_000
+    assert max(len(template["Resources"]) for template in templates) <= 500
+    assert max(len(template.get("Outputs", {})) for template in templates) <= 200
+    assert max(len(template.get("Parameters", {})) for template in templates) <= 200
+    functions = {
+        resource["Properties"]["FunctionName"]
+        for template in templates
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::Lambda::Function"
+    }
+    assert functions == {configuration.names.function(variant) for variant in configuration.variants}
+    shown = dashboards_of(templates)
+    assert set(shown) == {f"inference-lab-{group}" for group in configuration.groups}
+    for (
+        widgets
+    ) in shown.values():  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html
+        metrics = [len(widget["properties"]["metrics"]) for widget in widgets]
+        assert max(metrics) <= 500
+        assert sum(metrics) <= 2_500
+
+
+def dashboards_of(templates):
+    """Widgets by the name of their dashboard."""
+    return {
+        resource["Properties"]["DashboardName"]: json.loads(
+            "".join(p if isinstance(p, str) else "x" for p in resource["Properties"]["DashboardBody"]["Fn::Join"][1])
+        )["widgets"]
+        for template in templates
+        for resource in template["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Dashboard"
+    }
+
+
+def test_architectures_have_apis_and_parts_of_their_own(configure):
+    configuration = configure(architectures='["x86_64", "arm64"]', models='["mobilenet"]', memory_sizes_mb="[1769]")
+    stack = app.build(application(), configuration)
+    root = Template.from_stack(stack).to_json()
+    assert {f"{role}{group}" for role in API_OUTPUTS for group in ("Tensorflow", "TensorflowArm64")} == set(
+        root["Outputs"]
+    )
+    arm = Template.from_stack(stack.node.find_child("FunctionsTensorflowArm64"))
+    (function,) = resources(arm, "AWS::Lambda::Function")
+    assert function["FunctionName"] == "inference-lab-mobilenet-tensorflow-arm64-1769"
+    assert function["Architectures"] == ["arm64"]

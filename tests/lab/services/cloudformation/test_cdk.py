@@ -31,8 +31,20 @@ def cdk(lab: Lab, directory: Path, *arguments: str | Path, code: int = 0, **vari
     return ended.stdout + ended.stderr
 
 
-def synthesise(lab: Lab, directory: Path, name: str, /, **changes: str) -> Path:
-    """Synthesise the app with the stub as its function and some lines of benchmark.toml changed."""
+def synthesise(
+    lab: Lab,
+    directory: Path,
+    name: str,
+    /,
+    *,
+    endpoint: str | None = None,
+    said: list[str] | None = None,
+    **changes: str,
+) -> Path:
+    """Synthesise the app with the stub as its function and some lines of benchmark.toml changed.
+
+    `endpoint` "" is AWS; what the command line says is added to `said`.
+    """
     text = BENCHMARK_TOML.read_text(encoding="utf-8")
     for key, value in {"directory": f'"{STUB}"', **changes}.items():
         text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text, count=1)
@@ -40,7 +52,11 @@ def synthesise(lab: Lab, directory: Path, name: str, /, **changes: str) -> Path:
     document = directory / f"{name}.toml"
     document.write_text(text, encoding="utf-8")
     variables = {"BENCHMARK_TOML": str(document), "BENCHMARK_PROFILE": ""}
-    cdk(lab, REPOSITORY, "synth", "--quiet", "--output", directory / name, **variables)
+    if endpoint is not None:
+        variables["AWS_ENDPOINT_URL"] = endpoint
+    output = cdk(lab, REPOSITORY, "synth", "--quiet", "--output", directory / name, **variables)
+    if said is not None:
+        said.append(output)
     return directory / name
 
 
@@ -120,3 +136,47 @@ def test_a_hot_swap_runs_the_new_code_and_one_that_cannot_work_fails(tmp_path: P
         said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[2], code=1, LAB_IMAGES=elsewhere)
         assert "does not exist. Provide a valid source image" in said
         assert init_ms() == "1"
+
+
+@pytest.mark.slow
+def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Path) -> None:
+    """Synthesised as for AWS, since a lab leaves out the other architecture; the control plane takes all of them."""
+    largest = synthesise(
+        lab,
+        tmp_path,
+        "largest",
+        endpoint="",
+        engines='["tensorflow", "onnxruntime"]',
+        architectures='["x86_64", "arm64"]',
+        memory_sizes_mb=str([*range(128, 10_240, 225), 10_240]),
+    )
+    cdk(lab, tmp_path, "bootstrap", "--app", largest)
+    cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", largest)
+    functions = [
+        function
+        for page in lab.client("lambda").get_paginator("list_functions").paginate()
+        for function in page["Functions"]
+    ]
+    assert len({function["FunctionName"] for function in functions}) == 552
+    assert len([one for one in functions if one["Architectures"] == ["arm64"]]) == 276
+    cdk(lab, tmp_path, "destroy", "--force", "--app", largest)
+    assert lab.client("lambda").list_functions()["Functions"] == []
+
+
+@pytest.mark.slow
+def test_a_lab_deploys_its_own_architecture_and_names_the_functions_that_it_leaves_out(
+    lab: Lab, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    assembly = synthesise(
+        lab,
+        tmp_path,
+        "both",
+        said=said,
+        models='["mobilenet"]',
+        memory_sizes_mb="[1769]",
+        architectures='["x86_64", "arm64"]',
+    )
+    names = [path.name for path in assembly.glob("*Functions*.nested.template.json")]
+    assert len(names) == 1
+    assert "left out, as this machine is" in said[0]
