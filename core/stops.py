@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from core.records import Experiment
 from core.run_directory import RunDirectory, append_line
@@ -40,6 +42,9 @@ class Stop:
     half_width_percent: float | None = None
 
 
+_ROW: Final = TypeAdapter(Stop)
+
+
 def append_stop(run: RunDirectory, stop: Stop) -> None:
     """Write down why a part of the plan stopped."""
     append_line(run.root / STOPS_FILE, json.dumps(asdict(stop)))
@@ -48,7 +53,7 @@ def append_stop(run: RunDirectory, stop: Stop) -> None:
 def read_stops(run: RunDirectory) -> list[Stop]:
     """Return the reasons of a run, the last one where a resumed run gave several for the same part.
 
-    A line that a kill tore, or that is of another version, is skipped.
+    A line that a kill tore, that a bad disk damaged, or that is of another version, is skipped.
     """
     latest: dict[tuple[str, ...], Stop] = {}
     path = run.root / STOPS_FILE
@@ -56,9 +61,8 @@ def read_stops(run: RunDirectory) -> list[Stop]:
         return []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            stop = Stop(**json.loads(line))
-        except (ValueError, TypeError):
+            stop = _ROW.validate_json(line, strict=True)
+        except ValidationError:
             continue
-        if stop.reason in get_args(StopReason):
-            latest[stop.experiment, stop.protocol, stop.variant, stop.connection] = stop
+        latest[stop.experiment, stop.protocol, stop.variant, stop.connection] = stop
     return list(latest.values())

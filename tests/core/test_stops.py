@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from core.run_directory import RunDirectory
@@ -9,8 +12,13 @@ from core.stops import STOPS_FILE, Stop, append_stop, read_stops
 
 STOP = Stop("warm", "sequential", "mobilenet-tensorflow-x86_64-1769", "kept", "samples", "200 of 200", 200, 1.5)
 
+WRONG_TYPE = json.dumps(asdict(STOP) | {"samples": "200"}).encode()
+UNKNOWN_REASON = json.dumps(asdict(STOP) | {"reason": "tired"}).encode()
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b'{"experiment": "wa', b"[]", b"1", b"{}", b""])
+
+@pytest.mark.parametrize(
+    "damage", [WRONG_TYPE, UNKNOWN_REASON, b"\xff\xfe\x00", b'{"experiment": "wa', b"[]", b"1", b"{}", b""]
+)
 def test_a_damaged_line_costs_no_other_line(tmp_path, damage):
     run = RunDirectory(tmp_path)
     append_stop(run, STOP)
