@@ -44,7 +44,8 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
 # Of these, what the handler of this project times itself; a function of one's own leaves them out.
 HANDLER_METRICS: Final = ("handler_ms", "inference_ms", "decode_ms", "import_ms", "load_ms", "first_inference_ms")
 
-Verdict = Literal["supported", "refuted", "undetermined"]
+# provisional: the numbers would decide, but the data break their contract
+Verdict = Literal["supported", "refuted", "provisional", "undetermined"]
 ConstraintVerdict = Literal["meets", "fails", "undetermined"]
 Strategy = Literal["on_demand", "provisioned_concurrency", "warm_pings"]
 ExclusionRule = Literal[

@@ -1,13 +1,14 @@
 """The paper's claims C1 to C11, each with a written rule and a verdict from the data. No I/O.
 
 Every rule compares medians (or mean costs) and decides by 95 % intervals: `supported` needs the interval on the claim's
-side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. The thresholds that
+side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. Where the data
+break their contract a verdict is `provisional`. The thresholds that
 turn a paper's words into numbers stand here, and in docs/claims.md with their reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -70,6 +71,13 @@ class Evidence:
         if note:
             self.notes.append(note)
 
+    def leave_open(self, models: Iterable[str], what: str) -> None:
+        """Note the models of the matrix that the data say nothing of: every model means these, too."""
+        names = [DISPLAY_NAMES.get(model, model) for model in models]
+        if self.signs and names:
+            self.signs.append(0)
+            self.notes.append(f"{', '.join(names)}: {what}.")
+
     @property
     def verdict(self) -> Verdict:
         if any(sign < 0 for sign in self.signs):
@@ -100,6 +108,7 @@ class Context:
     random: np.random.Generator
     swapping: SwappingEvidence | None = None
     comparable: bool = True  # whether memory sizes differ in more than their name
+    breaches: tuple[str, ...] = ()  # of the data contract: no verdict is more than provisional then
 
     def rows(self) -> pl.DataFrame:
         """Return the calls of these variants."""
@@ -194,14 +203,17 @@ def _claim(context: Context, number: int, rule: _Rule) -> Claim:
         evidence, nothing = Evidence(), NOT_THE_PAPERS
     if rule.compares_sizes and not context.comparable:
         evidence, nothing = Evidence(), "nothing enforced the limits that tell memory sizes apart"
+    capped = ""
+    if context.breaches and evidence.verdict != "undetermined":
+        capped = f"It would be {evidence.verdict}, but {'; '.join(context.breaches)}. "
     return Claim(
         id=f"C{number}",
         statement=rule.statement,
         rule=rule.rule,
-        verdict=evidence.verdict,
+        verdict="provisional" if capped else evidence.verdict,
         numbers=tuple(evidence.numbers),
         n=min(evidence.samples, default=0),
-        why=evidence.why(nothing),
+        why=capped + evidence.why(nothing),
     )
 
 
@@ -243,14 +255,16 @@ def _more_memory(context: Context) -> tuple[Evidence, str]:
 
 
 def _knees(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+    evidence, missing = Evidence(), []
     for model, variants in context.by_model().items():
         beyond = [v for v in context.with_warm(variants, API) if v.memory_mb >= KNEE_MB.get(model, 1750)]
         if len(beyond) < 2:
+            missing.append(model)
             continue
         ratio = context.ratio(context.warm(beyond[-1], API), context.warm(beyond[0], API))
         sign = 1 if _above(ratio, 1 - HARDLY) else -1 if _below(ratio, 1 - HARDLY) else 0
         evidence.add(f"{_name(beyond[0])} to {beyond[-1].memory_mb} MB", ratio, "ratio", sign)
+    evidence.leave_open(missing, "no two memory sizes beyond the knee were measured")
     return evidence, "needs warm samples at two memory sizes beyond the knee the paper names"
 
 
@@ -272,19 +286,21 @@ def _order(context: Context) -> tuple[Evidence, str]:
 
 
 def _cold_far_more(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+    evidence, missing = Evidence(), set(context.by_model())
     for variant in context.variants:
         cold, warm = context.cold(variant, "total_ms"), context.warm(variant, "total_ms")
         if len(cold) and len(warm):
+            missing.discard(variant.model)
             ratio = context.ratio(cold, warm)
             sign = 1 if _above(ratio, FAR_MORE) else -1 if _below(ratio, FAR_MORE) else 0
             evidence.add(_name(variant), ratio, "ratio", sign)
+    evidence.leave_open(sorted(missing), "not measured cold and warm")
     return evidence, "needs cold and warm samples of a variant"
 
 
 def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
-    for variants in context.by_model().values():
+    evidence, missing = Evidence(), []
+    for model, variants in context.by_model().items():
         both = [
             v
             for v in context.with_warm(variants, "total_ms")
@@ -292,6 +308,7 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
             and len(context.warm(v, "total_ms")) >= SMALLEST_BOOTSTRAP_N
         ]
         if len(both) < 2:
+            missing.append(model)
             continue
         values, draws, sizes = [], [], []
         for variant in (both[0], both[-1]):
@@ -300,6 +317,7 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
             draws.append(bootstrap_medians(cold, context.random) - bootstrap_medians(warm, context.random))
             sizes.append(min(len(cold), len(warm)))
         if values[0] <= 0 or (draws[0] <= 0).any():
+            missing.append(model)
             continue
         low, high = np.quantile(draws[1] / draws[0], (0.025, 0.975))
         ratio = Estimate(value=values[1] / values[0], low=float(low), high=float(high), n=min(sizes))
@@ -307,11 +325,12 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
         outside = high < 1 - NO_RELATION or low > 1 + NO_RELATION
         label = f"{_name(both[0])} to {both[-1].memory_mb} MB, overhead"
         evidence.add(label, ratio, "ratio", 1 if inside else -1 if outside else 0)
+    evidence.leave_open(missing, "no overhead is known at two memory sizes")
     return evidence, f"needs {SMALLEST_BOOTSTRAP_N} cold and warm samples at two memory sizes of a model"
 
 
 def _load_like_warm(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+    evidence, missing = Evidence(), set(context.by_model())
     reached = context.load_end_rps >= CLAIMED_RATE_RPS
     for variant in context.variants:
         part = context.measured.parts.get((variant.key, "load", "any"))
@@ -320,6 +339,7 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
         load = context.measured.samples(variant.key, "load", "warm", "latency_from_intended_ms")
         if part is None or not len(warm) or not len(load):
             continue
+        missing.discard(variant.model)
         ratio = context.ratio(load, warm)
         inside = _above(ratio, 1 - ABOUT) and _below(ratio, 1 + ABOUT)
         outside = _above(ratio, 1 + ABOUT) or _below(ratio, 1 - ABOUT)
@@ -344,6 +364,7 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
         evidence.notes.append(
             f"The load rose to {context.load_end_rps:g} requests/s only; the claim speaks of {CLAIMED_RATE_RPS:g}."
         )
+    evidence.leave_open(sorted(missing), "not measured warm and under load")
     return evidence, "needs warm and load samples of a variant"
 
 
@@ -374,12 +395,13 @@ def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
 
 
 def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
-    for variants in context.by_model().values():
+    evidence, missing = Evidence(), []
+    for model, variants in context.by_model().items():
         ran = context.with_warm(variants, API)
         lower = next((v for v in ran if 1450 <= v.memory_mb <= 1600), None)
         upper = next((v for v in reversed(ran) if 1950 <= v.memory_mb <= 2100), None)
         if lower is None or upper is None:
+            missing.append(model)
             continue
         latency = context.ratio(context.warm(upper, API), context.warm(lower, API))
         sign = 1 if _above(latency, 1 - HARDLY) else -1 if _below(latency, 1 - HARDLY) else 0
@@ -390,6 +412,7 @@ def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
             cost = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=latency.n)
             sign = 1 if low > 1 else -1 if high < 1 else 0
             evidence.add(f"{_name(lower)} to {upper.memory_mb} MB, compute cost", cost, "ratio", sign)
+    evidence.leave_open(missing, "not measured near 1500 and near 2000 MB")
     return evidence, "needs warm samples near 1500 and near 2000 MB of a model"
 
 
@@ -411,7 +434,7 @@ def _over_the_gateways_limit(context: Context) -> tuple[Evidence, str]:
 
 
 def _warm_up_call(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+    evidence, missing = Evidence(), set(context.by_model())
     for variant in context.variants:
         rows = context.measured.rows.filter(
             (pl.col("variant") == variant.key)
@@ -422,6 +445,7 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             & (pl.col("start_type") != "unknown")
         )
         if rows.height:
+            missing.discard(variant.model)
             cold = int((rows["start_type"] == "cold").sum())
             found = share(cold, rows.height)
             sign = 1 if _below(found, STILL_COLD) else -1 if _above(found, STILL_COLD) else 0
@@ -440,6 +464,7 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             "It holds for one caller at a time: a warm-up call warms one environment, and the load's cold share stands "
             "beside it."
         )
+    evidence.leave_open(sorted(missing), "not measured warm")
     return evidence, "needs warm samples"
 
 

@@ -53,7 +53,6 @@ ANALYSED_COLUMNS: Final = tuple(
         "call_number",
         "error",
         "logged_at",
-        "connect_ms",
         "limits",
         "time_scale",
     }
@@ -61,7 +60,11 @@ ANALYSED_COLUMNS: Final = tuple(
 
 
 def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows with `total_ms` and `rule`: the first exclusion rule that holds, null where the sample counts."""
+    """Rows with `total_ms` and `rule`: the first exclusion rule that holds, null where the sample counts.
+
+    Where a load call had to open a connection, its latency is less the time that took, as in warm calls: calls on kept
+    and on new connections are alike then, and the moments that want new ones stay in the sample.
+    """
     rule = (
         pl.when(pl.col("outcome") != "ok")
         .then(pl.lit("failed"))
@@ -87,6 +90,7 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
     )
     ahead = pl.col("init_status").fill_null("") == "ahead"
     return rows.with_columns(
+        pl.col("latency_from_intended_ms") - pl.col("connect_ms").fill_null(0.0),
         (pl.col("duration_ms") + pl.when(ahead).then(0.0).otherwise(pl.col("init_ms").fill_null(0.0))).alias(
             "total_ms"
         ),

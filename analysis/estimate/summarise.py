@@ -96,17 +96,19 @@ def summarise(
             known=tuple(extras.warnings),
         )
     )
+    breaches = tuple(warning.message.rstrip(".") for warning in warnings if warning.caps_verdicts)
     claims = judge(
         Context(
             measured=measured,
             variants=tuple(variant for variant in variants.values() if variant.engine == PAPER_ENGINE),
             prices=prices,
             accuracies=known_accuracies,
-            load_end_rps=configuration.experiments.load.end_rps,
+            load_end_rps=configuration.experiments.load.peak_rps,
             lab=origin.source == "lab",
             random=random,
             swapping=grid,
             comparable=comparable,
+            breaches=breaches,
         )
     )
     question = Question(
@@ -117,7 +119,7 @@ def summarise(
         seed=manifest.seed,
         free_tier=free_tier,
         comparable=comparable,
-        breaches=tuple(warning.message.rstrip(".") for warning in warnings if warning.caps_verdicts),
+        breaches=breaches,
         lab=origin.source == "lab",
     )
     late_after_ms = configuration.experiments.load.late_after_ms

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
-from analysis.summary import METRICS, Estimate, Summary
+from analysis.summary import METRICS, Estimate, Summary, Verdict
 
 PREFIX: Final = "inference_lab_"
 QUANTILES: Final = ("p50", "p90", "p95", "p99")
 # The format wants base units: the word for each of ours, and how many of them one of ours is.
 BASE_UNITS: Final = {"ms": ("seconds", 1e-3), "MB": ("bytes", 1e6)}
-VERDICTS: Final = ("supported", "refuted", "undetermined")
+VERDICTS: Final = get_args(Verdict)
 
 
 class _Family(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.estimate.summarise import summarise
+from analysis.estimate.summarise import Extras, summarise
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
@@ -490,9 +490,9 @@ def write_run(
     return run
 
 
-def summary_of(configuration: Configuration, rows: Sequence[dict[str, Any]]) -> Summary:
+def summary_of(configuration: Configuration, rows: Sequence[dict[str, Any]], extras: Extras | None = None) -> Summary:
     """The summary of these rows."""
-    return summarise(frame(rows), manifest_of(configuration, rows), configuration, read_prices())
+    return summarise(frame(rows), manifest_of(configuration, rows), configuration, read_prices(), extras)
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from scipy.stats import binom
 from analysis.decide.claims import read_swapping
 from analysis.decide.curves import knee, pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
-from analysis.estimate.summarise import summarise
-from analysis.summary import SUMMARY_SCHEMA_VERSION, ParetoPoint, Summary
+from analysis.estimate.summarise import Extras, summarise
+from analysis.summary import SUMMARY_SCHEMA_VERSION, DataWarning, ParetoPoint, Summary
 from core.configuration import read_configuration
 from core.prices import read_prices
 from core.variants import Image
@@ -407,3 +407,52 @@ def test_lab_and_cloud_carry_their_badges(summary):
     rows = synthetic.make_rows(few, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)
     cloud = summarise(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
     assert cloud.origin.badge == "Measured on AWS Lambda, eu-central-1"
+
+
+def test_a_breach_of_the_data_contract_caps_every_claim_at_provisional():
+    rows = synthetic.make_rows(few, warm_samples=20, load_rps=2, load_s=3)
+    plain = {claim.id: claim for claim in synthetic.summary_of(few, rows).claims}
+    breach = DataWarning(
+        code="clock_off", severity="serious", message="The clock is off.", advice="", caps_verdicts=True
+    )
+    capped = {claim.id: claim for claim in synthetic.summary_of(few, rows, Extras(warnings=[breach])).claims}
+    decided = {name for name, claim in plain.items() if claim.verdict in ("supported", "refuted")}
+    assert {"C1", "C4"} <= decided
+    for name, claim in capped.items():
+        assert claim.verdict == ("provisional" if name in decided else "undetermined")
+    assert capped["C4"].why.startswith("It would be supported, but The clock is off. ")
+
+
+def test_a_model_of_the_matrix_that_was_not_measured_leaves_claims_about_every_model_open():
+    both = few.model_copy(update={"matrix": few.matrix.model_copy(update={"models": ("mobilenet", "resnet50")})})
+    rows = synthetic.make_rows(few, warm_samples=20, load_rps=2, load_s=3)
+    claims = {claim.id: claim for claim in synthetic.summary_of(both, rows).claims}
+    for name in ("C1", "C2", "C4", "C5", "C10"):
+        assert claims[name].verdict in ("undetermined", "refuted")
+        assert "ResNet50" in claims[name].why or not claims[name].numbers
+    assert claims["C4"].verdict == "undetermined"
+
+
+def test_c1_needs_each_step_shown_and_not_just_none_against():
+    """The largest size is far faster than the smallest, and a step between is known too poorly to say."""
+    three = few.model_copy(update={"matrix": few.matrix.model_copy(update={"memory_sizes_mb": (1024, 2048, 3008)})})
+    noise, parts = np.random.default_rng(3), []
+    for variant, latency_ms, spread in zip(three.variants, (90.0, 40.0, 40.0), (0.02, 0.02, 0.6), strict=True):
+        of = {"variant": variant.key, "model": variant.model, "memory_mb": variant.memory_mb}
+        drawn = pl.Series("ms", latency_ms * noise.lognormal(0, spread, 12))
+        parts.append(rows_of(12, **of).with_columns(drawn.alias("client_latency_ms"), drawn.alias("inference_ms")))
+    claim = synthetic.summary_of(three, pl.concat(parts).to_dicts()).claims[0]
+    assert claim.verdict == "undetermined"
+    assert "0 against" in claim.why
+
+
+def test_the_time_to_open_a_connection_is_in_no_latency_under_load():
+    load = {"experiment": "load", "protocol": "linear", "client_latency_ms": 30.0}
+    rows = pl.concat(
+        [
+            rows_of(5, connection="kept", latency_from_intended_ms=31.0, **load),
+            rows_of(5, connection="new", latency_from_intended_ms=81.0, connect_ms=50.0, **load),
+        ]
+    )
+    found = Measured(rows).sample(rows["variant"][0], "load", "warm", "latency_from_intended_ms")
+    assert found.values.tolist() == [31.0] * len(found)
