@@ -56,6 +56,7 @@ MEASURED_COLUMNS: Final = (
     "first_inference_ms",
     "inference_ms",
     "connection",
+    "connect_ms",
     "environment_id",
     "log_stream",
 )

@@ -12,6 +12,7 @@ from analysis.estimate.traffic import DAYS_PER_MONTH
 from analysis.report.figures.marks import (
     HEIGHT_PX,
     LINE_SYMBOLS,
+    NOTHING_ENFORCED,
     Column,
     Figure,
     Points,
@@ -27,6 +28,7 @@ from analysis.report.figures.marks import (
     row_of,
     rows_data,
     shapes,
+    sizes_tell_apart,
     tooltip,
     value_axis,
 )
@@ -246,7 +248,8 @@ def cost_against_latency(summary: Summary) -> Figure:
     """The plane in which one chooses: cost and latency of every function, and which of them nothing beats."""
     series = image_series(summary)
     rows: list[Row] = []
-    for point in summary.pareto:
+    comparable = sizes_tell_apart(summary)
+    for point in summary.pareto if comparable else ():
         variant = summary.variants[point.variant]
         recommended = point.variant == summary.recommendation.variant
         rows.append(
@@ -313,7 +316,7 @@ def cost_against_latency(summary: Summary) -> Figure:
         draw,
         columns,
         legend=[one.name for one in series],
-        why_empty="no warm call succeeded",
+        why_empty="no warm call succeeded" if comparable else NOTHING_ENFORCED,
         height_px=HEIGHT_PX + 40,
     )
 

@@ -11,6 +11,7 @@ from analysis.estimate.cells import Measured
 from analysis.report.figures.marks import (
     HOVER,
     LINE_SYMBOLS,
+    NOTHING_ENFORCED,
     Column,
     Figure,
     Row,
@@ -23,6 +24,7 @@ from analysis.report.figures.marks import (
     memory_series,
     row_of,
     rows_data,
+    sizes_tell_apart,
     spreads,
     stacks,
     tooltip,
@@ -55,7 +57,8 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
     rows: list[Row] = []
     notes = []
     series = image_series(summary)
-    for variant in summary.variants.values():
+    comparable = sizes_tell_apart(summary)
+    for variant in summary.variants.values() if comparable else ():
         samples = measured.sample(variant.key, experiment, start_type, metric).ordered
         if not len(samples):
             notes.append(f"{variant.display_name}, {missing_reason(summary, variant, experiment, None)}")
@@ -103,7 +106,7 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
         columns,
         notes=notes,
         legend=[one.name for one in series],
-        why_empty=why_no(summary, experiment),
+        why_empty=why_no(summary, experiment) if comparable else NOTHING_ENFORCED,
     )
 
 

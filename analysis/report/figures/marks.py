@@ -447,6 +447,15 @@ def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memor
     )
 
 
+NOTHING_ENFORCED: Final = "nothing enforced the limits that tell memory sizes apart"
+
+
+def sizes_tell_apart(summary: Summary) -> bool:
+    """Whether memory sizes may be compared in a picture: their limits were in force, or there is one size."""
+    sizes = {variant.memory_mb for variant in summary.variants.values()}
+    return len(sizes) < 2 or summary.origin.limits.memory_sizes_are_comparable
+
+
 def curve_figure(
     text: Text,
     points: Points,
@@ -456,6 +465,10 @@ def curve_figure(
     why_empty: str,
 ) -> Figure:
     """A figure of `curves`; series without a point are left out of the legend."""
+    if not sizes_tell_apart(points.summary):
+        points.rows.clear()
+        points.gaps.clear()
+        why_empty = NOTHING_ENFORCED
     present = {row["series"] for row in points.rows}
     shown = [one for one in series if one.name in present]
     return make_figure(

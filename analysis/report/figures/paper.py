@@ -62,7 +62,8 @@ def request_rate(summary: Summary) -> Figure:
         title="Request rate of the load test, offered and answered",
         caption=(
             "Offered: requests by the second they were due, whether or not the generator could send them. Answered: "
-            "responses by the second they came. One answered line for each function; where it leaves the offered "
+            "responses by the second they came. The seconds that the load filled are "
+            "shown. One answered line for each function; where it leaves the offered "
             "line, the load was not carried."
         ),
         section="load",
@@ -117,10 +118,11 @@ def _load_rates(summary: Summary) -> list[Row]:
             "answered": [second.answered for second in summary.load_seconds],
         }
     )
-    # The last bin may cover fewer seconds: its rate is that of the seconds it has.
-    last = frame.with_columns(pl.col("second").max().over("variant").alias("last"))
-    covered_s = pl.min_horizontal(pl.lit(width_s), pl.col("last").first() + 1 - pl.col("bin").first() * width_s)
-    by_variant = last.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / covered_s)
+    # The load ends within its last bin, whose rate would be that of a part: it would fall for no reason of the server.
+    ends = {total.variant: total.duration_s for total in summary.load_totals}
+    filled = pl.col("variant").replace_strict(ends, return_dtype=pl.Float64) >= (pl.col("bin") + 1) * width_s
+    whole = frame.filter(filled | (pl.col("bin") == 0))
+    by_variant = whole.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
     offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
     rows: list[Row] = [
         {

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+from types import SimpleNamespace
 
 import altair as alt
 import polars as pl
@@ -25,9 +26,10 @@ from analysis.report.figures.marks import (
     memory_axis_values,
     memory_labels,
 )
+from analysis.report.figures.paper import _load_rates
 from analysis.report.theme import DARK, LIGHT, image_styles, paint
 from analysis.report.wording import rounded
-from analysis.summary import BreakEven
+from analysis.summary import BreakEven, LoadSecond, LoadTotals
 from core.prices import read_prices
 from core.variants import DISPLAY_NAMES, ENGINES, MODELS, Image
 from tests.analysis.report.builders import demo_configuration, make_run, make_summary
@@ -39,6 +41,8 @@ PAPER_FIGURES = {
     "resnet50": ("fig06_warm_resnet50", "fig08_cold_resnet50", "fig11_load_resnet50"),
 }
 OVERALL_FIGURES = ("fig01_request_rate", "fig14_api_latency_warm", "fig15_latency_cold", "fig16_inference_time")
+ONE_VARIANT = {"models": ["mobilenet"], "memory_sizes_mb": [1024]}
+VARIANT = "mobilenet-tensorflow-x86_64-1024"
 SMALL = {"models": ["mobilenet"], "memory_sizes_mb": [1024, 3008], "load_s": 5.0, "warm_samples": 12}
 
 
@@ -141,11 +145,71 @@ def test_what_is_drawn_is_what_the_summary_says(whole):
 def test_the_offered_and_the_answered_rate_add_up_to_what_was_offered_and_answered(whole):
     figures, summary = whole
     rows = figures["fig01_request_rate"].rows
+    ends = {total.variant: total.duration_s for total in summary.load_totals}
+    filled = [second for second in summary.load_seconds if second.second + 1 <= ends[second.variant]]
     answered = sum(row["rps"] for row in rows if row["series"] != "Offered")
-    assert answered == pytest.approx(sum(second.answered for second in summary.load_seconds), rel=1e-3)
+    assert answered == pytest.approx(sum(second.answered for second in filled), rel=1e-3)
     offered = sum(row["rps"] for row in rows if row["series"] == "Offered")
-    per_function = sum(second.offered for second in summary.load_seconds) / len(summary.variants)
-    assert offered == pytest.approx(per_function, rel=0.05)
+    assert offered == pytest.approx(sum(second.offered for second in filled) / len(summary.variants), rel=0.05)
+
+
+@given(st.floats(0.05, 0.95))
+def test_the_rate_of_a_steady_load_does_not_fall_in_its_last_bin(end):
+    """The load ends within a second, and answers come after it: neither is drawn as a rate."""
+    steady = 20
+    seconds = [
+        LoadSecond(
+            variant=VARIANT,
+            second=second,
+            offered=count,
+            sent=count,
+            answered=count,
+            ok=count,
+            dropped=0,
+            late=0,
+            throttled=0,
+            failed=0,
+            cold=0,
+        )
+        for second, count in enumerate([*([steady] * 7), round(steady * end), 3])
+    ]
+    total = LoadTotals.model_construct(variant=VARIANT, duration_s=7 + end)
+    variants = {variant.key: variant for variant in demo_configuration(**ONE_VARIANT).variants}
+    summary = SimpleNamespace(load_seconds=seconds, load_totals=[total], variants=variants)
+    rates = {(row["series"], row["second"]): row["rps"] for row in _load_rates(summary)}
+    assert set(rates.values()) == {steady}
+    assert max(second for _, second in rates) == 6
+
+
+def test_no_box_is_drawn_of_fewer_samples_than_make_quartiles():
+    figures, _ = figures_of(models=["mobilenet"], memory_sizes_mb=[1024], load_s=3.0, warm_samples=0, cold_samples=2)
+    figure = figures["spread_cold"]
+    assert figure.empty
+    assert "is too few for a box" in figure.notes[0]
+
+
+def test_tail_percentiles_are_drawn_only_where_n_carries_them():
+    figures, summary = figures_of(**SMALL)
+    rows = figures["load_over_time_mobilenet"].rows
+    assert rows
+    assert all(row["p95"] is None for row in rows if row["n"] < 72)
+    for row in figures["fig12_load_mobilenet"].rows:
+        if row["series"].endswith("p95"):
+            cell = summary.cell(f"mobilenet-tensorflow-x86_64-{row['memory_mb']}", "load", "any")
+            assert cell.metrics["latency_from_intended_ms"].p95.low is not None
+
+
+def test_memory_sizes_are_not_compared_in_pictures_where_nothing_enforced_them():
+    _, invocations, summary = make_run(**SMALL)
+    limits = summary.origin.limits.model_copy(update={"cpu": "none"})
+    free = summary.model_copy(update={"origin": summary.origin.model_copy(update={"limits": limits})})
+    figures = {figure.id: figure for figure in build_figures(free, invocations)}
+    compared = ("fig05_warm_mobilenet", "fig14_api_latency_warm", "cost_against_latency", "spread_warm", "memory_used")
+    for name in compared:
+        assert figures[name].empty
+        assert figures[name].why_empty == "nothing enforced the limits that tell memory sizes apart"
+        assert "nothing enforced the limits" in svg(figures[name])
+    assert not figures["load_over_time_mobilenet"].empty
 
 
 def test_the_phases_of_a_cold_start_add_up_to_its_mean(whole):
