@@ -63,6 +63,7 @@ from analysis.report.tables.measured import (
     overview,
 )
 from analysis.report.tables.parts import Table, TableCell, estimate_cell, ratio_cell
+from analysis.report.text import not_measured
 from analysis.report.theme import CONFIG, THEMES
 from analysis.report.wording import (
     count_text,
@@ -109,6 +110,7 @@ def _answer(summary: Summary) -> dict[str, Any]:
         "tiles": _tiles(summary),
         "why": recommendation.why,
         "how_sure": recommendation.how_sure,
+        "not_measured": not_measured(summary),
         "measured_where": recommendation.measured_where,
         "facts": _facts(summary),
     }
@@ -179,9 +181,6 @@ def _alerts(summary: Summary) -> list[dict[str, str]]:
     """What must be known on the first screen: conditions that bend the figures, then how many warnings there are."""
     origin = summary.origin
     alerts: list[dict[str, str]] = []
-    if origin.not_modelled:
-        message = f"The lab does not model {', '.join(origin.not_modelled)}."
-        alerts.append({"severity": "warning", "word": "Lab figures", "message": message})
     if origin.source == "lab" and "none" in {origin.limits.cpu, origin.limits.memory}:
         what = " and ".join(name for name in ("cpu", "memory") if getattr(origin.limits, name) == "none")
         message = f"No {what} limit was in force: memory sizes hardly differ here."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from analysis.decide.answer_text import CONDITION_NAMES
+from analysis.report.wording import percent_text
 from analysis.summary import Cell, Distribution, Estimate, Summary
 
 HEAD: Final = (
@@ -110,6 +112,26 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, right
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), rule, *body])
 
 
+def not_measured(summary: Summary) -> list[str]:
+    """What the answer rests on without a measurement of this run, one sentence each."""
+    found = [
+        f"{CONDITION_NAMES[one.condition].capitalize()}: {percent_text(one.weight)} of callers' calls, none measured."
+        for one in summary.recommendation.conditions
+        if one.n == 0 and one.weight > 0
+    ]
+    if left_out := [name for name in ("cold", "warm", "load") if name not in summary.experiments]:
+        found.append(f"Experiments that are not part of this run: {', '.join(left_out)}.")
+    called = {cell.variant for cell in summary.cells}
+    if silent := sum(key not in called for key in summary.variants):
+        found.append(f"{silent} of {len(summary.variants)} functions were not called.")
+    if summary.origin.not_modelled:
+        found.append(f"The lab does not model {', '.join(summary.origin.not_modelled)}.")
+    found.append(
+        "Accuracy is quoted from its source. How often callers meet a cold start follows from a traffic model."
+    )
+    return found
+
+
 def summary_markdown(summary: Summary) -> str:
     """The summary for people who read text: the answer, the table, the claims, the warnings."""
     answer = summary.recommendation
@@ -118,6 +140,7 @@ def summary_markdown(summary: Summary) -> str:
         f"**{summary.origin.badge}.** Run `{summary.run_id}`, {summary.invocations:,} invocations.",
         f"## Answer\n\n{answer.headline}\n\n" + "\n".join(f"- {line}" for line in answer.why),
         f"How sure: {answer.how_sure}",
+        "Not measured:\n\n" + "\n".join(f"- {line}" for line in not_measured(summary)),
         f"## Results\n\n{TITLE}\n\n{markdown_table(HEAD, results_table(summary), right=(1, 3, 4, 6, 7, 9))}",
         "## The paper's claims\n\n"
         + markdown_table(
@@ -128,8 +151,6 @@ def summary_markdown(summary: Summary) -> str:
     ]
     if summary.warnings:
         parts.append("## Warnings\n\n" + "\n".join(f"- {w.message} {w.advice}" for w in summary.warnings))
-    if summary.origin.not_modelled:
-        parts.append("Not modelled: " + ", ".join(summary.origin.not_modelled) + ".")
     overrides = f", overridden: {', '.join(summary.prices.overrides)}" if summary.prices.overrides else ""
     parts.append(f"Prices of {summary.prices.as_of}, {summary.prices.region}{overrides}.")
     return "\n\n".join(parts) + "\n"

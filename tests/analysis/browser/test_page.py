@@ -39,7 +39,7 @@ def test_every_figure_is_drawn_with_marks_and_a_size(desktop):
 
 def test_the_answer_is_on_the_first_screen(desktop, report):
     assert desktop.locator("#answer-title").inner_text() == report[1].recommendation.headline
-    for text in ("Why", "How sure", "Measured where"):
+    for text in ("Why", "How sure", "Not measured", "Measured where"):
         box = desktop.locator("#answer h3", has_text=text).bounding_box()
         assert box["y"] + box["height"] < 800
 

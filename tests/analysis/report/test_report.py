@@ -14,8 +14,8 @@ import pytest
 
 from analysis.report.figures import build_figures
 from analysis.report.page import build_page, write_report
-from analysis.report.text import summary_markdown
-from analysis.summary import DataWarning
+from analysis.report.text import not_measured, summary_markdown
+from analysis.summary import ConditionShare, DataWarning
 from core.paths import REPOSITORY
 from core.run_directory import RunDirectory
 from core.variants import Variant
@@ -139,6 +139,22 @@ def test_the_answer_comes_first_with_why_how_sure_and_where(run, page):
         "not measured",
     ):
         assert text in first.text
+
+
+def test_what_was_not_measured_is_an_item_of_its_own_on_the_first_screen(run):
+    summary = run[2]
+    lines = not_measured(summary)
+    assert any(line.startswith("The lab does not model image fetch") for line in lines)
+    assert any("Accuracy is quoted" in line for line in lines)
+    part = ConditionShare(condition="concurrent", weight=0.2, bad=0, n=0, environments=0, source="not measured")
+    answer = summary.recommendation.model_copy(update={"conditions": (part,)})
+    changed = summary.model_copy(update={"recommendation": answer, "experiments": ("cold", "warm"), "cells": ()})
+    lines = not_measured(changed)
+    assert "Warm calls under load: 20 % of callers' calls, none measured." in lines
+    assert "Experiments that are not part of this run: load." in lines
+    assert f"{len(summary.variants)} of {len(summary.variants)} functions were not called." in lines
+    first = parse(build_page(changed, [], [])).all("section")[0]
+    assert all(line in first.text for line in lines)
 
 
 def test_the_numbers_of_the_page_are_those_of_the_summary(run, page):
