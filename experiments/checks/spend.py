@@ -129,7 +129,7 @@ class SpendMeter:
 
     def __init__(self, configuration: Configuration, prices: Prices) -> None:
         self._configuration = configuration
-        self._prices = prices
+        self.prices = prices
         self._variants = {variant.key: variant for variant in configuration.variants}
         self.limit_usd = configuration.experiments.max_usd
         self.spent_usd = 0.0
@@ -147,16 +147,16 @@ class SpendMeter:
             billed_ms = billed_ms_bound(record, configuration=self._configuration, variant=variant)
         through_gateway = record.trigger == "api"
         if record.outcome not in NOT_INVOKED:
-            self.spent_usd += self._prices.call_usd(
+            self.spent_usd += self.prices.call_usd(
                 record.memory_mb, billed_ms, record.architecture, through_gateway=through_gateway
             )
         elif record.outcome == "throttled" and through_gateway:
             # Lambda refused the gateway's call, and the gateway's own work is charged. Its own throttles are not, and
             # look alike here: a bound may count them.
-            self.spent_usd += self._prices.gateway_request_usd
+            self.spent_usd += self.prices.gateway_request_usd
 
     def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
         """Replace the time that was assumed for a call already counted by the one its log says."""
-        self.spent_usd += gb_seconds(variant.memory_mb, billed_ms - assumed_ms) * self._prices.gb_second_usd(
+        self.spent_usd += gb_seconds(variant.memory_mb, billed_ms - assumed_ms) * self.prices.gb_second_usd(
             variant.architecture
         )

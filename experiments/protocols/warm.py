@@ -184,7 +184,8 @@ def _undecided(session: Session, progressions: Sequence[Progression]) -> list[Pr
             _look(session, one)
     met = [one for one in progressions if one.decision == "meets"]
     for one in looked_at:
-        cheaper = next((other for other in met if not one.over and one.goal and _costs_more(one, other)), None)
+        open_still = not one.over and one.goal is not None
+        cheaper = next((other for other in met if open_still and _costs_more(session, one, other)), None)
         if cheaper is not None:
             detail = f"costs more per call than {cheaper.series.variant.display_name}, which meets the goal"
             _end(session, one, "dearer", detail)
@@ -211,10 +212,12 @@ def _look(session: Session, one: Progression) -> None:
         _end(session, one, "max_samples", f"{bad}: undecided")
 
 
-def _costs_more(one: Progression, other: Progression) -> bool:
-    # One architecture has one price of a GB-second, so a millisecond costs in proportion to the memory size.
-    ratio = one.series.variant.memory_mb / other.series.variant.memory_mb
-    return costs_more(list(one.environments.values()), list(other.environments.values()), ratio)
+def _costs_more(session: Session, one: Progression, other: Progression) -> bool:
+    mine, theirs = (
+        of.memory_mb * session.meter.prices.gb_second_usd(of.architecture)
+        for of in (one.series.variant, other.series.variant)
+    )
+    return costs_more(list(one.environments.values()), list(other.environments.values()), mine / theirs)
 
 
 def _end(session: Session, one: Progression, reason: StopReason, detail: str) -> None:
