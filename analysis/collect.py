@@ -244,7 +244,7 @@ def _fetch_group(
     # What is complete stays until its successor is: an interruption loses nothing.
     target = group.fresh if complete else group
     for events in watch.read_group(target, wanted):
-        progress.step(f"{label}: {events:,} events")
+        progress.say(f"{label}: {events:,} events")
     if complete:
         group.replace_by(target)
     return True

@@ -22,8 +22,6 @@ class Progress:
         if self._status is not None:
             self._status.update(text)
 
-    step = say
-
     def note(self, text: str) -> None:
         """Something to be read afterwards too."""
         if self._status is not None:

@@ -8,7 +8,7 @@ same seed gives every variant and strategy the same arrivals.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -292,8 +292,7 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, limit_ms: float
         own = [quantile_ms(one.latencies, float(one.counters[kernel.GAVE_UP]), share) for one in replicates]
         return _band(own, quantile_ms(pooled, never, share))
 
-    def mean(of: Callable[[_Replicate], float]) -> Band:
-        own = [of(one) for one in replicates]
+    def mean(own: Sequence[float]) -> Band:
         return _band(own, float(np.mean(own)))
 
     def missed(one: _Replicate) -> float:
@@ -307,11 +306,11 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, limit_ms: float
         p50_ms=percentile(0.50),
         p99_ms=percentile(0.99),
         missed_share=_band([missed(one) for one in replicates], share_over(pooled, never, limit_ms)),
-        cold_share=mean(lambda one: one.counters[kernel.COLD] / max(one.counters[kernel.CALLS], 1.0)),
-        throttled_share=mean(lambda one: one.counters[kernel.THROTTLED] / max(_attempts(one), 1.0)),
+        cold_share=mean([one.counters[kernel.COLD] / max(one.counters[kernel.CALLS], 1.0) for one in replicates]),
+        throttled_share=mean([one.counters[kernel.THROTTLED] / max(_attempts(one), 1.0) for one in replicates]),
         peak_concurrency=_peak(replicates),
-        usd=mean(lambda one: one.usd),
-        parts={part: mean(lambda one, part=part: one.parts[part]) for part in replicates[0].parts},  # type: ignore[misc]
+        usd=mean([one.usd for one in replicates]),
+        parts={part: mean([one.parts[part] for one in replicates]) for part in replicates[0].parts},
         simulated_requests=sum(one.simulated for one in replicates),
     )
 

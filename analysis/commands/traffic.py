@@ -13,7 +13,7 @@ from typing import Final, get_args
 from analysis.command_line import command_parser
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.measured_calls import samples_of
-from analysis.estimate.traffic import BUSINESS_HOURS
+from analysis.estimate.traffic import hourly_weights
 from analysis.ingest.cloudwatch import CloudWatch
 from analysis.ingest.run_files import read_image_gb, read_rows
 from analysis.pipeline import run_configuration
@@ -191,11 +191,9 @@ def _arrivals(chosen: argparse.Namespace, configuration: Configuration) -> Arriv
     if chosen.burstiness[0] < 1:
         raise UserError("--burstiness is below 1", hint="1 is a Poisson process; bursts have more.")
     traffic = configuration.traffic
-    shape = traffic.daily_shape
-    hours = (1.0,) * 24 if shape == "flat" else BUSINESS_HOURS if shape == "business_hours" else shape
     return shaped(
         chosen.requests_per_day or traffic.requests_per_day,
-        [float(weight) for weight in hours],
+        hourly_weights(traffic.daily_shape),
         burstiness=chosen.burstiness,
         batch_size=max(1.0, chosen.batch_size),
     )

@@ -44,6 +44,13 @@ _NEGLIGIBLE: Final = 1e-8
 _CERTAIN: Final = 100.0
 
 
+def hourly_weights(daily_shape: str | Sequence[float]) -> tuple[float, ...]:
+    """Return the weights of the hours of a day: of "flat", "business_hours", or those given."""
+    named = {"flat": (1.0,) * 24, "business_hours": BUSINESS_HOURS}
+    shape = named[daily_shape] if isinstance(daily_shape, str) else daily_shape
+    return tuple(float(weight) for weight in shape)
+
+
 @dataclass(frozen=True)
 class Traffic:
     """Requests of a day, hour by hour, and how long an idle environment lives."""
@@ -54,12 +61,7 @@ class Traffic:
 
     @classmethod
     def of(cls, requests_per_day: float, daily_shape: str | Sequence[float], idle_minutes: float) -> Traffic:
-        if daily_shape == "flat":
-            weights: Sequence[float] = (1.0,) * 24
-        elif daily_shape == "business_hours":
-            weights = BUSINESS_HOURS
-        else:
-            weights = [float(weight) for weight in daily_shape]
+        weights = hourly_weights(daily_shape)
         total = sum(weights)
         shares = tuple(weight / total for weight in weights) if total > 0 else (1 / 24,) * 24
         return cls(requests_per_day, shares, idle_minutes * 60)
