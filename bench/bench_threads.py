@@ -23,7 +23,7 @@ from lab.cli import client_environment
 MODEL: Final = "mobilenet"
 SHARES_VCPU: Final = (0.29, 0.58, 1.0, 1.7)
 THREADS: Final = (1, 2)
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 CALLS: Final = 12
 MEMORY_MB: Final = 1769
 
