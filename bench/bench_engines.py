@@ -58,7 +58,7 @@ def handler(event, context):
     return {"inference_ms": (time.perf_counter() - begun) * 1000, "best": int(scores[0].argmax())}
 """
 # What one environment does; its times are on the clock that its parent reads before it starts. What it touched until
-# the first answer: pages of mapped files by /proc/self/pagemap, files that Python opened, the model's files, read whole.
+# the first answer: pages of mapped files by /proc/self/pagemap; files that Python opened and the model's files, whole.
 ENVIRONMENT: Final = """
 import json, os, pathlib, sys, time, types
 out, sys.stdout = sys.stdout, sys.stderr
