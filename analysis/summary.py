@@ -325,6 +325,7 @@ class Table1Row(_Model):
 
     model: str
     engine: str
+    architecture: str
     display_name: str
     size_mb: float | None
     parameters: int | None

@@ -38,6 +38,16 @@ class Image:
         return f"{self.model}-{self.engine}-{self.architecture}"
 
     @property
+    def group(self) -> str:
+        """Name of its engine and architecture, for example `tensorflow-arm64`."""
+        return _group(self.engine, self.architecture)
+
+    @property
+    def is_the_papers(self) -> bool:
+        """Return whether the paper measured this engine and architecture."""
+        return (self.engine, self.architecture) == (PAPER_ENGINE, PAPER_ARCHITECTURE)
+
+    @property
     def display_name(self) -> str:
         """Name for people, for example `ResNet50` or `ResNet50 on LiteRT`."""
         engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
@@ -72,7 +82,7 @@ class Variant:
     @property
     def group(self) -> str:
         """Name of the variants that share a REST API and parts of the stack, for example `tensorflow-arm64`."""
-        return _group(self.engine, self.architecture)
+        return self.image.group
 
     @property
     def route(self) -> str:

@@ -31,7 +31,7 @@ from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
 from core.models import ENGINE_NAMES
 from core.prices import MB_PER_GB, Prices
 from core.swapping import CELL_PATTERN, SWAPPING
-from core.variants import DISPLAY_NAMES, PAPER_ENGINE, Image, Variant
+from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, PAPER_ENGINE, Image, Variant
 
 HARDLY: Final = 0.10  # "hardly falls": by less than this share
 SLOWER_STEP: Final = 1.05  # a step to more memory may be slower by this much before it counts against C1
@@ -47,7 +47,9 @@ STILL_COLD: Final = 0.05
 KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
 FLOPS_ORDER: Final = ("mobilenet", "resnet50", "inceptionv3")
 API: Final = "client_latency_ms"
-NOT_THE_PAPERS: Final = f"not measured: {ENGINE_NAMES[PAPER_ENGINE]}, the paper's engine, is not in the matrix"
+NOT_THE_PAPERS: Final = (
+    f"not measured: {ENGINE_NAMES[PAPER_ENGINE]} on {PAPER_ARCHITECTURE}, as in the paper, is not in the matrix"
+)
 METRIC_NAMES: Final = {API: "API latency", "inference_ms": "inference", "duration_ms": "duration"}
 
 
@@ -97,7 +99,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rules look at: the variants of the paper's engine, and the rows of these."""
+    """What the rules look at: the variants of the paper's engine and architecture, and the rows of these."""
 
     measured: Measured
     variants: Sequence[Variant]
@@ -472,7 +474,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
     evidence = Evidence()
     swapping = context.swapping
     if swapping is not None:
-        for image in sorted({key[0] for key in swapping.cells if key[0].engine == PAPER_ENGINE}):
+        for image in sorted({key[0] for key in swapping.cells if key[0].is_the_papers}):
             name = image.display_name
             keys = [key for key in swapping.cells if key[0] == image]
             # Memory varied, share held: the claim wants an effect here.
@@ -500,7 +502,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
             evidence.numbers.append(
                 ClaimNumber(label=f"{name}, most major page faults a call", value=most, unit="count")
             )
-        killed = sum(count for key, count in swapping.killed.items() if key[0].engine == PAPER_ENGINE)
+        killed = sum(count for key, count in swapping.killed.items() if key[0].is_the_papers)
         if killed:
             evidence.notes.append(f"{killed} calls were killed for their memory rather than slowed down.")
         evidence.notes.append("Lambda has no swap: a function over its memory is killed.")

@@ -41,6 +41,7 @@ def table1(
             Table1Row(
                 model=model,
                 engine=image.engine,
+                architecture=image.architecture,
                 display_name=image.display_name,
                 size_mb=found.size_bytes / BYTES_PER_MB if found and found.size_bytes else None,
                 parameters=found.parameters if found else None,

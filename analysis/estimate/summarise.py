@@ -37,7 +37,7 @@ from core.configuration import Configuration
 from core.prices import Prices
 from core.records import EndpointFacts, Manifest
 from core.stages import RESTARTED
-from core.variants import PAPER_ENGINE, Image, Variant
+from core.variants import Image, Variant
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def summarise(
     claims = judge(
         Context(
             measured=measured,
-            variants=tuple(variant for variant in variants.values() if variant.engine == PAPER_ENGINE),
+            variants=tuple(variant for variant in variants.values() if variant.image.is_the_papers),
             prices=prices,
             accuracies=known_accuracies,
             load_end_rps=configuration.experiments.load.peak_rps,

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jinja2
 import polars as pl
@@ -75,7 +75,7 @@ from analysis.report.wording import (
 from analysis.summary import Estimate, Summary
 from core.models import ENGINE_NAMES
 from core.run_directory import RunDirectory, write_atomically
-from core.variants import DISPLAY_NAMES
+from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -233,7 +233,7 @@ def _figure_view(figure: Figure, still: str | None) -> dict[str, Any]:
         "caption": figure.caption,
         "detail": figure.detail,
         "notes": figure.notes,
-        "images": [f"{image.model}/{image.engine}" for image in figure.images],
+        "images": [f"{image.model}/{image.group}" for image in figure.images],
         "experiments": figure.experiments,
         "empty": figure.empty,
         "why_empty": f"No data: {figure.why_empty}.",
@@ -347,10 +347,14 @@ def _warnings(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
-def _choices(summary: Summary, of: Literal["model", "engine"], names: Mapping[str, str]) -> list[dict[str, str]]:
-    """What a filter offers, in the order of the matrix."""
-    values = dict.fromkeys(str(getattr(image, of)) for image in summary.images)
-    return [{"value": value, "label": names.get(value, value)} for value in values]
+def _engine_name(image: Image) -> str:
+    engine = ENGINE_NAMES.get(image.engine, image.engine)
+    return engine if image.architecture == PAPER_ARCHITECTURE else f"{engine} {image.architecture}"
+
+
+def _choices(names: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """What a filter offers: values with their labels, each once, in the order of the matrix."""
+    return [{"value": value, "label": label} for value, label in dict(names).items()]
 
 
 def _meta(summary: Summary) -> list[str]:
@@ -436,8 +440,8 @@ def build_page(
         alerts=_alerts(summary),
         contents=[{"id": section.id, "title": section.title} for section in sections],
         filters={
-            "models": _choices(summary, "model", DISPLAY_NAMES),
-            "engines": _choices(summary, "engine", ENGINE_NAMES),
+            "models": _choices((image.model, DISPLAY_NAMES.get(image.model, image.model)) for image in summary.images),
+            "engines": _choices((image.group, _engine_name(image)) for image in summary.images),
             "memory_sizes_mb": sorted({one.memory_mb for one in summary.variants.values()}),
             "experiments": summary.experiments,
         },

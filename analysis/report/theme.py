@@ -181,10 +181,11 @@ class Style:
 def image_styles(images: Sequence[Image]) -> dict[Image, Style]:
     """The style of each image of a run.
 
-    Hue and shape tell models apart, shade and dash engines; where there is one engine, the dash tells models too.
+    Hue and shape tell models apart, shade and dash engines and architectures. Where there is one of each, the dash tells
+    models too. Shades repeat after four.
     """
     models = list(dict.fromkeys(image.model for image in images))
-    engines = list(dict.fromkeys(image.engine for image in images))
+    engines = list(dict.fromkeys(image.group for image in images))
     free = [hue for hue in (4, 5, 1, 2, 3) if hue not in {MODEL_HUES.get(model) for model in models}]
     own = [model for model in models if model not in MODEL_HUES]
     hues = MODEL_HUES | {model: (free or [4, 5])[place % len(free or [4, 5])] for place, model in enumerate(own)}
@@ -192,7 +193,7 @@ def image_styles(images: Sequence[Image]) -> dict[Image, Style]:
     shapes = {model: SERIES_SHAPES[(hues[model] - 1 + models.index(model) // HUES) % 6] for model in models}
     found = {}
     for image in images:
-        engine = engines.index(image.engine)
+        engine = engines.index(image.group)
         dash = engine if len(engines) > 1 else hues[image.model] - 1
         shade = f"-{engine % 4 + 1}" if engine % 4 else ""
         found[image] = Style(

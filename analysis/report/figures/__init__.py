@@ -33,7 +33,7 @@ from analysis.report.figures.paper import (
     warm,
 )
 from analysis.summary import Summary
-from core.variants import PAPER_ENGINE, Image
+from core.variants import Image
 
 # Of the invocations, what figures are made from; the identifiers are most of their bytes.
 MEASURED_COLUMNS: Final = (
@@ -71,7 +71,7 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     known = pl.col("variant").is_in(list(summary.variants))
     measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
     images = summary.images
-    engines = any(image.engine != PAPER_ENGINE for image in images)
+    engines = any(not image.is_the_papers for image in images)
     every = {number: [all_engines(summary, number)] if engines else [] for number in BY_MODEL}
     figures = [
         all_models(summary, 14),

@@ -192,7 +192,7 @@ def row_of(variant: Variant) -> Row:
     """What every row says of its function; the page filters by these."""
     return {
         "model": variant.model,
-        "engine": variant.engine,
+        "engine": variant.group,
         "name": variant.image.display_name,
         "memory_mb": variant.memory_mb,
     }

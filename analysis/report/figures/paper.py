@@ -7,6 +7,7 @@ from typing import Any, Final
 import altair as alt
 import polars as pl
 
+from analysis.decide.claims import NOT_THE_PAPERS
 from analysis.report.figures.marks import (
     LINE_SYMBOLS,
     Column,
@@ -35,9 +36,8 @@ from analysis.report.figures.shared import (
 from analysis.report.theme import image_styles
 from analysis.report.wording import rounded
 from analysis.summary import Summary
-from core.models import ENGINE_NAMES
 from core.records import Experiment
-from core.variants import PAPER_ENGINE, Image
+from core.variants import Image
 
 # The paper's own order of its figures by model.
 WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
@@ -47,7 +47,7 @@ LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
 
 def _numbered(numbers: dict[str, int], what: str, image: Image) -> tuple[str, str]:
     """File name and label of an image's figure; a model or engine that the paper does not have gets no number."""
-    number = numbers.get(image.model) if image.engine == PAPER_ENGINE else None
+    number = numbers.get(image.model) if image.is_the_papers else None
     name = f"{what}_{stem(image)}"
     return (f"fig{number:02d}_{name}", f"Figure {number}") if number else (name, "")
 
@@ -267,7 +267,7 @@ BY_MODEL: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = 
 
 def all_models(summary: Summary, number: int) -> Figure:
     """Figures 14 to 16: one quantity of every model against memory, with the paper's engine."""
-    images = tuple(image for image in summary.images if image.engine == PAPER_ENGINE)
+    images = tuple(image for image in summary.images if image.is_the_papers)
     name, title, caption, where, metric = BY_MODEL[number]
     text = Text(
         id=f"fig{number:02d}_{name}",
@@ -278,8 +278,7 @@ def all_models(summary: Summary, number: int) -> Figure:
         experiments=(where[0],),
         images=images,
     )
-    missing = f"{ENGINE_NAMES[PAPER_ENGINE]}, the paper's engine, is not in the matrix: not measured"
-    return by_image(summary, text, where, metric, "ms", why_empty="" if images else missing)
+    return by_image(summary, text, where, metric, "ms", why_empty="" if images else NOT_THE_PAPERS)
 
 
 def all_engines(summary: Summary, number: int) -> Figure:

@@ -9,7 +9,7 @@ from typing import Final
 from analysis.report.figures.marks import Figure, Points, Text, curve_figure, image_series
 from analysis.summary import Summary
 from core.records import Experiment
-from core.variants import PAPER_ENGINE, Image
+from core.variants import Image
 
 BOX_FROM_N: Final = 5  # below, quartiles would be the samples themselves
 WHISKERS_FROM_N: Final = 20  # below, p5 and p95 would be the extremes themselves
@@ -22,7 +22,7 @@ def memory_sizes_of(summary: Summary) -> list[int]:
 
 def stem(image: Image) -> str:
     """An image's part of a file name, for example `resnet50` or `resnet50_litert`."""
-    return image.model if image.engine == PAPER_ENGINE else f"{image.model}_{image.engine}"
+    return image.model if image.is_the_papers else f"{image.model}_{image.group.replace('-', '_')}"
 
 
 def why_no(summary: Summary, experiment: str) -> str:

@@ -19,6 +19,7 @@ from analysis.report.tables.parts import (
 )
 from analysis.report.wording import NO_NUMBER, count_text, moment_text, number_text
 from analysis.summary import Cell, Claim, Summary
+from core.variants import Image
 
 
 def table1(summary: Summary) -> Table:
@@ -45,7 +46,10 @@ def table1(summary: Summary) -> Table:
             ("Weights here", lambda row: ", ".join(row.weights)),
             ("Source of accuracy", lambda row: row.accuracy_source),
         ),
-        attributes=lambda row: {"model": row.model, "engine": row.engine},
+        attributes=lambda row: {
+            "model": row.model,
+            "engine": Image(row.model, row.engine, row.architecture).group,
+        },
         note="Size, parameters, multiply-adds of the deployed model. Accuracies quoted from their source, not measured",
     )
 

@@ -180,5 +180,8 @@ def knees_table(summary: Summary) -> Table:
             ("Memory, MB", lambda knee: count_cell(knee.memory_mb)),
             ("Why", lambda knee: knee.reason),
         ),
-        attributes=lambda knee: {"model": knee.model, "engine": knee.engine},
+        attributes=lambda knee: {
+            "model": knee.model,
+            "engine": Image(knee.model, knee.engine, knee.architecture).group,
+        },
     )

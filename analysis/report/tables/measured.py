@@ -47,7 +47,7 @@ def overview(summary: Summary) -> dict[str, Any]:
             {
                 "name": variant.image.display_name,
                 "model": variant.model,
-                "engine": variant.engine,
+                "engine": variant.group,
                 "memory_mb": variant.memory_mb,
                 "recommended": key == summary.recommendation.variant,
                 "cells": cells,

@@ -147,4 +147,4 @@ def filters(summary: Summary, key: str, experiment: str = "") -> dict[str, str]:
     found = {"experiment": experiment} if experiment else {}
     if variant is None:
         return found
-    return {"model": variant.model, "engine": variant.engine, "memory": str(variant.memory_mb)} | found
+    return {"model": variant.model, "engine": variant.group, "memory": str(variant.memory_mb)} | found

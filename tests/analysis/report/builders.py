@@ -17,7 +17,11 @@ TIME_SCALE = 13.0  # a lab's clock that every page has to mention
 
 
 def demo_configuration(
-    *, models: Sequence[str] = (), engines: Sequence[str] = (), memory_sizes_mb: Sequence[int] = ()
+    *,
+    models: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    architectures: Sequence[str] = (),
+    memory_sizes_mb: Sequence[int] = (),
 ) -> Configuration:
     configuration = read_configuration(profile="")
     change: dict[str, Any] = {}
@@ -25,6 +29,8 @@ def demo_configuration(
         change["models"] = tuple(models)
     if engines:
         change["engines"] = tuple(engines)
+    if architectures:
+        change["architectures"] = tuple(architectures)
     if memory_sizes_mb:
         change["memory_sizes_mb"] = tuple(memory_sizes_mb)
     return configuration.model_copy(update={"matrix": configuration.matrix.model_copy(update=change)})
@@ -43,7 +49,9 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /
 
 def make_run(**options: Any) -> tuple[Configuration, pl.DataFrame, Summary]:
     """Configuration, invocations and summary of a synthetic run; options of `demo_configuration` and `make_rows`."""
-    shape = {key: options.pop(key) for key in ("models", "engines", "memory_sizes_mb") if key in options}
+    shape = {
+        key: options.pop(key) for key in ("models", "engines", "architectures", "memory_sizes_mb") if key in options
+    }
     change = options.pop("change", {})
     keep = options.pop("keep", lambda _row: True)
     forced = options.pop("forced", None)

@@ -140,3 +140,23 @@ def test_every_row_of_the_page_names_its_engine_and_can_be_filtered_by_it(severa
     assert images == {f"{model}/{engine}" for model in MODELS for engine in ENGINES}
     data = next(script for script in page.all("script") if script.attributes.get("type") == "application/json")
     assert all("engine" in figure["keys"] for figure in json.loads("".join(data.pieces))["figures"])
+
+
+def test_architectures_are_kept_apart_as_engines_are():
+    _, invocations, summary = make_run(
+        models=["mobilenet"],
+        engines=["tensorflow"],
+        architectures=["x86_64", "arm64"],
+        memory_sizes_mb=[1024, 1769],
+        load_s=2.0,
+        warm_samples=8,
+        cold_samples=2,
+    )
+    figures = {figure.id: figure for figure in build_figures(summary, invocations)}
+    assert list(figures["api_latency_warm"].legend) == ["MobileNet", "MobileNet arm64"]
+    assert series_of(figures["fig14_api_latency_warm"]) == {"MobileNet"}
+    assert figures["warm_mobilenet_tensorflow_arm64"].rows
+    page = parse(build_page(summary, list(figures.values()), {}))
+    assert [box.attributes["value"] for box in page.all("input", name="engine")] == ["tensorflow", "tensorflow-arm64"]
+    labels = [number.label for claim in summary.claims for number in claim.numbers]
+    assert not [label for label in labels if "arm64" in label]
