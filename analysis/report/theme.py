@@ -181,8 +181,8 @@ class Style:
 def image_styles(images: Sequence[Image]) -> dict[Image, Style]:
     """The style of each image of a run.
 
-    Hue and shape tell models apart, shade and dash engines and architectures. Where there is one of each, the dash tells
-    models too. Shades repeat after four.
+    Hue and shape tell models apart, shade and dash engines and architectures. Where there is one of each, the dash
+    tells models too. Shades repeat after four.
     """
     models = list(dict.fromkeys(image.model for image in images))
     engines = list(dict.fromkeys(image.group for image in images))
