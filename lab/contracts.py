@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 ACCOUNT_ID: Final = "123456789012"
+LATEST: Final = "$LATEST"  # the version of a function that is not published
 
 LogFormat = Literal["Text", "JSON"]
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
@@ -35,13 +36,19 @@ class FunctionConfiguration:
     maximum_event_age_s: int
     command: Sequence[str] = ()  # ImageConfig.Command; () means the image's own
     working_directory: str = ""
+    version: str = LATEST
+
+    @property
+    def key(self) -> str:
+        """Name of what runs: versions of a function share its name, and no execution environment."""
+        return self.name if self.version == LATEST else f"{self.name}:{self.version}"
 
 
 class FunctionCatalogue(Protocol):
     """The control plane's view of functions (moto's lambda backend)."""
 
-    def get(self, name_or_arn: str) -> FunctionConfiguration | None:
-        """The function of this name or ARN (without qualifier), or None. Cheap: called for every invoke."""
+    def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
+        """The version of a function by name or ARN and by version or alias, or None. Cheap: called for every invoke."""
         ...
 
     def arn(self, name: str) -> str:
@@ -106,7 +113,7 @@ class InvokeResult:
     request_id: str
     function_error: str | None = None  # "Unhandled": the X-Amz-Function-Error header
     error_code: str | None = None  # for example TooManyRequestsException: the call did not reach a function
-    executed_version: str = "$LATEST"
+    executed_version: str = LATEST
     log_tail: bytes = b""  # last 4 KB when asked for, not yet base64
     extra: Mapping[str, object] = field(default_factory=dict)
 

@@ -20,7 +20,7 @@ State = Literal["queued", "running", "succeeded", "failed", "expired", "dropped"
 _NAMESPACE: Final = "AWS/Lambda"
 _ONGOING: Final = ("queued", "running")
 
-InvokeEvent = Callable[[FunctionConfiguration, bytes, str, str | None], Awaitable[InvokeResult]]
+InvokeEvent = Callable[[FunctionConfiguration, bytes, str, str | None, str | None], Awaitable[InvokeResult]]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class AsynchronousInvokes:
     def __init__(
         self,
         invoke: InvokeEvent,
-        current: Callable[[str], FunctionConfiguration | None],
+        current: Callable[[str, str | None], FunctionConfiguration | None],
         metrics: MetricSink,
         *,
         capacity: int,
@@ -63,14 +63,21 @@ class AsynchronousInvokes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished = 0
 
-    def accept(self, function: FunctionConfiguration, payload: bytes, request_id: str, trace_id: str | None) -> bool:
+    def accept(
+        self,
+        function: FunctionConfiguration,
+        payload: bytes,
+        request_id: str,
+        trace_id: str | None,
+        qualifier: str | None = None,
+    ) -> bool:
         """Queue an event; False when the queue is full."""
         if len(self._tasks) >= self._capacity:
             return False
         fate = Fate(request_id, function.name, "queued", time.time())
         self._fates[request_id] = fate
         self._count(function.name, "AsyncEventsReceived", 1.0)
-        task = asyncio.get_running_loop().create_task(self._run(fate, payload, trace_id))
+        task = asyncio.get_running_loop().create_task(self._run(fate, payload, trace_id, qualifier))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
@@ -86,16 +93,16 @@ class AsynchronousInvokes:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _run(self, fate: Fate, payload: bytes, trace_id: str | None) -> None:
+    async def _run(self, fate: Fate, payload: bytes, trace_id: str | None, qualifier: str | None) -> None:
         try:
-            await self._attempts(fate, payload, trace_id)
+            await self._attempts(fate, payload, trace_id, qualifier)
         except asyncio.CancelledError:
             self._end(fate, "dropped", "the lab was shut down")
             raise
 
-    async def _attempts(self, fate: Fate, payload: bytes, trace_id: str | None) -> None:
+    async def _attempts(self, fate: Fate, payload: bytes, trace_id: str | None, qualifier: str | None) -> None:
         while True:
-            function = self._current(fate.function_name)
+            function = self._current(fate.function_name, qualifier)
             if function is None:
                 self._end(fate, "failed", f"function {fate.function_name} no longer exists")
                 return
@@ -104,7 +111,7 @@ class AsynchronousInvokes:
                 self._end(fate, "expired", f"older than {function.maximum_event_age_s} s")
                 return
             fate.state = "running"
-            result = await self._invoke(function, payload, fate.request_id, trace_id)
+            result = await self._invoke(function, payload, fate.request_id, trace_id, qualifier)
             if result.error_code is not None and (result.status == 429 or result.status >= 500):
                 fate.throttles += 1
                 delay_s = throttle_delay_s(fate.throttles)

@@ -367,7 +367,7 @@ class ExecutionEnvironment:
         parked.event(
             f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
-            f"Lambda-Runtime-Invoked-Function-Arn: {self.configuration.arn}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {invocation.function_arn}\r\n"
             f"Lambda-Runtime-Trace-Id: {invocation.trace_id}\r\n{context}",
             invocation.payload,
         )

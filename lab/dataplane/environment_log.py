@@ -42,7 +42,7 @@ class EnvironmentLog:
     def __init__(
         self, environment_id: str, configuration: FunctionConfiguration, logs: LogSink, metrics: MetricSink
     ) -> None:
-        self.stream = log_stream_name(environment_id, time.time())
+        self.stream = log_stream_name(environment_id, time.time(), configuration.version)
         self._configuration = configuration
         self._logs = logs
         self._metrics = metrics
@@ -50,6 +50,7 @@ class EnvironmentLog:
             configuration.log_format,
             configuration.system_log_level,
             function_name=configuration.name,
+            version=configuration.version,
             environment_id=environment_id,
             memory_mb=configuration.memory_mb,
         )

@@ -45,6 +45,8 @@ class Invocation:
     payload: bytes
     trace_id: str
     client_context: str | None
+    function_arn: str  # as it was invoked, with the version or alias
+    version: str
     answer: asyncio.Future[InvokeResult]
     wants_tail: bool = False
     started_at: float = 0.0  # time.monotonic() of the invoke phase
@@ -73,6 +75,7 @@ class Invocation:
             payload=payload,
             request_id=self.request_id,
             function_error="Unhandled" if failed or status != "success" else None,
+            executed_version=self.version,
         )
         if not self.wants_tail:
             self.deliver()
@@ -89,6 +92,7 @@ class Invocation:
                 payload=result.payload,
                 request_id=result.request_id,
                 function_error=result.function_error,
+                executed_version=self.version,
                 log_tail=tail,
             )
         self.answer.set_result(result)

@@ -47,7 +47,6 @@ NOT_MODELLED: Final = (
     "proactive initialization",
     "SnapStart",
 )
-_LATEST: Final = "$LATEST"
 _SETTLE_BESIDE_IDLE_MS: Final = 20.0
 # How long a thread of the control plane may keep the interpreter while an invoke waits; Python's own 5 ms is ten
 # invokes.
@@ -157,7 +156,7 @@ class LambdaDataPlane:
         request_id = new_request_id()
         name, own_qualifier = split_qualifier(name_or_arn)
         qualifier = qualifier or own_qualifier
-        function = self._catalogue.get(name)
+        function = self._catalogue.get(name, qualifier)
         if function is None:
             problem = function_name_problem(name)
             if problem:
@@ -165,13 +164,6 @@ class LambdaDataPlane:
             missing = name if name.startswith("arn:") else self._catalogue.arn(name)
             version = f":{qualifier}" if qualifier else ""
             return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}{version}", request_id)
-        if qualifier not in (None, "", _LATEST):
-            return _refused(
-                404,
-                "ResourceNotFoundException",
-                f"Function not found: {function.arn}:{qualifier} (the lab has no versions or aliases, only $LATEST)",
-                request_id,
-            )
         synchronous = invocation_type == "RequestResponse"
         limit = MAX_SYNCHRONOUS_PAYLOAD_BYTES if synchronous else MAX_ASYNCHRONOUS_PAYLOAD_BYTES
         if len(payload) > limit:
@@ -181,16 +173,23 @@ class LambdaDataPlane:
         if invocation_type == "DryRun":
             return InvokeResult(status=204, payload=b"", request_id=request_id)
         if invocation_type == "Event":
-            if self._closing or not self._asynchronous.accept(function, payload, request_id, trace_id):
+            if self._closing or not self._asynchronous.accept(function, payload, request_id, trace_id, qualifier):
                 return _throttled(request_id, "the queue of asynchronous events is full")
             return InvokeResult(status=202, payload=b"", request_id=request_id)
-        answer = await self._begin(function, payload, request_id, trace_id, client_context, log_tail=log_tail)
+        answer = await self._begin(
+            function, payload, request_id, trace_id, client_context, log_tail=log_tail, qualifier=qualifier
+        )
         return answer if isinstance(answer, InvokeResult) else await answer
 
     async def _invoke_event(
-        self, function: FunctionConfiguration, payload: bytes, request_id: str, trace_id: str | None
+        self,
+        function: FunctionConfiguration,
+        payload: bytes,
+        request_id: str,
+        trace_id: str | None,
+        qualifier: str | None,
     ) -> InvokeResult:
-        answer = await self._begin(function, payload, request_id, trace_id, None, log_tail=False)
+        answer = await self._begin(function, payload, request_id, trace_id, None, log_tail=False, qualifier=qualifier)
         return answer if isinstance(answer, InvokeResult) else await answer
 
     async def _begin(
@@ -202,12 +201,13 @@ class LambdaDataPlane:
         client_context: str | None,
         *,
         log_tail: bool,
+        qualifier: str | None,
     ) -> InvokeResult | asyncio.Future[InvokeResult]:
         """Admit a request and hand it to an environment; returns what to wait for, or the refusal."""
         if self._closing:
             return _refused(503, "ServiceUnavailableException", "The lab is shutting down.", request_id)
         pool = self._pool_of(function)
-        reason = self._over_limit(function, pool)
+        reason = self._over_limit(function)
         if reason is not None:
             self._count_throttle(function.name)
             return _throttled(request_id, reason)
@@ -217,6 +217,8 @@ class LambdaDataPlane:
             payload=payload,
             trace_id=trace_id or new_trace_id(time.time()),
             client_context=client_context,
+            function_arn=f"{function.arn}:{qualifier}" if qualifier else function.arn,
+            version=function.version,
             answer=asyncio.get_running_loop().create_future(),
             wants_tail=log_tail,
             concurrency=pool.running,
@@ -235,18 +237,19 @@ class LambdaDataPlane:
         environment.serve(invocation)
         return invocation.answer
 
-    def _over_limit(self, function: FunctionConfiguration, pool: FunctionPool) -> str | None:
+    def _over_limit(self, function: FunctionConfiguration) -> str | None:
         """Why the request may not run now, or None. Reserved concurrency is a function's own, the rest is shared."""
         reserved = function.reserved_concurrency
         if reserved is not None:
-            return "ReservedFunctionConcurrentInvocationLimitExceeded" if pool.running >= reserved else None
+            running = sum(one.running for one in self._reserved.values() if one.configuration.name == function.name)
+            return "ReservedFunctionConcurrentInvocationLimitExceeded" if running >= reserved else None
         account = self._settings.account_concurrency or self._catalogue.account_concurrency()
-        reserved_by_others = 0
+        reservations = {}  # of a function, whose versions share it
         running_reserved = 0
         for other in self._reserved.values():
-            reserved_by_others += other.configuration.reserved_concurrency or 0
+            reservations[other.configuration.name] = other.configuration.reserved_concurrency or 0
             running_reserved += other.running
-        unreserved = max(0, account - reserved_by_others)
+        unreserved = max(0, account - sum(reservations.values()))
         return "ConcurrentInvocationLimitExceeded" if self._load.running - running_reserved >= unreserved else None
 
     async def _wait_for_settling(self, pool: FunctionPool) -> ExecutionEnvironment | None:
@@ -290,18 +293,18 @@ class LambdaDataPlane:
     # -- environments
 
     def _pool_of(self, function: FunctionConfiguration) -> FunctionPool:
-        pool = self._pools.get(function.name)
+        pool = self._pools.get(function.key)
         if pool is None:
             rate = StartRate(self._settings.new_environments_burst, self._settings.burst_window_s)
-            pool = self._pools[function.name] = FunctionPool(function, rate, self._load, self._end)
+            pool = self._pools[function.key] = FunctionPool(function, rate, self._load, self._end)
         elif pool.configuration is not function:
             pool.update(function)
         else:
             return pool
         if function.reserved_concurrency is None:
-            self._reserved.pop(function.name, None)
+            self._reserved.pop(function.key, None)
         else:
-            self._reserved[function.name] = pool
+            self._reserved[function.key] = pool
         return pool
 
     def _all_environments(self) -> list[ExecutionEnvironment]:
@@ -312,7 +315,7 @@ class LambdaDataPlane:
         if environment.ended:
             return
         environment.retire()
-        self._pools[environment.configuration.name].all.discard(environment)
+        self._pools[environment.configuration.key].all.discard(environment)
         task = asyncio.get_running_loop().create_task(environment.end())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -336,7 +339,7 @@ class LambdaDataPlane:
         for environment in idle:
             if available_mb - needed_mb >= _HOST_RESERVE_MB:
                 break
-            self._pools[environment.configuration.name].idle.remove(environment)
+            self._pools[environment.configuration.key].idle.remove(environment)
             available_mb += environment.peak_mb
             self._end(environment)
         return available_mb - needed_mb >= _HOST_RESERVE_MB
@@ -349,8 +352,9 @@ class LambdaDataPlane:
 
     def _reclaim(self, idle_before: float) -> None:
         """End environments that have been idle since before a moment, and all those of functions that are gone."""
-        for name, pool in self._pools.items():
-            gone = self._catalogue.get(name) is None if pool.idle else False
+        for pool in self._pools.values():
+            function = pool.configuration
+            gone = self._catalogue.get(function.name, function.version) is None if pool.idle else False
             old = [environment for environment in pool.idle if gone or environment.idle_since <= idle_before]
             if old:
                 pool.idle = [environment for environment in pool.idle if environment not in old]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from core import strict_json
-from lab.contracts import LogFormat
+from lab.contracts import LATEST, LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
@@ -75,11 +75,19 @@ class PlatformLog:
     """
 
     def __init__(
-        self, log_format: LogFormat, system_log_level: str, *, function_name: str, environment_id: str, memory_mb: int
+        self,
+        log_format: LogFormat,
+        system_log_level: str,
+        *,
+        function_name: str,
+        environment_id: str,
+        memory_mb: int,
+        version: str = LATEST,
     ) -> None:
         self._json = log_format == "JSON"
         self._level = level_of(system_log_level)
         self._function_name = function_name
+        self._version = version
         self._environment_id = environment_id
         self._memory_mb = memory_mb
 
@@ -100,7 +108,7 @@ class PlatformLog:
                 "initializationType": "on-demand",
                 "phase": phase,
                 "functionName": self._function_name,
-                "functionVersion": "$LATEST",
+                "functionVersion": self._version,
                 "instanceId": self._environment_id,
                 "instanceMaxMemory": self._memory_mb * 1024 * 1024,
             },
@@ -137,8 +145,8 @@ class PlatformLog:
 
     def start(self, now_s: float, request_id: str) -> str | None:
         if self._json:
-            return self._event("INFO", now_s, "platform.start", {"requestId": request_id, "version": "$LATEST"})
-        return f"START RequestId: {request_id} Version: $LATEST"
+            return self._event("INFO", now_s, "platform.start", {"requestId": request_id, "version": self._version})
+        return f"START RequestId: {request_id} Version: {self._version}"
 
     def runtime_done(
         self,

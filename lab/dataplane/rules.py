@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
+from lab.contracts import LATEST
+
 SHARE_VARIABLE: Final = "LAB_VCPU"  # the lab's own: a CPU share apart from the memory size
 MB_PER_VCPU: Final = 1769  # "configuration-memory": one vCPU at 1,769 MB, in proportion to memory
 CFS_PERIOD_US: Final = 20_000  # measured on Lambda by third parties; AWS does not document it
@@ -131,9 +133,9 @@ def new_trace_id(now_s: float) -> str:
     return f"Root=1-{int(now_s):08x}-{digits[:24]};Parent={digits[24:]};Sampled=0"
 
 
-def log_stream_name(environment_id: str, now_s: float) -> str:
+def log_stream_name(environment_id: str, now_s: float, version: str = LATEST) -> str:
     """Log stream of an environment: date of its start (UTC), version, its id."""
-    return time.strftime(f"%Y/%m/%d/[$LATEST]{environment_id}", time.gmtime(now_s))
+    return time.strftime(f"%Y/%m/%d/[{version}]{environment_id}", time.gmtime(now_s))
 
 
 def function_name_problem(text: str) -> str:

@@ -492,6 +492,44 @@ class PermissionResource(Resource, CloudFormationModel):
         function.policy.del_statement(self.physical_resource_id)
 
 
+class VersionResource(Resource, CloudFormationModel):
+    """AWS::Lambda::Version: in moto 5.2.5 its Ref and its attributes are empty."""
+
+    kind = "AWS::Lambda::Version"
+    attributes = frozenset({"FunctionArn", "Version"})
+    replaced_by = ("FunctionName", "Description", "CodeSha256")
+
+    @classmethod
+    def create(cls, name: str, properties: Properties, place: Place) -> Self:
+        del name  # its number is its name
+        version = place.functions.publish_version(properties["FunctionName"], properties.get("Description", ""))
+        values = {"FunctionArn": version.function_arn, "Version": str(version.version)}
+        return cls(version.function_arn, properties, values)
+
+    def remove(self, place: Place) -> None:
+        place.functions.delete_function(self.physical_resource_id)
+
+
+class AliasResource(Resource, CloudFormationModel):
+    """AWS::Lambda::Alias, which moto 5.2.5 does not know."""
+
+    kind = "AWS::Lambda::Alias"
+    attributes = frozenset({"AliasArn"})
+    replaced_by = ("FunctionName", "Name")
+
+    @classmethod
+    def create(cls, name: str, properties: Properties, place: Place) -> Self:
+        del name  # the template gives it
+        alias = place.functions.create_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
+        return cls(alias.arn, properties, {"AliasArn": alias.arn})
+
+    def change(self, properties: Properties, place: Place) -> None:
+        place.functions.update_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
+
+    def remove(self, place: Place) -> None:
+        place.functions.delete_alias(self.properties["Name"], self.properties["FunctionName"])
+
+
 class EventInvokeConfigResource(Resource, CloudFormationModel):
     """AWS::Lambda::EventInvokeConfig, which moto 5.2.5 does not know."""
 
@@ -746,6 +784,13 @@ def _tags(properties: Properties) -> dict[str, str]:
 
 def _flag(value: Any) -> bool:
     return str(value).lower() == "true"
+
+
+def _alias_values(properties: Properties) -> tuple[str, str, dict[str, Any]]:
+    """Version, description and routing, the latter by the API's names."""
+    shared = (properties.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or []
+    weights = {str(one["FunctionVersion"]): float(one["FunctionWeight"]) for one in shared}
+    return str(properties["FunctionVersion"]), properties.get("Description", ""), {"AdditionalVersionWeights": weights}
 
 
 def _number(value: Any) -> int | None:

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+import random
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from moto.awslambda.exceptions import InvalidParameterValueException, PreconditionFailedException
@@ -18,7 +19,7 @@ from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from moto.ecr.models import ecr_backends
 
 from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB
-from lab.contracts import FunctionConfiguration, LogFormat
+from lab.contracts import LATEST, FunctionConfiguration, LogFormat
 from lab.services.moto_backend import MotoUrls
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_FunctionEventInvokeConfig.html
@@ -169,7 +170,20 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
         """Update once: moto 5.2.5 updates twice, and the second time a given RevisionId is out of date."""
         function = self.get_function(function_name, qualifier)
         answer: dict[str, Any] = function.update_function_code(body)
-        return self.publish_version(function_name).get_configuration() if body.get("Publish") else answer
+        version = self.publish_version(function_name) if body.get("Publish") else None
+        return answer if version is None else version.get_configuration()
+
+    def publish_version(self, function_name: str, description: str = "") -> LambdaFunction | None:
+        """Publish a version with code of its own: moto 5.2.5 lets it share that of $LATEST, later updates included.
+
+        It publishes what has not changed since the first version a second time, too.
+        """
+        function = self.get_function(function_name)
+        version: LabFunction | None = super().publish_version(function_name, description)
+        function.code_or_config_updated = False
+        if version is not None and version.code is function.code:
+            version.code = dict(function.code)
+        return version
 
     def put_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Replace the configuration: moto 5.2.5 appends the new one and keeps answering the first."""
@@ -197,8 +211,8 @@ class MotoFunctionCatalogue:
         """Concurrent executions of the account."""
         return self._account_concurrency
 
-    def get(self, name_or_arn: str) -> FunctionConfiguration | None:
-        """The function of this name, partial ARN or ARN, without qualifier; None where there is none."""
+    def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
+        """The function of this name, partial ARN or ARN, at a version or alias; None where there is none."""
         parts = name_or_arn.split(":")
         # function, account:function:NAME, or the whole ARN
         name, region = parts[-1], self._region
@@ -209,24 +223,43 @@ class MotoFunctionCatalogue:
         if known is None or known.get("latest") is None:
             self._cache.pop(name_or_arn, None)
             return None
-        function: LabFunction = known["latest"]
-        invoke = function.event_invoke_config[0].config if function.event_invoke_config else {}
+        latest: LabFunction = known["latest"]
+        function = self._version(latest, known["versions"], region, qualifier)
+        if function is None:
+            return None
+        invoke = latest.event_invoke_config[0].config if latest.event_invoke_config else {}
         # Values alone: an object that replaces another may get its address.
         retries, age_s = invoke.get("MaximumRetryAttempts"), invoke.get("MaximumEventAgeInSeconds")
-        state = (function.revision_id, function.reserved_concurrency, retries, age_s)
-        cached = self._cache.get(name_or_arn)
+        reserved = latest.reserved_concurrency
+        state = (function.revision_id, reserved, retries, age_s)
+        key = name_or_arn if function is latest else f"{name_or_arn}:{function.version}"
+        cached = self._cache.get(key)
         if cached is None or cached[0] != state:
-            cached = self._cache[name_or_arn] = (state, self._read(function, region, invoke))
+            cached = self._cache[key] = (state, self._read(function, region, invoke, reserved))
         return cached[1]
+
+    def _version(
+        self, latest: LabFunction, published: Sequence[LabFunction], region: str, qualifier: str | None
+    ) -> LabFunction | None:
+        """The version of this number, or that an alias of this name leads to; None where there is neither."""
+        if qualifier in (None, "", LATEST):
+            return latest
+        arn = make_function_arn(region, self._account_id, latest.function_name)
+        alias = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {}).get(qualifier)
+        number = str(qualifier) if alias is None else _routed(alias)
+        if number == LATEST:
+            return latest
+        return next((one for one in published if str(one.version) == number), None)
 
     def arn(self, name: str) -> str:
         """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
         return str(make_function_arn(self._region, self._account_id, name.rpartition(":")[2]))
 
-    def _read(self, function: LabFunction, region: str, invoke: Mapping[str, Any]) -> FunctionConfiguration:
+    def _read(
+        self, function: LabFunction, region: str, invoke: Mapping[str, Any], reserved: Any
+    ) -> FunctionConfiguration:
         logging = function.logging_config
         log_format: LogFormat = "JSON" if logging["LogFormat"] == "JSON" else "Text"
-        reserved = function.reserved_concurrency
         return FunctionConfiguration(
             name=function.function_name,
             arn=make_function_arn(region, self._account_id, function.function_name),
@@ -246,7 +279,22 @@ class MotoFunctionCatalogue:
             maximum_event_age_s=int(invoke.get("MaximumEventAgeInSeconds", DEFAULT_EVENT_AGE_S)),
             command=tuple(function.image_config.cmd or ()),
             working_directory=function.image_config.working_directory or "",
+            version=str(function.version),
         )
+
+
+def _routed(alias: Any) -> str:
+    """The version that a call of an alias reaches, by chance where the alias splits its traffic.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
+    """
+    weights: Mapping[str, float] = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
+    left = random.random()  # noqa: S311 - a share of traffic, no secret
+    for number, weight in weights.items():
+        left -= float(weight)
+        if left < 0:
+            return str(number)
+    return str(alias.function_version)
 
 
 def account_settings(account_id: str, region: str, account_concurrency: int) -> dict[str, Any]:

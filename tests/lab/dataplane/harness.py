@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab.contracts import ACCOUNT_ID, FunctionConfiguration, Image, InvokeResult, LogEvent
+from lab.contracts import ACCOUNT_ID, LATEST, FunctionConfiguration, Image, InvokeResult, LogEvent
 from lab.dataplane.plane import LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.process import ProcessDriver
@@ -24,8 +24,9 @@ class Catalogue:
         self.functions: dict[str, FunctionConfiguration] = {}
         self.concurrency = 1000
 
-    def get(self, name_or_arn: str) -> FunctionConfiguration | None:
-        return self.functions.get(name_or_arn.rpartition(":")[2])
+    def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
+        name = name_or_arn.rpartition(":")[2]
+        return self.functions.get(name if qualifier in (None, "", LATEST) else f"{name}:{qualifier}")
 
     def arn(self, name: str) -> str:
         return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name.rpartition(':')[2]}"

@@ -1,6 +1,7 @@
 """A request's way through a real function, and what the platform writes about it."""
 
 import asyncio
+import dataclasses
 import json
 import re
 
@@ -153,7 +154,7 @@ async def test_an_unknown_function_and_an_unknown_qualifier_are_not_found(lab):
         latest = await lab.call("function:$LATEST", qualifier="$LATEST")
     assert (missing.status, missing.error_code) == (404, "ResourceNotFoundException")
     assert (alias.status, alias.error_code) == (404, "ResourceNotFoundException")
-    assert "only $LATEST" in alias.extra["message"]
+    assert alias.extra["message"].endswith(":function:function:live")
     assert behind_the_name.status == 404
     assert latest.status == 200
 
@@ -177,3 +178,40 @@ async def test_the_client_context_and_trace_reach_the_function(lab):
     assert request_id == result.request_id
     assert arn.endswith(":function:function")
     assert 0 < remaining_ms <= 30_000
+
+
+async def test_a_version_runs_beside_the_latest_in_environments_of_its_own(lab):
+    lab.function(
+        """
+        import os
+        def handler(event, context):
+            return [os.environ["AWS_LAMBDA_FUNCTION_VERSION"], context.function_version, context.invoked_function_arn]
+        """,
+        name="echo",
+    )
+    published = dataclasses.replace(lab.catalogue.functions["echo"], version="1", reserved_concurrency=1)
+    lab.catalogue.functions["echo:1"] = published
+    lab.change("echo", reserved_concurrency=1)
+    async with lab:
+        arn = lab.catalogue.arn("echo")
+        assert await lab.answer("echo") == ["$LATEST", "$LATEST", arn]
+        one = await lab.call("echo", qualifier="1")
+        assert json.loads(one.payload) == ["1", "1", f"{arn}:1"]
+        assert one.executed_version == "1"
+        assert (await lab.call("echo:1")).executed_version == "1"
+        assert lab.plane.environments == 2
+    streams = lab.logs.streams("echo")
+    assert sorted(stream.split("]")[0].rpartition("[")[2] for stream in streams) == ["$LATEST", "1"]
+    assert [line for lines in streams.values() for line in lines if "Version: 1" in line]
+
+
+async def test_versions_of_a_function_share_its_reserved_concurrency(lab):
+    lab.function("import time\ndef handler(event, context):\n    print('runs', flush=True)\n    time.sleep(event or 0)")
+    lab.change("function", reserved_concurrency=1)
+    lab.catalogue.functions["function:1"] = dataclasses.replace(lab.catalogue.functions["function"], version="1")
+    async with lab:
+        running = asyncio.ensure_future(lab.call(event=60))
+        await until(lambda: "runs" in lab.logs.lines("function"), "the call to run")
+        throttled = await lab.call(qualifier="1")
+        assert throttled.error_code == "TooManyRequestsException"
+        running.cancel()
