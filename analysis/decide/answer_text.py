@@ -138,7 +138,9 @@ def _how_sure(
     if tied:
         parts.append(f"The data do not separate it from {', '.join(names[key] for key in tied)}.")
     if rivals:
-        parts.append(f"{len(rivals)} cheaper options are undecided.")
+        parts.append(
+            "One cheaper option is undecided." if len(rivals) == 1 else f"{len(rivals)} cheaper options are undecided."
+        )
     return " ".join(parts)
 
 
