@@ -100,7 +100,7 @@ async def test_boto3_gets_function_errors_and_raises_its_own_exceptions(served):
             assert missing.value.response["Error"]["Message"] == (
                 "Function not found: arn:aws:lambda:us-east-1:123456789012:function:nobody:1"
             )
-        with pytest.raises(client.exceptions.ResourceNotFoundException, match="LATEST"):
+        with pytest.raises(client.exceptions.ResourceNotFoundException, match="function:live"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Qualifier="live")
         with pytest.raises(client.exceptions.InvalidRequestContentException, match="parse"):
             await asyncio.to_thread(client.invoke, FunctionName="function", Payload=b"{not json")

@@ -139,6 +139,7 @@ def test_a_hot_swap_runs_the_new_code_and_one_that_cannot_work_fails(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # synthesis, three commands, 2,200 resources
 def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Path) -> None:
     """Synthesised as for AWS, since a lab leaves out the other architecture; the control plane takes all of them."""
     largest = synthesise(
