@@ -5,18 +5,59 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
-from typing import Final
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start_child(
+    command: Sequence[str], *, ends_with: signal.Signals = signal.SIGTERM, **options: Any
+) -> subprocess.Popen[Any]:
+    """Start a program that gets the signal `ends_with` when this process ends; `options` are those of Popen.
+
+    Python drops what a signal's handler raises while the hooks of a fork run, so that Ctrl-C would be lost: signals
+    wait until the child has started. If a handler then raises, the child is ended before the exception goes on.
+    """
+    noted: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(number)
+
+    # Handlers run in the main thread alone, and can be set there alone.
+    in_main = threading.current_thread() is threading.main_thread()
+    callable_ones = [number for number in _ENDING if callable(signal.getsignal(number))] if in_main else []
+    handlers = {number: signal.signal(number, note) for number in callable_ones}
+    try:
+        process = subprocess.Popen(
+            command,
+            preexec_fn=ending_with_this_process(ends_with),  # noqa: PLW1509 - it only calls prctl
+            **options,
+        )
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        for received in dict.fromkeys(noted):
+            signal.raise_signal(received)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return process
 
 
 def ending_with_this_process(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     """Return what a forked child calls first, so that it gets a signal when this process ends, however it ends.
 
-    It suits `preexec_fn` and `os.register_at_fork`. Only Linux has such a request; elsewhere the child lives on. An
-    environment's own child makes the request itself, in `lab.drivers.launcher`, which imports nothing of ours.
+    It suits `os.register_at_fork`; `start_child` is for programs. Only Linux has such a request; elsewhere the child
+    lives on. An environment's own child makes the request itself, in `lab.drivers.launcher`, which imports nothing of
+    ours.
     """
     if sys.platform != "linux":
         return _nothing

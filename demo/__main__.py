@@ -19,6 +19,7 @@ from core.paths import COLLECT, NODE_COMMANDS
 from core.progress import Progress, duration_text
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
+from demo.deploying import deployed_so_far
 from demo.processes import run_step, running_lab
 from lab.cli import client_environment
 from lab.host.doctor import how_to_get_limits
@@ -50,7 +51,8 @@ def main() -> int:
         environment = {**_environment(arguments.profile), **client_environment(url)}
         _say_if_sizes_are_not_comparable(url)
         steps.begin(f"deploying {len(configuration.variants)} functions to {url}, building their images")
-        _deploy(environment, logs / "cdk.log")
+        images = {(variant.model, variant.engine) for variant in configuration.variants}
+        _deploy(environment, logs / "cdk.log", len(images))
         steps.begin("measuring cold starts, warm calls and load")
         results = ["--results", str(arguments.results), "--run", run.run_id]
         run_step([PYTHON, "-m", "experiments", "run", "--verbose", *results], environment)
@@ -86,28 +88,22 @@ class Steps:
         return duration_text(time.monotonic() - self._began)
 
 
-def _deploy(environment: Mapping[str, str], log: Path) -> None:
-    """Run `cdk bootstrap` and `cdk deploy`, and show what they are at."""
+def _deploy(environment: Mapping[str, str], log: Path, image_count: int) -> None:
+    """Run `cdk bootstrap` and `cdk deploy`, and show how far they are."""
+    # Not in cdk.out: a person's own CDK command in this folder would be in the way.
+    common = ["--ci", "--output", str(Path(environment[STATE_VARIABLE]) / "cdk.out")]
+    run_step([_cdk(), "bootstrap", *common], environment, log=log)
+    bootstrap_size = log.stat().st_size
     with Progress(verbose=True) as progress:
-        progress.phase("deploying", STEPS_S[1], then_s=sum(STEPS_S[2:]))
-        began = time.monotonic()
+        progress.phase("deploying", 1.0, then_s=sum(STEPS_S[2:]))
 
         def watch() -> None:
-            # It may take longer than expected: a bar that stands at its end would say that it is over.
-            progress.at(min(time.monotonic() - began, 0.95 * STEPS_S[1]), _last_line(log))
+            printed = log.read_bytes()[bootstrap_size:].decode(errors="replace")
+            found = deployed_so_far(printed, image_count)
+            progress.at(found.share, found.doing)
 
-        for command in (["bootstrap"], ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]):
-            # Not in cdk.out: a person's own CDK command in this folder would be in the way.
-            output = Path(environment[STATE_VARIABLE]) / "cdk.out"
-            run_step([_cdk(), *command, "--ci", "--output", str(output)], environment, log=log, watch=watch)
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a log that says something, as far as it fits into a progress line."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 2000))
-        lines = file.read().decode(errors="replace").split("\n")[:-1]
-    return next((line.strip()[:60] for line in reversed(lines) if line.strip()), "")
+        deploy = ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]
+        run_step([_cdk(), *deploy, *common], environment, log=log, watch=watch)
 
 
 def _say_if_sizes_are_not_comparable(url: str) -> None:
@@ -126,7 +122,7 @@ Next:
   1. Open the report: {report.resolve().as_uri()}
   2. Deploy to AWS: docs/aws.md says which permissions it needs and what it costs; then
      source .venv/bin/activate && cdk bootstrap && cdk deploy && python -m experiments run --dry-run
-  3. Try your own model: docs/configuration.md, [matrix] and [function] of benchmark.toml"""
+  3. Try your own model: docs/how-to/your-own-model.md leads from its file to a report"""
 
 
 def _environment(profile: str) -> dict[str, str]:

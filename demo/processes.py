@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from core.errors import UserError
-from core.processes import ending_with_this_process
+from core.processes import start_child
 
 STOP_PATIENCE_S: Final = 20.0
 
@@ -21,14 +21,13 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
     # Progress bars still find the terminal by standard error.
-    return subprocess.Popen(
+    return start_child(
         command,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=errors,
         start_new_session=True,
-        preexec_fn=ending_with_this_process(),  # noqa: PLW1509 - it only calls prctl
     )
 
 

@@ -18,7 +18,7 @@ from typing import Final
 from core.configuration import PROFILE_VARIABLE
 from core.errors import CloudError
 from core.paths import LOCUSTFILE, REPOSITORY
-from core.processes import ending_with_this_process
+from core.processes import start_child
 from core.records import ClientRecord
 from core.run_directory import RunDirectory, read_client_records
 from core.stages import LoadStage, read_stages, stage_of
@@ -87,7 +87,7 @@ def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> 
     watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
     with log_path.open("ab") as log:
-        process = subprocess.Popen(
+        process = start_child(
             locust_command(session.log.run, variants, session.configuration.profile),
             cwd=REPOSITORY,
             # An empty profile means none, whatever the variable says here.
@@ -97,7 +97,6 @@ def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> 
             stderr=log,
             # Ctrl-C comes to us alone, and we end it in order; it keeps the run's lock as long as it lives.
             start_new_session=True,
-            preexec_fn=ending_with_this_process(),  # noqa: PLW1509 - it only calls prctl
             pass_fds=session.lock_descriptors,
         )
     try:

@@ -16,7 +16,7 @@ from typing import Final
 import uv
 
 from core.paths import SETUP
-from core.processes import ending_with_this_process
+from core.processes import start_child
 from lab.images.base import PACKAGES
 from lab.images.build_plan import BASE_ENVIRONMENT, HOST_ARCHITECTURE, StagePlan
 from lab.images.dockerfile import ENGINE_HINT, DockerfileError, Instruction, expand
@@ -113,8 +113,9 @@ class RunStep:
 
     def _execute(self, command: list[str], said: str, environment: Mapping[str, str]) -> None:
         """Run a program, its output as progress. Raises DockerfileError with the end of it."""
-        process = subprocess.Popen(
+        process = start_child(
             command,
+            ends_with=signal.SIGKILL,
             cwd=self.state.host_path(self.state.working_directory),
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -122,7 +123,6 @@ class RunStep:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            preexec_fn=ending_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - it only calls prctl
         )
         assert process.stdout is not None
         tail: list[str] = []

@@ -11,11 +11,11 @@ import pytest
 from core.paths import REPOSITORY
 
 PARENT = """
-import signal, subprocess, sys
-from core.processes import ending_with_this_process
-child = subprocess.Popen(
+import signal, sys
+from core.processes import start_child
+child = start_child(
     [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"],
-    start_new_session=True, preexec_fn=ending_with_this_process(signal.{number}),
+    start_new_session=True, ends_with=signal.{number},
 )
 child.wait()
 """
@@ -34,3 +34,28 @@ def test_child_ends_when_its_parent_is_killed(number: str) -> None:
 
     assert parent.stdout.read() == ""  # the child holds the pipe open as long as it lives
     parent.wait()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from core.processes import start_child
+os.register_at_fork({hook}=lambda: os.kill(os.getpid(), signal.SIGINT))
+try:
+    start_child([sys.executable, "-c", "import time; time.sleep(600)"])
+except KeyboardInterrupt:
+    print("interrupted")
+else:
+    print("lost")
+"""
+
+
+@pytest.mark.parametrize("hook", ["before", "after_in_parent"])
+def test_ctrl_c_while_a_child_starts_is_not_lost_and_ends_the_child(hook: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED.format(hook=hook)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("interrupted\n", "")

@@ -130,7 +130,7 @@ def test_ctrl_c_at_any_step_leaves_nothing_behind(demo, tmp_path, step):
             said += line
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, said + "<<<" + rest
     assert "Traceback" not in said + rest
     assert rest.endswith("demo: interrupted\n")
     demo.assert_nothing_is_left()
