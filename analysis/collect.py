@@ -22,6 +22,9 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages lie one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+import core.quiet_start  # noqa: F401 - by being imported
+
+# isort: split
 from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
 from analysis.ingest.platform_logs import LogParser
 from analysis.ingest.run_files import (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Final, NoReturn
@@ -44,8 +46,15 @@ class RecordError(UserError):
     """A run's directory is missing, incomplete or of another schema version."""
 
 
+def leave_at_once(*_: object) -> NoReturn:
+    """Handle a signal by ending the process with the exit code of an interruption."""
+    os._exit(EXIT_INTERRUPTED)
+
+
 def run_command(program: str, command: Callable[[], int | None]) -> NoReturn:
     """Run a command's body and leave with its exit code; a `UserError` is printed without a traceback."""
+    if signal.getsignal(signal.SIGINT) is leave_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = command()
     except UserError as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import core.quiet_start  # noqa: F401 - by being imported
+
+# isort: split
 import os
 import shutil
 import signal

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import core.quiet_start  # noqa: F401 - by being imported
+
+# isort: split
 from core.errors import run_command
 from lab.cli import main
 

@@ -59,3 +59,30 @@ def test_ctrl_c_while_a_child_starts_is_not_lost_and_ends_the_child(hook: str) -
         check=True,
     )
     assert (done.stdout, done.stderr) == ("interrupted\n", "")
+
+
+# Sends Ctrl-C while the named command imports what it needs.
+STARTING = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "core.command_line":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = [{name!r}, "--help"]
+{run}
+"""
+COMMANDS = {
+    name: f"runpy.run_module({name!r}, run_name='__main__')"
+    for name in ("experiments", "lab", "analysis", "demo", "bench")
+}
+COMMANDS["collect"] = "runpy.run_path('analysis/collect.py', run_name='__main__')"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_while_a_command_starts_ends_it_without_a_traceback(name: str) -> None:
+    program = STARTING.format(name=name, run=COMMANDS[name])
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
