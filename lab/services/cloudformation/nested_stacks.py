@@ -19,7 +19,7 @@ from moto.s3.exceptions import MissingBucket
 from moto.utilities.utils import get_partition
 
 from lab.services.cloudformation import resources
-from lab.services.cloudformation.resources import Place, Properties, Resource
+from lab.services.cloudformation.resource import Place, Properties, Resource
 
 _OUTPUT: Final = "Outputs."
 
