@@ -14,12 +14,13 @@ from core.errors import UserError
 from core.manifest import new_manifest
 from core.records import EndpointFacts, LimitsInForce
 from core.run_directory import RecordWriter, create_run
-from experiments.__main__ import main
+from core.stops import Stop, append_stop, read_stops
+from experiments.__main__ import _configuration, build_parser, main, narrowed
 from experiments.aws.scheduler import ScheduleState
 from experiments.interruption import SIGNALS
 from experiments.plan import Window, scheduled_call
 from experiments.protocols.cold_scheduled import Asked, _look, _settle
-from experiments.protocols.load import RecordWatch
+from experiments.protocols.load import RecordWatch, run_load
 from experiments.runner import Request, command_to_resume, ending
 from experiments.session import SpendLimitError
 from tests.experiments.checks.test_spend import record
@@ -113,6 +114,36 @@ def test_the_end_of_a_run_is_kept_and_an_early_one_names_the_command_that_goes_o
     assert manifest.finished_at is not None
     command = f"python -m experiments swapping --resume {run.run_id} --results {tmp_path}"
     assert any(line.endswith(command) for line in said) == bool(kept)
+
+
+@pytest.mark.parametrize("asked", [["--until-ci", "3%"], ["--until-decided"]])
+def test_a_run_keeps_how_long_to_sample_when_it_is_resumed(tmp_path, asked):
+    """benchmark.toml does not say it, which is no change of the plan."""
+    parser, run = build_parser(), create_run(tmp_path)
+    began_with = narrowed(CONFIGURATION, parser.parse_args(["warm", *asked]))
+    assert began_with != CONFIGURATION
+    limits = LimitsInForce(driver="process", cpu="none", memory="none", freezer="none")
+    here = EndpointFacts(source="lab", endpoint_url="x", account_id="1", region="r", host="h", limits=limits)
+    run.write_manifest(new_manifest(run.run_id, began_with, here, ["warm"]))
+    resumed = _configuration(parser.parse_args(["warm", "--results", str(tmp_path), "--resume", run.run_id]))
+    assert resumed == began_with
+
+
+def test_variants_whose_warm_calls_fail_the_goal_are_not_loaded(tmp_path):
+    run = create_run(tmp_path)
+    for variant in CONFIGURATION.variants:
+        append_stop(run, Stop("warm", "sequential", variant.key, "kept", "fails", "9 of 96 calls were bad", 96))
+    session = SimpleNamespace(
+        configuration=CONFIGURATION,
+        log=SimpleNamespace(run=run, cannot_run=lambda *_: False),
+        stop=lambda stop: append_stop(run, stop),
+        progress=SimpleNamespace(phase=lambda *_, **__: None, end_phase=lambda: None),
+        then_s=0.0,
+    )
+    run_load(session)
+    loads = [stop for stop in read_stops(run) if stop.experiment == "load"]
+    assert {stop.variant for stop in loads} == {variant.key for variant in CONFIGURATION.variants}
+    assert {(stop.reason, stop.detail) for stop in loads} == {("fails", "the warm calls fail the goal: not loaded")}
 
 
 def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_what_to_do(tmp_path, own_signals):

@@ -56,10 +56,10 @@ def test_a_certain_answer_is_wrong_in_at_most_5_percent(law, true_share):
 
 
 @pytest.mark.parametrize("law", [LAWS[0], LAWS[3]])
-@pytest.mark.parametrize("cut_at", [1.0, 1.2, np.inf])
+@pytest.mark.parametrize("cut_at", [1.0, 1.2])
 def test_calls_that_the_client_cuts_off_are_bad_calls_and_the_interval_holds(law, cut_at):
     """A cut at the limit leaves no latency of any bad call, so their environments tell how these differ."""
-    assert share_coverage(law, 8, 50, 0.05, 100, cut_at=cut_at) >= 0.89
+    assert share_coverage(law, 8, 50, 0.05, 40, cut_at=cut_at) >= 0.89
 
 
 @pytest.mark.parametrize("law", [LAWS[0], LAWS[3]])
