@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -225,3 +227,28 @@ def test_calls_that_would_decide_do_decide():
     wanted = condition("alone", spread_over(8, np.full(80 + more["alone"], 30.0)), 500, "")
     cold = condition("cold", Sample.of(np.full(8, 30.0)), 500, "")
     assert verdict(bad_share((cold, wanted, wanted), MIX), 0.01) == "meets"
+
+
+@pytest.mark.parametrize("profile", ["", "demo"])
+def test_the_plan_of_benchmark_toml_decides_a_variant_that_keeps_the_limit(profile):
+    """Environments that differ by 5 %, slow cold starts, no other bad call, and a load as short as the plan's."""
+    plan = read_configuration(profile=profile)
+    random, warm, load = np.random.default_rng(1), plan.experiments.warm, plan.experiments.load
+    luck = np.exp(0.05 * random.standard_normal(warm.environments))
+    where = np.arange(warm.samples) * warm.environments // warm.samples
+    alone = Sample.of(100 * luck[where] * random.lognormal(0, 0.15, warm.samples), where)
+    loaded = min(300, round(load.duration_s * (load.start_rps + load.end_rps) / 2))
+    limit_ms = plan.goal.limit_ms
+    base = candidate()
+    measured = replace(
+        base,
+        conditions=(
+            condition("cold", Sample.of(np.full(6, 3000.0)), limit_ms, "cold experiment"),
+            condition("alone", alone, limit_ms, "warm experiment"),
+            condition("concurrent", spread_over(2, np.full(loaded, 100.0)), limit_ms, "load", like=alone),
+        ),
+    )
+    traffic = Traffic.of(plan.traffic.requests_per_day, plan.traffic.daily_shape, plan.traffic.idle_minutes)
+    found = recommend([measured], question(plan.goal, traffic))
+    assert found.variant == base.variant.key
+    assert found.provisional == ()
