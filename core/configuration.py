@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import os
 import platform
@@ -87,6 +88,18 @@ class FunctionTable(_Table):
     log_key_arn: str = Field(default="", pattern=r"^(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$")
     reserved_concurrency: int = Field(default=0, ge=0)
     max_concurrency: int = Field(default=0, ge=0)
+    event: str = "{}"
+
+    @field_validator("event")
+    @classmethod
+    def _is_an_object(cls, value: str) -> str:
+        try:
+            document = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is not JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise ValueError(f"{value!r} is not a JSON object such as {{}}")  # noqa: TRY004 - what pydantic takes
+        return value
 
 
 class GatewayTable(_Table):

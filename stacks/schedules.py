@@ -5,6 +5,7 @@ A rate counts from the start date, so the experiment staggers variants by the st
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -79,6 +80,8 @@ class Schedules(cdk.NestedStack):
                 role=role,
                 retry_attempts=0,
                 max_event_age=MAX_EVENT_AGE,
-                input=scheduler.ScheduleTargetInput.from_object({"trigger": "schedule"}),
+                input=scheduler.ScheduleTargetInput.from_object(
+                    {"trigger": "schedule"} | json.loads(self._configuration.function.event)
+                ),
             ),
         )

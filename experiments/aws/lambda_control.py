@@ -143,8 +143,11 @@ class LambdaControl:
                     "Successful again, use --resume, or deploy again with `cdk deploy`.",
                 ) from None
 
-    def invoke(self, variant: Variant, payload: bytes = b"{}") -> InvokeAnswer:
-        """Call the function directly and wait for its answer; never raises for what the call met on its way."""
+    def invoke(self, variant: Variant, payload: bytes | None = None) -> InvokeAnswer:
+        """Call the function directly and wait for its answer; never raises for what the call met on its way.
+
+        Sends [function] event where no payload is given.
+        """
         self._sent.moment = None
         entered = (time.time(), time.perf_counter())
         fields: dict[str, Any] = {}
@@ -153,7 +156,7 @@ class LambdaControl:
                 FunctionName=self.function_name(variant),
                 InvocationType="RequestResponse",
                 LogType="Tail",
-                Payload=payload,
+                Payload=self._configuration.function.event.encode() if payload is None else payload,
             )
             fields = {
                 "status": answer["StatusCode"],
