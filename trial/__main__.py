@@ -48,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="lab-try-") as scratch, Progress(verbose=True) as progress:
         log = Path(scratch) / "lab.log"
         serve = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(Path(scratch) / "state")]
-        progress.phase("trying", chosen.seconds)
         progress.say(f"building {folder}")
         with running_lab(serve, os.environ, log) as url:
             os.environ.update(client_environment(url))
@@ -57,10 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image = _push(cloud, folder, chosen.build_arg, Path(scratch) / "build.log")
             _create(cloud, control, variants, image, timeout_s=chosen.timeout_s)
             facts = cloud.endpoint_facts()
+            progress.phase("trying", chosen.seconds)
             began = time.monotonic()
 
             def say(text: str) -> None:
-                progress.at(min(time.monotonic() - began, 0.95 * chosen.seconds), text)
+                progress.at(min(1 + time.monotonic() - began, 0.95 * chosen.seconds), text)
 
             calls = list(measure(control, variants, payload, deadline=began + chosen.seconds, say=say))
     _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure")
