@@ -76,7 +76,7 @@ def events_of(history, *, is_json):
         named = request if call.names_request else None
         if call.init and number == 0:
             now_ms += INIT_TIMEOUT_MS
-            late_ms = 5 if call.line_after_start else 0
+            late_ms = 2 if call.line_after_start else 0  # before REPORT, which comes after 3 ms at least
             events.append(
                 (now_ms + late_ms, init_line(now_ms, "init", call.init, INIT_TIMEOUT_MS, named, is_json=is_json))
             )
