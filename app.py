@@ -5,12 +5,21 @@
 
 from __future__ import annotations
 
+import json
+
 import aws_cdk as cdk
 
 from core.configuration import Configuration, read_configuration
 from core.errors import run_command
+from core.paths import REPOSITORY
 from stacks.deployment import InferenceLab
 from stacks.limits import check_limits
+
+
+def application(outdir: str | None = None) -> cdk.App:
+    """Return an app with the settings of cdk.json, which the command line finds in its own folder alone."""
+    settings = json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))
+    return cdk.App(context=settings["context"], analytics_reporting=settings["versionReporting"], outdir=outdir)
 
 
 def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
@@ -28,7 +37,7 @@ def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
 
 def main() -> None:
     """Synthesise the app, as the CDK command line asks."""
-    app = cdk.App()
+    app = application()
     build(app, read_configuration(profile=app.node.try_get_context("profile")))
     app.synth()
 

@@ -1,15 +1,11 @@
-import json
-
-import aws_cdk as cdk
 import pytest
 from aws_cdk import assertions
 
 import app
 from core.configuration import parse_configuration
-from core.paths import BENCHMARK_TOML, REPOSITORY
+from core.paths import BENCHMARK_TOML
 from core.variants import part
 
-CONTEXT = json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))["context"]
 DOCUMENT = BENCHMARK_TOML.read_text(encoding="utf-8")
 
 
@@ -44,8 +40,8 @@ def configure(write_document):
 
 
 def application(directory=None):
-    """An app with the feature flags of cdk.json, which the CDK command line would hand over."""
-    return cdk.App(context=CONTEXT, outdir=directory and str(directory))
+    """An app as the CDK command line makes it."""
+    return app.application(directory and str(directory))
 
 
 def build(lab, configuration):

@@ -18,7 +18,7 @@ def run_cdk(tmp_path, write_document):
     document = tmp_path / "benchmark.toml"
     document.write_text(write_document())
 
-    def run(*arguments, **environment):
+    def run(*arguments, cwd=REPOSITORY, output="out", **environment):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "CDK_", "BENCHMARK_"))}
         clean |= {
             "PATH": f"{REPOSITORY / '.venv' / 'bin'}:{os.environ['PATH']}",
@@ -29,8 +29,8 @@ def run_cdk(tmp_path, write_document):
             "BENCHMARK_TOML": str(document),
         }
         return subprocess.run(
-            [CDK, *arguments, "--output", tmp_path / "out"],
-            cwd=REPOSITORY,
+            [CDK, *arguments, "--output", tmp_path / output],
+            cwd=cwd,
             env=clean | environment,
             capture_output=True,
             text=True,
@@ -92,3 +92,18 @@ def test_every_feature_flag_has_the_recommended_value(run_cdk):
     done = run_cdk("flags", "--unstable=flags", "--no-color")
     assert done.returncode == 0, done.stderr
     assert "All feature flags are already set to their recommended values." in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_second_synthesis_from_another_folder_gives_the_same_templates(run_cdk, tmp_path):
+    """Else `cdk diff` would name changes that nobody made."""
+    elsewhere = ("--app", f"python {REPOSITORY / 'app.py'}")
+    for output, cwd, more in (("first", REPOSITORY, ()), ("second", tmp_path, elsewhere)):
+        done = run_cdk("synth", "--quiet", *more, cwd=cwd, output=output, BENCHMARK_PROFILE="brief")
+        assert done.returncode == 0, done.stderr
+    first, second = (
+        {path.name: path.read_text() for path in (tmp_path / output).glob("*.json") if "template" in path.name}
+        for output in ("first", "second")
+    )
+    assert first == second
+    assert len(first) == 5
