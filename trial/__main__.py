@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress.at(min(1 + time.monotonic() - began, 0.95 * chosen.seconds), text)
 
             calls = list(measure(control, variants, payload, deadline=began + chosen.seconds, say=say))
-    _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure")
+    limits = f"limits in force: CPU {facts.limits.cpu}, memory {facts.limits.memory}"
+    _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure; {limits}")
     if not facts.limits.memory_sizes_are_comparable:
         print(f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ in name alone.")
     return EXIT_OK if any(call.outcome == "ok" for call in calls) else EXIT_CHECK_FAILED
