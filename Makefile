@@ -46,6 +46,9 @@ estimate: $(VENV)/.ready  ## print what a deployment costs at rest and what each
 policies: $(VENV)/.ready  ## write the IAM policies again, after a change of their rules or of the name prefix
 	@$(BIN)/python -m stacks.policies
 
+pictures: $(VENV)/.ready-dev  ## picture the report of RUN=results/... for the README
+	@$(BIN)/python tools/picture_report.py $(RUN)
+
 lock:  ## pin all packages again, after a change of requirements*.txt
 	@tools/setup lock
 
