@@ -79,7 +79,7 @@ def percentile_over_environments(sample: Sample, share: float) -> Estimate:
     countable = sample.countable_n(sample.values <= value)
     if needs or countable < smallest_n(share):
         return Estimate(
-            value=None, n=n, reason=needs or f"needs n >= {smallest_n(share)} of effect, has {countable:.0f}"
+            value=None, n=n, reason=needs or f"needs an effective n >= {smallest_n(share)}, has {countable:.0f}"
         )
     if share != 0.5 and countable < 2 * smallest_n(share) and (sample.components.autocorrelation or 0) > TOO_ALIKE:
         return Estimate(value=None, n=n, reason="calls that follow each other are too alike")

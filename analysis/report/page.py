@@ -93,7 +93,6 @@ class Section:
     id: str
     title: str
     lead: str = ""
-    measured: bool = False  # shows measured figures, so what the lab leaves out is said there
     figures: tuple[dict[str, Any], ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -276,20 +275,20 @@ def _columnar(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------------------------
 # The page
 
-SECTION_TEXTS: Final[tuple[tuple[str, str, str, bool], ...]] = (
-    ("warnings", "Warnings", "", False),
-    ("comparison", "Every function at a glance", "", True),
-    ("warm", "Warm calls", "An environment is there and idle: what a call takes then.", True),
-    ("cold", "Cold starts", "No environment is there: it is started first, and the caller waits for it.", True),
-    ("load", "Under load", "Requests arrive at a set rate, whether or not earlier ones were answered.", True),
-    ("cost", "Cost", "", True),
-    ("decision", "The choice", "Which functions meet the goal, and which of those is best.", True),
-    ("claims", "The paper's claims", "Each held against this run by a rule written down beforehand.", True),
-    ("models", "The models", "", False),
-    ("quality", "Quality of the data", "", False),
-    ("methods", "Methods", "", False),
-    ("configuration", "Configuration", "All that this run was made with.", False),
-    ("files", "Data", "The figures above rest on these files, beside this page.", False),
+SECTION_TEXTS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("warnings", "Warnings", ""),
+    ("comparison", "Every function at a glance", ""),
+    ("warm", "Warm calls", "Latency when an execution environment is already warm."),
+    ("cold", "Cold starts", "Latency when Lambda has to start a new execution environment."),
+    ("load", "Under load", "Requests arrive at a set rate, whether or not Lambda has answered the earlier ones."),
+    ("cost", "Cost", ""),
+    ("decision", "The choice", "Which functions meet the goal, and which of those is best."),
+    ("claims", "The paper's claims", "Each is tested against this run by a rule that was written beforehand."),
+    ("models", "The models", ""),
+    ("quality", "Quality of the data", ""),
+    ("methods", "Methods", ""),
+    ("configuration", "Configuration", "Every setting of this run."),
+    ("files", "Data", "The figures above come from these files, next to this page."),
 )
 
 
@@ -321,13 +320,12 @@ def _tables(summary: Summary) -> dict[str, list[Table]]:
 def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) -> list[Section]:
     tables = _tables(summary)
     sections = []
-    for section_id, title, lead, measured in SECTION_TEXTS:
+    for section_id, title, lead in SECTION_TEXTS:
         sections.append(
             Section(
                 id=section_id,
                 title=title,
                 lead=lead,
-                measured=measured,
                 figures=tuple(view for figure, view in views if figure.section == section_id),
                 tables=tuple(table for table in tables.get(section_id, []) if table.rows),
             )

@@ -66,21 +66,24 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     """Every figure of a run, those of all models first within each section; pure.
 
     `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. A model that is not in the run has no
-    figure; the paper's figures are of its engine alone; an experiment that left nothing has figures that say so.
+    figure; the paper's figures are of its engine alone, and absent without it; an experiment that left nothing has
+    figures that say so.
     """
     known = pl.col("variant").is_in(list(summary.variants))
     measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
     images = summary.images
     engines = any(not image.is_the_papers for image in images)
     every = {number: [all_engines(summary, number)] if engines else [] for number in BY_MODEL}
+    papers = any(image.is_the_papers for image in images)
+    overall = {number: [all_models(summary, number)] if papers else [] for number in BY_MODEL}
     figures = [
-        all_models(summary, 14),
+        *overall[14],
         *every[14],
-        all_models(summary, 16),
+        *overall[16],
         *every[16],
         *(warm(summary, image) for image in images),
         spread(summary, measured, "warm"),
-        all_models(summary, 15),
+        *overall[15],
         *every[15],
         spread(summary, measured, "cold"),
         *(cold_against_warm(summary, image) for image in images),

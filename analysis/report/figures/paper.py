@@ -7,7 +7,6 @@ from typing import Any, Final
 import altair as alt
 import polars as pl
 
-from analysis.decide.claims import NOT_THE_PAPERS
 from analysis.report.figures.marks import (
     LINE_SYMBOLS,
     Column,
@@ -278,7 +277,7 @@ def all_models(summary: Summary, number: int) -> Figure:
         experiments=(where[0],),
         images=images,
     )
-    return by_image(summary, text, where, metric, "ms", why_empty="" if images else NOT_THE_PAPERS)
+    return by_image(summary, text, where, metric, "ms")
 
 
 def all_engines(summary: Summary, number: int) -> Figure:

@@ -35,9 +35,7 @@ def detail_of(what: str, points: Points) -> str:
     return f"{what}, {points.sample_range}" if points.rows else ""
 
 
-def by_image(
-    summary: Summary, text: Text, where: tuple[Experiment, str], metric: str, axis_title: str, *, why_empty: str = ""
-) -> Figure:
+def by_image(summary: Summary, text: Text, where: tuple[Experiment, str], metric: str, axis_title: str) -> Figure:
     """The median of one quantity against memory, one curve for each of the text's images."""
     points = Points(summary)
     for image in text.images:
@@ -49,7 +47,7 @@ def by_image(
         image_series(summary),
         axis_title,
         memory_sizes_of(summary),
-        why_empty or why_no(summary, where[0]),
+        why_no(summary, where[0]),
     )
 
 
