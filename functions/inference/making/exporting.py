@@ -12,7 +12,7 @@ import openvino
 import tensorflow as tf
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
-from onnx import load_model
+from onnx import load_model, numpy_helper, save
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from making.record import BuildError
@@ -90,11 +90,21 @@ def _tflite_as_it_is(source: Path, directory: Path) -> Signature:
 def _saved_model_to_onnx(source: Path, directory: Path) -> Signature:
     call, shape = single_call(source)
     function = tf.function(call, input_signature=[tf.TensorSpec(shape, tf.float32, name="image")])
-    tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET, output_path=str(directory / "model.onnx")
-    )
-    graph = load_model(directory / "model.onnx", load_external_data=False).graph
-    return Signature(graph.input[0].name, graph.output[0].name, shape)
+    model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    _hold_constants(model.graph, function.get_concrete_function().graph.captures)
+    save(model, directory / "model.onnx")
+    return Signature(model.graph.input[0].name, model.graph.output[0].name, shape)
+
+
+def _hold_constants(graph: Any, captures: Any) -> None:
+    """Write constants into an ONNX graph that tf2onnx leaves as inputs, such as those of Keras's Normalization layer.
+
+    `captures` are the pairs of TensorFlow's value and its name in the function; those of weights are resources.
+    """
+    values = {inner.name: outer for outer, inner in captures if outer.dtype != tf.resource}
+    for constant in list(graph.input)[1:]:
+        graph.initializer.append(numpy_helper.from_array(values[constant.name].numpy(), constant.name))
+        graph.input.remove(constant)
 
 
 def _saved_model_to_tflite(source: Path, directory: Path) -> Signature:
