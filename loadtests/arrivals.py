@@ -42,7 +42,9 @@ class Segment:
         """
         slope = (self.end_rps - self.start_rps) / self.duration_s
         root = math.sqrt(max(0.0, self.start_rps**2 + 2 * slope * expected))
-        return min(self.duration_s, 2 * expected / (self.start_rps + root)) if expected > 0 else 0.0
+        # A rate too small to be squared as a float has no arrival in any time that matters.
+        doubled_mean_rps = self.start_rps + root
+        return min(self.duration_s, 2 * expected / doubled_mean_rps) if expected > 0 and doubled_mean_rps > 0 else 0.0
 
 
 @dataclass(frozen=True)

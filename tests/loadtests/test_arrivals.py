@@ -2,7 +2,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.configuration import read_configuration
@@ -78,6 +78,7 @@ def test_shares_of_workers_make_up_the_whole_and_no_arrival_belongs_to_two(shape
 
 @settings(max_examples=50)
 @given(segments)
+@example(Segment(0.0, 5e-222, 1.0))
 def test_the_time_of_an_expected_number_inverts_the_integral(segment):
     for fraction in (0.0, 0.1, 0.5, 0.999):
         expected = segment.arrivals * fraction
