@@ -22,8 +22,8 @@ from analysis.decide.recommend import Candidate, Option, Question, make_options,
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import percentile_over_environments
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic
-from core.configuration import GoalTable
-from core.deciding import PILOT_CALLS, EnvironmentCalls, Goal, calls_of_next, decide
+from core.configuration import PILOT_CALLS, GoalTable
+from core.deciding import EnvironmentCalls, Goal, calls_of_next, decide
 from core.prices import read_prices
 from core.variants import Variant
 

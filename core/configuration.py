@@ -27,7 +27,7 @@ PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
 
 # Other words of `uname -m` for Lambda's architectures.
-MACHINES: Final = {"AMD64": "x86_64", "aarch64": "arm64"}
+MACHINES: Final = {"AMD64": "x86_64", "aarch64": "arm64"}  # where platform.machine() has another word
 NAMED_AT_MOST: Final = 6
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html, less those of the gateways
 MAX_METRICS_PER_DASHBOARD: Final = 2_500 - 100
@@ -149,6 +149,9 @@ class ColdTable(_Table):
         return self.duration_minutes // self.interval_minutes
 
 
+PILOT_CALLS: Final = 12  # of each first environment of a run until decided: shows failures and how environments differ
+
+
 class WarmTable(_Table):
     environments: int = Field(ge=1, le=1000)
     warmups: int = Field(ge=1, le=100)
@@ -166,7 +169,17 @@ class WarmTable(_Table):
             raise ValueError("until_decided and until_ci_percent exclude each other")
         if self.samples < self.environments:
             raise ValueError(f"samples ({self.samples}) must be at least environments ({self.environments})")
+        if self.until_decided and self.max_samples < PILOT_CALLS * self.environments:
+            raise ValueError(
+                f"until_decided begins with {PILOT_CALLS} calls in each of {self.environments} environments, "
+                f"so max_samples ({self.max_samples}) must be at least {PILOT_CALLS * self.environments}"
+            )
         return self
+
+    @property
+    def replaces_environments(self) -> bool:
+        """Return whether the series force new environments; a decision needs several, however few it begins with."""
+        return self.environments > 1 or self.until_decided
 
     def environment_of(self, sample: int) -> int:
         """Return the number of the execution environment that answers a sample; both count from 0.

@@ -23,6 +23,7 @@ from typing import Final, Literal
 
 from scipy.special import betainc, betaincc, betaln, stdtr
 
+from core.configuration import PILOT_CALLS
 from core.intervals import freedom, t_half_width
 
 Decision = Literal["meets", "fails"]
@@ -32,7 +33,6 @@ WRONG_IN: Final = (
 )
 # Cold starts and calls under load are measured elsewhere: they may take this part of the bad calls that are allowed.
 LEFT_TO_OTHERS: Final = 0.1
-PILOT_CALLS: Final = 12  # of each first environment: enough to see failures and how environments differ
 CALLS_OF_AN_ENVIRONMENT: Final = (12, 24, 48, 96)
 # Starting an environment takes about as long as so many warm calls: a forced update, a cold start and warm-ups.
 START_IN_CALLS: Final = 30
@@ -128,11 +128,14 @@ def log_evidence(hits: float, misses: float, limit: float, *, below: bool) -> fl
     return mixture - hits * math.log(limit) - misses * math.log1p(-limit)
 
 
-def costs_more(mine: Sequence[EnvironmentCalls], theirs: Sequence[EnvironmentCalls], price_ratio: float) -> bool:
+def costs_more(
+    mine: Sequence[EnvironmentCalls], theirs: Sequence[EnvironmentCalls], price_ratio: float, *, rivals: int = 1
+) -> bool:
     """Whether a variant's warm calls are shown to cost more than another's; `price_ratio` is of a millisecond.
 
     Student's t over the logarithms of the environments' means. The look at k environments spends
-    alpha (f - 1) / (k (k - 1)), which adds up to alpha over all looks from f, the fewest environments, on.
+    alpha (f - 1) / (k (k - 1)), which adds up to alpha over all looks from f, the fewest environments, on. `rivals` is
+    how many variants it may be compared with; they share alpha.
     """
     logs_mine, logs_theirs = _log_means(mine), _log_means(theirs)
     k = min(len(logs_mine), len(logs_theirs))
@@ -141,7 +144,7 @@ def costs_more(mine: Sequence[EnvironmentCalls], theirs: Sequence[EnvironmentCal
     apart = statistics.fmean(logs_mine) - statistics.fmean(logs_theirs) + math.log(price_ratio)
     error = math.sqrt(sum(statistics.variance(logs) / len(logs) for logs in (logs_mine, logs_theirs)))
     looked = len(logs_mine)
-    spent = WRONG_IN * (FEWEST_ENVIRONMENTS - 1) / (looked * (looked - 1))
+    spent = WRONG_IN / rivals * (FEWEST_ENVIRONMENTS - 1) / (looked * (looked - 1))
     return apart > 0 and (error == 0 or float(stdtr(k - 1, -apart / error)) <= spent)
 
 

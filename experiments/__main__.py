@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - by being imported
+import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import argparse
@@ -144,7 +144,7 @@ def _preflight(configuration: Configuration) -> int:
 
 
 def _configuration(chosen: argparse.Namespace) -> Configuration:
-    """The configuration of a new run, or that of the run to go on with, whose plan must stay what it was."""
+    """The configuration of a new run, or that of the run to resume, whose plan must stay what it was."""
     existing = find_existing(chosen.resume or chosen.run or "", chosen.results)
     if existing is None:
         if chosen.resume:

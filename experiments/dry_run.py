@@ -8,8 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from core.configuration import Configuration
-from core.deciding import PILOT_CALLS
+from core.configuration import PILOT_CALLS, Configuration
 from core.prices import Prices
 from core.records import Experiment
 from experiments.checks.at_rest import rest_costs

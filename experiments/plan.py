@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
-from core.configuration import Configuration, WarmTable
-from core.deciding import PILOT_CALLS, Goal, expected_plan
+from core.configuration import PILOT_CALLS, Configuration, WarmTable
+from core.deciding import Goal, expected_plan
 from core.records import Experiment, Trigger
 from core.variants import Variant
 from loadtests.arrivals import shape_of
@@ -325,6 +325,7 @@ def _steps_of(
         planned = [planned_environments(*deciding_on(configuration, one)) for one in warm.connections]
         environments = max(map(len, planned))
         calls = sum(len(sizes) * warm.warmups + sum(sizes) for sizes in planned)
+        further = max(0, warm.max_samples - sum(max(planned, key=sum))) if warm.until_decided else 0
         yield Step(
             "warm",
             "sequential",
@@ -333,8 +334,8 @@ def _steps_of(
             calls - environments,
             through_gateway=True,
             under_way=PARALLEL_WARMUPS,
-            further_calls=max(0, warm.max_samples - sum(planned[0])) if warm.until_decided else 0,
-            forced_updates=environments if warm.environments > 1 else 0,
+            further_calls=further + math.ceil(further / PILOT_CALLS) * warm.warmups,
+            forced_updates=environments if warm.replaces_environments else 0,
         )
     else:
         load = tables.load

@@ -42,7 +42,7 @@ class Request:
     experiments: tuple[Experiment, ...]
     configuration: Configuration
     results: Path
-    run_name: str  # of a run to make or to go on with; "" makes one with a name of its own
+    run_name: str  # of a run to make or to resume; "" makes one with a name of its own
     verbose: bool
 
 
@@ -134,7 +134,7 @@ def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[E
 
 
 def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
-    """The command that goes on with what was asked for; `name` is that of the experiment, or "run" for all of them."""
+    """The command that resumes what was asked for; `name` is that of the experiment, or "run" for all of them."""
     results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
     return f"python -m experiments {name} --resume {run.run_id}{results}"
 
@@ -150,7 +150,7 @@ def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, pr
 
 
 def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDirectory:
-    """The directory of the run to go on with, or of a new one with its manifest."""
+    """The directory of the run to resume, or of a new one with its manifest."""
     existing = find_existing(request.run_name, request.results)
     if existing is None:
         if request.run_name and not RUN_ID.match(request.run_name):

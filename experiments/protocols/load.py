@@ -42,7 +42,9 @@ def run_load(session: Session) -> None:
     done = {stage.variant for stage in stages if not stage.interrupted}
     _report_interrupted_stages(session, stages, shape.name)
     failing = {
-        stop.variant for stop in read_stops(session.log.run) if stop.experiment == "warm" and stop.reason == "fails"
+        stop.variant: stop.detail
+        for stop in read_stops(session.log.run)
+        if stop.experiment == "warm" and stop.reason == "fails"
     }
     todo = []
     for variant in configuration.variants:
@@ -52,7 +54,7 @@ def run_load(session: Session) -> None:
             detail = f"the warm calls ended in {session.log.latest_outcome('warm', variant)}: not loaded"
             session.stop(Stop("load", shape.name, variant.key, "none", "cannot_run", detail, 0))
         elif variant.key in failing:
-            detail = "the warm calls fail the goal: not loaded"
+            detail = f"fails the goal, so it is not loaded: {failing[variant.key]}"
             session.stop(Stop("load", shape.name, variant.key, "none", "fails", detail, 0))
         else:
             todo.append(variant)

@@ -197,7 +197,7 @@ def _call(
 
 
 def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
-    """The command: make or go on with a run, measure the grid, print the run's id."""
+    """The command: make or resume a run, measure the grid, print the run's id."""
     cells = grid(request.configuration)
     if dry_run:
         samples = samples_of(request.configuration)

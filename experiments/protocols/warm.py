@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from core.configuration import WarmTable
-from core.deciding import PILOT_CALLS, Decision, EnvironmentCalls, Goal, calls_of_next, costs_more, decide
+from core.configuration import PILOT_CALLS, WarmTable
+from core.deciding import Decision, EnvironmentCalls, Goal, calls_of_next, costs_more, decide
 from core.intervals import environments_half_width_percent, median_half_width_percent
 from core.records import ClientRecord
 from core.stops import Stop, StopReason
@@ -185,7 +185,8 @@ def _undecided(session: Session, progressions: Sequence[Progression]) -> list[Pr
     met = [one for one in progressions if one.decision == "meets"]
     for one in looked_at:
         open_still = not one.over and one.goal is not None
-        cheaper = next((other for other in met if open_still and _costs_more(session, one, other)), None)
+        rivals = sum(other.goal is not None for other in progressions) - 1
+        cheaper = next((other for other in met if open_still and _costs_more(session, one, other, rivals)), None)
         if cheaper is not None:
             detail = f"costs more per call than {cheaper.series.variant.display_name}, which meets the goal"
             _end(session, one, "dearer", detail)
@@ -212,12 +213,12 @@ def _look(session: Session, one: Progression) -> None:
         _end(session, one, "max_samples", f"{bad}: undecided")
 
 
-def _costs_more(session: Session, one: Progression, other: Progression) -> bool:
+def _costs_more(session: Session, one: Progression, other: Progression, rivals: int) -> bool:
     mine, theirs = (
         of.memory_mb * session.meter.prices.gb_second_usd(of.architecture)
         for of in (one.series.variant, other.series.variant)
     )
-    return costs_more(list(one.environments.values()), list(other.environments.values()), mine / theirs)
+    return costs_more(list(one.environments.values()), list(other.environments.values()), mine / theirs, rivals=rivals)
 
 
 def _end(session: Session, one: Progression, reason: StopReason, detail: str) -> None:
@@ -297,7 +298,7 @@ def _start_environment(
     variant, environment = progressions[0].series.variant, progressions[0].environment
     if ended.is_set() or session.log.cannot_run("warm", variant):
         return
-    if table.environments > 1:
+    if table.replaces_environments:
         nonces.force(variant, f"warm/{environment}")
     for one in progressions:
         for call in _warmups(session, one.series, environment, table.warmups):

@@ -97,6 +97,8 @@ def test_a_variant_costs_more_only_where_more_is_shown():
     for place, one in enumerate([*cheap, *dear]):
         one.handler_ms = [value * (1 + 0.02 * (place % 4)) for value in one.handler_ms]
     assert costs_more(dear, cheap, 1.0)
+    close = next(ratio / 1000 for ratio in range(1000, 2000) if costs_more(cheap, cheap, ratio / 1000))
+    assert not costs_more(cheap, cheap, close, rivals=20), "rivals share the chance of an error"
     assert costs_more(cheap, cheap, 2.0), "as fast at twice the memory costs twice as much"
     assert not costs_more(cheap, cheap, 1.01)
     assert not costs_more(cheap, dear, 1.0)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from core.configuration import read_configuration
-from core.deciding import PILOT_CALLS
+from core.configuration import PILOT_CALLS, read_configuration
 from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
 from core.paths import REPOSITORY
 from core.prices import read_prices

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from core.configuration import read_configuration
-from core.deciding import PILOT_CALLS
+from core.configuration import PILOT_CALLS, WarmTable, read_configuration
 from core.variants import Variant
 from experiments.plan import (
     GIVE_UP_AFTER,
@@ -171,8 +172,26 @@ def test_a_plan_until_decided_counts_what_a_decision_is_expected_to_take_and_its
     assert step.cold_calls == len(sizes) > warm.environments
     pilot = warm.environments * (PILOT_CALLS + warm.warmups)
     assert step.cold_calls + step.warm_calls == sum(sizes) + len(sizes) * warm.warmups + pilot
-    assert step.further_calls == warm.max_samples - sum(sizes)
+    further = warm.max_samples - sum(sizes)
+    # At worst each further environment has as few samples as those of the pilot, and its warm-ups besides.
+    assert step.further_calls == further + math.ceil(further / PILOT_CALLS) * warm.warmups
     assert planned_environments(*deciding_on(configuration, "new")) == [PILOT_CALLS] * warm.environments
+
+
+def test_a_plan_until_decided_replaces_environments_even_if_it_begins_with_one():
+    """Calls of one environment never decide."""
+    deciding = CONFIGURATION.experiments.warm.model_copy(update={"until_decided": True, "environments": 1})
+    configuration = CONFIGURATION.model_copy(
+        update={"experiments": CONFIGURATION.experiments.model_copy(update={"warm": deciding})}
+    )
+    step = steps(configuration, ("warm",), arrivals=0)[0]
+    assert step.forced_updates == step.cold_calls > 1
+
+
+def test_a_bound_below_the_pilot_is_refused():
+    values = CONFIGURATION.experiments.warm.model_dump() | {"samples": 12, "max_samples": 30, "until_decided": True}
+    with pytest.raises(ValidationError, match="must be at least 144"):
+        WarmTable.model_validate(values)
 
 
 @pytest.mark.parametrize(

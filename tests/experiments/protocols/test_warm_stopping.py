@@ -6,8 +6,8 @@ import random
 import statistics
 from types import SimpleNamespace
 
-from core.configuration import read_configuration
-from core.deciding import PILOT_CALLS, Goal
+from core.configuration import PILOT_CALLS, read_configuration
+from core.deciding import Goal
 from core.intervals import environments_half_width_percent, quantile_interval
 from experiments.plan import Series
 from experiments.protocols.warm import Progression, most_samples, reason_to_stop
