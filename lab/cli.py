@@ -89,7 +89,7 @@ def _print_urls(parsed: argparse.Namespace) -> int:
     for name, url in found:
         print(f"{url}  {name}")
     if not found:
-        print("lab: no REST API is deployed; run `cdk deploy --all`", file=sys.stderr)
+        print("lab: no REST API is deployed; run `cdk deploy`", file=sys.stderr)
     return EXIT_OK
 
 

@@ -6,6 +6,10 @@ that runs, the knee, cold and warm times with intervals, and USD per million cal
 
 from __future__ import annotations
 
+import core.quiet_start  # noqa: F401 - imported for its effect
+
+# isort: split
+import argparse
 import json
 import os
 import platform
@@ -19,7 +23,7 @@ from typing import Any, Final
 
 from core.cloud import Cloud, cloud_errors
 from core.command_line import Parser
-from core.configuration import read_configuration
+from core.configuration import MACHINES, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.prices import read_prices
 from core.progress import Progress
@@ -32,7 +36,7 @@ from trial.measuring import Call, configured, measure
 
 SIZES_MB: Final = (128, 256, 512, 1024, 1769, 3008)
 REPOSITORY_NAME: Final = "try"
-ARCHITECTURE: Final = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+ARCHITECTURE: Final = MACHINES.get(platform.machine(), platform.machine())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = f"limits in force: CPU {facts.limits.cpu}, memory {facts.limits.memory}"
     _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure; {limits}")
     if not facts.limits.memory_sizes_are_comparable:
-        print(f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ in name alone.")
+        print(f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ only in name.")
     return EXIT_OK if any(call.outcome == "ok" for call in calls) else EXIT_CHECK_FAILED
 
 
@@ -85,15 +89,21 @@ def _parser() -> Parser:
         help=f"sizes to try (default: {' '.join(map(str, SIZES_MB))})",
     )
     parser.add_argument("--seconds", type=float, default=240.0, help="stop measuring after this (default: 240)")
-    parser.add_argument("--timeout-s", type=int, default=60, help="the function's timeout (default: 60)")
+    parser.add_argument(
+        "--timeout-s",
+        type=int,
+        choices=range(1, 901),
+        default=60,
+        metavar="S",
+        help="the function's timeout, from 1 to 900 (default: 60)",
+    )
     return parser
 
 
 def _size(text: str) -> int:
-    size = int(text)
-    if not MIN_MEMORY_MB <= size <= MAX_MEMORY_MB:
-        raise ValueError(text)
-    return size
+    if not text.isdecimal() or not MIN_MEMORY_MB <= int(text) <= MAX_MEMORY_MB:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from {MIN_MEMORY_MB} to {MAX_MEMORY_MB}")
+    return int(text)
 
 
 def _event(path: Path | None) -> bytes:

@@ -76,7 +76,7 @@ sys.argv = [{name!r}, "--help"]
 """
 COMMANDS = {
     name: f"runpy.run_module({name!r}, run_name='__main__')"
-    for name in ("experiments", "lab", "analysis", "demo", "bench")
+    for name in ("experiments", "lab", "analysis", "demo", "bench", "trial")
 }
 COMMANDS["collect"] = "runpy.run_path('analysis/collect.py', run_name='__main__')"
 
