@@ -45,14 +45,10 @@ def measure(quick: bool) -> Iterator[Comparison]:
         progress(name)
         for environments, calls in SHAPES:
             for percentile, (share, given) in coverage(law, environments, calls, rounds).items():
-                yield Comparison(
+                yield _covered(
                     f"{percentile}, {name}, {environments} environments of {calls}",
-                    "% covered",
-                    (100 * share,),
-                    better="higher",
-                    goal=f"at least {GOAL_COVERAGE:g}",
-                    met=100 * share >= GOAL_COVERAGE,
-                    note=f"{given} of {rounds} rounds have an interval",
+                    share,
+                    f"{given} of {rounds} rounds have an interval",
                 )
         yield from _answers(name, law, rounds)
     for name in ("independent", "between 5 %", "between 10 %"):
@@ -70,13 +66,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
         progress(f"comparisons, {environments} environments of {calls}")
         plan = f"18 variants, between 5 %, {environments} environments of {calls}"
         alarms, _ = changes_called(Law(between=0.05), environments, calls, 1.0, rounds)
-        yield Comparison(
-            f"any alarm, same code, {plan}",
-            "% of comparisons",
-            (100 * alarms,),
-            goal=f"at most {MOST_WRONG:g}",
-            met=100 * alarms <= MOST_WRONG,
-        )
+        yield _at_most(f"any alarm, same code, {plan}", "% of comparisons", alarms)
         _, found = changes_called(Law(between=0.05), environments, calls, 1.1, rounds)
         yield Comparison(f"a change of 10 % is found, {plan}", "% of comparisons", (100 * found,), better="higher")
 
@@ -94,14 +84,13 @@ def _answers(name: str, law: Law, rounds: int) -> Iterator[Comparison]:
         yield _at_most(f"until decided, wrong, {truth}", "% of runs", wrong, note)
     for cut_at, cut in CUTS.items():
         share = share_coverage(law, 8, 100, 0.02, rounds, cut_at=cut_at)
-        yield Comparison(
-            f"share of 2 % bad calls, {cut}, {name}",
-            "% covered",
-            (100 * share,),
-            better="higher",
-            goal=f"at least {GOAL_COVERAGE:g}",
-            met=100 * share >= GOAL_COVERAGE,
-        )
+        yield _covered(f"share of 2 % bad calls, {cut}, {name}", share)
+
+
+def _covered(label: str, share: float, note: str = "") -> Comparison:
+    met = 100 * share >= GOAL_COVERAGE
+    goal = f"at least {GOAL_COVERAGE:g}"
+    return Comparison(label, "% covered", (100 * share,), better="higher", goal=goal, met=met, note=note)
 
 
 def _at_most(label: str, unit: str, wrong: float, note: str = "") -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - by being imported
+import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import os
@@ -54,7 +54,7 @@ def main() -> int:
         environment = {**_environment(arguments.profile), **client_environment(url)}
         _say_if_sizes_are_not_comparable(url)
         steps.begin(f"deploying {len(configuration.variants)} functions to {url}, building their images")
-        images = {(variant.model, variant.engine) for variant in configuration.variants}
+        images = {variant.image for variant in configuration.variants}
         _deploy(environment, logs / "cdk.log", len(images))
         steps.begin("measuring cold starts, warm calls and load")
         results = ["--results", str(arguments.results), "--run", run.run_id]

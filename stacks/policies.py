@@ -7,7 +7,6 @@ bounded to: https://docs.aws.amazon.com/service-authorization/latest/reference/r
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -83,11 +82,10 @@ def execution_policy(names: Names) -> Policy:
     """Return what CloudFormation needs to make, change and delete the stack, for a restricted bootstrap."""
     boundary = _arn("iam", f"policy/{boundary_name(names)}", region="")
     bounded = {"ArnLike": {"iam:PermissionsBoundary": boundary}}
-    lambdas, lists = _lambda_actions()
     return _policy(
         _allow("Stacks", _all_of("cloudformation", _STACK_ACTIONS), _stacks(names)),
-        _allow("Functions", lambdas, _functions(names)),
-        _allow("LogGroups", _all_of("logs", _LOG_ACTIONS), [*_log_groups(names), *_access_log_groups(names)]),
+        _allow("Functions", _all_of("lambda", _FUNCTION_ACTIONS), _functions(names)),
+        _allow("LogGroups", _all_of("logs", _LOG_ACTIONS), [*_log_groups(names), *_log_groups(names, "apigateway")]),
         _allow(
             "Gateway",
             _all_of("apigateway", ["DELETE", "GET", "PATCH", "POST", "PUT", "UpdateRestApiPolicy"]),
@@ -127,7 +125,7 @@ def execution_policy(names: Names) -> Policy:
             ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:GetRepositoryPolicy"],
             [_arn("ecr", "repository/cdk-*-assets-*")],
         ),
-        _allow("List", lists, ["*"]),
+        _allow("List", _UNBOUNDED_ACTIONS, ["*"]),
     )
 
 
@@ -175,25 +173,21 @@ _ROLE_ACTIONS: Final = (
     "DeleteRole", "GetRole", "GetRolePolicy", "ListAttachedRolePolicies", "ListRolePolicies", "TagRole", "UntagRole",
     "UpdateAssumeRolePolicy", "UpdateRole", "UpdateRoleDescription",
 )  # fmt: skip
-
-
-def _lambda_actions() -> tuple[list[str], list[str]]:
-    """Return Lambda's actions on functions, and every action of any service that can be bounded to nothing."""
-    on_functions = (
-        "AddPermission", "CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency",
-        "DeleteFunctionEventInvokeConfig", "GetFunction", "GetFunctionCodeSigningConfig", "GetFunctionConfiguration",
-        "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig", "GetFunctionScalingConfig", "GetPolicy",
-        "GetRuntimeManagementConfig", "ListFunctionEventInvokeConfigs", "PutFunctionConcurrency",
-        "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource", "UpdateFunctionCode",
-        "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
-    )  # fmt: skip
-    lists = [
-        "cloudformation:ListStacks", "cloudwatch:ListDashboards", "iam:ListRoles", "lambda:ListFunctions",
-        "logs:DescribeIndexPolicies", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
-        "scheduler:ListScheduleGroups", "scheduler:ListSchedules", "sns:GetSubscriptionAttributes",
-        "sns:ListSubscriptions", "sns:ListTopics", "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
-    ]  # fmt: skip
-    return _all_of("lambda", on_functions), lists
+_FUNCTION_ACTIONS: Final = (
+    "AddPermission", "CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency",
+    "DeleteFunctionEventInvokeConfig", "GetFunction", "GetFunctionCodeSigningConfig", "GetFunctionConfiguration",
+    "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig", "GetFunctionScalingConfig", "GetPolicy",
+    "GetRuntimeManagementConfig", "ListFunctionEventInvokeConfigs", "PutFunctionConcurrency",
+    "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource", "UpdateFunctionCode",
+    "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
+)  # fmt: skip
+# No resource can bound these.
+_UNBOUNDED_ACTIONS: Final = (
+    "cloudformation:ListStacks", "cloudwatch:ListDashboards", "iam:ListRoles", "lambda:ListFunctions",
+    "logs:DescribeIndexPolicies", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies",
+    "scheduler:ListScheduleGroups", "scheduler:ListSchedules", "sns:GetSubscriptionAttributes",
+    "sns:ListSubscriptions", "sns:ListTopics", "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
+)  # fmt: skip
 
 
 def _policy(*statements: Mapping[str, Any]) -> Policy:
@@ -221,13 +215,8 @@ def _functions(names: Names) -> list[str]:
     return [_arn("lambda", f"function:{names.prefix}-*")]
 
 
-def _log_groups(names: Names) -> list[str]:
-    group = _arn("logs", f"log-group:/aws/lambda/{names.prefix}-*")
-    return [group, f"{group}:*"]
-
-
-def _access_log_groups(names: Names) -> list[str]:
-    group = _arn("logs", f"log-group:/aws/apigateway/{names.prefix}-*")
+def _log_groups(names: Names, service: str = "lambda") -> list[str]:
+    group = _arn("logs", f"log-group:/aws/{service}/{names.prefix}-*")
     return [group, f"{group}:*"]
 
 
@@ -259,7 +248,7 @@ def main() -> None:
     for name, policy in policies(read_configuration().names).items():
         path = POLICIES / f"{name}.json"
         path.write_text(text_of(policy), encoding="utf-8")
-        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path, file=sys.stdout)
+        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def text_of(policy: Policy) -> str:

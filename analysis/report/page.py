@@ -104,7 +104,7 @@ class Section:
 def _answer(summary: Summary) -> dict[str, Any]:
     recommendation = summary.recommendation
     return {
-        "kicker": "The answer, provisional" if _provisional(summary) else "The answer",
+        "kicker": "The answer, provisional" if recommendation.provisional else "The answer",
         "headline": recommendation.headline,
         "tiles": _tiles(summary),
         "why": recommendation.why,
@@ -113,11 +113,6 @@ def _answer(summary: Summary) -> dict[str, Any]:
         "measured_where": recommendation.measured_where,
         "facts": _facts(summary),
     }
-
-
-def _provisional(summary: Summary) -> bool:
-    """Whether the recommended variant is not shown to meet every demand, or the data break their contract."""
-    return bool(summary.recommendation.provisional)
 
 
 def _tiles(summary: Summary) -> list[dict[str, str]]:
