@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - by being imported
+import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import importlib
@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "openmetrics": ("analysis.commands.openmetrics", "print a run's summary as OpenMetrics text"),
     "power-tuning": (
         "analysis.commands.power_tuning",
-        "aws-lambda-power-tuning: write its input, or set its result beside a run",
+        "aws-lambda-power-tuning: write its input, or compare its result with a run",
     ),
     "traffic": ("analysis.commands.traffic", "simulate a month of other traffic with the calls of a run"),
 }

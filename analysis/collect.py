@@ -22,7 +22,7 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages lie one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import core.quiet_start  # noqa: F401 - by being imported
+import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
@@ -87,7 +87,7 @@ def parse_moment(text: str, now_s: float) -> float:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UserError(
-            f"{text!r} is no time", hint="Give an age such as 2h or 90m, or a time such as 2026-11-24T10:00."
+            f"{text!r} is not a valid time", hint="Give an age such as 2h or 90m, or a time such as 2026-11-24T10:00."
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -351,7 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if window.end_s <= window.start_s:
                 raise UserError(f"the window {window} is empty", hint="--until must lie after --since.")
             run = start_run_from_logs(cloud, read_configuration(profile=chosen.profile), window, chosen.results)
-            progress.note(f"new run {run.run_id}; if interrupted go on with --run {run.run_id}")
+            progress.note(f"new run {run.run_id}; resume an interrupted collection with --run {run.run_id}")
         elif chosen.until:
             raise UserError("--until without --since", hint="Name the window's begin as well.")
         else:

@@ -22,11 +22,11 @@ def command_parser(name: str, *, takes_run: bool = False) -> argparse.ArgumentPa
 
 
 def percent(text: str) -> float:
-    """`3%` or `3` as 0.03. Raises ArgumentTypeError for what is no percentage from 0 on."""
+    """`3%` or `3` as 0.03. Raises ArgumentTypeError for what is not a valid percentage from 0 on."""
     try:
         share = float(text.strip().removesuffix("%")) / 100
     except ValueError:
         share = math.nan
     if not 0 <= share < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage; give a number from 0 on, such as 3%")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid percentage; give a number from 0 on, such as 3%")
     return share

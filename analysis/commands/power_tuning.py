@@ -21,14 +21,14 @@ from core.run_directory import find_run
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the state machine's input as JSON, or its result beside ours as Markdown."""
+    """Print the state machine's input as JSON, or its result next to ours as Markdown."""
     parser = command_parser("power-tuning")
     parser.add_argument("model", help="a model of benchmark.toml")
     parser.add_argument("--engine", help="an engine of the run (default: the only one that ran the model)")
     parser.add_argument("--input-for", metavar="ARN", help="print the state machine's input for this function")
     parser.add_argument("--samples", type=int, default=50, help="invocations for each memory size (default: 50)")
     parser.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
-    parser.add_argument("--run", default="latest", help="the run to set it beside (default: latest)")
+    parser.add_argument("--run", default="latest", help="the run to compare it with (default: latest)")
     chosen = parser.parse_args(arguments)
     if chosen.input_for:
         matrix = read_configuration().matrix

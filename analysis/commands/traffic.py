@@ -86,9 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-missed",
         type=share,
-        default=0.01,
         metavar="SHARE",
-        help="callers that may miss the limit (default: 0.01)",
+        help="callers that may miss the limit (default: that of [goal])",
     )
     add("--highest-rate", action="store_true", help="find the highest rate that keeps --max-missed instead")
     add("--json", action="store_true", help="print JSON instead of a table")

@@ -588,7 +588,7 @@ _CLAIMS: Final = (
         _warm_up_call,
     ),
     _Rule(
-        "The cause of C1 is swapping for want of memory.",
+        "The cause of C1 is swapping due to lack of memory.",
         "With the CPU share held, the median inference time at the largest memory size is more than "
         f"{100 * HARDLY:.0f} % below that at the smallest, for every model and share.",
         _swapping,

@@ -40,7 +40,7 @@ def knee(image: Image, metric: str, curve: Mapping[int, float]) -> Knee:
             if all(curve[larger] >= (1 - KNEE_GAIN) * curve[size] for larger in sizes if larger > size)
         )
         if found == sizes[-1]:
-            found, reason = None, f"{image.display_name} still gains more than {100 * KNEE_GAIN:.0f} % at the last step"
+            found, reason = None, f"the last step still gains more than {100 * KNEE_GAIN:.0f} %"
         else:
             gain = 1 - min(curve[size] for size in sizes if size >= found) / curve[found]
             reason = f"no larger size is faster by more than {100 * KNEE_GAIN:.0f} % (the best by {100 * gain:.1f} %)"

@@ -16,7 +16,7 @@ CLOCK_OFF_S: Final = 5.0  # START may lie outside a call by the clocks' usual di
 _ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "wrong_memory_size": (
         "reports name another memory size than their variant has",
-        "Deploy again with `cdk deploy --all`: the function was changed after it was deployed.",
+        "Deploy again with `cdk deploy`: the function was changed after it was deployed.",
     ),
     "duplicate_request_ids": (
         "rows share a request id with another row",

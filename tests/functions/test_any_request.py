@@ -59,7 +59,7 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     (root / "model" / "metadata.json").write_text(json.dumps(metadata))
     engine = ModuleType("engines.litert")
     told: list[Any] = [np.zeros((1, CLASSES), np.float32)]
-    engine.load = lambda _model, *, threads: lambda _batch: told[-1]  # type: ignore[attr-defined]
+    vars(engine)["load"] = lambda _model, *, threads: lambda _batch: told[-1]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(REPOSITORY / "functions" / "inference"))
         patch.setenv("LAMBDA_TASK_ROOT", str(root))
@@ -67,8 +67,7 @@ def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
             patch.delitem(sys.modules, name, raising=False)
         patch.setitem(sys.modules, "engines.litert", engine)
         module = importlib.import_module("handler")
-        module.told = told  # type: ignore[attr-defined]
-        module.images = root / "images"  # type: ignore[attr-defined]
+        vars(module).update(told=told, images=root / "images")
         yield module
     for name in MODULES:
         sys.modules.pop(name, None)
