@@ -34,7 +34,7 @@ check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/mypy app.py core stacks lab experiments loadtests simulation analysis demo trial bench tools
 	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
-bench: $(VENV)/.ready-dev node_modules/.ready  ## measure the lab, the load test and the analysis beside their peers; writes bench/RESULTS.md
+bench: $(VENV)/.ready-dev node_modules/.ready  ## run every bench next to its peers; writes bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCHES)
 
 lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - by being imported
+import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import json
@@ -20,7 +20,7 @@ from core.paths import REPOSITORY
 
 INTRODUCTION: Final = (
     "# Results of `make bench`\n\n"
-    "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest beside it; a\n"
+    "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest next to it; a\n"
     "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
     "shows in the load average. Other machines have other figures: run it there.\n"
 )
