@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 _OURS: Final = re.compile(
-    r"(?:localhost|127\.0\.0\.1|\[::1\]|(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.localhost)", re.IGNORECASE
+    r"(?:localhost|127\.0\.0\.1|\[::1\]|(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.localhost)(?::([0-9]+))?",
+    re.IGNORECASE | re.ASCII,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,8 +22,9 @@ def is_our_host(host: str, port: int) -> bool:
 
     A browser leaves out no port but 80, and a page of the internet bears no such name, with a port or without.
     """
-    name, _, given_port = host.rpartition(":") if re.search(r":\d+$", host) else (host, "", "")
-    return _OURS.fullmatch(name) is not None and (not given_port or int(given_port) == port)
+    found = _OURS.fullmatch(host)
+    # As text: a port of thousands of digits is not worth a number.
+    return found is not None and found[1] in {None, str(port)}
 
 
 def host_guard(port: int) -> Middleware:

@@ -18,7 +18,7 @@ async def read_body(request: web.BaseRequest, limit: int, *, patience_s: float =
     client goes away or breaks its own framing within it: then nobody is left to read an answer, and no fault of the
     lab is to be logged.
     """
-    if request.content_length is not None and request.content_length > limit:
+    if _announced_bytes(request) > limit:
         return None
     if not request.body_exists:
         return b""
@@ -44,3 +44,10 @@ async def read_body(request: web.BaseRequest, limit: int, *, patience_s: float =
             headers={"Connection": "close"},
         ) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _announced_bytes(request: web.BaseRequest) -> int:
+    try:
+        return request.content_length or 0
+    except ValueError:
+        return 0  # a small number behind thousands of zeros, which Python does not read: the body itself is counted

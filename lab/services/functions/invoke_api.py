@@ -13,6 +13,7 @@ import binascii
 import contextlib
 import json
 import logging
+import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, get_args
@@ -34,6 +35,7 @@ _TYPES: Final = get_args(InvocationType)
 _PLAIN_START: Final = b"POST /2015-03-31/functions/"
 _PLAIN_END: Final = "/invocations"
 _PLAIN_BODY_BYTES: Final = 256 * 1024
+_LENGTH: Final = re.compile(r"[0-9]{1,9}")  # Python refuses to read a number of thousands of digits
 _IDLE_S: Final = 75.0  # as aiohttp's own keep-alive
 
 
@@ -259,7 +261,7 @@ class _FrontConnection(asyncio.Protocol):
         length = headers.get("content-length", "0")
         if (
             headers.get("host", "").lower() not in self._front.hosts
-            or not (length.isascii() and length.isdigit())
+            or not _LENGTH.fullmatch(length)
             or int(length) > _PLAIN_BODY_BYTES
             or "transfer-encoding" in headers
             or "content-encoding" in headers

@@ -106,6 +106,16 @@ def test_a_broken_header_is_no_failure_of_ours(lab: Lab, header: str, value: str
     assert not [line for line in lab.log if "moto failed" in line or "Traceback" in line]
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "0" * 5000 + "1", "٤٥٦٦", "4²", "-1", "1e3"])
+@pytest.mark.parametrize("header", ["Host: localhost:{}", "Content-Length: {}"])
+def test_a_number_that_is_none_in_a_header_is_no_failure_of_ours(lab: Lab, header: str, number: str) -> None:
+    name = header.partition(":")[0].encode()
+    for request in requests(lab.port):
+        lines = [header.format(number).encode() if line.startswith(name) else line for line in request.split(b"\r\n")]
+        assert exchange(lab, b"\r\n".join(lines))[9:10] in {b"2", b"4", b""}, request
+    assert not [line for line in lab.log if "Traceback" in line]
+
+
 def test_mutated_requests_leave_one_counted_line() -> None:
     chance = random.Random(20261127)
     with running_lab() as lab:
