@@ -221,7 +221,7 @@ def test_a_threshold_is_a_percentage(text, share):
 
 @pytest.mark.parametrize("text", ["", "abc", "-5", "nan", "inf", "1e400", "%"])
 def test_what_is_no_percentage_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="no percentage"):
+    with pytest.raises(argparse.ArgumentTypeError, match="valid percentage"):
         percent(text)
 
 
