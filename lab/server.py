@@ -19,6 +19,7 @@ from aiohttp import web
 from core.cloud import LAB_STATUS_PATH
 from core.errors import UserError
 from core.records import EndpointFacts, LimitsMechanism
+from lab import page
 from lab.contracts import Invoker
 from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
@@ -134,6 +135,7 @@ async def _running(
         stack.push_async_callback(schedules.stop)
         facts = _facts(settings, port, data_plane)
         _say(f"REST APIs: {stage_url(port, 'API_ID', 'STAGE')}... (python -m lab urls lists those that are deployed)")
+        _say(f"page of this lab: {lab_url(port)}{page.PAGE_PATH}")
         _say(f"limits in force: {facts.limits.driver}, CPU {facts.limits.cpu}, memory {facts.limits.memory}")
         _say(f"state in {settings.state_directory}, concurrency {concurrency}, time scale {settings.time_scale:g}")
         application = web.Application(middlewares=[host_guard(port)])
@@ -142,9 +144,11 @@ async def _running(
             return web.Response(text=facts.model_dump_json(), content_type="application/json")
 
         application.router.add_get(LAB_STATUS_PATH, status)
-        apigateway.add_routes(
-            application, apigateway.Gateway(apigateway.MotoApis(settings.account_id), data_plane, metrics)
+        apis = apigateway.MotoApis(settings.account_id)
+        page.add_routes(
+            application, facts, control.catalogue.functions, lambda: _addresses(apis, port), data_plane.activity
         )
+        apigateway.add_routes(application, apigateway.Gateway(apis, data_plane, metrics))
         invoke_api.add_routes(application, data_plane, data_plane.fate)
         control.add_routes(application)
         yield application, data_plane
@@ -187,6 +191,13 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
         isa=host_isa(),
         isa_cap=cap_in_force(settings.isa),
     )
+
+
+def _addresses(apis: apigateway.MotoApis, port: int) -> Iterator[tuple[str, str]]:
+    """The ARN of a function and the URL that reaches it, for each route of each stage."""
+    for stage, method in apis.routes():
+        base = stage_url(port, stage.deployment.api_id, stage.name).rstrip("/")
+        yield method.integration.function_arn, f"{base}{method.resource_path}"
 
 
 def _concurrency_of_host() -> int:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from tests.lab_support import Lab, running_lab
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Folders in the order they run: the quickest first, then the longest, so that two workers end at about the same time.
 # The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
@@ -60,6 +65,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab of this test's own."""
@@ -72,6 +88,23 @@ def module_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One lab for all tests of a module; they must not get into each other's way."""
     with running_lab(state=tmp_path_factory.mktemp("lab-state")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium under Playwright; absent, the tests are skipped, but in CI they fail."""
+    path = shutil.which("chromium")
+    if path is None:
+        reason = "needs Debian's chromium: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
 
 
 def pytest_addoption(parser):

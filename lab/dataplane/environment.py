@@ -12,12 +12,14 @@ import contextlib
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 from lab.contracts import FunctionConfiguration, Image, LogSink, MetricSink
+from lab.dataplane.activity import INVOCATIONS_KEPT, ReportedInvocation
 from lab.dataplane.environment_log import EnvironmentLog, Measured
 from lab.dataplane.invocation import (
     EXIT_ERROR,
@@ -93,6 +95,7 @@ class Surroundings:
     metrics: MetricSink
     ledger: CpuLedger
     watch: HostWatch
+    reported: deque[ReportedInvocation] = field(default_factory=lambda: deque(maxlen=INVOCATIONS_KEPT))
 
 
 class EnvironmentOwner(Protocol):
@@ -164,6 +167,10 @@ class ExecutionEnvironment:
         if to is not State.ENDED and to not in _MOVES[self._state]:
             raise ImpossibleMoveError(f"{self.configuration.name}: from {self._state.name} to {to.name}")
         self._state = to
+
+    @property
+    def state(self) -> State:
+        return self._state
 
     @property
     def ended(self) -> bool:
@@ -479,8 +486,11 @@ class ExecutionEnvironment:
 
     def _report(self, invocation: Invocation, measured: Measured) -> None:
         around = self._around
-        self._log.report(invocation, measured, around.driver.limits, time_scale=around.settings.time_scale)
+        report = self._log.report(invocation, measured, around.driver.limits, time_scale=around.settings.time_scale)
         self.served += 1
+        around.reported.append(
+            ReportedInvocation(time.time(), self.configuration.key, self.id, invocation.is_function_error, report)
+        )
         self._owner.finished(self, invocation)
         self._log.count(invocation, measured)
         invocation.deliver()

@@ -113,8 +113,8 @@ class EnvironmentLog:
     def exited(self, invocation: Invocation, reason: str) -> None:
         self.write([self._lines.exited(invocation.request_id, reason)], invocation)
 
-    def report(self, invocation: Invocation, measured: Measured, limits: LimitsInForce, *, time_scale: float) -> None:
-        """Write END, REPORT and the lab's conditions of an invocation that has ended."""
+    def report(self, invocation: Invocation, measured: Measured, limits: LimitsInForce, *, time_scale: float) -> Report:
+        """Write END, REPORT and the lab's conditions of an invocation that has ended; returns the report."""
         now_s = time.time()
         duration_ms = self._duration_ms(invocation, measured)
         memory_mb, used_mb = self._configuration.memory_mb, math.ceil(measured.peak_mb)
@@ -144,19 +144,17 @@ class EnvironmentLog:
             invocation.error_type,
         )
         self.write([done, self._lines.report(now_s, report), conditions_line(now_s, conditions)], invocation)
+        return report
 
     def count(self, invocation: Invocation, measured: Measured) -> None:
         """Put the metrics of an invocation that has ended."""
-        failed = invocation.status != "success" or (
-            invocation.result is not None and invocation.result.function_error is not None
-        )
         self._metrics.put(
             NAMESPACE,
             {"FunctionName": self._configuration.name},
             time.time(),
             (
                 ("Invocations", "Count", 1.0),
-                ("Errors", "Count", 1.0 if failed else 0.0),
+                ("Errors", "Count", 1.0 if invocation.is_function_error else 0.0),
                 ("Duration", "Milliseconds", self._duration_ms(invocation, measured)),
                 ("ConcurrentExecutions", "Count", float(invocation.concurrency)),
             ),

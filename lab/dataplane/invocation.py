@@ -61,6 +61,11 @@ class Invocation:
     result: InvokeResult | None = None
     lines: list[str] = field(default_factory=list)  # of the log, where the caller asked for its tail
 
+    @property
+    def is_function_error(self) -> bool:
+        """Whether it counts as an error of the function: the platform's, or one that the runtime reported."""
+        return self.status != "success" or (self.result is not None and self.result.function_error is not None)
+
     def settle(
         self, payload: bytes, *, status: Status = "success", error_type: str | None = None, failed: bool | None = None
     ) -> None:

@@ -19,8 +19,9 @@ from lab.contracts import (
     LogSink,
     MetricSink,
 )
+from lab.dataplane.activity import Activity, LiveEnvironment
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
-from lab.dataplane.environment import ExecutionEnvironment, Surroundings
+from lab.dataplane.environment import ExecutionEnvironment, State, Surroundings
 from lab.dataplane.environment_log import NAMESPACE
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.pool import FunctionPool, Load
@@ -47,6 +48,17 @@ NOT_MODELLED: Final = (
     "proactive initialization",
     "SnapStart",
 )
+# How a person who watches the lab calls the states.
+_STATES: Final = {
+    State.NEW: "starting",
+    State.INITIALIZING: "starting",
+    State.IDLE: "idle",
+    State.FROZEN: "frozen",
+    State.BUSY: "busy",
+    State.SETTLING: "busy",
+    State.RESET: "reset",
+    State.ENDED: "gone",
+}
 _SETTLE_BESIDE_IDLE_MS: Final = 20.0
 # How long a thread of the control plane may keep the interpreter while an invoke waits; Python's own 5 ms is ten
 # invokes.
@@ -134,6 +146,14 @@ class LambdaDataPlane:
     def environments(self) -> int:
         """How many environments live, busy and idle."""
         return sum(len(pool.all) for pool in self._pools.values())
+
+    def activity(self) -> Activity:
+        """Every environment as it is now, and the last invocations."""
+        environments = [
+            LiveEnvironment(one.id, one.configuration.key, _STATES[one.state], one.served, one.peak_mb)
+            for one in self._all_environments()
+        ]
+        return Activity(environments, list(reversed(self._around.reported)))
 
     def fate(self, request_id: str) -> Fate | None:
         """What has become of an asynchronous invoke; None if it is unknown or long past."""

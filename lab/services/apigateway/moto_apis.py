@@ -108,6 +108,16 @@ class MotoApis:
             account_throttle=Throttle(float(limits["rateLimit"]), int(limits["burstLimit"])),
         )
 
+    def routes(self) -> Iterator[tuple[Stage, Method]]:
+        """Every method of every stage that reaches a function."""
+        for backend in list(apigateway_backends[self._account_id].values()):
+            for api in list(backend.apis.values()):
+                for name in list(api.stages):
+                    stage = self.stage(api.id, name)
+                    for method in stage.deployment.methods if stage is not None else ():
+                        if stage is not None and method.integration.kind == "lambda_proxy":
+                            yield stage, method
+
     def api_key(self, region: str, value: str) -> ApiKey | None:
         for key in list(self._backend(region).keys.values()):
             # A key declared by CloudFormation may carry text where a boolean belongs.

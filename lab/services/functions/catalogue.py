@@ -251,6 +251,11 @@ class MotoFunctionCatalogue:
             return latest
         return next((one for one in published if str(one.version) == number), None)
 
+    def functions(self) -> list[FunctionConfiguration]:
+        """Every function of the lab's region, by name."""
+        names = sorted(lambda_backends[self._account_id][self._region]._lambdas._functions)
+        return [function for name in names if (function := self.get(name)) is not None]
+
     def arn(self, name: str) -> str:
         """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
         return str(make_function_arn(self._region, self._account_id, name.rpartition(":")[2]))

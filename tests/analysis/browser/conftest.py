@@ -1,9 +1,7 @@
-"""Chromium, a report for it to open, and pages that several tests share, since drawing one takes seconds."""
+"""A report for Chromium to open, and pages that several tests share, since drawing one takes seconds."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,33 +10,7 @@ from analysis.report.page import write_report
 from core.run_directory import RunDirectory
 from tests.analysis.report.builders import make_run
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
 PATIENCE_MS = 180_000  # a bound for a loaded machine; the page says when it is done
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Debian's Chromium under Playwright; absent, the tests are skipped, but in CI they fail."""
-    path = shutil.which("chromium")
-    if path is None:
-        reason = "needs Debian's chromium: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
