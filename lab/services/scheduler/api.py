@@ -14,6 +14,7 @@ from moto.events.models import EventsBackend, Rule, events_backends
 from moto.scheduler.exceptions import ScheduleGroupNotFound, ValidationException
 from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, scheduler_backends
 
+from core import strict_json
 from lab.services.moto_backend import MotoUrls
 from lab.services.scheduler.expressions import ExpressionError, check_rule, parse
 from lab.services.scheduler.moto_schedules import epoch_s
@@ -66,11 +67,17 @@ class LabEventsBackend(MotoUrls, EventsBackend):
         return super().put_rule(*args, **kwargs)
 
     def put_targets(self, name: str, event_bus_arn: str | None, targets: list[dict[str, Any]]) -> None:
-        """Refuse a retry policy out of bounds, which moto 5.2.5 stores."""
+        """Refuse a retry policy out of bounds and an Input that is not JSON, which moto 5.2.5 stores.
+
+        https://github.com/aws/aws-cli/issues/6711 has AWS's words for the latter.
+        """
         for target in targets:
             problem = _retry_problem(target)
             if problem:
                 raise RuleValidationException(problem)
+            problem = _input_problem(target)
+            if problem:
+                raise RuleValidationException(f"JSON syntax error in input for target {target.get('Id')}: {problem}")
         super().put_targets(name, event_bus_arn, targets)
 
 
@@ -90,9 +97,15 @@ def check_schedule(schedule: Mapping[str, Any]) -> None:
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValidationException("The EndDate you specify must be later than its StartDate.")
     _check_window(schedule.get("flexible_time_window"))
-    problem = _retry_problem(schedule.get("target") or {})
+    target = schedule.get("target") or {}
+    problem = _retry_problem(target)
     if problem:
         raise ValidationException(problem)
+    # "If you are configuring a templated Lambda [...] target, the input must be a well-formed JSON. For all other
+    # target types, a JSON is not required": https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
+    problem = _input_problem(target) if ":lambda:" in str(target.get("Arn")) else ""
+    if problem:
+        raise ValidationException(f"Target.Input is not well-formed JSON: {problem}")
 
 
 def _retry_problem(target: Mapping[str, Any]) -> str:
@@ -101,6 +114,17 @@ def _retry_problem(target: Mapping[str, Any]) -> str:
     for name, allowed in _RETRY_BOUNDS.items():
         if name in retry and not _is_in(retry[name], allowed):
             return f"RetryPolicy.{name} is {retry[name]!r}; it can be {allowed[0]} to {allowed[-1]}."
+    return ""
+
+
+def _input_problem(target: Mapping[str, Any]) -> str:
+    """Why a target's Input is not JSON; "" where it is, or where there is none."""
+    if target.get("Input") is None:
+        return ""
+    try:
+        strict_json.loads(target["Input"])
+    except (AttributeError, ValueError) as error:  # AttributeError: it is not text
+        return str(error)
     return ""
 
 

@@ -15,12 +15,15 @@ from zoneinfo import ZoneInfo
 
 from aws_croniter import AwsCroniter
 
+# ScheduleExpression of CreateSchedule and of PutRule; https://docs.aws.amazon.com/scheduler/latest/APIReference/API_CreateSchedule.html
+_MAX_CHARACTERS: Final = 256
 _RATE: Final = re.compile(r"rate\(\s*(\d+)\s+(minute|hour|day)(s?)\s*\)")
 _AT: Final = re.compile(r"at\(\s*(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\s*\)")
 _CRON: Final = re.compile(r"cron\(\s*(\S+(?:\s+\S+){5})\s*\)")
 # A step in the year field, which the library does not take.
 _YEAR_STEP: Final = re.compile(r"(?:\*|(\d{4})(?:-(\d{4}))?)/(\d+)")
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
+_END_S: Final = dt.datetime(_LAST_YEAR + 1, 1, 1, tzinfo=dt.UTC).timestamp()
 _UNIT_S: Final = {"minute": 60, "hour": 3600, "day": 86_400}
 
 
@@ -38,7 +41,7 @@ class Expression(Protocol):
 
 @dataclass(frozen=True)
 class Rate:
-    """Every `interval_s` seconds from `base_s` on, `base_s` included."""
+    """Every `interval_s` seconds from `base_s` on, `base_s` included, until the last year that cron() knows."""
 
     base_s: float
     interval_s: float
@@ -46,11 +49,14 @@ class Rate:
     def next_after(self, after_s: float) -> float | None:
         if after_s < self.base_s:
             return self.base_s
+        if after_s >= _END_S:
+            return None  # no step can be counted in such a float
         step = math.floor((after_s - self.base_s) / self.interval_s)
         # The quotient may be off by one in its last bit; times are products, so that no error adds up.
         while self.base_s + step * self.interval_s <= after_s:
             step += 1
-        return self.base_s + step * self.interval_s
+        found = self.base_s + step * self.interval_s
+        return found if found < _END_S else None
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Cron:
     zone: ZoneInfo
 
     def next_after(self, after_s: float) -> float | None:
+        if after_s >= _END_S:
+            return None
         # The library knows no zones: it is asked in local time that is dressed up as UTC.
         local = dt.datetime.fromtimestamp(after_s, self.zone).replace(tzinfo=None)
         while True:
@@ -106,6 +114,8 @@ def parse(expression: str, zone: str, *, base_s: float, time_scale: float = 1.0)
     `base_s` is where a rate starts to count; `time_scale` shortens a rate's interval, and a rate's alone: cron() and
     at() name times of the clock. Raises ExpressionError.
     """
+    if len(expression) > _MAX_CHARACTERS or not expression.isascii():
+        raise ExpressionError(f"{expression[:40]!r}...: at most {_MAX_CHARACTERS} characters, of ASCII, are allowed")
     text, place = expression.strip(), _zone(zone)
     if found := _RATE.fullmatch(text):
         if int(found[1]) < 1:

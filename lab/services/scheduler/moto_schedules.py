@@ -35,7 +35,7 @@ class MotoSchedules:
         self._now_s = now_s
         self._account_id = account_id
         self._rule_seen: dict[str, tuple[Any, object, float]] = {}  # a target's rule, content and when it was seen
-        self._unreadable: set[str] = set()
+        self._unreadable: set[tuple[str, object]] = set()  # by ARN and date of change
 
     def definitions(self) -> Iterator[ScheduleDefinition]:
         yield from self._schedules()
@@ -56,8 +56,9 @@ class MotoSchedules:
                         yield self._schedule(region, schedule)
                     except (TypeError, ValueError) as error:
                         # moto stores what it is given; what is no schedule must not stop the others.
-                        if schedule.arn not in self._unreadable:
-                            self._unreadable.add(schedule.arn)
+                        revision = (schedule.arn, schedule.last_modified_date)
+                        if revision not in self._unreadable:
+                            self._unreadable.add(revision)
                             _log.warning("schedule %s never fires: %s", schedule.arn, error)
 
     def _schedule(self, region: str, schedule: Any) -> ScheduleDefinition:
@@ -135,13 +136,19 @@ class MotoSchedules:
 
 
 def epoch_s(value: Any) -> float | None:
-    """A date as the API sends it (seconds since the epoch) or as CloudFormation does (ISO 8601)."""
+    """A date as the API sends it (seconds since the epoch) or as CloudFormation does (ISO 8601).
+
+    Raises ValueError or TypeError for what is not a date of the calendar, such as NaN and the year 10000.
+    """
     if value is None or value == "":
         return None
-    if isinstance(value, dt.datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).timestamp()
     try:
-        return float(value)
-    except ValueError:
-        moment = dt.datetime.fromisoformat(value)
+        seconds = float(value)
+    except (TypeError, ValueError):
+        moment = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    try:
+        dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OSError, OverflowError, ValueError):
+        raise ValueError(f"{seconds:g} seconds since 1970 are outside the calendar") from None
+    return seconds

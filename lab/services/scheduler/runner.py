@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +63,6 @@ class ScheduleRunner:
         self._time_scale = time_scale
         self._now_s = now_s
         self._entries: dict[str, _Entry] = {}
-        self._broken: set[Hashable] = set()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -104,13 +103,11 @@ class ScheduleRunner:
         try:
             table = timetable(definition, self._time_scale)
         except ExpressionError as error:
-            if definition.revision not in self._broken:
-                self._broken.add(definition.revision)
-                _log.warning("schedule %s never fires: %s", definition.arn, error)
+            _log.warning("schedule %s never fires: %s", definition.arn, error)
         # A changed schedule has missed nothing before its change, and repeats nothing that its last revision fired.
         passed_s = max(definition.modified_s - GRACE_S, known.passed_s if known else float("-inf"))
         next_s = table.next_after(passed_s) if table is not None and definition.enabled else None
-        if table is not None and definition.enabled and next_s is None and known is None:
+        if table is not None and definition.enabled and next_s is None:
             _log.warning("schedule %s never fires: no time of %s is left", definition.arn, definition.expression)
         while table is not None and next_s is not None and next_s < definition.modified_s:
             following_s = table.next_after(next_s)

@@ -5,7 +5,7 @@ import datetime as dt
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lab.services.scheduler.expressions import ExpressionError, Rate, parse
@@ -185,6 +185,14 @@ def test_the_time_scale_shortens_rates_alone():
         ("at(2026-07-01T12:00:00)", "Mars/Olympus"),
         ("at(2026-13-01T00:00:00)", "UTC"),
         ("at(tomorrow)", "UTC"),
+        (f"rate({'9' * 5000} days)", "UTC"),
+        (f"rate({'9' * 400} days)", "UTC"),
+        (f"rate({'0' * 5000}1 days)", "UTC"),
+        (f"cron({'0' * 5000} 9 * * ? *)", "UTC"),
+        (f"cron(0 9 * * ? {','.join(['2030'] * 60)})", "UTC"),
+        ("rate(\u0665 minutes)", "UTC"),
+        ("cron(\u0665 9 * * ? *)", "UTC"),
+        ("at(\u0662026-07-01T12:00:00)", "UTC"),
         ("", "UTC"),
         ("cron(0 9 * * ? *)", "Mars/Olympus"),
         ("cron(0 9 * * ? *)", "../../etc/passwd"),
@@ -195,8 +203,14 @@ def test_what_aws_refuses_is_refused(expression, zone):
         parse(expression, zone, base_s=0.0)
 
 
-@given(st.text(max_size=60), st.sampled_from(["UTC", "Europe/Berlin", "", "x"]))
-def test_any_text_is_parsed_or_refused(text, zone):
+@settings(max_examples=60)
+@given(
+    st.text(max_size=60) | st.from_regex(r"[0-9]{1,300} (minute|hour|day)s?", fullmatch=True),
+    st.sampled_from(["UTC", "Europe/Berlin", "", "x"]),
+    st.floats(0, 1e300) | st.just(utc(2199, 12, 31, 23, 59)),
+)
+def test_any_text_is_refused_or_has_fire_times_of_the_calendar(text, zone, after):
     for candidate in (text, f"cron({text})", f"rate({text})", f"at({text})"):
         with contextlib.suppress(ExpressionError):
-            parse(candidate, zone, base_s=0.0)
+            found = parse(candidate, zone, base_s=0.0).next_after(after)
+            assert found is None or after < found <= utc(9999, 12, 31, 23, 59) + 86_400

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import urllib.error
+import urllib.request
 import uuid
 from typing import Any
 
@@ -24,7 +26,9 @@ BROKEN = [
     {"ScheduleExpression": "cron(0 9 ? * 8 *)"},
     {"ScheduleExpression": "at(2026-02-30T00:00:00)"},
     {"ScheduleExpression": "every day"},
+    {"ScheduleExpression": f"rate({'9' * 300} days)"},
     {"ScheduleExpressionTimezone": "Mars/Olympus"},
+    {"ScheduleExpressionTimezone": "x" * 5000},
     {"FlexibleTimeWindow": {"Mode": "FLEXIBLE"}},
     {"FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 1441}},
     {"FlexibleTimeWindow": {"Mode": "OFF", "MaximumWindowInMinutes": 5}},
@@ -33,6 +37,10 @@ BROKEN = [
     {"StartDate": "2020-01-01T00:00:00Z"},
     {"StartDate": "2030-01-02T00:00:00Z", "EndDate": "2030-01-01T00:00:00Z"},
     {"Target": {"Arn": FUNCTION, "RoleArn": "arn:aws:iam::1:role/r", "RetryPolicy": {"MaximumRetryAttempts": 186}}},
+    *(
+        {"Target": {"Arn": FUNCTION, "RoleArn": "arn:aws:iam::1:role/r", "Input": text}}
+        for text in ('{"a": NaN}', "[-Infinity]", "{'a': 1}", "now")
+    ),
 ]
 BROKEN_RULES = [
     *(case["ScheduleExpression"] for case in BROKEN if "ScheduleExpression" in case),
@@ -107,3 +115,40 @@ def test_a_target_whose_retries_are_no_number_of_their_range_is_refused(module_l
     with pytest.raises(botocore.exceptions.ClientError, match="MaximumRetryAttempts"):
         client.put_targets(Rule=name, Targets=[target])
     assert client.list_targets_by_rule(Rule=name)["Targets"] == []
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', "Infinity", "env:dev", ""])
+def test_a_target_whose_input_is_not_json_is_refused_when_it_is_put_and_deployed(module_lab: Lab, text: str) -> None:
+    """https://github.com/aws/aws-cli/issues/6711"""
+    client, name = module_lab.client("events"), f"r-{uuid.uuid4().hex}"
+    client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
+    target = {"Id": "1", "Arn": FUNCTION, "Input": text}
+    with pytest.raises(botocore.exceptions.ClientError, match="JSON syntax error in input for target 1"):
+        client.put_targets(Rule=name, Targets=[target])
+    assert client.list_targets_by_rule(Rule=name)["Targets"] == []
+    resource = {"ScheduleExpression": "rate(10 minutes)", "Targets": [target]}
+    assert deployed(module_lab, {"Type": "AWS::Events::Rule", "Properties": resource}) == "ROLLBACK_COMPLETE"
+
+
+def test_an_input_that_is_not_for_a_function_may_be_any_text(module_lab: Lab) -> None:
+    target = {"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "RoleArn": "arn:aws:iam::1:role/r", "Input": "now"}
+    module_lab.client("scheduler").create_schedule(Name=f"s-{uuid.uuid4().hex}", **schedule({"Target": target}))
+
+
+@pytest.mark.parametrize(
+    "date", [4e18, 1e300, -1e18, "nan", "inf", "-inf", "9" * 5000, "10000-01-01T00:00:00Z", [], {}]
+)
+@pytest.mark.parametrize("field", ["StartDate", "EndDate"])
+def test_a_date_outside_the_calendar_is_refused(module_lab: Lab, field: str, date: object) -> None:
+    """Not by boto3, which cannot write such a date down."""
+    body = json.dumps(schedule({"ScheduleExpression": "cron(0 9 * * ? *)", field: date}))
+    sign = "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/scheduler/aws4_request, SignedHeaders=a, Signature=b"
+    request = urllib.request.Request(
+        f"{module_lab.url}/schedules/s-{uuid.uuid4().hex}",
+        data=body.encode(),
+        headers={"Content-Type": "application/json", "Authorization": sign},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    assert refused.value.code == 400
+    assert json.load(refused.value)["__type"] == "ValidationException"

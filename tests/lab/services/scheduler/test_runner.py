@@ -6,6 +6,7 @@ import json
 import time
 
 import boto3
+import botocore.config
 import pytest
 from moto import mock_aws
 
@@ -321,3 +322,69 @@ def test_a_valid_schedule_that_never_fires_is_said_once(scheduler, clock, record
     said = [record.message for record in caplog.records if "never fires" in record.message]
     assert len(said) == 1
     assert said[0].endswith(f"no time of {expression} is left")
+
+
+def never_fires(caplog):
+    return [record.message for record in caplog.records if "never fires" in record.message]
+
+
+def test_a_schedule_that_never_fires_is_said_at_each_change_that_leaves_it_enabled(scheduler, clock, recorder, caplog):
+    def update(expression, state="ENABLED"):
+        window = {"Mode": "OFF"}
+        return lambda: scheduler.update_schedule(
+            Name="s", ScheduleExpression=expression, FlexibleTimeWindow=window, Target=target(), State=state
+        )
+
+    never = "cron(0 9 30 2 ? *)"
+    create(scheduler, clock, expression="rate(1 days)", start=60)
+    said = []
+
+    def count():
+        said.append(len(never_fires(caplog)))
+
+    steps = [update(never), count, update(never, "DISABLED"), count, update(never), count, 4, count]
+    assert play(clock, recorder, steps)[-1] == 0
+    assert said == [1, 1, 2, 2]
+
+
+def test_a_rule_that_never_fires_is_said_at_each_put_of_it(scheduler, clock, recorder, caplog):
+    events = boto3.client("events", **KEYS)
+
+    def put(state="ENABLED"):
+        events.put_rule(Name="r", ScheduleExpression="cron(0 9 * * ? 2020)", State=state)
+
+    put()
+    events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": ARN}])
+    said = []
+
+    def count():
+        said.append(len(never_fires(caplog)))
+
+    changes = [0, lambda: None, 1, put, lambda: put("DISABLED"), lambda: events.enable_rule(Name="r"), 4]
+    play(clock, recorder, [step for change in changes for step in (change, count)])
+    assert said == [1, 1, 1, 2, 2, 3, 3]
+
+
+def test_what_cannot_be_read_is_said_again_when_it_has_changed(clock, recorder, scheduler, caplog):
+    del scheduler  # its control plane takes what the lab's refuses, and this client sends it
+    client = boto3.client("scheduler", **KEYS, config=botocore.config.Config(parameter_validation=False))
+    wrong = {
+        "Name": "s",
+        "ScheduleExpression": "rate(1 days)",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": target(RetryPolicy={"MaximumRetryAttempts": "ten"}),
+    }
+    client.create_schedule(**wrong)
+    assert play(clock, recorder, [0, 4, lambda: client.update_schedule(**wrong), 0]) == [0] * 4
+    assert len(never_fires(caplog)) == 2
+
+
+@pytest.mark.parametrize("expression", ["rate(99999999999999 days)", f"rate({'9' * 200} days)", "rate(100000 days)"])
+def test_a_rate_that_ends_after_the_calendar_fires_at_its_start_alone(scheduler, clock, recorder, caplog, expression):
+    create(scheduler, clock, expression=expression)
+    events = boto3.client("events", **KEYS)
+    events.put_rule(Name="r", ScheduleExpression=expression)
+    events.put_targets(Rule="r", Targets=[{"Id": "1", "Arn": ARN}])
+    assert play(clock, recorder, [0, 100_000, 4]) == [1, 1, 1]
+    (said,) = never_fires(caplog)
+    assert said.startswith("schedule arn:aws:events:")
