@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import json
-
 import aws_cdk as cdk
 
+from core import strict_json
 from core.configuration import Configuration, read_configuration
 from core.errors import run_command
 from core.paths import REPOSITORY
@@ -18,7 +17,7 @@ from stacks.limits import check_limits
 
 def application(outdir: str | None = None) -> cdk.App:
     """Return an app with the settings of cdk.json, which the command line finds in its own folder alone."""
-    settings = json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))
+    settings = strict_json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))
     return cdk.App(context=settings["context"], analytics_reporting=settings["versionReporting"], outdir=outdir)
 
 

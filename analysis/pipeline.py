@@ -37,6 +37,7 @@ from analysis.ingest.run_files import (
 )
 from analysis.report.text import summary_markdown
 from analysis.summary import StopNote, Summary
+from core import strict_json
 from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration, read_configuration
 from core.errors import RecordError
@@ -237,12 +238,12 @@ def read_summary(run: RunDirectory) -> Summary:
     """The summary of a collected run. Raises RecordError."""
     path = run.root / "summary.json"
     try:
-        return Summary.model_validate_json(path.read_bytes())
+        return Summary.model_validate(strict_json.loads(path.read_bytes()))
     except OSError:
         raise RecordError(
             f"{run.root} holds no summary.json", hint=f"Collect it: python analysis/collect.py --run {run.run_id}"
         ) from None
-    except ValidationError:
+    except ValueError:
         raise RecordError(
             f"{path} is not a summary of this version", hint=f"Make it anew: python -m analysis report {run.run_id}"
         ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from bench.engines_table import write_table
 from bench.measurement import HEADER, RAW, Comparison
+from core import strict_json
 from core.command_line import Parser
 from core.errors import EXIT_ERROR, EXIT_OK, UserError, run_command
 from core.paths import REPOSITORY
@@ -42,7 +42,7 @@ def main() -> int:
     names = options.names or available
     failed = [name for name in names if not _run(name, quick=options.quick)]
     if not options.quick:
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in map(_raw, names) if path.exists()]
+        records = [strict_json.loads(path.read_text(encoding="utf-8")) for path in map(_raw, names) if path.exists()]
         RESULTS.write_text(merged(RESULTS.read_text(encoding="utf-8"), records), encoding="utf-8")
         print(f"written: {RESULTS.relative_to(REPOSITORY)}", file=sys.stderr)
         for record in records:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
-import json
 import random
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from typing import IO, Final
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from bench.measurement import Comparison, hand_over, progress
+from core import strict_json
 from core.configuration import Configuration, read_configuration
 from core.paths import REPOSITORY
 from core.records import EndpointFacts, LimitsInForce, Manifest
@@ -305,7 +305,7 @@ def _write_group(
         )
         page += [
             f'{{"logStreamName":"{stream}","timestamp":{at_ms},"ingestionTime":{at_ms + 40},"message":'
-            f'{json.dumps(line)},"eventId":"{at_ms:014d}{number:08d}{place}"}}\n'
+            f'{strict_json.dumps(line)},"eventId":"{at_ms:014d}{number:08d}{place}"}}\n'
             for place, line in enumerate(lines)
         ]
         if len(page) >= PAGE_EVENTS:
@@ -323,7 +323,7 @@ def _write_group(
         "next_token": None,
         "done": True,
     }
-    (directory / "cursor.json").write_text(json.dumps(cursor))
+    (directory / "cursor.json").write_text(strict_json.dumps(cursor))
 
 
 def _write_page(directory: Path, number: int, lines: list[str]) -> None:

@@ -6,7 +6,6 @@ in turn, on the same pictures, with the instruction sets of Lambda's x86 hosts w
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import statistics
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.measurement import Comparison, hand_over, progress
+from core import strict_json
 from core.models import PAPER_MODELS
 from core.paths import REPOSITORY
 from core.prices import read_prices
@@ -270,7 +270,7 @@ def _environment(base: Path, root: Path, variables: Mapping[str, str]) -> Enviro
     )
     if done.returncode:
         raise RuntimeError(f"{root} did not answer:\n{done.stderr[-2000:]}")
-    said: dict[str, Any] = json.loads(done.stdout)
+    said: dict[str, Any] = strict_json.loads(done.stdout)
     call, forward, decode = (statistics.median(values) for values in zip(*said["calls"], strict=True))
     start_ms = (said["answered"] - before) * 1000
     files, size, chunks, largest = said["touched"]

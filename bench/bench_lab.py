@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -21,6 +20,7 @@ import botocore.config
 from bench.http_clients import KeptConnection, SwarmResult, swarm
 from bench.measurement import Comparison, hand_over, progress
 from bench.peers import RIE_PATH, PeerMissingError, running_emulator
+from core import strict_json
 from core.paths import REPOSITORY
 from lab.cli import client_environment
 from lab.contracts import Image
@@ -138,7 +138,7 @@ def deploy(lab: Lab, root: Path, images: Mapping[str, str]) -> None:
         )
     role = lab.client("iam").create_role(
         RoleName="bench",
-        AssumeRolePolicyDocument=json.dumps(
+        AssumeRolePolicyDocument=strict_json.dumps(
             {
                 "Version": "2012-10-17",
                 "Statement": [

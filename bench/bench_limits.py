@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import tempfile
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from bench.bench_lab import DOCKERFILE, FUNCTION, Lab, percentile, running_lab
 from bench.measurement import Comparison, hand_over, progress
+from core import strict_json
 from lab.limits.processes import cpu_clock
 
 HANDLER: Final = '''
@@ -144,8 +144,8 @@ class _Function:
         self.call({"cpu_ms": 1})
 
     def call(self, event: dict[str, float]) -> Any:
-        answer = self._client.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
-        return json.loads(answer["Payload"].read())
+        answer = self._client.invoke(FunctionName=FUNCTION, Payload=strict_json.dumps(event))
+        return strict_json.loads(answer["Payload"].read())
 
     def launcher_cpu_s(self) -> float:
         return time.clock_gettime(self._launcher_clock)

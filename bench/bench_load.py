@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.measurement import RAW, Comparison, hand_over, progress
+from core import strict_json
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.records import ClientRecord
 from core.run_directory import find_run
@@ -65,7 +65,7 @@ class Endpoint:
         return f"/_aws/execute-api/abc/v1/{VARIANT[0]}/{VARIANT[1]}"
 
     def set(self, **settings: float) -> None:
-        request = urllib.request.Request(f"{self.url}/set", json.dumps(settings).encode(), method="POST")  # noqa: S310 - our own server
+        request = urllib.request.Request(f"{self.url}/set", strict_json.dumps(settings).encode(), method="POST")  # noqa: S310 - our own server
         urllib.request.urlopen(request, timeout=30).close()  # noqa: S310 - as above
 
     def stall(self, after_s: float) -> None:
@@ -79,7 +79,7 @@ def endpoint(service_ms: float) -> Iterator[Endpoint]:
     process = subprocess.Popen([sys.executable, str(SERVER), str(service_ms)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield Endpoint(json.loads(process.stdout.readline())["url"])
+        yield Endpoint(strict_json.loads(process.stdout.readline())["url"])
     finally:
         process.kill()
         process.wait()
@@ -151,7 +151,7 @@ def autocannon_p99_ms(server: Endpoint, duration_s: float) -> float:
         *("--timeout", "30", "--duration", f"{duration_s:.0f}", server.url + server.path),
     ]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(json.loads(text.strip().splitlines()[-1])["latency"]["p99"])
+    return float(strict_json.loads(text.strip().splitlines()[-1])["latency"]["p99"])
 
 
 def _node(name: str) -> str:

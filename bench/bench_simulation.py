@@ -6,7 +6,6 @@ documentation: 0.9 requests/s, 1.991 s warm, 2.244 s cold, 600 s idle life. It i
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -19,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from bench.measurement import RAW, Comparison, hand_over, progress
+from core import strict_json
 from core.configuration import read_configuration
 from core.prices import read_prices
 from simulation import (
@@ -68,7 +68,7 @@ def peer_run(max_time_s: float) -> tuple[int, int, float]:
     program = PEER_PROGRAM.replace("MAX_TIME_S", str(max_time_s))
     environment = {**os.environ, "PYTHONPATH": str(simfaas()), "MPLBACKEND": "agg"}
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
-    requests, cold, seconds = json.loads(done.stdout)
+    requests, cold, seconds = strict_json.loads(done.stdout)
     return requests, cold, seconds
 
 

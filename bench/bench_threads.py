@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, Final
 from bench.bench_engines import FUNCTION, PLATFORM
 from bench.bench_lab import Lab, running_lab_process
 from bench.measurement import Comparison, hand_over, progress
+from core import strict_json
 from core.models import ENGINE_NAMES, PAPER_MODELS
 from core.paths import REPOSITORY
 from core.variants import ENGINES
@@ -85,7 +85,7 @@ def _median_ms(lab: Lab, engine: str, vcpu: float, threads: int) -> float:
     client.update_function_configuration(FunctionName=engine, Environment={"Variables": variables})
     client.get_waiter("function_updated_v2").wait(FunctionName=engine)
     answers = [
-        json.loads(client.invoke(FunctionName=engine, Payload=b'{"image": "generated-0.jpg"}')["Payload"].read())
+        strict_json.loads(client.invoke(FunctionName=engine, Payload=b'{"image": "generated-0.jpg"}')["Payload"].read())
         for _ in range(CALLS + 2)
     ]
     return float(statistics.median(answer["inference_ms"] for answer in answers[2:]))

@@ -12,7 +12,6 @@ where `measure(quick: bool)` yields Comparisons. It runs in a fresh process, alo
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import statistics
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from core import strict_json
 from core.command_line import Parser
 from core.paths import REPOSITORY
 
@@ -125,7 +125,7 @@ def hand_over(name: str, about: str, measure: Callable[[bool], Iterable[Comparis
                 "seconds": round(time.monotonic() - started, 1),
                 "comparisons": [dataclasses.asdict(one) for one in found],
             }
-            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            options.json.write_text(strict_json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(HEADER, *(one.line() for one in found), sep="\n")
 
 

@@ -6,7 +6,6 @@ AWS_ENDPOINT_URL alone decides whether that is AWS or a lab.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import threading
 import urllib.request
@@ -28,6 +27,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from core import strict_json
 from core.configuration import Configuration
 from core.endpoint import ENDPOINT_VARIABLE, endpoint_url
 from core.errors import CloudError, DeploymentError
@@ -147,7 +147,7 @@ def cloud_errors() -> Iterator[None]:
 def lab_status(url: str) -> EndpointFacts:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=10) as answer:  # noqa: S310 - the user's own setting
-            return EndpointFacts.model_validate(json.load(answer))
+            return EndpointFacts.model_validate(strict_json.loads(answer.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CloudError(f"{ENDPOINT_VARIABLE} is {url}, and no lab answers there: {error}", hint=LAB_HINT) from None
 

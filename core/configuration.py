@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import math
 import os
 import platform
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from core import strict_json
 from core.endpoint import endpoint_url
 from core.errors import ConfigurationError
 from core.models import PAPER_MODELS, Engine, Model
@@ -94,7 +94,7 @@ class FunctionTable(_Table):
     @classmethod
     def _is_an_object(cls, value: str) -> str:
         try:
-            document = json.loads(value)
+            document = strict_json.loads(value)
         except ValueError as error:
             raise ValueError(f"{value!r} is not JSON: {error}") from None
         if not isinstance(document, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -16,6 +15,7 @@ from typing import IO, Final, Self
 
 from pydantic import ValidationError
 
+from core import strict_json
 from core.errors import RecordError
 from core.records import ClientRecord, Manifest
 
@@ -75,12 +75,12 @@ class RunDirectory:
     def read_manifest(self) -> Manifest:
         """Raises RecordError where the manifest is missing or of another version."""
         try:
-            return Manifest.model_validate_json(self.manifest_path.read_bytes())
+            return Manifest.model_validate(strict_json.loads(self.manifest_path.read_bytes()))
         except OSError:
             raise RecordError(
                 f"{self.root} holds no manifest.json", hint="Name a run's directory below results/, or `latest`."
             ) from None
-        except ValidationError as error:
+        except ValueError as error:
             raise RecordError(f"{self.manifest_path} is not a manifest of this version: {error}") from None
 
     def client_records(self) -> Iterator[ClientRecord]:
@@ -204,7 +204,7 @@ def read_client_records(path: Path) -> Iterator[ClientRecord]:
             except ValidationError as error:
                 raise RecordError(
                     f"{path}:{number} is not a client record of schema version 1: "
-                    f"{json.dumps(line[:80].decode(errors='replace'))}",
+                    f"{strict_json.dumps(line[:80].decode(errors='replace'))}",
                     hint=str(error.errors()[0]["msg"]),
                 ) from None
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from core import strict_json
 from core.errors import RecordError
 from core.run_directory import RunDirectory, append_line
 
@@ -54,14 +54,14 @@ def stage_of(call_id: str) -> str:
 
 def append_stage(run: RunDirectory, stage: LoadStage) -> None:
     """Write down a stage that ended."""
-    append_line(run.root / STAGES_FILE, json.dumps(asdict(stage)))
+    append_line(run.root / STAGES_FILE, strict_json.dumps(asdict(stage)))
 
 
 def read_stages(run: RunDirectory) -> list[LoadStage] | None:
     """Return the stages that ended, in order; None where this run has no record of any.
 
-    A line that a kill tore is skipped, as the stage it describes has no complete record. Raises RecordError for a file
-    that cannot be read and for a line that is JSON but does not describe a stage.
+    A line that is not JSON, as a kill tears it, is skipped: the stage it describes has no complete record. Raises
+    RecordError for a file that cannot be read and for a line that is JSON but does not describe a stage.
     """
     path = run.root / STAGES_FILE
     try:
@@ -73,7 +73,7 @@ def read_stages(run: RunDirectory) -> list[LoadStage] | None:
     stages = []
     for number, line in enumerate(lines, start=1):
         try:
-            found = json.loads(line)
+            found = strict_json.loads(line)
         except ValueError:
             continue
         try:

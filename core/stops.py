@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
+from core import strict_json
 from core.records import Experiment
 from core.run_directory import RunDirectory, append_line
 
@@ -39,7 +39,7 @@ class Stop:
     reason: StopReason
     detail: str
     samples: int
-    half_width_percent: float | None = None
+    half_width_percent: FiniteFloat | None = None
 
 
 _ROW: Final = TypeAdapter(Stop)
@@ -47,7 +47,7 @@ _ROW: Final = TypeAdapter(Stop)
 
 def append_stop(run: RunDirectory, stop: Stop) -> None:
     """Write down why a part of the plan stopped."""
-    append_line(run.root / STOPS_FILE, json.dumps(asdict(stop)))
+    append_line(run.root / STOPS_FILE, strict_json.dumps(asdict(stop)))
 
 
 def read_stops(run: RunDirectory) -> list[Stop]:

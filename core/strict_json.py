@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, for whatever others wrote: UTF-8, and no NaN or Infinity, which Python's parser takes."""
+"""JSON as RFC 8259 has it: UTF-8, and no NaN or Infinity, which Python's own module reads and writes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def loads(text: str | bytes) -> Any:
         return _DECODER.decode(text if isinstance(text, str) else text.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def dumps(value: Any, **style: Any) -> str:
+    """Return a document; `style` is as `json.dumps` takes it. Raises ValueError for a NaN or an infinite number."""
+    return json.dumps(value, allow_nan=False, **style)
 
 
 def _refuse(constant: str) -> NoReturn:

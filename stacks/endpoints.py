@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from core import strict_json
 from core.configuration import Configuration
 from core.variants import Variant
 from stacks.acknowledgements import acknowledge
@@ -156,5 +156,5 @@ class Endpoints(cdk.NestedStack):
             "UnknownPath",
             type=apigateway.ResponseType.MISSING_AUTHENTICATION_TOKEN,
             status_code="404",
-            templates={"application/json": json.dumps(body)},
+            templates={"application/json": strict_json.dumps(body)},
         )

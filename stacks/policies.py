@@ -6,11 +6,11 @@ bounded to: https://docs.aws.amazon.com/service-authorization/latest/reference/r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from core import strict_json
 from core.configuration import read_configuration
 from core.errors import run_command
 from core.paths import REPOSITORY
@@ -253,7 +253,7 @@ def main() -> None:
 
 def text_of(policy: Policy) -> str:
     """Return the text of a policy's file."""
-    return json.dumps(policy, indent=2) + "\n"
+    return strict_json.dumps(policy, indent=2) + "\n"
 
 
 if __name__ == "__main__":

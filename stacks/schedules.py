@@ -5,7 +5,6 @@ A rate counts from the start date, so the experiment staggers variants by the st
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -16,6 +15,7 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_scheduler_targets as targets
 from constructs import Construct
 
+from core import strict_json
 from core.configuration import Configuration
 from core.variants import Variant
 from stacks.functions import MAX_EVENT_AGE, construct_id
@@ -81,7 +81,7 @@ class Schedules(cdk.NestedStack):
                 retry_attempts=0,
                 max_event_age=MAX_EVENT_AGE,
                 input=scheduler.ScheduleTargetInput.from_object(
-                    {"trigger": "schedule"} | json.loads(self._configuration.function.event)
+                    {"trigger": "schedule"} | strict_json.loads(self._configuration.function.event)
                 ),
             ),
         )

@@ -10,7 +10,6 @@ import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import argparse
-import json
 import os
 import platform
 import re
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from core import strict_json
 from core.cloud import Cloud, cloud_errors
 from core.command_line import Parser
 from core.configuration import MACHINES, read_configuration
@@ -111,7 +111,7 @@ def _event(path: Path | None) -> bytes:
     if path is None:
         return b"{}"
     try:
-        return json.dumps(json.loads(path.read_text(encoding="utf-8"))).encode()
+        return strict_json.dumps(strict_json.loads(path.read_text(encoding="utf-8"))).encode()
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not an event: {error}", hint="Name a file with one JSON document.") from None
 

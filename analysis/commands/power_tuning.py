@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from analysis.report.power_tuning import (
     power_tuning_markdown,
     read_power_tuning,
 )
+from core import strict_json
 from core.configuration import read_configuration
 from core.errors import EXIT_OK, UserError
 from core.run_directory import find_run
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         matrix = read_configuration().matrix
         _check_model(chosen.model, matrix.models)
         text = power_tuning_input(chosen.input_for, matrix.memory_sizes_mb, samples=chosen.samples)
-        print(json.dumps(text, indent=2))
+        print(strict_json.dumps(text, indent=2))
     elif chosen.result:
         print(_beside(chosen))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from analysis.ingest.cloudwatch import CloudWatch
 from analysis.ingest.run_files import read_image_gb, read_rows
 from analysis.pipeline import run_configuration
 from analysis.report.text import markdown_table
+from core import strict_json
 from core.charges import FRONT_DOORS
 from core.cloud import Cloud
 from core.configuration import Configuration
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
     question = _question(chosen, configuration)
     rows = list(_answers(run, configuration, question, chosen))
     if chosen.json:
-        print(json.dumps(rows, indent=1))
+        print(strict_json.dumps(rows, indent=1))
     else:
         head = tuple(dict.fromkeys(name for row in rows for name in row))
         print(markdown_table(head, [tuple(row.get(name, "") for name in head) for row in rows]))

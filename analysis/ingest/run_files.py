@@ -10,7 +10,6 @@ summary.json, summary.md
 from __future__ import annotations
 
 import gzip
-import json
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Final, Self
 
 import polars as pl
 
+from core import strict_json
 from core.charges import BYTES_PER_GB
 from core.errors import RecordError
 from core.records import INVOCATION_COLUMNS, ClientRecord
@@ -68,7 +68,7 @@ class RawGroup:
     @property
     def cursor(self) -> Cursor | None:
         try:
-            return Cursor(**json.loads((self.directory / "cursor.json").read_text()))
+            return Cursor(**strict_json.loads((self.directory / "cursor.json").read_text()))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
@@ -77,7 +77,7 @@ class RawGroup:
             ) from None
 
     def save(self, cursor: Cursor) -> None:
-        write_atomically(self.directory / "cursor.json", json.dumps(asdict(cursor), indent=1) + "\n")
+        write_atomically(self.directory / "cursor.json", strict_json.dumps(asdict(cursor), indent=1) + "\n")
 
     def restart(self, cursor: Cursor) -> Self:
         """Begin the window anew; what was there goes only when the new pages are complete (see `fresh`)."""
@@ -96,7 +96,7 @@ class RawGroup:
 
     def add_page(self, cursor: Cursor, events: Sequence[Mapping[str, Any]], next_token: str | None) -> Cursor:
         """Write one page, then the cursor that counts it, so that a kill between the two loses nothing."""
-        data = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
+        data = "".join(strict_json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
         write_atomically(self.directory / f"{cursor.pages:06d}.jsonl.gz", gzip.compress(data, 3, mtime=0))
         cursor = replace(cursor, pages=cursor.pages + 1, next_token=next_token, done=next_token is None)
         self.save(cursor)
@@ -123,13 +123,15 @@ def raw_group(run: RunDirectory, function: str) -> RawGroup:
 
 
 def write_metrics(run: RunDirectory, answer: Mapping[str, Any]) -> None:
-    write_atomically(run.raw_directory / "metrics.json.gz", gzip.compress(json.dumps(answer).encode(), 6, mtime=0))
+    write_atomically(
+        run.raw_directory / "metrics.json.gz", gzip.compress(strict_json.dumps(answer).encode(), 6, mtime=0)
+    )
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
     """What GetMetricData answered, or None where it was never asked."""
     try:
-        answer: Any = json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
+        answer: Any = strict_json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -145,13 +147,13 @@ def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def write_image_sizes(run: RunDirectory, size_bytes: Mapping[str, int]) -> None:
-    write_atomically(run.raw_directory / "images.json", json.dumps(size_bytes, indent=1) + "\n")
+    write_atomically(run.raw_directory / "images.json", strict_json.dumps(size_bytes, indent=1) + "\n")
 
 
 def read_image_sizes(run: RunDirectory) -> dict[str, int]:
     """Bytes of each image in ECR by its key, in older runs by its model; empty where they were never asked for."""
     try:
-        found = json.loads((run.raw_directory / "images.json").read_text())
+        found = strict_json.loads((run.raw_directory / "images.json").read_text())
         return {str(model): int(size) for model, size in found.items()}
     except FileNotFoundError:
         return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,6 +72,7 @@ from analysis.report.wording import (
     usd_text,
 )
 from analysis.summary import Estimate, Summary
+from core import strict_json
 from core.models import ENGINE_NAMES
 from core.run_directory import RunDirectory, write_atomically
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
@@ -364,7 +364,7 @@ def _meta(summary: Summary) -> list[str]:
 
 def _script_json(value: Any) -> Markup:
     """JSON that cannot leave its script element, whatever strings it holds."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = strict_json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - every character that markup could begin with is escaped above

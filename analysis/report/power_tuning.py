@@ -18,7 +18,7 @@ from core import strict_json
 from core.errors import RecordError
 from core.variants import Image
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0)]
 
 SMALLEST_NUM: Final = 5  # the state machine takes no fewer invocations
 
@@ -26,7 +26,7 @@ SMALLEST_NUM: Final = 5  # the state machine takes no fewer invocations
 class PowerStat(BaseModel):
     """Averages at one memory size, as `stats` of the result holds them where `includeOutputResults` was set."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     value: int = Field(gt=0)  # MB
     average_duration_ms: Amount = Field(alias="averageDuration")
     average_price_usd: Amount = Field(alias="averagePrice")
@@ -35,7 +35,7 @@ class PowerStat(BaseModel):
 class PowerTuning(BaseModel):
     """What the state machine answered."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     power: int = Field(gt=0)  # MB
     cost: Amount  # USD
     duration: Amount  # ms

@@ -7,12 +7,12 @@ silent since the function was last modified.
 
 from __future__ import annotations
 
-import json
 import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from core import strict_json
 from core.records import EndpointFacts
 from core.run_directory import write_atomically
 from core.variants import Variant
@@ -48,12 +48,12 @@ class CalledImages:
             "digests": [*(other for other in before["digests"] if other != digest), digest],
             "uris": [*(other for other in before["uris"] if other != uri), uri],
         }
-        write_atomically(self._path, json.dumps(notes, indent=1) + "\n")
+        write_atomically(self._path, strict_json.dumps(notes, indent=1) + "\n")
 
     def _read(self) -> dict[str, dict[str, list[str]]]:
         """All notes; a file that cannot be read counts as none, since the logs are asked first."""
         try:
-            notes = json.loads(self._path.read_text(encoding="utf-8"))
+            notes = strict_json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return notes if isinstance(notes, dict) else {}

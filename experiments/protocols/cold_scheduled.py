@@ -7,13 +7,13 @@ fires that happened without it.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from core import strict_json
 from core.errors import CloudError
 from core.run_directory import RunDirectory, write_atomically
 from core.stops import Stop
@@ -71,7 +71,7 @@ class WindowFile:
                 item["first_after_deploy"],
                 item["closed"],
             )
-            for item in json.loads(self._path.read_text(encoding="utf-8"))
+            for item in strict_json.loads(self._path.read_text(encoding="utf-8"))
             if item["variant"] in self._variants
         ]
 
@@ -88,7 +88,7 @@ class WindowFile:
             }
             for one in asked
         ]
-        write_atomically(self._path, json.dumps(items, indent=1) + "\n")
+        write_atomically(self._path, strict_json.dumps(items, indent=1) + "\n")
 
 
 def run_scheduled(session: Session) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -67,11 +67,20 @@ def softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
+def parse_json(text: str) -> Any:
+    """Parse a document. Raises ValueError also for NaN and Infinity, which Python's parser takes."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def read_metadata(directory: Path) -> dict[str, Any]:
     """What the build step wrote about the model. Raises ModelError that says what is missing and what to do."""
     path = directory / METADATA
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = parse_json(path.read_text(encoding="utf-8"))
     except OSError:
         raise ModelError(f"{path} is missing; {REBUILD}") from None
     except ValueError:

@@ -57,7 +57,8 @@ with timed("first_inference_ms"):
     model.forward(model.batch(np.zeros((1, model.input_size, model.input_size, 3), np.uint8)))
 
 # Once per environment, so that the logs alone say what was deployed: size, parameters, multiply-adds, checksum.
-print(json.dumps({**{key: value for key, value in metadata.items() if key != "labels"}, "event": "model"}), flush=True)
+described = {key: value for key, value in metadata.items() if key != "labels"} | {"event": "model"}
+print(json.dumps(described, allow_nan=False), flush=True)
 
 
 class Environment:
@@ -158,4 +159,4 @@ def log_refusal(context: Any, message: str) -> None:
         "call_number": environment.calls,
         "error": message,
     }
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line, allow_nan=False), flush=True)

@@ -161,7 +161,10 @@ def test_only_a_lab_leaves_variants_out(monkeypatch, tmp_path):
     assert len(read_configuration(document, profile="").groups) == 1
 
 
-@pytest.mark.parametrize(("event", "words"), [("{", "is not JSON"), ("[1]", "is not a JSON object")])
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"limit": NaN}', "NaN is not JSON")],
+)
 def test_an_event_that_is_not_a_json_object_is_refused(event, words):
     text = re.sub(r"^event = .*$", f"event = '{event}'", BENCHMARK_TOML.read_text(), flags=re.MULTILINE)
     with pytest.raises(ConfigurationError, match=words):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -43,11 +46,12 @@ def test_stages_are_read_as_they_were_written(tmp_path):
     assert complete_stages(run) == {written[0].key}
 
 
-def test_a_torn_line_is_skipped(tmp_path):
+@pytest.mark.parametrize("line", ['{"stage": 2, "varia', json.dumps(asdict(stage(started_at=float("nan"))))])
+def test_a_line_that_is_not_json_is_skipped(tmp_path, line):
     run = RunDirectory(tmp_path)
     append_stage(run, stage())
     path = tmp_path / STAGES_FILE
-    path.write_text(path.read_text() + '{"stage": 2, "varia')
+    path.write_text(path.read_text() + line)
     assert read_stages(run) == [stage()]
 
 

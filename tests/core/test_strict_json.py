@@ -1,8 +1,9 @@
-"""JSON of others is parsed as the standard has it."""
+"""JSON is read and written as the standard has it."""
 
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -21,8 +22,15 @@ documents = st.recursive(
 
 @given(documents)
 def test_every_document_is_read_back(document: object) -> None:
-    assert strict_json.loads(json.dumps(document)) == document
+    assert strict_json.loads(strict_json.dumps(document)) == document
     assert strict_json.loads(json.dumps(document).encode()) == document
+
+
+@given(documents, st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_a_number_that_is_not_json_is_written_nowhere(document: object, number: float) -> None:
+    for holder in (number, [document, number], {"a": document, "b": {"c": number}}):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            strict_json.dumps(holder, indent=1)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])

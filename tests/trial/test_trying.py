@@ -67,3 +67,13 @@ def test_a_folder_without_a_dockerfile_is_refused_with_what_to_do(tmp_path):
     assert done.returncode == 1
     assert "has no Dockerfile" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["{", '{"limit": NaN}', "-Infinity"])
+def test_an_event_that_is_not_json_is_refused(folder, tmp_path, content):
+    event = tmp_path / "event.json"
+    event.write_text(content)
+    done = trying(str(folder), "--event", str(event))
+    assert done.returncode == 1
+    assert f"{event} is not an event" in done.stderr
+    assert "Traceback" not in done.stderr

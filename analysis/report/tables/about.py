@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from analysis.report.tables.parts import (
 )
 from analysis.report.wording import NO_NUMBER, count_text, moment_text, number_text
 from analysis.summary import Cell, Claim, Summary
+from core import strict_json
 from core.variants import Image
 
 
@@ -150,7 +150,7 @@ def flat(node: Any, path: str = "") -> Iterable[tuple[str, str]]:
         for key, value in node.items():
             yield from flat(value, f"{path}.{key}" if path else str(key))
     else:
-        yield path, node if isinstance(node, str) else json.dumps(node, ensure_ascii=False)
+        yield path, node if isinstance(node, str) else strict_json.dumps(node, ensure_ascii=False)
 
 
 def pairs_table(table_id: str, caption: str, pairs: Iterable[tuple[str, Any]], head: str = "Key") -> Table:

@@ -53,7 +53,9 @@ def build(record: Record, engine: str, weights: str, images: Path, output: Path)
             "size_mb": round(_size_bytes(staging / "packed") / 2**20, 1),
         }
         metadata["agreement"] = _check(metadata, staging / "packed", reference, images)
-        (staging / "packed" / classifier.METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
+        (staging / "packed" / classifier.METADATA).write_text(
+            json.dumps(metadata, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
         shutil.rmtree(output, ignore_errors=True)
         (staging / "packed").rename(output)
     finally:
@@ -160,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BuildError as error:
         print(f"making.model: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({key: value for key, value in metadata.items() if key != "labels"}))
+    print(json.dumps({key: value for key, value in metadata.items() if key != "labels"}, allow_nan=False))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import sys
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import keras
 import numpy as np
+from classifier import parse_json
 
 from making.record import BuildError, Record
 
@@ -83,7 +83,7 @@ def _labels() -> list[str] | None:
     except Exception as error:  # noqa: BLE001 - keras raises a bare Exception here
         print(f"making.model: no class names: {error}", file=sys.stderr)
         return None
-    index = json.loads(Path(path).read_text(encoding="utf-8"))
+    index = parse_json(Path(path).read_text(encoding="utf-8"))
     return [index[str(number)][1] for number in range(len(index))]
 
 

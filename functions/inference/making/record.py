@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from classifier import parse_json
 from preprocessing import PREPROCESSINGS
 
 
@@ -37,7 +37,7 @@ class Record:
 def parse_record(text: str) -> Record:
     """The record in JSON, keys that only others need left out. Raises BuildError."""
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         known = {field.name for field in fields(Record)}
         return Record(**{key: value for key, value in values.items() if key in known})
     except (ValueError, TypeError, AttributeError) as error:

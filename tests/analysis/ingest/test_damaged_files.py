@@ -1,14 +1,19 @@
 """Files of a run that something damaged are named, with what to do, and never end in a traceback."""
 
 import gzip
+import math
+import re
 
 import polars as pl
 import pytest
 
 from analysis.ingest.run_files import RawGroup, read_image_sizes, read_metrics, read_rows
+from analysis.pipeline import read_summary
+from analysis.summary import Estimate
 from core.errors import RecordError
 from core.run_directory import RunDirectory
 from tests.analysis import synthetic
+from tests.analysis.report.builders import demo_configuration, make_run
 
 
 @pytest.fixture
@@ -42,7 +47,14 @@ def test_a_page_with_flipped_bits_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", gzip.compress(b"{}", mtime=0), gzip.compress(b"[1]", mtime=0), flipped(gzip.compress(EVENTS))],
+    [
+        b"",
+        b"{}",
+        gzip.compress(b"{}", mtime=0),
+        gzip.compress(b"[1]", mtime=0),
+        gzip.compress(b'{"queries": [], "values": {"m0": [NaN]}}', mtime=0),
+        flipped(gzip.compress(EVENTS)),
+    ],
 )
 def test_metrics_that_are_none_are_named(run, content):
     (run.raw_directory / "metrics.json.gz").write_bytes(content)
@@ -50,7 +62,9 @@ def test_metrics_that_are_none_are_named(run, content):
         read_metrics(run)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"mobilenet": null}', '{"mobilenet": "big"}'])
+@pytest.mark.parametrize(
+    "content", ["", "[1]", '{"mobilenet": null}', '{"mobilenet": "big"}', '{"mobilenet": Infinity}']
+)
 def test_image_sizes_that_are_none_are_named(run, content):
     assert read_image_sizes(run) == {}
     (run.raw_directory / "images.json").write_text(content)
@@ -65,3 +79,29 @@ def test_invocations_cut_off_are_named_with_how_to_make_them_anew(run):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(RecordError, match=r"invocations\.parquet cannot be read(.|\n)*python -m analysis report"):
         read_rows(run)
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return make_run(models=["mobilenet"], memory_sizes_mb=[512], load_s=1.0, warm_samples=3)[2]
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_a_number_that_is_not_json_is_named_in_a_manifest_and_in_a_summary(tmp_path, summary, number):
+    run = RunDirectory(tmp_path)
+    configuration = demo_configuration()
+    run.write_manifest(synthetic.manifest_of(configuration, synthetic.make_rows(configuration, warm_samples=1)))
+    (run.root / "summary.json").write_text(summary.model_dump_json())
+    for path, read in ((run.manifest_path, RunDirectory.read_manifest), (run.root / "summary.json", read_summary)):
+        text = path.read_text()
+        path.write_text(re.sub('("configuration": ?{)', r'\1"own": 0.5, ', text))
+        assert read(run).configuration["own"] == 0.5
+        path.write_text(re.sub('("configuration": ?{)', rf'\1"own": {number}, ', text))
+        with pytest.raises(RecordError, match=path.name):
+            read(run)
+
+
+def test_a_figure_that_is_not_a_number_enters_no_summary():
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="finite"):
+            Estimate(value=number, n=1)
