@@ -9,13 +9,14 @@ it costs for a photo. The same seed gives the same pixels.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from pictures import PictureError, decode, find_pictures
+from pictures import SUFFIXES, PictureError, decode, find_pictures
 from PIL import Image
 
 COUNT: Final = 8
@@ -23,6 +24,7 @@ WIDTH: Final = 500
 HEIGHT: Final = 375
 SEED: Final = 20261124
 QUALITY: Final = 90
+README: Final = "README.md"  # says what the folder is for
 
 
 def generate(seed: int) -> npt.NDArray[np.uint8]:
@@ -45,18 +47,38 @@ def generate(seed: int) -> npt.NDArray[np.uint8]:
 
 
 def pack(directory: Path) -> str:
-    """Make sure that `directory` holds pictures that every call can decode; says which. Raises PictureError."""
+    """Make sure that `directory` holds pictures that every call can decode; says which, and what it leaves out.
+
+    Raises PictureError for a picture that no call could decode, and where there are files but no picture among them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     try:
         own = find_pictures(directory)
     except PictureError:
-        for number in range(COUNT):
-            generated = Image.fromarray(generate(SEED + number))
-            generated.save(directory / f"generated-{number}.jpg", quality=QUALITY)
-        return f"{COUNT} generated pictures are packed"
-    for path in own.values():
-        decode(path, 1)  # as every call does: what passes here is answered there
-    return f"{len(own)} pictures of your own are packed"
+        own = {}
+    left_out = sorted({path.name for path in directory.iterdir()} - {*own, README})
+    note = f"; left out: {', '.join(left_out)}" if left_out else ""
+    if own:
+        for path in own.values():
+            _check(path, directory)
+        return f"{len(own)} pictures of your own are packed{note}"
+    # Hidden files are an editor's or a file manager's; whoever put others here does not expect generated pictures.
+    if not all(name.startswith(".") for name in left_out):
+        raise PictureError(f"{directory} holds no file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}{note}")
+    for number in range(COUNT):
+        generated = Image.fromarray(generate(SEED + number))
+        generated.save(directory / f"generated-{number}.jpg", quality=QUALITY)
+    return f"{COUNT} generated pictures are packed{note}"
+
+
+def _check(path: Path, directory: Path) -> None:
+    """Decode a picture as every call does: what passes here is answered there. Raises PictureError."""
+    # Not Path.resolve, which raises another error for a link to itself in each version of Python.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
+        raise PictureError(f"image {path.name} is a link to {path.readlink()}, which is not in the image; copy it here")
+    if path.exists() and not path.is_file():
+        raise PictureError(f"image {path.name} is not a file")
+    decode(path, 1)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         print(f"making.pictures: {pack(parser.parse_args(arguments).directory)}")
     except PictureError as error:
-        print(f"making.pictures: {error}\n  Replace it or take it out of the folder.", file=sys.stderr)
+        print(f"making.pictures: {error}\n  Replace it, or take it out of the folder.", file=sys.stderr)
         return 1
     return 0
 
