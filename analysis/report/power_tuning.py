@@ -6,7 +6,7 @@ the slowest fifth of the calls and the request fee, so its figures are shown bes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -54,10 +54,19 @@ class PowerComparison:
 
 
 _WRAPPERS: Final = ("results", "output", "detail")  # the state machine's own, DescribeExecution's, an event's
+_SCRIPTS_HEADING: Final = "Execution output:"
 _RESULT_HINT: Final = (
     'Give the output of its state machine, {"results": {"power": ..., "cost": ..., "duration": ...}}, or what '
     "`aws stepfunctions describe-execution` prints."
 )
+_EXECUTION_HINT: Final = "Look for its failed state in Step Functions, or wait for its end, and save its output again."
+# Other documents of the same execution, by a key of theirs.
+_OTHER_DOCUMENTS: Final = {
+    "powerValues": "the state machine's input",
+    "lambdaARN": "the state machine's input",
+    "events": "the execution's history",
+    "executionArn": "the answer to StartExecution, which does not wait for the output",
+}
 
 
 def read_power_tuning(text: str) -> PowerTuning:
@@ -82,29 +91,50 @@ def read_power_tuning(text: str) -> PowerTuning:
 
 
 def _unwrapped(text: str) -> Any:
-    """The innermost document. Raises ValueError."""
+    """The innermost document, None for text that stands for none. Raises ValueError."""
     document: Any = text.removeprefix("\ufeff")
-    if document.lstrip().startswith("Execution output:"):
-        document = document.partition(":")[2]
+    if _SCRIPTS_HEADING in document:
+        document = document.partition(_SCRIPTS_HEADING)[2]
     while True:
         while isinstance(document, str):
+            if document.strip() in {"", "None"}:  # None is how the AWS CLI prints null as text
+                return None
             document = strict_json.loads(document)
-        wrapper = next((name for name in _WRAPPERS if isinstance(document, dict) and document.get(name)), None)
-        if wrapper is None:
+        wrapper = next((name for name in _WRAPPERS if isinstance(document, dict) and name in document), None)
+        if wrapper is None or (not document[wrapper] and "status" in document):
             return document
         document = document[wrapper]
 
 
 def _check_execution(document: Any) -> None:
-    """Refuse the answer of an execution that has no output. Raises RecordError."""
-    status = document.get("status") if isinstance(document, dict) else None
-    if document == {} or isinstance(status, str):
-        cause = " ".join(str(document[name]) for name in ("error", "cause") if document.get(name))
-        state = ": ".join(filter(None, (status, cause))) or "failed or not over"
-        raise RecordError(
-            f"the power tuning result is empty: its execution is {state}",
-            hint="Wait for the execution or look at its failed state in Step Functions, and save its output again.",
-        )
+    """Refuse what an execution without a result leaves, and its other documents. Raises RecordError."""
+    if document is not None and (not isinstance(document, dict) or "power" in document):
+        return
+    document = document or {}
+    status, error, hint = document.get("status"), _error(document), _EXECUTION_HINT
+    if not document:
+        what = "is empty: its execution failed, is not over, or was a dry run"
+    elif status == "SUCCEEDED":
+        what, hint = "is left out of this answer of DescribeExecution", "Save it again with --included-data ALL_DATA."
+    elif isinstance(status, str):
+        what = f"is of an execution that is {status}" + (f": {error}" if error else "")
+    elif error:
+        what = f"is the error of a failed execution: {error}"
+    else:
+        other = next((kind for key, kind in _OTHER_DOCUMENTS.items() if key in document), "")
+        if not other:
+            return
+        what, hint = f"is {other}", _RESULT_HINT
+    raise RecordError(f"the power tuning result {what}", hint=hint)
+
+
+def _error(document: Mapping[str, Any]) -> str:
+    """What Step Functions, or a state's function, says of a failure; "" where it says nothing."""
+    nested = document.get("error")
+    if isinstance(nested, dict):
+        return _error(nested)
+    said = (document.get(name) for name in ("error", "Error", "errorType", "cause", "Cause", "errorMessage"))
+    return " ".join(value if isinstance(value, str) else strict_json.dumps(value) for value in said if value)[:500]
 
 
 def power_tuning_input(

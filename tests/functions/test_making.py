@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.functions.conftest import FUNCTION
 
-MODULES = ("making", "making.agreement", "making.pictures", "making.record")
+MODULES: tuple[str, ...] = ("making", "making.agreement", "making.pictures", "making.record")
 MODULES += ("classifier", "pictures", "preprocessing", "engines")
 CLASSES = 4
 GOOD = np.asarray([[0.1, 0.2, 0.3, 0.4]], np.float32)

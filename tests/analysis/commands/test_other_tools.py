@@ -66,6 +66,7 @@ def test_a_result_without_averages_or_without_its_wrapping_is_read_too():
         json.dumps({"detail": {"status": "SUCCEEDED", "output": json.dumps(RESULT["results"])}}),
         json.dumps(json.dumps(RESULT["results"])),  # --query output
         "Execution output: \n" + json.dumps(RESULT, indent=4) + "\n",
+        "-n Execution started...\nSUCCEEDED\nExecution output: \n" + json.dumps(RESULT, indent=4) + "\n",
         "\ufeff" + json.dumps(RESULT),
     ],
 )
@@ -73,25 +74,67 @@ def test_a_result_is_read_in_every_form_in_which_it_is_saved(saved):
     assert read_power_tuning(saved) == read_power_tuning(json.dumps(RESULT))
 
 
+FAILED = {"error": "Lambda.Unknown", "cause": "timeout"}
+
+
 @pytest.mark.parametrize(
-    ("saved", "said"),
+    "saved",
     [
-        ("{}", "failed or not over"),
-        ('{"output": "{}"}', "failed or not over"),
-        ('{"status": "RUNNING"}', "RUNNING"),
-        ('{"status": "FAILED", "error": "Lambda.Unknown", "cause": "timeout"}', "FAILED: Lambda.Unknown timeout"),
+        *("", " \n", "{}", "null", '""', "None\n", "Execution output:\n"),
+        *('{"output": {}}', '{"output": null}', '{"output": ""}', '{"output": "{}"}', '{"output": "null"}'),
+        *('{"results": {}}', '{"results": null}', '{"detail": null}', '{"detail": {"output": {"results": null}}}'),
+        '{"status": "SUCCEEDED", "output": "{}"}',
+        # https://github.com/alexcasalboni/aws-lambda-power-tuning/issues/59
+        "-n Execution started...\n-n .\nSUCCEEDED\nExecution output: \n{}\n",
     ],
 )
-def test_an_execution_without_output_is_told_from_a_wrong_file(saved, said):
-    with pytest.raises(RecordError, match=said) as refused:
+def test_an_empty_result_is_called_empty(saved):
+    with pytest.raises(RecordError, match="is empty: its execution failed, is not over, or was a dry run") as refused:
         read_power_tuning(saved)
     assert "Step Functions" in refused.value.hint
 
 
 @pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"status": "RUNNING"}, "is of an execution that is RUNNING\n"),
+        ({"status": "ABORTED", "output": None}, "ABORTED\n"),
+        ({"status": "TIMED_OUT", "output": {}}, "TIMED_OUT\n"),
+        ({"status": "FAILED"} | FAILED, "FAILED: Lambda.Unknown timeout"),
+        ({"status": "FAILED", "output": None} | FAILED, "FAILED: Lambda.Unknown timeout"),
+        ({"detail": {"status": "FAILED", "output": None} | FAILED}, "FAILED: Lambda.Unknown timeout"),
+        (FAILED, "is the error of a failed execution: Lambda.Unknown timeout"),
+        # https://github.com/alexcasalboni/aws-lambda-power-tuning/issues/74 and 70
+        ({"error": "Error", "cause": {"errorMessage": "no id"}}, 'execution: Error {"errorMessage": "no id"}'),
+        ({"errorType": "Error", "errorMessage": "Missing or empty optimal value"}, "Error Missing or empty optimal"),
+        # https://github.com/lumigo-io/lumigo-CLI/issues/78
+        ({"lambdaARN": "arn", "num": 10, "error": {"Error": "NotFound", "Cause": "gone"}}, "execution: NotFound gone"),
+    ],
+)
+def test_a_failed_execution_is_named_with_its_error(saved, said):
+    with pytest.raises(RecordError, match=said) as refused:
+        read_power_tuning(json.dumps(saved))
+    assert "Step Functions" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("saved", "said", "hint"),
+    [
+        ({"status": "SUCCEEDED", "outputDetails": {"included": False}}, "left out of this answer", "ALL_DATA"),
+        ({"lambdaARN": "arn", "powerValues": [128], "num": 10}, "is the state machine's input", "output of its"),
+        ({"events": [{"type": "ExecutionStarted"}]}, "is the execution's history", "output of its"),
+        ({"executionArn": "arn", "startDate": 1.0}, "StartExecution", "describe-execution"),
+    ],
+)
+def test_another_document_of_an_execution_is_named_with_what_to_give_instead(saved, said, hint):
+    with pytest.raises(RecordError, match=said) as refused:
+        read_power_tuning(json.dumps(saved))
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
     "text",
     [
-        "",
         "[]",
         "3",
         "[" * 100_000,
