@@ -395,35 +395,37 @@ LATE_LINE_S: Final = 1.0  # how long after START a line about the init before it
 class _Stream:
     """What the log of one execution environment has shown so far."""
 
-    __slots__ = ("init_started_at", "inits", "is_first_call", "is_running", "request_id", "started_at")
+    __slots__ = ("ended", "init_started_at", "inits", "is_first_call", "request_id", "started_at")
 
     def __init__(self) -> None:
-        self.request_id: str | None = None  # of the latest invocation
+        self.request_id: str | None = None  # of the running invocation
         self.started_at = 0.0
-        self.is_first_call = False
-        self.is_running = False  # its REPORT has not come yet
+        self.is_first_call = True  # no START has come yet
+        self.ended: tuple[str, float] | None = None  # request id and end of the latest invocation that has a REPORT
         self.inits: list[InitReport] = []  # of the invocation that comes next
         self.init_started_at: float | None = None
 
-    def request_of(self, began_at: float, *, ended_at: float, phase: str) -> str | None:
+    def request_of(self, began_at: float, ended_at: float) -> str | None:
         """Return the invocation that an init belongs to, or None where it is the next one. Times in seconds.
 
-        An environment runs one invocation at a time, and an init ends before START or begins with it. So the init
-        belongs to the running invocation if it began no later than that; its line may come after START. The init phase
-        runs once, before the first invocation, and its line may come even after the REPORT of a short one. Any other
-        init is that of the next invocation: Lambda writes the INIT_REPORT of phase invoke before START, too.
+        An environment runs one invocation at a time, and an init runs before its first one or as the beginning of one.
+        The line of the init may come before START, after START or after REPORT, so the times decide:
+
+        1. If the greater part of the init ran before the end of the latest invocation, it is that invocation's.
+        2. Else, if an invocation is running and the init began no later than its START, it is that invocation's. An
+           init that began later is not, because only a lost REPORT makes that invocation look as if it were running.
+        3. Else it is the next invocation's.
         """
-        if self.is_running and began_at <= self.started_at + LATE_LINE_S:
-            return self.request_id
-        is_late = self.is_first_call and phase == "init" and ended_at <= self.started_at + LATE_LINE_S
-        return self.request_id if is_late else None
+        if self.ended and (began_at + ended_at) / 2 <= self.ended[1]:
+            return self.ended[0]
+        return self.request_id if began_at <= self.started_at + LATE_LINE_S else None
 
 
 class LogParser:
     """Gathers the invocations of one log group from its events, page after page.
 
     Events have to come in the order of time within each stream, as `filter_log_events` keeps it. An init belongs to the
-    request that its line names, else to the one that `_Stream.request_of` finds. An invocation's lines may lie on
+    request that its line names, else to the one that `_Stream.request_of` finds. An invocation's lines may be on
     different pages.
     """
 
@@ -465,33 +467,32 @@ class LogParser:
     def _start(self, line: Start, stream: str, at: float) -> None:
         at = at if line.at is None else line.at
         state = self._streams[stream]
-        state.is_first_call = state.request_id is None
+        is_first_call, state.is_first_call = state.is_first_call, False
         gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
         for init in state.inits:
             self._take_init(line.request_id, init)
         state.inits.clear()
         state.init_started_at = None
-        state.request_id, state.started_at, state.is_running = line.request_id, at, True
-        self._starts.rows.append((line.request_id, stream, at, state.is_first_call, gap_ms))
+        state.request_id, state.started_at = line.request_id, at
+        self._starts.rows.append((line.request_id, stream, at, is_first_call, gap_ms))
 
     def _report(self, line: Report, stream: str, at: float) -> None:
         state = self._streams[stream]
+        state.ended = (line.request_id, at)
         if state.request_id == line.request_id:
-            state.is_running = False
+            state.request_id = None
         self._reports.rows.append((*line, at, stream))
 
     def _init_start(self, line: InitStart, stream: str, at: float) -> None:
         at = at if line.at is None else line.at
         state = self._streams[stream]
-        if state.request_of(at, ended_at=at, phase="invoke") is None:
+        if state.request_of(at, at) is None:
             state.init_started_at = at
 
     def _init_report(self, line: InitReport, stream: str, at: float) -> None:
         at = at if line.at is None else line.at
         state = self._streams[stream]
-        request_id = line.request_id or state.request_of(
-            at - (line.init_ms or 0.0) / 1000, ended_at=at, phase=line.phase
-        )
+        request_id = line.request_id or state.request_of(at - (line.init_ms or 0.0) / 1000, at)
         if request_id is None:
             state.inits.append(line)
         else:

@@ -4,6 +4,8 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,10 @@ INIT_TIMEOUT_MS = 10_000
 BEGAN_S = 1_790_000_000.0
 
 
+Place = Literal["before START", "after START", "after REPORT"]
+PLACES: tuple[Place, ...] = get_args(Place)
+
+
 @dataclass(frozen=True)
 class Call:
     """An invocation: by which inits it was preceded or begun, and how its own lines stand."""
@@ -22,7 +28,7 @@ class Call:
     init: str | None  # status of phase init; only an environment's first invocation has one
     init_in_invoke: str | None  # status of phase invoke
     report_ms: int  # how long after START its REPORT comes
-    line_after_start: bool  # the line of its init comes after START, as it may in JSON format
+    place: Place  # where the lines of its inits are
     names_request: bool  # the line carries the request id
     pause_ms: int  # before the next invocation
 
@@ -32,15 +38,15 @@ calls = st.builds(
     Call,
     init=statuses,
     init_in_invoke=statuses,
-    report_ms=st.integers(3, 20_000),
-    line_after_start=st.booleans(),
+    report_ms=st.integers(8, 20_000),
+    place=st.sampled_from(PLACES),
     names_request=st.booleans(),
     pause_ms=st.integers(1, 60_000),
 )
 
 
-def request_id(number):
-    return str(uuid.UUID(int=number + 1))
+def request_id(number, stream=0):
+    return str(uuid.UUID(int=1000 * (stream + 1) + number))
 
 
 def as_json(at_ms, kind, record):
@@ -68,72 +74,102 @@ def report_line(at_ms, request, duration_ms, *, is_json):
     return f"REPORT RequestId: {request}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {duration_ms} ms"
 
 
-def events_of(history, *, is_json):
+LATE_MS = 2  # how long a line waits that is written after START or after REPORT
+
+
+def events_of(history, *, is_json, stream=0):
     """The lines of one environment: (milliseconds, message) by time."""
     events, now_ms = [], 0
     for number, call in enumerate(history):
-        request = request_id(number)
+        request = request_id(number, stream)
         named = request if call.names_request else None
-        if call.init and number == 0:
-            now_ms += INIT_TIMEOUT_MS
-            late_ms = 2 if call.line_after_start else 0  # before REPORT, which comes after 3 ms at least
-            events.append(
-                (now_ms + late_ms, init_line(now_ms, "init", call.init, INIT_TIMEOUT_MS, named, is_json=is_json))
-            )
         began_ms, ends_ms = now_ms, now_ms + call.report_ms
-        # Of an init within it, the invocation ends with the init; text format writes START after its line.
-        start_ms = began_ms if call.line_after_start or not call.init_in_invoke else ends_ms
+        # Of an init within it, the invocation ends with the init; START is then written after the line of the init.
+        start_ms = ends_ms if call.init_in_invoke and call.place == "before START" else began_ms
+        if call.init and number == 0:
+            began_ms = now_ms = now_ms + INIT_TIMEOUT_MS
+            start_ms, ends_ms = start_ms + INIT_TIMEOUT_MS, ends_ms + INIT_TIMEOUT_MS
+            line = init_line(now_ms, "init", call.init, INIT_TIMEOUT_MS, named, is_json=is_json)
+            written_ms = {"before START": now_ms, "after START": start_ms + LATE_MS, "after REPORT": ends_ms + LATE_MS}
+            events.append((written_ms[call.place], line))
         if call.init_in_invoke:
             line = init_line(ends_ms, "invoke", call.init_in_invoke, call.report_ms, named, is_json=is_json)
-            events.append((ends_ms, line))
+            events.append((ends_ms + (LATE_MS if call.place == "after REPORT" else 0), line))
         events.append((start_ms, start_line(start_ms, request, is_json=is_json)))
         events.append((ends_ms, report_line(ends_ms, request, call.report_ms, is_json=is_json)))
         now_ms = ends_ms + call.pause_ms
     return sorted(events, key=lambda event: event[0])
 
 
-def parsed(events, page_size=100):
+def parsed(*streams, page_size=100):
+    """Parse the lines of environments whose log streams a page holds mixed, in the order of time."""
+    lines = [(at_ms, f"stream-{number}", line) for number, events in enumerate(streams) for at_ms, line in events]
+    lines.sort(key=lambda line: line[0])
     parser = LogParser()
-    for first in range(0, len(events), page_size):
-        page = events[first : first + page_size]
-        times = [round(BEGAN_S * 1000) + at_ms for at_ms, _ in page]
-        parser.feed(["stream"] * len(page), times, [line for _, line in page])
+    for first in range(0, len(lines), page_size):
+        page = lines[first : first + page_size]
+        times = [round(BEGAN_S * 1000) + at_ms for at_ms, _, _ in page]
+        parser.feed([stream for _, stream, _ in page], times, [line for _, _, line in page])
     return parser.frame().sort("request_id")
 
 
-@given(history=st.lists(calls, min_size=1, max_size=6), is_json=st.booleans(), page_size=st.integers(1, 9))
-def test_every_failed_init_is_booked_on_its_own_call(history, is_json, page_size):
-    frame = parsed(events_of(history, is_json=is_json), page_size)
+def expected_of(history):
+    """Status of the first failed init of each call."""
+    return [(call.init if number == 0 else None) or call.init_in_invoke for number, call in enumerate(history)]
 
-    expected = [(call.init if number == 0 else None) or call.init_in_invoke for number, call in enumerate(history)]
-    assert frame["request_id"].to_list() == [request_id(number) for number in range(len(history))]
-    assert frame["init_status"].to_list() == expected
-    assert frame["first_in_stream"].to_list() == [number == 0 for number in range(len(history))]
+
+@given(
+    histories=st.lists(st.lists(calls, min_size=1, max_size=5), min_size=1, max_size=3),
+    is_json=st.booleans(),
+    page_size=st.integers(1, 9),
+)
+def test_every_failed_init_is_booked_on_its_own_call(histories, is_json, page_size):
+    streams = [events_of(history, is_json=is_json, stream=number) for number, history in enumerate(histories)]
+    frame = parsed(*streams, page_size=page_size)
+
+    booked = [(stream, number, call) for stream, calls in enumerate(histories) for number, call in enumerate(calls)]
+    assert frame["request_id"].to_list() == [request_id(number, stream) for stream, number, _ in booked]
+    assert frame["init_status"].to_list() == [status for history in histories for status in expected_of(history)]
+    assert frame["first_in_stream"].to_list() == [number == 0 for _, number, _ in booked]
     assert frame["failed_init_ms"].to_list() == [
-        INIT_TIMEOUT_MS if number == 0 and call.init else None for number, call in enumerate(history)
+        INIT_TIMEOUT_MS if number == 0 and call.init else None for _, number, call in booked
     ]
 
 
+def call(place="before START", *, init=None, again=None, pause_ms=900):
+    """A call of 15 s whose init fails for the second time, or one of 40 ms without an init in it."""
+    report_ms = 15_000 if again else 40
+    return Call(init, again, report_ms, place=place, names_request=False, pause_ms=pause_ms)
+
+
 @pytest.mark.parametrize("is_json", [True, False])
-def test_three_init_timeouts_in_a_row_are_three_init_timeouts(is_json):
-    first = Call("timeout", "timeout", 15_000, line_after_start=False, names_request=False, pause_ms=900)
-    again = Call(None, "timeout", 15_000, line_after_start=False, names_request=False, pause_ms=900)
-    assert parsed(events_of([first, again, again], is_json=is_json))["init_status"].to_list() == ["timeout"] * 3
+@pytest.mark.parametrize("pause_ms", [1, 5_000])
+def test_lines_in_every_order_book_second_inits_on_their_own_calls(is_json, pause_ms):
+    """Three init timeouts in a row, a warm call, one that crashed, and the init after the crash, in every order."""
+    for first, second, third, fourth in product(PLACES, repeat=4):
+        history = [
+            call(first, init="timeout", again="timeout", pause_ms=pause_ms),
+            call(second, again="timeout", pause_ms=pause_ms),
+            call(third, again="timeout", pause_ms=pause_ms),
+            call(pause_ms=pause_ms),
+            call(pause_ms=pause_ms),
+            call(fourth, again="error", pause_ms=pause_ms),
+        ]
+        warm = [call(pause_ms=3_000) for _ in range(4)]
+        frame = parsed(
+            events_of(history, is_json=is_json, stream=0), events_of(warm, is_json=is_json, stream=1), page_size=7
+        )
+        expected = ["timeout", "timeout", "timeout", None, None, "error", *[None] * len(warm)]
+        assert frame["init_status"].to_list() == expected, (first, second, third, fourth)
 
 
 @pytest.mark.parametrize("is_json", [True, False])
 def test_a_warm_call_that_crashed_has_no_init(is_json):
-    warm = Call(None, None, 40, line_after_start=False, names_request=False, pause_ms=100)
-    crashed = Call(None, None, 40, line_after_start=False, names_request=False, pause_ms=100)
-    after = Call(None, "timeout", 15_000, line_after_start=False, names_request=False, pause_ms=1)
-    frame = parsed(events_of([warm, crashed, after], is_json=is_json))
+    frame = parsed(events_of([call(), call(), call(again="timeout")], is_json=is_json))
     assert frame["init_status"].to_list() == [None, None, "timeout"]
 
 
 def test_an_init_is_the_next_calls_where_the_report_before_it_is_lost():
-    history = [
-        Call(None, None, 40, line_after_start=False, names_request=False, pause_ms=5_000),
-        Call(None, "timeout", 15_000, line_after_start=False, names_request=False, pause_ms=1),
-    ]
-    events = [event for event in events_of(history, is_json=False) if not event[1].startswith("REPORT")]
-    assert parsed(events)["init_status"].to_list() == [None, "timeout"]
+    events = events_of([call(pause_ms=5_000), call(again="timeout")], is_json=False)
+    kept = [event for event in events if not event[1].startswith("REPORT")]
+    assert parsed(kept)["init_status"].to_list() == [None, "timeout"]
