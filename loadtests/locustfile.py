@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import gevent
 import locust.stats
 from locust import LoadTestShape, User, events
-from locust.argument_parser import LocustArgumentParser
+from locust.argument_parser import LocustArgumentParser, get_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
@@ -37,7 +37,7 @@ from core.run_directory import RESULTS_DIRECTORY, RunDirectory, create_run, find
 from loadtests.conductor import Conductor
 from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
-from loadtests.plan import LoadPlan, make_plan
+from loadtests.plan import LoadPlan, check_replaced_options, make_plan
 from loadtests.summary import summary_text
 
 # Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
@@ -215,6 +215,10 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     """Check everything before the first request, and leave with a plain message where something is missing."""
     test = LoadTest.current = LoadTest(environment)
     if test.conductor is None:
+        # As given, for Locust makes workers of --processes, too, whose options their master checks.
+        given = get_parser().parse_args()
+        if given.worker:
+            _or_exit(lambda: check_replaced_options(vars(given)))
         return
     _or_exit(lambda: find_target(vars(environment.parsed_options)))
     if web_ui is not None:

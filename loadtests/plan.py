@@ -23,11 +23,15 @@ REPLACED_OPTIONS: Final[Mapping[str, tuple[object, str]]] = {
     "host": (None, "Set AWS_ENDPOINT_URL for a lab, or unset it for AWS: the load goes to the deployed stack."),
     "num_users": (None, _RATE),
     "spawn_rate": (None, _RATE),
+    "run_time": (None, "Give the duration by --duration-s, or by `steps` of [experiments.load]."),
     "tags": (None, _NO_USERS),
     "exclude_tags": (None, _NO_USERS),
     "config_users": (None, _NO_USERS),
     "class_picker": (False, _NO_USERS),
     "equal_weights": (False, _NO_USERS),
+    "enable_rebalancing": (False, _NO_USERS),
+    "stop_timeout": (0, "Leave it away: calls in progress at the end of the load are awaited, except at Ctrl-C."),
+    "otel": (False, "Leave it away: the requests are sent without the libraries that it instruments."),
     "profile": (None, "Use --benchmark-profile for a profile of benchmark.toml."),
     "exit_code_on_error": (
         1,
@@ -65,7 +69,7 @@ class LoadPlan:
 
 def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadPlan:
     """Apply `options`, all of them text, to the configuration. Raises ConfigurationError."""
-    _check_replaced_options(options)
+    check_replaced_options(options)
     overrides = {key: options[key] for key in OVERRIDES if options.get(key) not in (None, "")}
     try:
         # Not strict: options are text, and Pydantic reads the numbers out of it.
@@ -99,7 +103,8 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
     return plan
 
 
-def _check_replaced_options(options: Mapping[str, Any]) -> None:
+def check_replaced_options(options: Mapping[str, Any]) -> None:
+    """Refuse what Locust would take and this load test would ignore. Raises ConfigurationError."""
     for name, (untouched, hint) in REPLACED_OPTIONS.items():
         value = options.get(name)
         if value not in (None, "", [], untouched):

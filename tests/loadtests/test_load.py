@@ -323,6 +323,16 @@ def test_without_a_lab_it_says_so_and_leaves(start_load):
     assert not (load.directory / "results").exists()
 
 
+@pytest.mark.slow
+def test_an_option_that_a_worker_would_ignore_is_refused_by_the_worker(start_load):
+    port = free_port()
+    start_load("--master", "--master-bind-port", port, *ONE_VARIANT)
+    worker = start_load("--worker", "--master-port", port, "--host", "http://127.0.0.1:9", headless=False)
+    worker.wait(code=1, timeout=60)
+    assert "--host http://127.0.0.1:9 has no effect on this load test" in worker.err
+    assert "AWS_ENDPOINT_URL" in worker.err
+
+
 @pytest.mark.parametrize("processes", [(), ("--processes", 2)])
 def test_a_wrong_option_is_named_and_nothing_is_written(start_load, processes):
     load = start_load("--model", "alexnet", *processes)

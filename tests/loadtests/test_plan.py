@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pytest
 
 from core.configuration import read_configuration
 from core.errors import ConfigurationError
+from core.paths import REPOSITORY
 from loadtests.plan import REPLACED_OPTIONS, make_plan
 
 
@@ -56,17 +58,46 @@ def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
 def test_an_option_of_locust_that_the_plan_replaces_is_refused(configuration, name):
     untouched, hint = REPLACED_OPTIONS[name]
     make_plan(configuration, {name: untouched})
-    value = {"class_picker": True, "equal_weights": True, "exit_code_on_error": 0}.get(name, "7")
+    value = True if untouched is False else "7"
     with pytest.raises(ConfigurationError, match="has no effect") as refused:
         make_plan(configuration, {name: value})
     assert refused.value.hint == hint
 
 
-def test_every_replaced_option_is_one_of_locust_at_its_default():
+# Options of Locust that do here what Locust says of them.
+KEPT = {
+    *("locustfile", "config", "help", "version", "list_commands", "user_classes"),
+    *("headless", "headful", "autostart", "autoquit", "legacy_ui", "build_path"),
+    *("web_host", "web_host_display_name", "web_port", "web_auth", "web_login", "web_base_path", "tls_cert", "tls_key"),
+    *("master", "slave", "worker", "processes", "master_host", "master_port", "master_bind_host", "master_bind_port"),
+    *("expect_workers", "expect_slaves", "expect_workers_max_wait"),
+    *("csv_prefix", "stats_history_enabled", "print_stats", "only_summary", "reset_stats", "html_file"),
+    *("json", "json_file", "skip_log_setup", "loglevel", "logfile", "show_task_ratio", "show_task_ratio_json"),
+}
+
+
+@pytest.fixture(scope="module")
+def options_of_locust():
+    """Default and names on the command line of each option, in the order of Locust."""
     # In a process of its own: Locust replaces parts of the standard library when it is imported.
     code = (
         "import json; from locust import argument_parser as its; parser = its.get_empty_argument_parser();"
-        " its.setup_parser_arguments(parser); print(json.dumps(vars(parser.parse_args([])), default=str))"
+        " its.setup_parser_arguments(parser); defaults = vars(parser.parse_args([])); print(json.dumps("
+        "{a.dest: [defaults.get(a.dest), a.option_strings] for a in parser._actions}, default=str))"
     )
-    defaults = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
-    assert {name: defaults[name] for name in REPLACED_OPTIONS} == {n: v for n, (v, _) in REPLACED_OPTIONS.items()}
+    return json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+
+
+def test_every_option_of_locust_is_refused_or_does_what_locust_says(options_of_locust):
+    assert set(options_of_locust) == KEPT | set(REPLACED_OPTIONS)
+    assert not KEPT & set(REPLACED_OPTIONS)
+    defaults = {name: options_of_locust[name][0] for name in REPLACED_OPTIONS}
+    assert defaults == {name: untouched for name, (untouched, _) in REPLACED_OPTIONS.items()}
+
+
+def test_the_page_lists_every_option_that_is_refused(options_of_locust):
+    page = (REPOSITORY / "docs" / "load.md").read_text(encoding="utf-8")
+    table = page.partition("## Options of Locust")[2].partition("\n## ")[0]
+    options = "".join(line.split("|")[1] for line in table.splitlines() if "| refused" in line)
+    listed = set(re.findall(r"`(--[a-z-]+)`", options))
+    assert listed == {options_of_locust[name][1][-1] for name in REPLACED_OPTIONS}
