@@ -62,7 +62,7 @@ async def serve(gateway: Gateway, request: web.BaseRequest, target: Target) -> w
             source_ip=request.remote or "127.0.0.1",
             protocol=f"HTTP/{request.version.major}.{request.version.minor}",
             scheme=request.scheme,
-            port=_port(request.host),
+            port=request.transport.get_extra_info("sockname")[1] if request.transport else 0,  # 0: the client has gone
             received_at=received_at,
             received_epoch_s=received_epoch_s,
         ),
@@ -91,8 +91,3 @@ def add_routes(app: web.Application, gateway: Gateway) -> None:
     app.middlewares.append(by_address)
     # Without a route of their own, aiohttp would build a 404 for these requests before the middleware sees them.
     app.router.add_route("*", PATH_PREFIX + "{tail:.*}", by_path)
-
-
-def _port(host: str) -> int:
-    _, _, port = host.rpartition(":")
-    return int(port) if port.isdigit() else 80

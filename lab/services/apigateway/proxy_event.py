@@ -65,6 +65,18 @@ class Request:
                 found = value
         return found
 
+    @property
+    def path(self) -> str:
+        """The path after the stage, still URL-encoded; several slashes after the stage are one, others stay.
+
+        https://github.com/localstack/localstack/issues/11253 and .../pull/11304 show what AWS passes.
+        """
+        return "/" + self.raw_path.lstrip("/")
+
+    def context_path(self, stage: str) -> str:
+        """`$context.path`: the path as it was sent, with the stage."""
+        return f"/{stage}{self.raw_path}"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -101,10 +113,9 @@ def build_event(
     headers, multi_headers = _headers(request, identity)
     query, multi_query = _query(request.query)
     body, encoded = _body(request, deployment.binary_media_types)
-    path = request.raw_path or "/"
     return {
         "resource": match.method.resource_path,
-        "path": path,
+        "path": request.path,
         "httpMethod": request.http_method,
         "headers": headers,
         "multiValueHeaders": multi_headers,
@@ -112,7 +123,7 @@ def build_event(
         "multiValueQueryStringParameters": multi_query,
         "pathParameters": match.path_parameters or None,
         "stageVariables": dict(stage_variables) or None,
-        "requestContext": _request_context(request, match, deployment, stage, identity, path),
+        "requestContext": _request_context(request, match, deployment, stage, identity),
         "body": body,
         "isBase64Encoded": encoded,
     }
@@ -164,7 +175,7 @@ def _body(request: Request, binary_media_types: frozenset[str]) -> tuple[str | N
 
 
 def _request_context(
-    request: Request, match: Match, deployment: Deployment, stage: str, identity: Identity, path: str
+    request: Request, match: Match, deployment: Deployment, stage: str, identity: Identity
 ) -> dict[str, Any]:
     caller: dict[str, Any] = {
         "cognitoIdentityPoolId": None,
@@ -189,7 +200,7 @@ def _request_context(
         "httpMethod": request.http_method,
         "extendedRequestId": identity.extended_request_id,
         "requestTime": _common_log_time(request.received_epoch_s),
-        "path": f"/{stage}{path if path != '/' else ''}",
+        "path": request.context_path(stage),
         "accountId": deployment.account_id,
         "protocol": request.protocol,
         "stage": stage,

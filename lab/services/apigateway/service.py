@@ -162,10 +162,9 @@ class Gateway:
         finally:
             latency.integration_ms = (time.monotonic() - started) * 1000
         if result.error_code is not None:
-            too_large = result.status == 413
-            raise _FailedError(
-                own.PAYLOAD_TOO_LARGE if too_large else own.INVOKE_REJECTED, f"Invoke answered {result.error_code}"
-            )
+            if result.status == 413:
+                raise _FailedError(own.PAYLOAD_TOO_LARGE)  # the caller's mistake: nothing to log
+            raise _FailedError(own.INVOKE_REJECTED, f"Invoke answered {result.error_code}")
         return result
 
     def _record(self, stage: Stage, method: Method | None, status: int, request: Request, latency: _Latency) -> None:
@@ -218,7 +217,6 @@ def _mock(integration: Integration, stage: Stage, match: Match, request: Request
 
 
 def _context(stage: Stage, match: Match | None, request: Request, identity: Identity) -> dict[str, str]:
-    path = request.raw_path or "/"
     return {
         "accountId": stage.deployment.account_id,
         "apiId": stage.deployment.api_id,
@@ -230,7 +228,7 @@ def _context(stage: Stage, match: Match | None, request: Request, identity: Iden
         "identity.sourceIp": request.source_ip,
         "identity.userAgent": request.header("user-agent") or "",
         "identity.apiKeyId": identity.api_key_id or "",
-        "path": f"/{stage.name}{path if path != '/' else ''}",
+        "path": request.context_path(stage.name),
         "protocol": request.protocol,
         "requestId": identity.request_id,
         "requestTimeEpoch": str(int(request.received_epoch_s * 1000)),

@@ -84,6 +84,70 @@ def test_maps_that_would_be_empty_are_null(api, invoker):
         assert event[key] is None
 
 
+PATHS = [
+    # what follows the stage, path, requestContext.path
+    ("", "/", "/v1"),
+    ("/", "/", "/v1/"),
+    ("/a", "/a", "/v1/a"),
+    ("/a/", "/a/", "/v1/a/"),
+    ("//a", "/a", "/v1//a"),
+    ("///", "/", "/v1///"),
+    ("/a//b", "/a//b", "/v1/a//b"),
+    ("/a%2Fb", "/a%2Fb", "/v1/a%2Fb"),
+    ("/a%2fb/%E4%BD%A0/c%20d", "/a%2fb/%E4%BD%A0/c%20d", "/v1/a%2fb/%E4%BD%A0/c%20d"),
+    ("/a+b;c=d,e", "/a+b;c=d,e", "/v1/a+b;c=d,e"),
+    ("/v1/v1", "/v1/v1", "/v1/v1/v1"),
+    ("/a?b=/c//d/", "/a", "/v1/a"),
+    ("/?b", "/", "/v1/"),
+]
+
+
+def test_paths_of_the_event_and_of_the_context_are_those_that_were_sent(api, invoker):
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
+
+    and https://github.com/localstack/localstack/issues/11253.
+    """
+    for resource in ("/", "/{proxy+}"):
+        api.method(resource, "ANY", "echo")
+    for kind in ("DEFAULT_4XX", "DEFAULT_5XX"):
+        template = {"application/json": "$context.path"}
+        api.client.put_gateway_response(restApiId=api.id, responseType=kind, responseTemplates=template)
+    api.deploy()
+
+    async def body(served):
+        host = {"Host": f"{api.id}.execute-api.localhost:{served.port}"}
+        addresses = [(sent, where, headers) for sent, *_ in PATHS
+                     for where, headers in ((api.path(sent), {}), (f"/v1{sent}", host))]  # fmt: skip
+        found = []
+        for sent, where, headers in addresses:
+            answers = []
+            for function in (echo, lambda _event: b"no answer"):
+                invoker.functions["echo"] = function
+                answers.append((await served.send("GET", where, headers=headers))[2])
+            found.append((sent, json.loads(answers[0]), answers[1].decode()))
+        return found
+
+    expected = {sent: (path, context_path) for sent, path, context_path in PATHS}
+    for sent, event, failure in run(invoker, body):
+        path, context_path = expected[sent]
+        assert (event["path"], event["requestContext"]["path"], failure) == (path, context_path, context_path), sent
+        assert event["pathParameters"] == ({"proxy": path.strip("/")} if path != "/" else None)
+
+
+def test_the_port_is_the_servers_whatever_the_host_header_says(api, invoker):
+    api.method("/", "GET", "echo")
+    api.deploy()
+    invoker.functions["echo"] = echo
+
+    async def body(served):
+        hosts = ("localhost", "localhost:" + "9" * 5000, "localhost:4\u00b2")
+        answers = [await served.send("GET", api.path("/"), headers={"Host": host}) for host in hosts]
+        return served.port, [json.loads(answer)["headers"]["X-Forwarded-Port"] for _, _, answer in answers]
+
+    port, found = run(invoker, body)
+    assert found == [str(port)] * 3
+
+
 def test_a_host_name_addresses_an_api_too(api, invoker):
     api.method("/{proxy+}", "ANY", "echo")
     api.deploy()
