@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ import botocore.config
 from core.configuration import Configuration
 from core.paths import NODE_COMMANDS, REPOSITORY
 from core.variants import part
+from lab.contracts import ACCOUNT_ID
+from lab.images.docker_cli import MANIFEST_TYPE
+from lab.images.image_store import DirectoryImageStore, ImageRecord
 
 # Generous: other tests may have the machine to themselves for a while. It is waited for by events, not slept.
 START_PATIENCE_S = 120.0
@@ -100,6 +104,22 @@ class Lab:
         items = self.client("apigateway").get_api_keys(includeValues=True)["items"]
         (value,) = (item["value"] for item in items if item["name"] == configuration.names.api(engine))
         return str(value)
+
+    def push_image(self, name: str = "repository:tag") -> str:
+        """Push an image that no environment starts from, as `repository:tag`; return its URI."""
+        repository, _, tag = name.partition(":")
+        uri = f"{ACCOUNT_ID}.dkr.ecr.us-east-1.amazonaws.com/{name}"
+        record = ImageRecord(id=f"sha256:{hashlib.sha256(name.encode()).hexdigest()}", command=("x.x",), pushed=True)
+        store = DirectoryImageStore()
+        (store.content(record.id) / "root").mkdir(parents=True, exist_ok=True)
+        store.name(uri, record)
+        ecr = self.client("ecr")
+        with contextlib.suppress(ecr.exceptions.RepositoryAlreadyExistsException):
+            ecr.create_repository(repositoryName=repository)
+        manifest = json.dumps({"mediaType": MANIFEST_TYPE, "config": {"digest": record.id}})
+        with contextlib.suppress(ecr.exceptions.ImageAlreadyExistsException):
+            ecr.put_image(repositoryName=repository, imageTag=tag, imageManifest=manifest, imageDigest=record.id)
+        return uri
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Stop it and return its exit code; killed after some patience."""

@@ -1,13 +1,14 @@
-"""REST APIs where moto departs from API Gateway: patches that name a list's member in their path."""
+"""Where moto departs from API Gateway: patches that name a list's member in their path, and keys that are deleted."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from moto.apigateway.models import RestAPI
+from moto.apigateway.models import APIGatewayBackend, RestAPI
 
 _BINARY_MEDIA_TYPES: Final = "/binaryMediaTypes/"
 _moto_applies: Final = RestAPI.apply_patch_operations
+_moto_deletes_key: Final = APIGatewayBackend.delete_api_key
 
 
 def _apply_patch_operations(self: RestAPI, operations: list[dict[str, Any]]) -> None:
@@ -29,6 +30,14 @@ def _apply_patch_operations(self: RestAPI, operations: list[dict[str, Any]]) -> 
         self.binaryMediaTypes = types
 
 
+def _delete_api_key(self: APIGatewayBackend, api_key_id: str) -> None:
+    """`APIGatewayBackend.delete_api_key`: moto 5.2.5 leaves the key in its usage plans."""
+    _moto_deletes_key(self, api_key_id)
+    for keys in self.usage_plan_keys.values():
+        keys.pop(api_key_id, None)
+
+
 def install() -> None:
-    """Put the mend into moto."""
+    """Put the fixes into moto."""
+    APIGatewayBackend.delete_api_key = _delete_api_key
     RestAPI.apply_patch_operations = _apply_patch_operations

@@ -301,6 +301,7 @@ def _create_or_update(stack: Stack, logical_id: str, wanted: dict[str, Any], for
         elif resources[logical_id] is None:
             raise ValidationError(stack.name, f"{wanted['Type']} could not be created")  # noqa: TRY301 - reported below
     except Exception as error:
+        known.pop(logical_id, None)  # it may have changed in part: a roll-back brings it back
         _resource_event(stack, logical_id, physical_id, wanted["Type"], f"{verb}_FAILED", _reason(error))
         raise
     known[logical_id] = properties

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import random
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -26,6 +27,11 @@ from lab.services.moto_backend import MotoUrls
 DEFAULT_RETRY_ATTEMPTS: Final = 2
 DEFAULT_EVENT_AGE_S: Final = 21_600
 MAX_TIMEOUT_S: Final = 900
+_IMAGE_URI: Final = re.compile(
+    r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z0-9.-]+(?::\d+)?/(?P<repository>[^:@]+)(?::(?P<tag>[\w.-]+))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
+)
 
 
 class LabFunction(LambdaFunction):
@@ -81,12 +87,8 @@ class LabFunction(LambdaFunction):
         uri: str = self.code["ImageUri"]
         if "@" in uri:
             return uri
-        repository, _, tag = uri.rpartition(":")
-        pushed = ecr_backends[self.account_id][self.region].repositories.get(repository.split("/", 1)[-1])
-        for image in pushed.images if pushed is not None else ():
-            if tag in image.image_tags:
-                return f"{repository}@{image.image_digest}"
-        return f"{repository}@sha256:{self.code_sha_256}"
+        image = _in_registry(uri, self.account_id, self.region)
+        return f"{uri.rpartition(':')[0]}@{image.image_digest if image else f'sha256:{self.code_sha_256}'}"
 
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
         """Honour what moto 5.2.5 passes over: LoggingConfig, ImageConfig, storage, tracing, RevisionId, limits."""
@@ -108,11 +110,9 @@ class LabFunction(LambdaFunction):
         return self.get_configuration()
 
     def update_function_code(self, updated_spec: dict[str, Any]) -> dict[str, Any]:
-        """A new revision, and the architecture where it is given; refuse an image that was never pushed."""
+        """A new revision, and the architecture where it is given; refuse an image that is not there."""
         self._check_revision(updated_spec)
-        uri = updated_spec.get("ImageUri")
-        if uri and not LabLambdaBackend.has_image(uri):
-            raise InvalidParameterValueException(f"Source image {uri} does not exist. Provide a valid source image.")
+        _check_image(updated_spec.get("ImageUri"), self.account_id, self.region)
         if updated_spec.get("Architectures"):
             self.architectures = updated_spec["Architectures"]
         super().update_function_code(updated_spec)
@@ -150,16 +150,48 @@ def _check_limits(spec: Mapping[str, Any]) -> None:
         )
 
 
+def _check_image(uri: str | None, account_id: str, region: str) -> None:
+    """Refuse an image that is not in ECR or was never built, in Lambda's words; moto 5.2.5 takes any.
+
+    https://github.com/aws/aws-cdk/issues/24648 and https://github.com/aws-samples/bedrock-access-gateway/issues/205
+    have the words.
+    """
+    if not uri:
+        return
+    found = _IMAGE_URI.fullmatch(uri) if isinstance(uri, str) else None
+    if found is None or not (found["tag"] or found["digest"]):
+        raise InvalidParameterValueException(f"Source image {uri} is not valid. Provide a valid source image.")
+    if _in_registry(uri, account_id, region) is None or not LabLambdaBackend.has_image(uri):
+        raise InvalidParameterValueException(f"Source image {uri} does not exist. Provide a valid source image.")
+
+
+def _in_registry(uri: str, account_id: str, region: str) -> Any:
+    """The image of this URI in moto's ECR, None where its repository or the image is not there."""
+    found = _IMAGE_URI.fullmatch(uri)
+    repository = ecr_backends[account_id][region].repositories.get(found["repository"]) if found else None
+    if found is None or repository is None:
+        return None
+    tag, digest = found["tag"], found["digest"]
+    for image in repository.images:
+        if (not tag or tag in image.image_tags) and (not digest or digest == image.get_image_digest()):
+            return image
+    return None
+
+
 class LabLambdaBackend(MotoUrls, LambdaBackend):
     """moto's backend making our functions."""
 
     has_image: ClassVar[Callable[[str], bool]]  # set by install(): moto makes one backend a region
 
     def create_function(self, spec: dict[str, Any]) -> LambdaFunction:
-        """Make a LabFunction; a name that is taken is refused, which moto 5.2.5 does in its response class alone."""
+        """Make a LabFunction of an image that is there.
+
+        A name that is taken is refused, which moto 5.2.5 does in its response class alone.
+        """
         name = spec.get("FunctionName")
         if not name:
             raise InvalidParameterValueException("FunctionName is missing")
+        _check_image((spec.get("Code") or {}).get("ImageUri"), self.account_id, self.region_name)
         function = LabFunction(self.account_id, spec, self.region_name, version="$LATEST")
         self._lambdas.put_function(function)
         if spec.get("Publish"):

@@ -9,10 +9,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from moto.core.exceptions import ServiceException
 from moto.events.exceptions import ValidationException as RuleValidationException
 from moto.events.models import EventsBackend, Rule, events_backends
 from moto.scheduler.exceptions import ScheduleGroupNotFound, ValidationException
-from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, scheduler_backends
+from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, ScheduleGroup, scheduler_backends
 
 from core import strict_json
 from lab.services.moto_backend import MotoUrls
@@ -23,6 +24,15 @@ from lab.services.scheduler.moto_schedules import epoch_s
 _START_GRACE_S: Final = 300.0
 _WINDOW_MINUTES: Final = range(1, 1441)
 _RETRY_BOUNDS: Final = {"MaximumRetryAttempts": range(186), "MaximumEventAgeInSeconds": range(60, 86_401)}
+
+
+class ScheduleGroupExistsError(ServiceException):
+    """What AWS answers where a group of this name is there already."""
+
+    code = "ConflictException"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Schedule group {name} already exists.")
 
 
 class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
@@ -46,10 +56,23 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         kwargs["state"] = kwargs.get("state") or "ENABLED"
         return super().update_schedule(*args, **kwargs)
 
+    def create_schedule_group(self, name: str, tags: list[dict[str, str]]) -> ScheduleGroup:
+        """Refuse a name that is taken: moto 5.2.5 puts an empty group in the place of that group and its schedules."""
+        if name in self.schedule_groups:
+            raise ScheduleGroupExistsError(name)
+        return super().create_schedule_group(name, tags)
+
     def delete_schedule_group(self, name: str | None) -> None:
-        """An unknown group is ResourceNotFoundException; moto 5.2.5 raises KeyError, which is a 500."""
-        if (name or "default") not in self.schedule_groups:
-            raise ScheduleGroupNotFound(name or "default")
+        """Delete the tags as well, which moto 5.2.5 keeps for a later group of this name.
+
+        It deletes the default group too, which AWS does not:
+        https://docs.aws.amazon.com/scheduler/latest/UserGuide/managing-schedule-group.html
+        """
+        if name in {None, "", "default"}:
+            raise ValidationException("The default schedule group cannot be deleted.")
+        if name not in self.schedule_groups:
+            raise ScheduleGroupNotFound(name)
+        self.tagger.delete_all_tags_for_resource(self.schedule_groups[name].arn)
         super().delete_schedule_group(name)
 
 

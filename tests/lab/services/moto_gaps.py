@@ -185,6 +185,43 @@ def a_schedule_updated_without_state_has_none() -> bool:
 
 
 @gap
+def a_schedule_group_that_is_there_is_replaced_by_an_empty_one() -> bool:
+    client("scheduler").create_schedule_group(Name="g")
+    return not fails(lambda: client("scheduler").create_schedule_group(Name="g"))
+
+
+@gap
+def a_schedule_group_leaves_its_tags_to_the_next() -> bool:
+    scheduler = client("scheduler")
+    arn = scheduler.create_schedule_group(Name="g", Tags=[{"Key": "a", "Value": "b"}])["ScheduleGroupArn"]
+    scheduler.delete_schedule_group(Name="g")
+    scheduler.create_schedule_group(Name="g")
+    return scheduler.list_tags_for_resource(ResourceArn=arn)["Tags"] != []
+
+
+@gap
+def a_deleted_key_stays_in_its_usage_plan() -> bool:
+    gateway = client("apigateway")
+    key, plan = gateway.create_api_key(name="k")["id"], gateway.create_usage_plan(name="p")["id"]
+    gateway.create_usage_plan_key(usagePlanId=plan, keyId=key, keyType="API_KEY")
+    gateway.delete_api_key(apiKey=key)
+    return gateway.get_usage_plan_keys(usagePlanId=plan)["items"] != []
+
+
+@gap
+def an_input_that_is_not_json_is_taken() -> bool:
+    client("events").put_rule(Name="r", ScheduleExpression="rate(1 minute)")
+    target = {"Id": "1", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f", "Input": "NaN"}
+    return not fails(lambda: client("events").put_targets(Rule="r", Targets=[target]))
+
+
+@gap
+def an_image_that_is_not_there_is_taken() -> bool:
+    client("lambda").create_function(FunctionName="f", PackageType="Image", Code={"ImageUri": URI}, Role=ROLE)
+    return client("lambda").get_function(FunctionName="f")["Code"]["ImageUri"] == URI
+
+
+@gap
 def a_json_pattern_matches_everything() -> bool:
     logs = client("logs")
     logs.create_log_group(logGroupName="/g")

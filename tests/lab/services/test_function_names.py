@@ -33,7 +33,7 @@ OPERATIONS: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture(scope="module", autouse=True)
 def function(module_lab: Lab) -> None:
     role = module_lab.client("iam").create_role(RoleName="any", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    code = {"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/r:t"}
+    code = {"ImageUri": module_lab.push_image()}
     module_lab.client("lambda").create_function(FunctionName=NAME, PackageType="Image", Code=code, Role=role)
 
 

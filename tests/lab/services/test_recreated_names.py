@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -81,7 +83,7 @@ class FunctionKind(Kind):
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab)
-        iam = lab.client("iam")
+        iam, self.image = lab.client("iam"), lab.push_image()
         with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
             iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")
 
@@ -89,7 +91,7 @@ class FunctionKind(Kind):
         self.client.create_function(
             FunctionName=name,
             PackageType="Image",
-            Code={"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/r:t"},
+            Code={"ImageUri": self.image},
             Role="arn:aws:iam::123456789012:role/r",
             MemorySize=128 * version,
         )
@@ -104,11 +106,16 @@ class FunctionKind(Kind):
         self.client.add_permission(
             FunctionName=name, StatementId="s", Action="lambda:InvokeFunction", Principal="events.amazonaws.com"
         )
+        published = self.client.publish_version(FunctionName=name)["Version"]
+        self.client.create_alias(FunctionName=name, Name="live", FunctionVersion=published)
         self.client.delete_function(FunctionName=name)
 
     def read(self, name: str) -> Any:
         found = self.client.get_function(FunctionName=name)
-        return found["Configuration"], found.get("Concurrency"), found["Code"], self._missing(name)
+        versions = self.client.list_versions_by_function(FunctionName=name)["Versions"]
+        aliases = self.client.list_aliases(FunctionName=name)["Aliases"]
+        parts = found["Configuration"], found.get("Concurrency"), found["Code"], versions, aliases
+        return *parts, self._missing(name)
 
     def _missing(self, name: str) -> list[str]:
         codes = []
@@ -165,6 +172,141 @@ class ScheduleKind(Kind):
         return self.client.get_schedule(Name=name)
 
 
+class ScheduleGroupKind(Kind):
+    """With a schedule in it: "deleting a schedule group deletes its schedules" (DeleteScheduleGroup)."""
+
+    service = "scheduler"
+
+    def create(self, name: str, version: int) -> None:
+        self.client.create_schedule_group(Name=name, Tags=[{"Key": "made", "Value": str(version)}])
+        self.update(name, version)
+
+    def update(self, name: str, version: int) -> None:
+        self.client.tag_resource(ResourceArn=self._arn(name), Tags=[{"Key": "version", "Value": str(version)}])
+
+    def delete(self, name: str) -> None:
+        self.client.tag_resource(ResourceArn=self._arn(name), Tags=[{"Key": "late", "Value": "x"}])
+        self.client.create_schedule(
+            Name="inner",
+            GroupName=name,
+            ScheduleExpression="rate(1 hours)",
+            State="DISABLED",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": "arn:aws:lambda:us-east-1:123456789012:function:f", "RoleArn": "arn:aws:iam::1:role/r"},
+        )
+        self.client.delete_schedule_group(Name=name)
+
+    def read(self, name: str) -> Any:
+        tags = self.client.list_tags_for_resource(ResourceArn=self._arn(name))["Tags"]
+        tags = sorted((tag["Key"], tag["Value"]) for tag in tags if tag["Key"] != "made")  # as of its first version
+        return self.client.get_schedule_group(Name=name), tags, self.client.list_schedules(GroupName=name)["Schedules"]
+
+    def _arn(self, name: str) -> str:
+        return f"arn:aws:scheduler:us-east-1:123456789012:schedule-group/{name}"
+
+
+def mock_method(client: Any, api_id: str, **method: Any) -> None:
+    """A GET of the root that the gateway answers by itself."""
+    root = client.get_resources(restApiId=api_id)["items"][0]["id"]
+    where = {"restApiId": api_id, "resourceId": root, "httpMethod": "GET"}
+    client.put_method(**where, authorizationType="NONE", **method)
+    client.put_integration(**where, type="MOCK", requestTemplates={"application/json": "{statusCode: 200}"})
+    template = {"application/json": "$stageVariables.version"}
+    client.put_integration_response(**where, statusCode="200", responseTemplates=template)
+
+
+def get(lab: Lab, api_id: str, **headers: str) -> tuple[int, bytes]:
+    """What a stage answers to a GET of its root."""
+    request = urllib.request.Request(f"{lab.url}/_aws/execute-api/{api_id}/v1/", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+class RestApiKind(Kind):
+    """With a deployed stage, which is called by the identifier that the name had last."""
+
+    service = "apigateway"
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.lab = lab
+        self.ids: dict[str, str] = {}
+
+    def create(self, name: str, version: int) -> None:
+        self.ids[name] = self.client.create_rest_api(name=name)["id"]
+        mock_method(self.client, self.ids[name])
+        variables = {"version": str(version)}
+        self.client.create_deployment(restApiId=self.ids[name], stageName="v1", variables=variables)
+
+    def update(self, name: str, version: int) -> None:
+        patch = [{"op": "replace", "path": "/variables/version", "value": str(version)}]
+        self.client.update_stage(restApiId=self.ids[name], stageName="v1", patchOperations=patch)
+
+    def delete(self, name: str) -> None:
+        self.client.delete_rest_api(restApiId=self.ids[name])
+
+    def read(self, name: str) -> Any:
+        answer = get(self.lab, self.ids.get(name, "neverwas"))
+        apis = [api for api in self.client.get_rest_apis()["items"] if api["name"] == name]
+        stages = [self.client.get_stages(restApiId=api["id"])["item"] for api in apis]
+        return answer, len(apis), stages
+
+
+class ApiKeyKind(Kind):
+    """With a usage plan, before one API that asks for a key."""
+
+    service = "apigateway"
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.lab = lab
+        self.api = self.client.create_rest_api(name="with-keys")["id"]
+        mock_method(self.client, self.api, apiKeyRequired=True)
+        self.client.create_deployment(restApiId=self.api, stageName="v1", variables={"version": "1"})
+
+    def create(self, name: str, version: int) -> None:
+        key = self.client.create_api_key(name=name, value=self._value(name), enabled=True)["id"]
+        plan = self.client.create_usage_plan(
+            name=name,
+            throttle={"rateLimit": 1000, "burstLimit": 1000 * version},
+            apiStages=[{"apiId": self.api, "stage": "v1"}],
+        )["id"]
+        self.client.create_usage_plan_key(usagePlanId=plan, keyId=key, keyType="API_KEY")
+
+    def update(self, name: str, version: int) -> None:
+        ((plan, _),) = self._plans(name)
+        patch = [{"op": "replace", "path": "/throttle/burstLimit", "value": str(1000 * version)}]
+        self.client.update_usage_plan(usagePlanId=plan, patchOperations=patch)
+
+    def delete(self, name: str) -> None:
+        ((plan, _),) = self._plans(name)
+        (key,) = self._keys(name)
+        self.client.delete_api_key(apiKey=key["id"])
+        assert self.client.get_usage_plan_keys(usagePlanId=plan)["items"] == []
+        for stage in self.client.get_usage_plan(usagePlanId=plan)["apiStages"]:
+            patch = [{"op": "remove", "path": "/apiStages", "value": f"{stage['apiId']}:{stage['stage']}"}]
+            self.client.update_usage_plan(usagePlanId=plan, patchOperations=patch)
+        self.client.delete_usage_plan(usagePlanId=plan)
+
+    def read(self, name: str) -> Any:
+        answer = get(self.lab, self.api, **{"x-api-key": self._value(name)})
+        return answer, self._keys(name), [plan for _, plan in self._plans(name)]
+
+    def _value(self, name: str) -> str:
+        return f"the-key-of-{name:x>20}"
+
+    def _keys(self, name: str) -> list[dict[str, Any]]:
+        return [key for key in self.client.get_api_keys(includeValues=False)["items"] if key["name"] == name]
+
+    def _plans(self, name: str) -> list[tuple[str, Any]]:
+        plans = [plan for plan in self.client.get_usage_plans()["items"] if plan["name"] == name]
+        keys = {plan["id"]: self.client.get_usage_plan_keys(usagePlanId=plan["id"])["items"] for plan in plans}
+        return [(plan["id"], (plan["throttle"], [key["name"] for key in keys[plan["id"]]])) for plan in plans]
+
+
 class RuleKind(Kind):
     service = "events"
 
@@ -206,7 +348,17 @@ class RepositoryKind(Kind):
         return self.client.describe_repositories(repositoryNames=[name]), self.client.list_images(repositoryName=name)
 
 
-KINDS = (StackKind, FunctionKind, LogGroupKind, ScheduleKind, RuleKind, RepositoryKind)
+KINDS = (
+    StackKind,
+    LogGroupKind,
+    ScheduleKind,
+    RuleKind,
+    RepositoryKind,
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (FunctionKind, ScheduleGroupKind, RestApiKind, ApiKeyKind)
+    ),
+)
 
 
 def comparable(found: Any, name: str) -> Any:
@@ -250,3 +402,59 @@ def test_any_history_of_a_name_ends_like_a_fresh_one(
         if version is not None:
             kind.create(fresh, version)
         assert answer(kind, name) == answer(kind, fresh)
+
+
+def test_a_name_that_is_taken_is_not_given_again(module_lab: Lab) -> None:
+    kind = ScheduleGroupKind(module_lab)
+    kind.create("taken", 1)
+    content = ScheduleKind(module_lab)._content("kept", 1)
+    kind.client.create_schedule(GroupName="taken", **content)
+    for name in ("taken", "default"):
+        with pytest.raises(kind.client.exceptions.ConflictException):
+            kind.client.create_schedule_group(Name=name)
+    assert [one["Name"] for one in kind.client.list_schedules(GroupName="taken")["Schedules"]] == ["kept"]
+    with pytest.raises(kind.client.exceptions.ValidationException):
+        kind.client.delete_schedule_group(Name="default")
+
+
+def test_a_function_takes_an_image_only_while_the_registry_has_it(module_lab: Lab) -> None:
+    client, ecr = FunctionKind(module_lab).client, module_lab.client("ecr")
+    missing = {"Error": {"Code": "InvalidParameterValueException"}}
+
+    def refusals(uri: str) -> set[str]:
+        found = set()
+        for call in (
+            lambda: client.create_function(
+                FunctionName="new", PackageType="Image", Code={"ImageUri": uri}, Role="arn:aws:iam::123456789012:role/r"
+            ),
+            lambda: client.update_function_code(FunctionName="images", ImageUri=uri),
+        ):
+            with pytest.raises(botocore.exceptions.ClientError) as refused:
+                call()
+            assert refused.value.response["Error"]["Code"] == missing["Error"]["Code"]
+            found.add(refused.value.response["Error"]["Message"])
+        return found
+
+    FunctionKind(module_lab).create("images", 1)
+    tagged = module_lab.push_image("pictures:one")
+    repository = tagged.rpartition(":")[0]
+    (image,) = ecr.describe_images(repositoryName="pictures")["imageDetails"]
+    by_digest = f"{repository}@{image['imageDigest']}"
+
+    def forget_tag() -> None:
+        ecr.batch_delete_image(repositoryName="pictures", imageIds=[{"imageTag": "one"}])
+
+    def forget_repository() -> None:
+        ecr.delete_repository(repositoryName="pictures", force=True)
+
+    for forget in (forget_tag, forget_repository):
+        module_lab.push_image("pictures:one")
+        for uri in (tagged, by_digest):
+            assert client.update_function_code(FunctionName="images", ImageUri=uri)["FunctionName"] == "images"
+        forget()
+        for uri in (tagged, by_digest):
+            assert refusals(uri) == {f"Source image {uri} does not exist. Provide a valid source image."}
+    for uri in (f"{repository}:two", f"{repository}-other:one", f"{repository}@sha256:{'0' * 64}"):
+        assert refusals(uri) == {f"Source image {uri} does not exist. Provide a valid source image."}
+    for uri in (repository, "pictures:one", "http://example.org/x:y", f"{repository}@sha256:0"):
+        assert refusals(uri) == {f"Source image {uri} is not valid. Provide a valid source image."}

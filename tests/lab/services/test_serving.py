@@ -287,7 +287,7 @@ def test_account_settings_tell_the_concurrency() -> None:
         client = lab.client("lambda")
         assert client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 42
         make_role(lab)
-        uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/r:t"
+        uri = lab.push_image()
         client.create_function(FunctionName="f", PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
         client.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=2)
         assert client.get_function_concurrency(FunctionName="f")["ReservedConcurrentExecutions"] == 2
@@ -300,7 +300,7 @@ def test_account_settings_tell_the_concurrency() -> None:
 def test_a_configuration_update_makes_a_new_revision_and_an_old_one_is_refused(module_lab: Lab) -> None:
     make_role(module_lab)
     client = module_lab.client("lambda")
-    uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/r:t"
+    uri = module_lab.push_image()
     client.create_function(
         FunctionName="g", PackageType="Image", Code={"ImageUri": uri}, Role="arn:aws:iam::123456789012:role/r"
     )

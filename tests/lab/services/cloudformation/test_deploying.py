@@ -21,6 +21,13 @@ ACCOUNT = "123456789012"
 IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/assets:one"
 
 
+@pytest.fixture(autouse=True)
+def image(request: pytest.FixtureRequest) -> None:
+    """The image that the templates' functions run."""
+    if "lab" in request.fixturenames:
+        request.getfixturevalue("lab").push_image("assets:one")
+
+
 def function_template(memory_mb: int = 512) -> dict[str, Any]:
     """A function with its log group, as the Functions stack has them; the log group stands last on purpose."""
     return {
@@ -547,3 +554,18 @@ def test_a_stack_prints_the_address_at_which_its_api_answers(lab: Lab) -> None:
         with socket.create_connection(("127.0.0.1", lab.port), timeout=60) as connection:
             connection.sendall(f"GET /v1/unknown HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             assert b"x-amzn-ErrorType" in connection.makefile("rb").read()
+
+
+def test_a_missing_image_is_refused_and_rolled_back_with_all_that_changed_beside_it(lab: Lab) -> None:
+    missing = function_template(1024)
+    missing["Resources"]["Function"]["Properties"]["Code"] = {"ImageUri": f"{IMAGE}-missing"}
+    assert deploy(lab, "never", missing) == "ROLLBACK_COMPLETE"
+    deploy(lab, "functions", function_template())
+    assert deploy(lab, "functions", missing) == "UPDATE_ROLLBACK_COMPLETE"
+    found = lab.client("lambda").get_function(FunctionName="deployed")
+    assert found["Code"]["ImageUri"] == IMAGE
+    assert found["Configuration"]["MemorySize"] == 512
+    for stack in ("never", "functions"):
+        events = lab.client("cloudformation").describe_stack_events(StackName=stack)["StackEvents"]
+        reasons = [event.get("ResourceStatusReason") or "" for event in events]
+        assert any(f"{IMAGE}-missing does not exist. Provide a valid source image." in reason for reason in reasons)
