@@ -54,6 +54,7 @@ def test_a_wrong_option_is_refused_by_its_name(configuration, options, named):
         make_plan(configuration, options)
 
 
+# https://github.com/locustio/locust/issues/2314 and 2683: a run time with a shape, and one that a worker is given.
 @pytest.mark.parametrize("name", REPLACED_OPTIONS)
 def test_an_option_of_locust_that_the_plan_replaces_is_refused(configuration, name):
     untouched, hint = REPLACED_OPTIONS[name]

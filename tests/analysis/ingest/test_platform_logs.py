@@ -184,6 +184,22 @@ def test_failed_inits_are_read_in_both_formats():
     assert parse_event(json.dumps(event)) == [wanted]
 
 
+@pytest.mark.parametrize(
+    ("line", "init_ms"),
+    [
+        # https://github.com/DataBiosphere/azul/issues/8140: no other line of the call said "Task timed out"
+        (f"REPORT RequestId: {REQUEST}\tDuration: 180000.00 ms\tBilled Duration: 180000 ms\tStatus: timeout\n", None),
+        # https://github.com/open-telemetry/opentelemetry-lambda/pull/2098: with an init, and blanks for tabs
+        (f"REPORT RequestId: {REQUEST} Duration: 5000.00 ms Init Duration: 578.07 ms Status: timeout", 578.07),
+        # https://github.com/lumigo-io/SAR-async-lambda-metrics/issues/9
+        (f"REPORT RequestId: {REQUEST} Duration: 1201.12 ms Memory Size: 128 MB Init Duration: 287.33 ms", 287.33),
+    ],
+)
+def test_a_report_that_other_parsers_misread_is_read(line, init_ms):
+    (report,) = parse_event(line)
+    assert (report.init_ms, report.status) == (init_ms, "timeout" if "timeout" in line else None)
+
+
 def test_the_lines_of_a_failure_are_read():
     killed = f"RequestId: {REQUEST} Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n"
     assert parse_event(killed) == [Failure(REQUEST, "Runtime exited with error: signal: killed\nRuntime.ExitError")]

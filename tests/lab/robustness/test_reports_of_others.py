@@ -1,8 +1,13 @@
 """What users of neighbouring projects reported, tried here; the address names the report.
 
-Two more are tried elsewhere: https://github.com/aws/aws-cdk/issues/28077 (hot swap in nested stacks) by
-tests/lab/services/cloudformation/test_cdk.py, and https://github.com/locustio/locust/issues/1557 (a load's clock began
-with the web page) by tests/loadtests/test_load.py.
+More are tried elsewhere; each file names its own:
+- https://github.com/locustio/locust/issues/1557 (a load's clock began with the web page): tests/loadtests/test_load.py
+- Locust's options: tests/loadtests/test_plan.py
+- hot swap in nested stacks: tests/lab/services/cloudformation/test_cdk.py
+- names of functions: tests/lab/services/test_function_names.py
+- schedules: tests/lab/services/scheduler/test_expressions.py and test_refused_schedules.py
+- lines of logs: tests/analysis/ingest/test_platform_logs.py
+- results of power tuning: tests/analysis/commands/test_other_tools.py
 """
 
 import base64
