@@ -5,13 +5,19 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.ingest.joining import join_variant
 from analysis.ingest.platform_logs import LogParser
+from analysis.ingest.run_files import read_clients
+from core.run_directory import RunDirectory
+from tests.analysis.report.builders import demo_configuration
+from tests.analysis.synthetic import make_rows, manifest_of
 
 INIT_TIMEOUT_MS = 10_000
 BEGAN_S = 1_790_000_000.0
@@ -31,6 +37,7 @@ class Call:
     place: Place  # where the lines of its inits are
     names_request: bool  # the line carries the request id
     pause_ms: int  # before the next invocation
+    status: str | None = None  # of REPORT
 
 
 statuses = st.none() | st.sampled_from(["timeout", "error"])
@@ -68,10 +75,12 @@ def start_line(at_ms, request, *, is_json):
     )
 
 
-def report_line(at_ms, request, duration_ms, *, is_json):
+def report_line(at_ms, request, duration_ms, status, *, is_json):
     if is_json:
-        return as_json(at_ms, "report", {"requestId": request, "metrics": {"durationMs": duration_ms}})
-    return f"REPORT RequestId: {request}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {duration_ms} ms"
+        record = {"requestId": request, "metrics": {"durationMs": duration_ms}}
+        return as_json(at_ms, "report", record | ({"status": status} if status else {}))
+    said = f"\tStatus: {status}" if status else ""
+    return f"REPORT RequestId: {request}\tDuration: {duration_ms:.2f} ms\tBilled Duration: {duration_ms} ms{said}"
 
 
 LATE_MS = 2  # how long a line waits that is written after START or after REPORT
@@ -96,7 +105,7 @@ def events_of(history, *, is_json, stream=0):
             line = init_line(ends_ms, "invoke", call.init_in_invoke, call.report_ms, named, is_json=is_json)
             events.append((ends_ms + (LATE_MS if call.place == "after REPORT" else 0), line))
         events.append((start_ms, start_line(start_ms, request, is_json=is_json)))
-        events.append((ends_ms, report_line(ends_ms, request, call.report_ms, is_json=is_json)))
+        events.append((ends_ms, report_line(ends_ms, request, call.report_ms, call.status, is_json=is_json)))
         now_ms = ends_ms + call.pause_ms
     return sorted(events, key=lambda event: event[0])
 
@@ -118,6 +127,7 @@ def expected_of(history):
     return [(call.init if number == 0 else None) or call.init_in_invoke for number, call in enumerate(history)]
 
 
+@settings(max_examples=50)
 @given(
     histories=st.lists(st.lists(calls, min_size=1, max_size=5), min_size=1, max_size=3),
     is_json=st.booleans(),
@@ -136,10 +146,10 @@ def test_every_failed_init_is_booked_on_its_own_call(histories, is_json, page_si
     ]
 
 
-def call(place="before START", *, init=None, again=None, pause_ms=900):
+def call(place="before START", *, init=None, again=None, pause_ms=900, status=None):
     """A call of 15 s whose init fails for the second time, or one of 40 ms without an init in it."""
     report_ms = 15_000 if again else 40
-    return Call(init, again, report_ms, place=place, names_request=False, pause_ms=pause_ms)
+    return Call(init, again, report_ms, place=place, names_request=False, pause_ms=pause_ms, status=status or again)
 
 
 @pytest.mark.parametrize("is_json", [True, False])
@@ -163,10 +173,29 @@ def test_lines_in_every_order_book_second_inits_on_their_own_calls(is_json, paus
         assert frame["init_status"].to_list() == expected, (first, second, third, fourth)
 
 
+@pytest.fixture(scope="module")
+def measured():
+    """A variant, and where it was measured."""
+    configuration = demo_configuration(models=["mobilenet"], memory_sizes_mb=[512])
+    return configuration.variants[0], manifest_of(configuration, make_rows(configuration, warm_samples=1)).endpoint
+
+
 @pytest.mark.parametrize("is_json", [True, False])
-def test_a_warm_call_that_crashed_has_no_init(is_json):
-    frame = parsed(events_of([call(), call(), call(again="timeout")], is_json=is_json))
-    assert frame["init_status"].to_list() == [None, None, "timeout"]
+@pytest.mark.parametrize("place", PLACES)
+def test_three_init_timeouts_are_three_and_a_warm_call_that_crashed_stays_warm(measured, place, is_json):
+    history = [
+        call(place, init="timeout", again="timeout"),
+        *[call(place, again="timeout")] * 2,
+        call(),
+        call(status="error"),
+        call(place, again="error"),
+    ]
+    variant, endpoint = measured
+    nobody = read_clients(RunDirectory(Path("nowhere")))
+    frame = parsed(events_of(history, is_json=is_json))
+    rows = join_variant(variant, frame, nobody, endpoint, "run", logs_alone=True).sort("request_id")
+    assert rows["outcome"].to_list() == [*["init_timeout"] * 3, "ok", "error", "error"]
+    assert rows["start_type"].to_list() == [*["cold"] * 3, "warm", "warm", "cold"]
 
 
 def test_an_init_is_the_next_calls_where_the_report_before_it_is_lost():
