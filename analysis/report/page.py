@@ -94,6 +94,7 @@ class Section:
     title: str
     lead: str = ""
     figures: tuple[dict[str, Any], ...] = ()
+    folded_figures: tuple[dict[str, Any], ...] = ()  # of one model each, where the others compare them
     tables: tuple[Table, ...] = ()
 
 
@@ -137,7 +138,7 @@ def _tiles(summary: Summary) -> list[dict[str, str]]:
         requests = summary.recommendation.goal.get("requests_per_month")
         note = f"{requests:,.0f} requests" if requests else ""
         tiles.append(
-            {"label": "A month", "value": usd_text(summary.recommendation.monthly_usd), "unit": "", "note": note}
+            {"label": "Per month", "value": usd_text(summary.recommendation.monthly_usd), "unit": "", "note": note}
         )
     best = summary.recommendation.probability_best.get(key)
     if best is not None:
@@ -217,7 +218,19 @@ def _contended(summary: Summary) -> str:
 # Figures in the page
 
 
-def _figure_view(figure: Figure, still: str | None) -> dict[str, Any]:
+def _is_folded(figure: Figure, summary: Summary) -> bool:
+    """Whether a figure shows one of several images alone."""
+    return len(figure.images) == 1 < len(summary.images)
+
+
+def _printed(figures: Sequence[Figure], summary: Summary) -> set[str]:
+    """The figures that a print of the page shows next to its answer and table: cost, warm calls and cold starts."""
+    drawn = [figure for figure in figures if not figure.empty and not _is_folded(figure, summary)]
+    first_of = [next((one.id for one in drawn if one.section == name), "") for name in ("warm", "cold")]
+    return {"cost_against_latency", *first_of}
+
+
+def _figure_view(figure: Figure, still: str | None, *, printed: bool) -> dict[str, Any]:
     size = re.search(r'<svg[^>]* width="(\d+)[^"]*" height="(\d+)', still or "")
     return {
         "id": figure.id,
@@ -231,6 +244,7 @@ def _figure_view(figure: Figure, still: str | None) -> dict[str, Any]:
         "experiments": figure.experiments,
         "empty": figure.empty,
         "why_empty": f"No data: {figure.why_empty}.",
+        "printed": printed,
         "wide": any(column.key == "second" for column in figure.columns),  # time runs far
         "still": _data_uri(still) if still else "",
         "width": size[1] if size else WIDTH_PX,
@@ -271,8 +285,8 @@ def _columnar(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 # The page
 
 SECTION_TEXTS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("warnings", "Warnings", ""),
     ("comparison", "Every function at a glance", ""),
+    ("warnings", "Warnings", ""),
     ("warm", "Warm calls", "Latency when an execution environment is already warm."),
     ("cold", "Cold starts", "Latency when Lambda has to start a new execution environment."),
     ("load", "Under load", "Requests arrive at a set rate, whether or not Lambda has answered the earlier ones."),
@@ -285,6 +299,10 @@ SECTION_TEXTS: Final[tuple[tuple[str, str, str], ...]] = (
     ("configuration", "Configuration", "Every setting of this run."),
     ("files", "Data", "The figures above come from these files, next to this page."),
 )
+
+
+# What a reader decides by; the other tables open on request.
+OPEN_TABLES: Final = frozenset({"load-totals", "monthly", "choice", "knees", "table1"})
 
 
 def _tables(summary: Summary) -> dict[str, list[Table]]:
@@ -316,12 +334,14 @@ def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) 
     tables = _tables(summary)
     sections = []
     for section_id, title, lead in SECTION_TEXTS:
+        here = [(view, _is_folded(figure, summary)) for figure, view in views if figure.section == section_id]
         sections.append(
             Section(
                 id=section_id,
                 title=title,
                 lead=lead,
-                figures=tuple(view for figure, view in views if figure.section == section_id),
+                figures=tuple(view for view, folded in here if not folded),
+                folded_figures=tuple(view for view, folded in here if folded),
                 tables=tuple(table for table in tables.get(section_id, []) if table.rows),
             )
         )
@@ -399,7 +419,9 @@ def build_page(
     """The page as HTML. `stills` holds the SVG of each figure by its id, for print and for readers without scripts."""
     page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     scripts = [EARLY_SCRIPT, _vega_script(), page_script]
-    sections = _sections(summary, [(figure, _figure_view(figure, stills.get(figure.id))) for figure in figures])
+    printed = _printed(figures, summary)
+    views = [_figure_view(figure, stills.get(figure.id), printed=figure.id in printed) for figure in figures]
+    sections = _sections(summary, list(zip(figures, views, strict=True)))
     if not files:
         sections = [section for section in sections if section.id != "files"]
     origin = summary.origin.model_dump() | {"short_badge": "Lab" if summary.origin.source == "lab" else "AWS"}
@@ -439,6 +461,7 @@ def build_page(
             "experiments": summary.experiments,
         },
         overview=overview(summary),
+        open_tables=OPEN_TABLES,
         sections=sections,
         files=files,
     )

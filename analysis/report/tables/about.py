@@ -120,7 +120,6 @@ def checks_table(summary: Summary) -> Table:
             ("Remark", lambda check: check.reason),
         ),
         attributes=lambda check: filters(summary, check.variant),
-        folded=True,
     )
 
 
@@ -141,7 +140,6 @@ def stops_table(summary: Summary) -> Table:
             ("Detail", lambda stop: stop.detail),
         ),
         attributes=lambda stop: filters(summary, stop.variant, stop.experiment),
-        folded=True,
     )
 
 

@@ -13,6 +13,7 @@ from analysis.report.tables.parts import (
     make_table,
     number_cell,
     ratio_cell,
+    with_footnote,
 )
 from analysis.report.wording import metric_label, missing_reason
 from analysis.summary import METRICS, Cell, Distribution, Summary
@@ -35,6 +36,7 @@ def overview(summary: Summary) -> dict[str, Any]:
     ]
     groups.append({"title": "USD per million", "experiment": "", "columns": ["cold", "warm"]})
     rows = []
+    footnotes: dict[str, int] = {}
     for key, variant in summary.variants.items():
         cells: list[TableCell] = []
         for _, experiment, start_type, metric in OVERVIEW_GROUPS:
@@ -50,10 +52,10 @@ def overview(summary: Summary) -> dict[str, Any]:
                 "engine": variant.group,
                 "memory_mb": variant.memory_mb,
                 "recommended": key == summary.recommendation.variant,
-                "cells": cells,
+                "cells": [with_footnote(cell, footnotes) for cell in cells],
             }
         )
-    return {"groups": groups, "rows": rows}
+    return {"groups": groups, "rows": rows, "footnotes": tuple(footnotes)}
 
 
 def _overview_cells(
@@ -64,13 +66,8 @@ def _overview_cells(
     n = distribution.n if distribution else 0
     cells = [TableCell(text=f"{n:,}", value=n, numeric=True, experiment=experiment)]
     if distribution is None:
-        # Said once for both columns.
         why = missing_reason(summary, variant, experiment, None)
-        return [
-            *cells,
-            estimate_cell(None, reason=why, experiment=experiment),
-            estimate_cell(None, experiment=experiment),
-        ]
+        return cells + [estimate_cell(None, reason=why, experiment=experiment) for _ in range(2)]
     return cells + [estimate_cell(one, experiment=experiment) for one in (distribution.p50, distribution.p95)]
 
 
@@ -118,7 +115,6 @@ def cells_table(summary: Summary, experiment: Experiment) -> Table:
         ),
         attributes=lambda one: filters(summary, one[0].variant),
         note="95 % intervals over execution environments; nothing trimmed. Between: standard deviation of environments",
-        folded=True,
     )
 
 
@@ -147,7 +143,6 @@ def breakdown_table(summary: Summary) -> Table:
         ),
         attributes=lambda one: filters(summary, one[0].variant, one[0].experiment),
         note="Cold: init and duration; warm and load: API latency; ms",
-        folded=True,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from analysis.report.wording import NO_NUMBER, interval_text, number_text, percent_text, usd_text
@@ -21,6 +21,7 @@ class TableCell:
     numeric: bool = False
     verdict: str = ""
     experiment: str = ""
+    footnote: int = 0  # of the table, which gives the reason; 0: none
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; `folded` ones open on request."""
+    """A table of the page."""
 
     id: str
     caption: str
     columns: tuple[TableColumn, ...]
     rows: tuple[TableRow, ...]
     note: str = ""
-    folded: bool = False
+    footnotes: tuple[str, ...] = ()
 
 
 Item = TypeVar("Item")
@@ -66,15 +67,15 @@ def make_table(
     attributes: Callable[[Item], dict[str, str]] = lambda _item: {},
     recommended: Callable[[Item], bool] = lambda _item: False,
     note: str = "",
-    folded: bool = False,
 ) -> Table:
     """Build a table of one row per item: each column is its head and what it shows of an item.
 
     `attributes` are what the page filters a row by.
     """
+    footnotes: dict[str, int] = {}
     rows = tuple(
         TableRow(
-            cells=tuple(as_cell(show(item)) for _, show in columns),
+            cells=tuple(with_footnote(as_cell(show(item)), footnotes) for _, show in columns),
             attributes=attributes(item),
             mark="recommended" if recommended(item) else "",
         )
@@ -82,7 +83,14 @@ def make_table(
     )
     numeric = [any(row.cells[place].numeric for row in rows) for place in range(len(columns))]
     heads = tuple(TableColumn(label, right) for (label, _), right in zip(columns, numeric, strict=True))
-    return Table(table_id, caption, heads, rows, note, folded)
+    return Table(table_id, caption, heads, rows, note, tuple(footnotes))
+
+
+def with_footnote(cell: TableCell, footnotes: dict[str, int]) -> TableCell:
+    """Number the reason why a cell lacks its number or interval; `footnotes` collects each reason once."""
+    if not cell.reason or cell.interval:
+        return cell
+    return replace(cell, footnote=footnotes.setdefault(cell.reason, len(footnotes) + 1))
 
 
 def as_cell(value: Value) -> TableCell:

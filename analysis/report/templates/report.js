@@ -66,7 +66,7 @@
   async function draw(figure) {
     const block = document.getElementById(figure.id);
     const box = document.getElementById(`${figure.id}-chart`);
-    if (!box || block.hidden) return;
+    if (!box || block.hidden || block.closest("details:not([open])")) return;
     const rows = filteredRows(figure, currentFilter());
     const message = block.querySelector(".filtered-out");
     message.hidden = rows.length > 0;
@@ -263,6 +263,8 @@
   // ---- life ---------------------------------------------------------------------------------------------------------
 
   dark.addEventListener("change", drawAll);
+  // A folded figure has no width to be drawn in.
+  document.querySelectorAll("details.more-figures").forEach((more) => more.addEventListener("toggle", drawAll));
   if (window.matchMedia("(max-width: 60rem)").matches) form.querySelector("details").open = false;
   let width = document.documentElement.clientWidth;
   let timer = 0;

@@ -59,6 +59,10 @@ def open_page(chromium, report, seen):
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         page.on("request", lambda request: seen.requests.append(request.url))
         page.goto(report[0].as_uri())
+        if options.get("java_script_enabled", True):
+            wait_until_drawn(page)
+            page.evaluate("document.querySelectorAll('details.more-figures').forEach((more) => { more.open = true; })")
+            wait_until_settled(page)
         return page
 
     yield open_it

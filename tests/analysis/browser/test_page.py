@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,14 @@ def test_print_takes_the_still_pictures_on_white_paper(desktop, tmp_path):
     assert not desktop.locator("#filters").is_visible()
     assert desktop.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert desktop.evaluate("[...document.querySelectorAll('.still')].every((still) => still.naturalWidth > 0)")
-    assert desktop.pdf(path=tmp_path / "report.pdf", format="A4").startswith(b"%PDF")
+
+
+def test_print_is_two_pages_with_the_answer_the_table_and_three_figures(desktop):
+    desktop.emulate_media(media="print")
+    assert desktop.locator("#answer").is_visible()
+    assert desktop.locator("#overview").is_visible()
+    assert desktop.locator(".figure:visible").count() == 3
+    assert len(re.findall(rb"/Type /Page\b", desktop.pdf(format="A4"))) == 2
 
 
 def test_a_keyboard_reaches_the_answer_the_filter_and_the_tables(desktop):
