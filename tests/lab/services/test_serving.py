@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.paths import REPOSITORY
-from lab.cli import client_environment
+from lab.cli import client_environment, main
 from lab.http.host_header import is_our_host
+from tests.commands import run_here
 from tests.lab_support import Lab, running_lab, start_lab
 
 ROLE = "arn:aws:iam::123456789012:role/r"
@@ -56,11 +57,12 @@ def request(
     return answer.status, {name.lower(): value for name, value in answer.getheaders()}, data
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_lab_says_ready_once_and_stops_cleanly(tmp_path: Path, how: signal.Signals) -> None:
-    lab = start_lab(state=tmp_path, arguments=["--time-scale", "60", "--idle-minutes", "2"])
+def test_a_lab_says_ready_once_obeys_its_options_and_stops_cleanly(tmp_path: Path) -> None:
+    options = ["--time-scale", "60", "--idle-minutes", "2", "--account-concurrency", "42"]
+    lab = start_lab(state=tmp_path, arguments=options)
     facts = lab.status()
-    assert lab.stop(how) == 0
+    limits_concurrency(lab, 42)
+    assert lab.stop(signal.SIGINT) == 0
     assert lab.process.stdout is not None
     assert lab.process.stdout.read() == ""  # one line on standard output, and that was read at the start
     assert facts["source"] == "lab"
@@ -69,6 +71,21 @@ def test_a_lab_says_ready_once_and_stops_cleanly(tmp_path: Path, how: signal.Sig
     assert facts["idle_s"] == pytest.approx(2.0)
     assert {"proactive initialization", "image fetch"} <= set(facts["not_modelled"])
     assert not any("Traceback" in line for line in lab.log)
+
+
+def limits_concurrency(lab: Lab, account: int) -> None:
+    """Check the account's limit, and what a function reserves of it."""
+    client = lab.client("lambda")
+    assert client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == account
+    make_role(lab)
+    uri = lab.push_image()
+    client.create_function(FunctionName="f", PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
+    client.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=2)
+    assert client.get_function_concurrency(FunctionName="f")["ReservedConcurrentExecutions"] == 2
+    assert client.get_function(FunctionName="f")["Concurrency"] == {"ReservedConcurrentExecutions": 2}
+    assert client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] == account - 2
+    client.delete_function_concurrency(FunctionName="f")
+    assert "Concurrency" not in client.get_function(FunctionName="f")
 
 
 def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path) -> None:
@@ -84,12 +101,12 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_second_lab_does_not_take_the_state_of_the_first(lab: Lab) -> None:
-    ended = run_lab("serve", "--port", "0", "--state", str(lab.state))
+def test_a_second_lab_does_not_take_the_state_of_the_first(module_lab: Lab) -> None:
+    ended = run_lab("serve", "--port", "0", "--state", str(module_lab.state))
     assert ended.returncode == 1
-    assert f"another lab holds {lab.state}" in ended.stderr
-    assert str(lab.process.pid) in ended.stderr
-    assert lab.status()["source"] == "lab"
+    assert f"another lab holds {module_lab.state}" in ended.stderr
+    assert str(module_lab.process.pid) in ended.stderr
+    assert module_lab.status()["source"] == "lab"
 
 
 def test_a_state_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
@@ -126,7 +143,7 @@ def test_a_damaged_store_is_said_and_left_alone(tmp_path: Path, damage: str) -> 
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_its_name(arguments: list[str], word: str, tmp_path: Path) -> None:
-    ended = run_lab("serve", "--state", str(tmp_path), *arguments)
+    ended = run_here("lab", main, "serve", "--state", str(tmp_path), *arguments)
     assert ended.returncode == 1
     assert word in ended.stderr
     assert "expected" in ended.stderr
@@ -145,11 +162,10 @@ def test_a_setting_out_of_range_is_refused_by_its_name(arguments: list[str], wor
     ],
 )
 def test_a_wrong_command_line_is_an_error_that_names_it_and_not_a_failed_check(arguments: list[str], word: str) -> None:
-    ended = run_lab(*arguments)
+    ended = run_here("lab", main, *arguments)
     assert ended.returncode == 1
     assert word in ended.stderr
     assert ended.stdout == ""
-    assert "Traceback" not in ended.stderr
 
 
 def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deployment(tmp_path: Path) -> None:
@@ -182,6 +198,7 @@ def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deploymen
         logs.delete_log_group(logGroupName=group)
         logs.create_log_group(logGroupName=group)
         assert logs.filter_log_events(logGroupName=group)["events"] == []
+        assert again.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize(
@@ -282,21 +299,6 @@ def test_motos_own_console_is_not_served(module_lab: Lab) -> None:
     assert request(module_lab, "GET", "/latest/meta-data/iam")[0] == 404
 
 
-def test_account_settings_tell_the_concurrency() -> None:
-    with running_lab(arguments=["--account-concurrency", "42"]) as lab:
-        client = lab.client("lambda")
-        assert client.get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 42
-        make_role(lab)
-        uri = lab.push_image()
-        client.create_function(FunctionName="f", PackageType="Image", Code={"ImageUri": uri}, Role=ROLE)
-        client.put_function_concurrency(FunctionName="f", ReservedConcurrentExecutions=2)
-        assert client.get_function_concurrency(FunctionName="f")["ReservedConcurrentExecutions"] == 2
-        assert client.get_function(FunctionName="f")["Concurrency"] == {"ReservedConcurrentExecutions": 2}
-        assert client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] == 40
-        client.delete_function_concurrency(FunctionName="f")
-        assert "Concurrency" not in client.get_function(FunctionName="f")
-
-
 def test_a_configuration_update_makes_a_new_revision_and_an_old_one_is_refused(module_lab: Lab) -> None:
     make_role(module_lab)
     client = module_lab.client("lambda")
@@ -372,6 +374,6 @@ def test_doctor_says_what_this_machine_can_enforce() -> None:
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["env"], ["doctor"]])
 def test_help_names_the_options(command: list[str]) -> None:
-    ended = run_lab(*command, "--help")
+    ended = run_here("lab", main, *command, "--help")
     assert ended.returncode == 0
     assert "usage: python -m lab" in ended.stdout
