@@ -43,14 +43,19 @@ FOLDERS = (
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says nothing of the code on a machine that does other work as well.
-hypothesis.settings.register_profile("no-deadline", deadline=None)
-hypothesis.settings.load_profile("no-deadline")
+# How long an example takes says nothing of the code on a machine that does other work as well: no deadline.
+hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=30)
 
 # Workers deploy and destroy the same images at the same time: each has a store of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 if WORKER:
     os.environ.setdefault("LAB_IMAGES", str(Path(__file__).parent.parent / ".lab" / f"images-of-tests-{WORKER}"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples in the fast tier; `make test-all` draws all."""
+    hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -80,6 +85,13 @@ CHROMIUM_ARGUMENTS = [
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab of this test's own."""
     with running_lab(state=tmp_path / "lab-state") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One lab for tests of many modules, which use names of their own and count nothing that others make."""
+    with running_lab(state=tmp_path_factory.mktemp("lab-state")) as running:
         yield running
 
 

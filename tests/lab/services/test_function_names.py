@@ -31,21 +31,21 @@ OPERATIONS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def function(module_lab: Lab) -> None:
-    role = module_lab.client("iam").create_role(RoleName="any", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    code = {"ImageUri": module_lab.push_image()}
-    module_lab.client("lambda").create_function(FunctionName=NAME, PackageType="Image", Code=code, Role=role)
+def function(shared_lab: Lab) -> None:
+    role = shared_lab.client("iam").create_role(RoleName="any", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    code = {"ImageUri": shared_lab.push_image()}
+    shared_lab.client("lambda").create_function(FunctionName=NAME, PackageType="Image", Code=code, Role=role)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("operation", "arguments"), OPERATIONS, ids=[name for name, _ in OPERATIONS])
 def test_an_operation_takes_every_form_of_a_name(
-    module_lab: Lab, operation: str, arguments: dict[str, Any], form: str
+    shared_lab: Lab, operation: str, arguments: dict[str, Any], form: str
 ) -> None:
-    assert getattr(module_lab.client("lambda"), operation)(FunctionName=form, **arguments)
+    assert getattr(shared_lab.client("lambda"), operation)(FunctionName=form, **arguments)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_name_may_carry_its_qualifier(module_lab: Lab, form: str) -> None:
-    found = module_lab.client("lambda").get_function(FunctionName=f"{form}:$LATEST")
+def test_a_name_may_carry_its_qualifier(shared_lab: Lab, form: str) -> None:
+    found = shared_lab.client("lambda").get_function(FunctionName=f"{form}:$LATEST")
     assert found["Configuration"]["FunctionName"] == NAME

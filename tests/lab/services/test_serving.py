@@ -29,7 +29,9 @@ ROLE = "arn:aws:iam::123456789012:role/r"
 
 def make_role(lab: Lab) -> None:
     """CreateFunction wants a role that is there."""
-    lab.client("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
+    iam = lab.client("iam")
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")
 
 
 def run_lab(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -101,12 +103,12 @@ def test_a_taken_port_is_said_with_what_to_do(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_a_second_lab_does_not_take_the_state_of_the_first(module_lab: Lab) -> None:
-    ended = run_lab("serve", "--port", "0", "--state", str(module_lab.state))
+def test_a_second_lab_does_not_take_the_state_of_the_first(shared_lab: Lab) -> None:
+    ended = run_lab("serve", "--port", "0", "--state", str(shared_lab.state))
     assert ended.returncode == 1
-    assert f"another lab holds {module_lab.state}" in ended.stderr
-    assert str(module_lab.process.pid) in ended.stderr
-    assert module_lab.status()["source"] == "lab"
+    assert f"another lab holds {shared_lab.state}" in ended.stderr
+    assert str(shared_lab.process.pid) in ended.stderr
+    assert shared_lab.status()["source"] == "lab"
 
 
 def test_a_state_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
@@ -242,19 +244,19 @@ def test_no_other_text_passes_for_a_host(host: str) -> None:
         assert name in {"localhost", "127.0.0.1", "[::1]"} or name.endswith(".localhost")
 
 
-def test_a_foreign_host_is_turned_away_from_every_path(module_lab: Lab) -> None:
+def test_a_foreign_host_is_turned_away_from_every_path(shared_lab: Lab) -> None:
     for path in ("/", "/_lab/status", "/_aws/execute-api/x/v1/", "/2015-03-31/functions/f/invocations"):
-        status, _, body = request(module_lab, "POST", path, host=f"evil.example:{module_lab.port}")
+        status, _, body = request(shared_lab, "POST", path, host=f"evil.example:{shared_lab.port}")
         assert status == 421, path
         assert b"evil.example" in body
 
 
-def test_a_bucket_is_reached_by_its_name_as_host(module_lab: Lab) -> None:
-    module_lab.client("s3").create_bucket(Bucket="a-bucket")
+def test_a_bucket_is_reached_by_its_name_as_host(shared_lab: Lab) -> None:
+    shared_lab.client("s3").create_bucket(Bucket="a-bucket")
     sign = {"Authorization": "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/s3/aws4_request"}
-    host = f"a-bucket.localhost:{module_lab.port}"
-    assert request(module_lab, "PUT", "/key", body=b"content", host=host, **sign)[0] == 200
-    found = module_lab.client("s3").get_object(Bucket="a-bucket", Key="key")
+    host = f"a-bucket.localhost:{shared_lab.port}"
+    assert request(shared_lab, "PUT", "/key", body=b"content", host=host, **sign)[0] == 200
+    found = shared_lab.client("s3").get_object(Bucket="a-bucket", Key="key")
     assert found["Body"].read() == b"content"
 
 
@@ -266,10 +268,10 @@ def test_a_bucket_is_reached_by_its_name_as_host(module_lab: Lab) -> None:
     "body", [b"{", b"", b"[]", b"[1]", b'"x"', b"\xff\xfe", b'{"logGroupName": 7}', b"[" * 100_000]
 )
 def test_a_broken_body_gets_an_aws_error_and_no_traceback(
-    module_lab: Lab, target: str, service: str, body: bytes
+    shared_lab: Lab, target: str, service: str, body: bytes
 ) -> None:
     status, headers, answer = request(
-        module_lab,
+        shared_lab,
         "POST",
         body=body,
         Content_Type="application/x-amz-json-1.1",
@@ -282,10 +284,10 @@ def test_a_broken_body_gets_an_aws_error_and_no_traceback(
     assert b"Traceback" not in answer
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read(module_lab: Lab) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", module_lab.port, timeout=60)
+def test_a_body_over_the_limit_is_refused_before_it_is_read(shared_lab: Lab) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", shared_lab.port, timeout=60)
     connection.putrequest("PUT", "/bucket/key", skip_host=True)
-    connection.putheader("Host", f"localhost:{module_lab.port}")
+    connection.putheader("Host", f"localhost:{shared_lab.port}")
     connection.putheader("Content-Length", str(10**12))
     connection.endheaders()
     answer = connection.getresponse()
@@ -294,15 +296,15 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(module_lab: Lab) -> 
     connection.close()
 
 
-def test_motos_own_console_is_not_served(module_lab: Lab) -> None:
-    assert request(module_lab, "POST", "/moto-api/reset")[0] == 404
-    assert request(module_lab, "GET", "/latest/meta-data/iam")[0] == 404
+def test_motos_own_console_is_not_served(shared_lab: Lab) -> None:
+    assert request(shared_lab, "POST", "/moto-api/reset")[0] == 404
+    assert request(shared_lab, "GET", "/latest/meta-data/iam")[0] == 404
 
 
-def test_a_configuration_update_makes_a_new_revision_and_an_old_one_is_refused(module_lab: Lab) -> None:
-    make_role(module_lab)
-    client = module_lab.client("lambda")
-    uri = module_lab.push_image()
+def test_a_configuration_update_makes_a_new_revision_and_an_old_one_is_refused(shared_lab: Lab) -> None:
+    make_role(shared_lab)
+    client = shared_lab.client("lambda")
+    uri = shared_lab.push_image()
     client.create_function(
         FunctionName="g", PackageType="Image", Code={"ImageUri": uri}, Role="arn:aws:iam::123456789012:role/r"
     )

@@ -10,9 +10,9 @@ TEMPLATE = {
 }
 
 
-def test_an_update_with_the_previous_value_of_a_parameter_in_systems_manager_succeeds(lab: Lab) -> None:
-    lab.client("ssm").put_parameter(Name="/bootstrap/version", Value="30", Type="String")
-    cloudformation = lab.client("cloudformation")
+def test_an_update_with_the_previous_value_of_a_parameter_in_systems_manager_succeeds(shared_lab: Lab) -> None:
+    shared_lab.client("ssm").put_parameter(Name="/bootstrap/version", Value="30", Type="String")
+    cloudformation = shared_lab.client("cloudformation")
     changed = json.loads(json.dumps(TEMPLATE).replace('"one"', '"two"'))
     for kind, template, parameters in (
         ("CREATE", TEMPLATE, []),

@@ -15,9 +15,9 @@ from tests.lab_support import Lab
 
 
 @pytest.fixture
-def group(module_lab: Lab) -> str:
+def group(shared_lab: Lab) -> str:
     name = f"/test/{uuid.uuid4()}"
-    module_lab.client("logs").create_log_group(logGroupName=name)
+    shared_lab.client("logs").create_log_group(logGroupName=name)
     return name
 
 
@@ -34,11 +34,11 @@ def put(lab: Lab, group: str, stream: str, messages: list[str], *, at_ms: int | 
     return at_ms
 
 
-def test_twelve_thousand_events_come_in_pages_and_all_of_them(module_lab: Lab, group: str) -> None:
+def test_twelve_thousand_events_come_in_pages_and_all_of_them(shared_lab: Lab, group: str) -> None:
     messages = [f"message {number}" for number in range(12_000)]
-    put(module_lab, group, "a", messages[:6000])
-    put(module_lab, group, "b", messages[6000:])
-    pages = list(module_lab.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group))
+    put(shared_lab, group, "a", messages[:6000])
+    put(shared_lab, group, "b", messages[6000:])
+    pages = list(shared_lab.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group))
     assert [len(page["events"]) for page in pages] == [10_000, 2_000]
     events = [event for page in pages for event in page["events"]]
     assert sorted(event["message"] for event in events) == sorted(messages)
@@ -46,11 +46,11 @@ def test_twelve_thousand_events_come_in_pages_and_all_of_them(module_lab: Lab, g
     assert len({event["eventId"] for event in events}) == 12_000
 
 
-def test_filters_take_streams_times_and_terms(module_lab: Lab, group: str) -> None:
+def test_filters_take_streams_times_and_terms(shared_lab: Lab, group: str) -> None:
     report = json.dumps({"type": "platform.report", "record": {"requestId": "r1"}})
-    start_ms = put(module_lab, group, "2026/a", ["START", report, "a phrase of words"])
-    put(module_lab, group, "2026/b", ["START", "other"])
-    logs = module_lab.client("logs")
+    start_ms = put(shared_lab, group, "2026/a", ["START", report, "a phrase of words"])
+    put(shared_lab, group, "2026/b", ["START", "other"])
+    logs = shared_lab.client("logs")
 
     def found(**options: object) -> list[str]:
         return [event["message"] for event in logs.filter_log_events(logGroupName=group, **options)["events"]]
@@ -69,9 +69,9 @@ def test_filters_take_streams_times_and_terms(module_lab: Lab, group: str) -> No
         found(nextToken="made-up")
 
 
-def test_a_stream_is_followed_by_its_forward_token(module_lab: Lab, group: str) -> None:
-    put(module_lab, group, "s", [str(number) for number in range(25)])
-    logs = module_lab.client("logs")
+def test_a_stream_is_followed_by_its_forward_token(shared_lab: Lab, group: str) -> None:
+    put(shared_lab, group, "s", [str(number) for number in range(25)])
+    logs = shared_lab.client("logs")
     where = {"logGroupName": group, "logStreamName": "s", "limit": 10}
     answer = logs.get_log_events(**where, startFromHead=True)
     seen = [event["message"] for event in answer["events"]]
@@ -89,10 +89,10 @@ def test_a_stream_is_followed_by_its_forward_token(module_lab: Lab, group: str) 
     assert [event["message"] for event in earlier["events"]] == [str(number) for number in range(5, 15)]
 
 
-def test_streams_are_described_by_name_and_by_their_last_event(module_lab: Lab, group: str) -> None:
+def test_streams_are_described_by_name_and_by_their_last_event(shared_lab: Lab, group: str) -> None:
     for index, name in enumerate("cab"):
-        put(module_lab, group, name, ["x"], at_ms=int(time.time() * 1000) - 1000 * (index + 1))
-    logs = module_lab.client("logs")
+        put(shared_lab, group, name, ["x"], at_ms=int(time.time() * 1000) - 1000 * (index + 1))
+    logs = shared_lab.client("logs")
     by_time = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True)["logStreams"]
     assert [stream["logStreamName"] for stream in by_time] == ["c", "a", "b"]
     assert by_time[0]["lastEventTimestamp"] > by_time[1]["lastEventTimestamp"]
@@ -100,8 +100,8 @@ def test_streams_are_described_by_name_and_by_their_last_event(module_lab: Lab, 
     assert [stream["logStreamName"] for page in paged for stream in page["logStreams"]] == ["a", "b", "c"]
 
 
-def test_the_groups_settings_are_kept(module_lab: Lab, group: str) -> None:
-    logs = module_lab.client("logs")
+def test_the_groups_settings_are_kept(shared_lab: Lab, group: str) -> None:
+    logs = shared_lab.client("logs")
     logs.put_retention_policy(logGroupName=group, retentionInDays=7)
     (found,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     assert found["retentionInDays"] == 7
@@ -109,8 +109,8 @@ def test_the_groups_settings_are_kept(module_lab: Lab, group: str) -> None:
         logs.create_log_group(logGroupName=group)
 
 
-def test_groups_are_found_by_a_part_of_their_name(module_lab: Lab) -> None:
-    logs = module_lab.client("logs")
+def test_groups_are_found_by_a_part_of_their_name(shared_lab: Lab) -> None:
+    logs = shared_lab.client("logs")
     mark = uuid.uuid4().hex
     names = [f"/{mark}/DataLogs", f"/aws/{mark}/GroupDataLogs", f"/{mark}/datalogs"]
     for name in names:
@@ -133,9 +133,9 @@ def test_groups_are_found_by_a_part_of_their_name(module_lab: Lab) -> None:
             found(**wrong)
 
 
-def test_deleting_a_group_deletes_its_events(module_lab: Lab, group: str) -> None:
-    put(module_lab, group, "s", ["x"])
-    logs = module_lab.client("logs")
+def test_deleting_a_group_deletes_its_events(shared_lab: Lab, group: str) -> None:
+    put(shared_lab, group, "s", ["x"])
+    logs = shared_lab.client("logs")
     logs.delete_log_group(logGroupName=group)
     with pytest.raises(logs.exceptions.ResourceNotFoundException):
         logs.filter_log_events(logGroupName=group)
@@ -144,8 +144,8 @@ def test_deleting_a_group_deletes_its_events(module_lab: Lab, group: str) -> Non
 
 
 @pytest.mark.parametrize("stream", ["missing"])
-def test_what_is_not_there_is_named(module_lab: Lab, group: str, stream: str) -> None:
-    logs = module_lab.client("logs")
+def test_what_is_not_there_is_named(shared_lab: Lab, group: str, stream: str) -> None:
+    logs = shared_lab.client("logs")
     with pytest.raises(logs.exceptions.ResourceNotFoundException):
         logs.get_log_events(logGroupName=group, logStreamName=stream)
     with pytest.raises(logs.exceptions.ResourceNotFoundException):
@@ -154,8 +154,8 @@ def test_what_is_not_there_is_named(module_lab: Lab, group: str, stream: str) ->
         )
 
 
-def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(module_lab: Lab, group: str) -> None:
-    logs = module_lab.client("logs")
+def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(shared_lab: Lab, group: str) -> None:
+    logs = shared_lab.client("logs")
     logs.create_log_stream(logGroupName=group, logStreamName="s")
     now_ms = int(time.time() * 1000)
     where = {"logGroupName": group, "logStreamName": "s"}
@@ -171,16 +171,16 @@ def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(module_l
     assert [event["message"] for event in logs.get_log_events(**where)["events"]] == ["new"]
 
 
-def test_insights_is_refused_instead_of_answered_wrongly(module_lab: Lab, group: str) -> None:
+def test_insights_is_refused_instead_of_answered_wrongly(shared_lab: Lab, group: str) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="not modelled"):
-        module_lab.client("logs").start_query(logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
+        shared_lab.client("logs").start_query(logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
 
 
 @pytest.mark.parametrize("stream", ["", "a:b", "a*", "x" * 513, "half a character \ud800"])
-def test_a_stream_of_no_valid_name_is_refused(module_lab: Lab, group: str, stream: str) -> None:
+def test_a_stream_of_no_valid_name_is_refused(shared_lab: Lab, group: str, stream: str) -> None:
     # By bare HTTP: the SDK would refuse some of them itself.
     request = urllib.request.Request(
-        module_lab.url,
+        shared_lab.url,
         json.dumps({"logGroupName": group, "logStreamName": stream}).encode(),
         {
             "X-Amz-Target": "Logs_20140328.CreateLogStream",

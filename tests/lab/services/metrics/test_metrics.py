@@ -144,10 +144,10 @@ def ask(lab: Lab, *queries: dict[str, Any], minutes: int = 60, **options: Any) -
     return answer["MetricDataResults"]
 
 
-def test_all_statistics_and_percentiles_are_answered_together(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, *(datum(value, at_s=value / 10) for value in range(1, 101)))
+def test_all_statistics_and_percentiles_are_answered_together(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, *(datum(value, at_s=value / 10) for value in range(1, 101)))
     stats = ["SampleCount", "Average", "Sum", "Minimum", "Maximum", "p50", "p95", "p99", "p99.9"]
-    results = ask(module_lab, *(query(namespace, stat, id_=f"q{index}") for index, stat in enumerate(stats)))
+    results = ask(shared_lab, *(query(namespace, stat, id_=f"q{index}") for index, stat in enumerate(stats)))
     found = {stat: result["Values"] for stat, result in zip(stats, results, strict=True)}
     assert found == {
         "SampleCount": [100],
@@ -163,12 +163,12 @@ def test_all_statistics_and_percentiles_are_answered_together(module_lab: Lab, n
     assert all(result["Timestamps"] == [MINUTE] for result in results)
 
 
-def test_namespace_dimensions_and_name_keep_metrics_apart(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, datum(1, FunctionName="a"), datum(2, FunctionName="b"), datum(4))
-    put(module_lab, namespace + "x", datum(8, FunctionName="a"))
-    put(module_lab, namespace, datum(16, name="Other", FunctionName="a"), datum(32, FunctionName="a", Resource="a"))
+def test_namespace_dimensions_and_name_keep_metrics_apart(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, datum(1, FunctionName="a"), datum(2, FunctionName="b"), datum(4))
+    put(shared_lab, namespace + "x", datum(8, FunctionName="a"))
+    put(shared_lab, namespace, datum(16, name="Other", FunctionName="a"), datum(32, FunctionName="a", Resource="a"))
     values = [result["Values"] for result in ask(
-        module_lab,
+        shared_lab,
         query(namespace, "Sum", id_="a", FunctionName="a"),
         query(namespace, "Sum", id_="b", FunctionName="b"),
         query(namespace, "Sum", id_="c"),
@@ -177,20 +177,20 @@ def test_namespace_dimensions_and_name_keep_metrics_apart(module_lab: Lab, names
     assert values == [[1], [2], [4], []]
 
 
-def test_periods_and_the_order_of_the_answer(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, datum(1, at_s=0), datum(2, at_s=59), datum(3, at_s=60), datum(4, at_s=3599))
-    (by_minute,) = ask(module_lab, query(namespace, "Sum"))
+def test_periods_and_the_order_of_the_answer(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, datum(1, at_s=0), datum(2, at_s=59), datum(3, at_s=60), datum(4, at_s=3599))
+    (by_minute,) = ask(shared_lab, query(namespace, "Sum"))
     assert by_minute["Values"] == [3, 3, 4]
-    (descending,) = ask(module_lab, query(namespace, "Sum"), ScanBy="TimestampDescending")
+    (descending,) = ask(shared_lab, query(namespace, "Sum"), ScanBy="TimestampDescending")
     assert descending["Values"] == [4, 3, 3]
-    (hourly,) = ask(module_lab, query(namespace, "Sum", period=3600))
+    (hourly,) = ask(shared_lab, query(namespace, "Sum", period=3600))
     assert hourly["Values"] == [10]
 
 
-def test_points_come_in_pages(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, *(datum(number, at_s=60 * number) for number in range(10)))
-    put(module_lab, namespace, *(datum(number, at_s=60 * number, name="Other") for number in range(5)))
-    client = module_lab.client("cloudwatch")
+def test_points_come_in_pages(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, *(datum(number, at_s=60 * number) for number in range(10)))
+    put(shared_lab, namespace, *(datum(number, at_s=60 * number, name="Other") for number in range(5)))
+    client = shared_lab.client("cloudwatch")
     pages = list(
         client.get_paginator("get_metric_data").paginate(
             MetricDataQueries=[query(namespace, "Sum", id_="a"), query(namespace, "Sum", id_="b", name="Other")],
@@ -208,13 +208,13 @@ def test_points_come_in_pages(module_lab: Lab, namespace: str) -> None:
     assert values == {"a": list(range(10)), "b": list(range(5))}
 
 
-def test_values_with_counts_and_statistic_sets_are_taken(module_lab: Lab, namespace: str) -> None:
+def test_values_with_counts_and_statistic_sets_are_taken(shared_lab: Lab, namespace: str) -> None:
     plain = {"MetricName": "m", "Timestamp": MINUTE}
-    put(module_lab, namespace, {**plain, "Values": [1.0, 10.0], "Counts": [3.0, 1.0]})
+    put(shared_lab, namespace, {**plain, "Values": [1.0, 10.0], "Counts": [3.0, 1.0]})
     stats = {"SampleCount": 2, "Sum": 20, "Minimum": 5, "Maximum": 15}
-    put(module_lab, namespace, {**plain, "MetricName": "set", "StatisticValues": stats})
+    put(shared_lab, namespace, {**plain, "MetricName": "set", "StatisticValues": stats})
     results = ask(
-        module_lab,
+        shared_lab,
         query(namespace, "Average", name="m", id_="a"),
         query(namespace, "p50", name="m", id_="b"),
         query(namespace, "Maximum", name="set", id_="c"),
@@ -223,9 +223,9 @@ def test_values_with_counts_and_statistic_sets_are_taken(module_lab: Lab, namesp
     assert [result["Values"] for result in results] == [[3.25], [1], [15], [10]]
 
 
-def test_get_metric_statistics_answers_plain_and_extended(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, *(datum(value, FunctionName="f") for value in range(1, 11)))
-    answer = module_lab.client("cloudwatch").get_metric_statistics(
+def test_get_metric_statistics_answers_plain_and_extended(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, *(datum(value, FunctionName="f") for value in range(1, 11)))
+    answer = shared_lab.client("cloudwatch").get_metric_statistics(
         Namespace=namespace,
         MetricName="Duration",
         Dimensions=[{"Name": "FunctionName", "Value": "f"}],
@@ -241,9 +241,9 @@ def test_get_metric_statistics_answers_plain_and_extended(module_lab: Lab, names
     assert point["ExtendedStatistics"] == {"p90": pytest.approx(9.1)}
 
 
-def test_metrics_are_listed_by_namespace_name_and_dimension(module_lab: Lab, namespace: str) -> None:
-    put(module_lab, namespace, datum(1, FunctionName="a"), datum(1, FunctionName="b"), datum(1, name="Errors"))
-    client = module_lab.client("cloudwatch")
+def test_metrics_are_listed_by_namespace_name_and_dimension(shared_lab: Lab, namespace: str) -> None:
+    put(shared_lab, namespace, datum(1, FunctionName="a"), datum(1, FunctionName="b"), datum(1, name="Errors"))
+    client = shared_lab.client("cloudwatch")
     listed = client.list_metrics(Namespace=namespace)["Metrics"]
     assert [(m["MetricName"], [d["Value"] for d in m["Dimensions"]]) for m in listed] == [
         ("Duration", ["a"]),
@@ -265,6 +265,6 @@ def test_metrics_are_listed_by_namespace_name_and_dimension(module_lab: Lab, nam
         ([query("N", "Sum"), query("N", "Sum")], "Id"),
     ],
 )
-def test_what_is_not_answered_is_refused_with_the_reason(module_lab: Lab, asked: list[dict], why: str) -> None:
+def test_what_is_not_answered_is_refused_with_the_reason(shared_lab: Lab, asked: list[dict], why: str) -> None:
     with pytest.raises(botocore.exceptions.ClientError, match=why):
-        ask(module_lab, *asked)
+        ask(shared_lab, *asked)

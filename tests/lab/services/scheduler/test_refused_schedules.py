@@ -60,9 +60,9 @@ def schedule(changes: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("changes", BROKEN, ids=json.dumps)
 def test_a_broken_schedule_is_refused_when_it_is_made_changed_and_deployed(
-    module_lab: Lab, changes: dict[str, Any]
+    shared_lab: Lab, changes: dict[str, Any]
 ) -> None:
-    client, name = module_lab.client("scheduler"), f"s-{uuid.uuid4().hex}"
+    client, name = shared_lab.client("scheduler"), f"s-{uuid.uuid4().hex}"
     with pytest.raises(client.exceptions.ValidationException):
         client.create_schedule(Name=name, **schedule(changes))
     client.create_schedule(Name=name, **schedule({}))
@@ -70,16 +70,16 @@ def test_a_broken_schedule_is_refused_when_it_is_made_changed_and_deployed(
         client.update_schedule(Name=name, **schedule(changes))
     assert client.get_schedule(Name=name)["ScheduleExpression"] == "rate(10 minutes)"
     resource = {"Type": "AWS::Scheduler::Schedule", "Properties": schedule(changes)}
-    assert deployed(module_lab, resource) == "ROLLBACK_COMPLETE"
+    assert deployed(shared_lab, resource) == "ROLLBACK_COMPLETE"
 
 
 @pytest.mark.parametrize("expression", BROKEN_RULES)
-def test_a_broken_rule_is_refused_when_it_is_put_and_deployed(module_lab: Lab, expression: str) -> None:
-    client = module_lab.client("events")
+def test_a_broken_rule_is_refused_when_it_is_put_and_deployed(shared_lab: Lab, expression: str) -> None:
+    client = shared_lab.client("events")
     with pytest.raises(botocore.exceptions.ClientError, match="ScheduleExpression is not valid"):
         client.put_rule(Name="broken", ScheduleExpression=expression)
     resource = {"Type": "AWS::Events::Rule", "Properties": {"ScheduleExpression": expression}}
-    assert deployed(module_lab, resource) == "ROLLBACK_COMPLETE"
+    assert deployed(shared_lab, resource) == "ROLLBACK_COMPLETE"
 
 
 def deployed(lab: Lab, resource: dict[str, Any]) -> str:
@@ -92,9 +92,9 @@ def deployed(lab: Lab, resource: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("retries", ["ten", "", True, [1], {}, 1.5, 186, -1])
 @pytest.mark.parametrize("where", ["RetryPolicy", "FlexibleTimeWindow"])
-def test_a_number_that_is_none_is_the_callers_mistake(module_lab: Lab, where: str, retries: object) -> None:
+def test_a_number_that_is_none_is_the_callers_mistake(shared_lab: Lab, where: str, retries: object) -> None:
     """boto3 checks types before it asks, other clients do not."""
-    client = module_lab.client("scheduler", parameter_validation=False)
+    client = shared_lab.client("scheduler", parameter_validation=False)
     wrong = schedule({})
     if where == "RetryPolicy":
         wrong["Target"] = {**wrong["Target"], "RetryPolicy": {"MaximumRetryAttempts": retries}}
@@ -108,8 +108,8 @@ def test_a_number_that_is_none_is_the_callers_mistake(module_lab: Lab, where: st
 
 
 @pytest.mark.parametrize("retries", ["ten", True, 186])
-def test_a_target_whose_retries_are_no_number_of_their_range_is_refused(module_lab: Lab, retries: object) -> None:
-    client, name = module_lab.client("events", parameter_validation=False), f"r-{uuid.uuid4().hex}"
+def test_a_target_whose_retries_are_no_number_of_their_range_is_refused(shared_lab: Lab, retries: object) -> None:
+    client, name = shared_lab.client("events", parameter_validation=False), f"r-{uuid.uuid4().hex}"
     client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
     target = {"Id": "1", "Arn": FUNCTION, "RetryPolicy": {"MaximumRetryAttempts": retries}}
     with pytest.raises(botocore.exceptions.ClientError, match="MaximumRetryAttempts"):
