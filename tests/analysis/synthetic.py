@@ -262,9 +262,9 @@ class Generator:
             )
 
 
-def smaller(configuration: Configuration, *, memory_sizes_mb: tuple[int, ...]) -> Configuration:
-    """The same with fewer memory sizes: a summary of the whole matrix takes seconds."""
-    matrix = configuration.matrix.model_copy(update={"memory_sizes_mb": memory_sizes_mb})
+def smaller(configuration: Configuration, **matrix_changes: tuple[str, ...] | tuple[int, ...]) -> Configuration:
+    """The same with fewer models or memory sizes: a summary of the whole matrix takes seconds."""
+    matrix = configuration.matrix.model_copy(update=matrix_changes)
     return configuration.model_copy(update={"matrix": matrix})
 
 

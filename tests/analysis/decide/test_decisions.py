@@ -17,7 +17,7 @@ from core.prices import read_prices
 from core.variants import Image
 from tests.analysis import synthetic
 
-configuration = read_configuration(profile="")
+configuration = synthetic.smaller(read_configuration(profile=""), memory_sizes_mb=(512, 1024, 1769, 3008))
 # A model at two sizes, for what does not need all of them.
 few = configuration.model_copy(
     update={

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import polars as pl
@@ -48,15 +50,29 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /
 
 
 def make_run(**options: Any) -> tuple[Configuration, pl.DataFrame, Summary]:
-    """Configuration, invocations and summary of a synthetic run; options of `demo_configuration` and `make_rows`."""
+    """Configuration, invocations and summary of a synthetic run; options of `demo_configuration` and `make_rows`.
+
+    A run of the same options is made once: a summary takes seconds, and nobody can change one.
+    """
+    change = options.pop("change", {})
+    selected = "keep" in options or "forced" in options
+    run = _run(options) if selected else _run_made_once(json.dumps(options, sort_keys=True))
+    return run[0], run[1], run[2].model_copy(update=change)
+
+
+@cache
+def _run_made_once(options: str) -> tuple[Configuration, pl.DataFrame, Summary]:
+    return _run(json.loads(options))
+
+
+def _run(options: dict[str, Any]) -> tuple[Configuration, pl.DataFrame, Summary]:
     shape = {
         key: options.pop(key) for key in ("models", "engines", "architectures", "memory_sizes_mb") if key in options
     }
-    change = options.pop("change", {})
     keep = options.pop("keep", lambda _row: True)
     forced = options.pop("forced", None)
     configuration = demo_configuration(**shape)
     rows = [row for row in make_rows(configuration, **options) if keep(row)]
     if forced is not None:
         rows = rows[:forced]
-    return configuration, frame(rows), make_summary(configuration, rows, **change)
+    return configuration, frame(rows), make_summary(configuration, rows)

@@ -62,6 +62,7 @@ def small():
     return invocations, summary
 
 
+@pytest.mark.slow  # what is no Vega-Lite fails to be drawn in the other tests, too
 def test_every_chart_is_valid_vega_lite():
     figures, _ = figures_of(**SMALL)
     assert len(figures) > 12

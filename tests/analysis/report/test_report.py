@@ -229,8 +229,8 @@ def test_a_run_on_aws_speaks_of_no_lab():
     assert "Host" not in page.one("section", id="answer").text
 
 
-def test_missing_limits_and_a_contended_host_are_said_on_the_first_screen():
-    _, summary = page_of()
+def test_missing_limits_and_a_contended_host_are_said_on_the_first_screen(run):
+    summary = run[2]
     limits = summary.origin.limits.model_copy(update={"cpu": "none"})
     cells = tuple(cell.model_copy(update={"host_contended": 3}) for cell in summary.cells if cell.experiment == "warm")
     text, _ = page_of(
@@ -245,8 +245,8 @@ def test_missing_limits_and_a_contended_host_are_said_on_the_first_screen():
     assert f"{3 * len(cells)} warm samples" in answer
 
 
-def test_a_run_without_a_recommendation_still_makes_a_page_that_says_so():
-    _, summary = page_of()
+def test_a_run_without_a_recommendation_still_makes_a_page_that_says_so(run):
+    summary = run[2]
     nothing = summary.recommendation.model_copy(
         update={"variant": None, "strategy": None, "monthly_usd": None, "headline": "No variant meets the goal."}
     )
@@ -259,8 +259,8 @@ def test_a_run_without_a_recommendation_still_makes_a_page_that_says_so():
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}\u2028"
 
 
-def test_hostile_text_stays_text():
-    _, summary = page_of()
+def test_hostile_text_stays_text(run):
+    summary = run[2]
     first = next(iter(summary.variants))
     variants = summary.variants | {first: Variant(HOSTILE, "tensorflow", "x86_64", 512)}
     warning = DataWarning(code="x", severity="serious", message=HOSTILE, advice=HOSTILE, variants=(HOSTILE,), count=1)
@@ -298,8 +298,8 @@ def test_the_same_run_gives_the_same_bytes(run):
     assert build_page(summary, figures, {}) == build_page(summary, build_figures(summary, invocations), {})
 
 
-def test_a_report_that_cannot_be_finished_leaves_the_earlier_one_alone(tmp_path):
-    _, invocations, summary = make_run(**SMALL)
+def test_a_report_that_cannot_be_finished_leaves_the_earlier_one_alone(tmp_path, run):
+    _, invocations, summary = run
     directory = RunDirectory(tmp_path / summary.run_id)
     directory.root.mkdir()
     directory.report_path.write_text("the earlier one")
