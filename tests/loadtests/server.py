@@ -2,7 +2,7 @@
 
 Run as a program it prints its address and serves until it is killed: `server.py [service_ms]`.
 `POST /set` changes it while it runs, for example `{"service_ms": 200, "status": 429}`. `stall_after_s` and `stall_s`:
-answer nothing for a while, counted from the first call after the change. `hang`: answer nothing at all.
+answer nothing for a while, counted from the first call after the change. `hang`: answer nothing until it is 0 again.
 """
 
 import asyncio
@@ -79,8 +79,8 @@ async def infer(request):
     seen["most_under_way"] = max(seen["most_under_way"], seen["under_way"])
     try:
         await asyncio.sleep(settings["service_ms"] / 1000 + rest_of_the_stall_s())
-        if settings["hang"]:
-            await asyncio.sleep(3600)
+        while settings["hang"]:  # noqa: ASYNC110 - `POST /set` changes a number, which no event tells of
+            await asyncio.sleep(0.02)
     finally:
         seen["under_way"] -= 1
     if settings["status"] != 200:
