@@ -2,11 +2,15 @@
 
 import argparse
 import json
+import os
+import shutil
+import subprocess
 from functools import lru_cache
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from scipy.stats import mannwhitneyu
 
 from analysis import __main__ as command
@@ -29,6 +33,7 @@ from analysis.estimate.cells import Measured
 from analysis.ingest.run_files import write_rows
 from core.configuration import read_configuration
 from core.errors import RecordError
+from core.paths import REPOSITORY
 from core.run_directory import RunDirectory, write_atomically
 from tests.analysis import synthetic
 
@@ -231,21 +236,57 @@ def test_runs_without_a_common_variant_are_refused(sides):
         refuse_unlike(a, a.model_copy(update={"variants": ("other",)}))
 
 
-def test_the_command_answers_with_exit_codes_for_a_pipeline(tmp_path, sides, capsys):
+NAMES = ("20261121T101500Z-0001", "20261122T101500Z-0001")
+
+
+def store(sides, folders):
+    """A run in each folder; the calls of the second one are half as slow again."""
     configuration = demo_over_environments()
-    for side, name in zip(sides, ("20261121T101500Z-0001", "20261122T101500Z-0001"), strict=True):
-        run = RunDirectory(tmp_path / name)
+    for side, name, folder in zip(sides, NAMES, folders, strict=True):
+        run = RunDirectory(folder / name)
         rows = synthetic.make_rows(configuration, run_id=name, seed=int(name[7]), load_s=5)
-        run.root.mkdir()
+        run.root.mkdir(parents=True)
         run.write_manifest(synthetic.manifest_of(configuration, rows))
         frame = synthetic.frame(rows)
-        if name.startswith("20261122"):
+        if name == NAMES[1]:
             frame = frame.with_columns(pl.col("client_latency_ms", "inference_ms") * 1.5)
         write_rows(run, [frame])
         write_atomically(run.root / "summary.json", side.summary.model_dump_json())
-    names = ["20261121T101500Z-0001", "20261122T101500Z-0001"]
-    assert command.main(["compare", *names, "--results", str(tmp_path)]) == 2
+
+
+def test_the_command_answers_with_exit_codes_for_a_pipeline(tmp_path, sides, capsys):
+    store(sides, (tmp_path, tmp_path))
+    assert command.main(["compare", *NAMES, "--results", str(tmp_path)]) == 2
     assert "**Regression**" in capsys.readouterr().out
-    assert command.main(["compare", *reversed(names), "--results", str(tmp_path)]) == 0
+    assert command.main(["compare", *reversed(NAMES), "--results", str(tmp_path)]) == 0
     with pytest.raises(RecordError, match="is not in"):
-        command.main(["compare", "nothing", names[0], "--results", str(tmp_path)])
+        command.main(["compare", "nothing", NAMES[0], "--results", str(tmp_path)])
+
+
+def run_step(name, workspace):
+    """Run a step of the workflow as GitHub's runner does; returns the process and what it added to the summary."""
+    workflow = yaml.safe_load((REPOSITORY / "docs/how-to/benchmark-pull-request.yml").read_text(encoding="utf-8"))
+    (step,) = (step for step in workflow["jobs"]["compare"]["steps"] if step["name"] == name)
+    summary = workspace / "summary.md"
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+        cwd=workspace / step["working-directory"],
+        env={**os.environ, **workflow["env"], "GITHUB_STEP_SUMMARY": str(summary)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done, summary.read_text(encoding="utf-8")
+
+
+def test_the_workflow_for_pull_requests_fails_for_a_slower_change(tmp_path, sides):
+    change = tmp_path / "change"
+    for room in ("core", "analysis", "simulation"):
+        shutil.copytree(REPOSITORY / room, change / room)
+    shutil.copy(REPOSITORY / "benchmark.toml", change)
+    (change / ".venv").symlink_to(REPOSITORY / ".venv")
+    store(sides, (tmp_path / "base" / "results", change / "results"))
+    done, summary = run_step("Compare", tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "**Regression**" in summary
+    assert summary == done.stdout
