@@ -41,7 +41,7 @@ from analysis.progress import Progress
 from analysis.report.terminal import print_results
 from analysis.summary import Summary
 from core.cloud import Cloud
-from core.command_line import Parser
+from core.command_line import Parser, seconds
 from core.configuration import Configuration, read_configuration
 from core.errors import (
     EXIT_CHECK_FAILED,
@@ -329,7 +329,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--refresh", action="store_true", help="fetch again what was fetched before")
     parser.add_argument(
-        "--deadline", type=float, metavar="S", help="how long to wait for logs that are missing (300 s; lab: 20 s)"
+        "--deadline", type=seconds, metavar="S", help="how long to wait for logs that are missing (300 s; lab: 20 s)"
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with 2 where invocations that were sent are missing"

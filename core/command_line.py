@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import NoReturn
 
@@ -15,3 +16,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def seconds(text: str) -> float:
+    """Parse a duration, as a `type` of argparse. Raises ArgumentTypeError, also for NaN, which ends no wait."""
+    try:
+        duration_s = float(text)
+    except ValueError:
+        duration_s = math.nan
+    if not 0 <= duration_s < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give seconds from 0 on, such as 60")
+    return duration_s

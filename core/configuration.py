@@ -95,6 +95,7 @@ class FunctionTable(_Table):
     def _is_an_object(cls, value: str) -> str:
         try:
             document = strict_json.loads(value)
+            strict_json.dumps(document)  # refuses 1e999, which is read as infinity
         except ValueError as error:
             raise ValueError(f"{value!r} is not JSON: {error}") from None
         if not isinstance(document, dict):

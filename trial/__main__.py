@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from core import strict_json
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser
+from core.command_line import Parser, seconds
 from core.configuration import MACHINES, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.prices import read_prices
@@ -88,7 +88,7 @@ def _parser() -> Parser:
         metavar="MB",
         help=f"sizes to try (default: {' '.join(map(str, SIZES_MB))})",
     )
-    parser.add_argument("--seconds", type=float, default=240.0, help="stop measuring after this (default: 240)")
+    parser.add_argument("--seconds", type=seconds, default=240.0, help="stop measuring after this (default: 240)")
     parser.add_argument(
         "--timeout-s",
         type=int,

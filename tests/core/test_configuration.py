@@ -163,7 +163,12 @@ def test_only_a_lab_leaves_variants_out(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("event", "words"),
-    [("{", "is not JSON"), ("[1]", "is not a JSON object"), ('{"limit": NaN}', "NaN is not JSON")],
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is not a JSON object"),
+        ('{"limit": NaN}', "NaN is not JSON"),
+        ('{"limit": 1e999}', "is not JSON"),
+    ],
 )
 def test_an_event_that_is_not_a_json_object_is_refused(event, words):
     text = re.sub(r"^event = .*$", f"event = '{event}'", BENCHMARK_TOML.read_text(), flags=re.MULTILINE)
