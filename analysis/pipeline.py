@@ -223,7 +223,7 @@ def build(
         warnings=gathered.breaches.warnings(),
         stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],
     )
-    summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier)
+    summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_atomically(run.summary_text_path, summary_markdown(summary))
     if with_report:

@@ -213,15 +213,6 @@ class BreakEven(_Model):
     reason: str = ""
 
 
-class CostCurve(_Model):
-    """USD a month of one variant and strategy against requests a day; both tuples go together."""
-
-    variant: str
-    strategy: Strategy
-    requests_per_day: tuple[float, ...]
-    usd: tuple[float, ...]
-
-
 class Constraint(_Model):
     """One demand of [goal] held against one variant."""
 
@@ -277,6 +268,33 @@ class Rival(_Model):
     bad_share: Estimate
     more_calls: int | None  # None: not within a hundred times the calls made
     more_usd: float | None  # at AWS's prices
+
+
+class WhatIfAnswer(_Model):
+    """The answer at one traffic and limit; without a variant, none measured can meet the goal there."""
+
+    variant: str | None = None
+    strategy: Strategy | None = None
+    environments: int = 0  # kept warm
+    meets: bool = False  # beyond the 95 % interval, by data that keep their contract; otherwise it is provisional
+    monthly_usd: float | None = None
+    missed: float | None = None  # share of callers without an answer in time; None where a part was not measured
+    missed_low: float | None = None
+    missed_high: float | None = None
+    cold_share: float | None = None
+    p99_ms: float | None = None  # of callers; None where a part was not measured
+    strategy_usd: dict[Strategy, float] = Field(default_factory=dict)  # of the same variant
+
+
+Axis = Literal["requests_per_day", "burstiness", "idle_minutes", "limit_ms"]
+
+
+class WhatIf(_Model):
+    """The answer over a grid of traffic and limits, the last axis fastest; `reason` says why there is none."""
+
+    axes: dict[Axis, tuple[float, ...]]
+    answers: tuple[WhatIfAnswer, ...]
+    reason: str = ""
 
 
 class Recommendation(_Model):
@@ -482,9 +500,9 @@ class Summary(_Model):
     failed_costs: tuple[FailedCost, ...] = ()
     monthly: tuple[MonthlyCost, ...]
     break_even: tuple[BreakEven, ...]
-    cost_curves: tuple[CostCurve, ...] = ()
     traffic: dict[str, Any]
     recommendation: Recommendation
+    what_if: WhatIf | None = None  # None: not asked for
     pareto: tuple[ParetoPoint, ...]
     knees: tuple[Knee, ...]
     claims: tuple[Claim, ...]

@@ -234,6 +234,7 @@ class TrafficTable(_Table):
         | Annotated[tuple[NotNegative, ...], Field(min_length=24, max_length=24, strict=False)]
     )
     idle_minutes: Positive
+    burstiness: float = Field(default=1.0, ge=1, le=10_000)  # runs before it knew Poisson arrivals alone
 
     @field_validator("daily_shape")
     @classmethod

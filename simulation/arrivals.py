@@ -28,6 +28,7 @@ HOUR_S: Final = 3600.0
 HOURS_PER_WEEK: Final = 168
 DAY_S: Final = 24 * HOUR_S
 BLOCK: Final = 16_384
+BURST_S: Final = 60.0  # correlation time of bursts
 
 Times = npt.NDArray[np.float64]
 
@@ -41,7 +42,7 @@ class Shaped:
 
     hourly_rps: tuple[float, ...]
     burstiness: tuple[float, float] = (1.0, 1.0)
-    burst_s: float = 60.0
+    burst_s: float = BURST_S
     batch_size: float = 1.0
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ def shaped(
     days_of_week: Sequence[float] = (1.0,) * 7,
     *,
     burstiness: tuple[float, float] = (1.0, 1.0),
-    burst_s: float = 60.0,
+    burst_s: float = BURST_S,
     batch_size: float = 1.0,
 ) -> Shaped:
     """Return arrivals of this mean volume, shaped by the weights of the hours of a day and the days of a week."""

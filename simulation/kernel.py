@@ -43,9 +43,10 @@ WARM_START, COLD_START, PROVISIONED_START, THROTTLE = range(4)
     PINGS_COLD,
     PINGS_BILLED_MS,
     PROVISIONED_S,  # provisioned environments x seconds
+    ALONE,  # calls that began while no other was under way
     PEAK,  # most calls under way at once
-) = range(17)
-COUNTERS: Final = 17
+) = range(18)
+COUNTERS: Final = 18
 
 # Scalars that outlive a block.
 (
@@ -102,7 +103,7 @@ class State(NamedTuple):
     """
 
     scalars: Floats
-    counters: Floats
+    counters: Floats  # beyond them, from COUNTERS on: cold starts by how many other calls were under way
     latencies: Floats  # histogram of the callers with a correct answer
     busy: Floats  # heap: when each call on demand ends
     busy_provisioned: Floats  # heap: when each call in provisioned concurrency ends
@@ -124,7 +125,7 @@ def new_state(rules: Rules, pings: int, from_s: float, random: np.random.Generat
     places = rules.concurrency + 1
     return State(
         scalars,
-        np.zeros(COUNTERS),
+        np.zeros(COUNTERS + places),
         np.zeros(BINS),
         np.zeros(places),
         np.zeros(places),
@@ -325,15 +326,20 @@ def _count_ping(found: int, billed_ms: float, counted: float, counters: Floats) 
 
 
 @compiled
-def _count_call(found: int, billed_ms: float, answer: float, attempts: int, counted: float, counters: Floats) -> None:
+def _count_call(
+    found: int, billed_ms: float, answer: float, attempts: int, counted: float, others: int, counters: Floats
+) -> None:
     if attempts == 0:
         counters[CALLERS] += counted
     if found == THROTTLE:
         counters[THROTTLED] += counted
         return
     counters[CALLS] += counted
+    if others == 0:
+        counters[ALONE] += counted
     if found == COLD_START:
         counters[COLD] += counted
+        counters[COUNTERS + others] += counted
         counters[COLD_BILLED_MS] += counted * billed_ms
     elif found == WARM_START:
         counters[WARM_BILLED_MS] += counted * billed_ms
@@ -470,7 +476,7 @@ def _play_to_tick(
             _count_ping(found, billed_ms, counted, counters)
             continue
 
-        _count_call(found, billed_ms, calls[row, ANSWER], attempts, counted, counters)
+        _count_call(found, billed_ms, calls[row, ANSWER], attempts, counted, busy_count + used - 1, counters)
         _count_use(rules.target, used, level, scalars)
         answered = now + (0.0 if found == THROTTLE else calls[row, LATENCY_S])
         if found != THROTTLE and calls[row, ANSWER] == CORRECT:

@@ -136,7 +136,7 @@ def simulate(
     burstiness = _stratified(arrivals.burstiness, effort.replicates, seed + 1) if isinstance(arrivals, Shaped) else None
     replicates = []
     for index, own in enumerate(seeds):
-        state, covered_s, hour_s = _play(
+        state, covered_s, hour_s = play_replicate(
             (samples.warm, starts),
             arrivals,
             pool,
@@ -150,6 +150,7 @@ def simulate(
         simulated = int(state.counters[kernel.CALLERS])
         if hour_s < HOUR_S:
             state.counters[: kernel.PEAK] *= HOUR_S / hour_s
+            state.counters[kernel.COUNTERS :] *= HOUR_S / hour_s
             state.latencies[:] *= HOUR_S / hour_s
         parts = month_parts(state.counters, per_month, pool.front_door, strategy, billing, prices)
         replicates.append(_Replicate(state.counters, state.latencies, parts, per_month, simulated))
@@ -189,7 +190,7 @@ def _extent(arrivals: Arrivals, effort: Effort, strategy: Strategy) -> tuple[flo
     return days * DAY_S * part, HOUR_S * part
 
 
-def _play(
+def play_replicate(
     calls: tuple[Calls, Calls],
     arrivals: Arrivals,
     pool: Pool,
@@ -200,7 +201,10 @@ def _play(
     burstiness: float,
     effort: Effort,
 ) -> tuple[State, float, float]:
-    """Play one replicate; its pool is filled before moment 0 by the traffic that comes before it."""
+    """Play one replicate; return its state, the seconds that it covers, and how much of each hour was played.
+
+    Its pool is filled before moment 0 by the traffic that comes before it.
+    """
     # Three streams, so that arrivals are the same whatever the pool does with them.
     of_samples, of_arrivals, of_pool = (np.random.default_rng(child) for child in seed.spawn(3))
     warm, cold = (each.resampled(of_samples, pool.limit_s) for each in calls)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 
 import numpy as np
@@ -87,14 +88,39 @@ def condition(
     )
 
 
-def measured_conditions(measured: Measured, key: str, limit_ms: float, peak_rps: float) -> tuple[Condition, ...]:
+@dataclass(frozen=True)
+class Waits:
+    """What each caller of one condition waited, in ms, without end where the call failed."""
+
+    name: ConditionName
+    latency: Sample
+    source: str
+    like: Sample | None = None  # of `condition`
+
+    def condition(self, limit_ms: float) -> Condition:
+        return condition(self.name, self.latency, limit_ms, self.source, like=self.like)
+
+
+def measured_waits(measured: Measured, key: str, peak_rps: float) -> tuple[Waits, ...]:
     """The three conditions of one variant. Warm-up calls, bursts and first starts after a deployment are in none."""
     like = measured.sample(key, "warm", "warm", "client_latency_ms")
-    return (
-        _cold(measured, key, limit_ms),
-        _alone(measured, key, limit_ms),
-        _concurrent(measured, key, limit_ms, peak_rps, like),
-    )
+    return _cold(measured, key), _alone(measured, key), _concurrent(measured, key, peak_rps, like)
+
+
+def percentile_ms(waits: Sequence[Waits], mix: CallMix, share: float) -> float | None:
+    """Return a percentile of what callers wait in the mixture, in ms; None where a part of it was not measured.
+
+    Infinite where so many callers get no answer.
+    """
+    weights = weights_of(mix)
+    parts = [one for one in waits if weights[one.name] > 0]
+    if not all(len(one.latency) for one in parts):
+        return None
+    values = np.concatenate([one.latency.values for one in parts])
+    weight = np.concatenate([np.full(len(one.latency), weights[one.name] / len(one.latency)) for one in parts])
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    return float(values[order[min(len(order) - 1, int(np.searchsorted(reached, share * reached[-1])))]])
 
 
 def _counted(part: pl.DataFrame | None) -> pl.DataFrame | None:
@@ -131,7 +157,7 @@ def _waited(part: pl.DataFrame, latency: pl.Expr) -> Sample:
     return Sample.of(held["ms"].to_numpy(), held["environment"].to_numpy())
 
 
-def _cold(measured: Measured, key: str, limit_ms: float) -> Condition:
+def _cold(measured: Measured, key: str) -> Waits:
     # A cold call that failed seldom tells its start: in the cold experiment it is taken for a cold one.
     part = _all_starts(measured, key, "cold", ("cold",))
     failed = _all_starts(measured, key, "cold", ("unknown",))
@@ -142,30 +168,30 @@ def _cold(measured: Measured, key: str, limit_ms: float) -> Condition:
         failed = failed.filter(pl.col("outcome") != "ok")
         part = failed if part is None else pl.concat([part, failed])
     if part is None:
-        return condition("cold", Sample.of([]), limit_ms, "not measured")
+        return Waits("cold", Sample.of([]), "not measured")
     # Scheduled and forced calls do not pass the gateway: what that adds is taken from the warm calls.
     latency, inside = measured.warm(key, "client_latency_ms").ordered, measured.warm(key, "duration_ms").ordered
     outside_ms = max(0.0, float(np.median(latency) - np.median(inside))) if len(latency) and len(inside) else 0.0
     through_gateway = pl.col("trigger").fill_null("") == "api"
     waited = pl.when(through_gateway).then(pl.col("client_latency_ms")).otherwise(pl.col("total_ms") + outside_ms)
-    return condition("cold", _waited(part, waited), limit_ms, source)
+    return Waits("cold", _waited(part, waited), source)
 
 
-def _alone(measured: Measured, key: str, limit_ms: float) -> Condition:
+def _alone(measured: Measured, key: str) -> Waits:
     part = _all_starts(measured, key, "warm", ("warm", "unknown"))
     if part is None:
-        return condition("alone", Sample.of([]), limit_ms, "not measured")
+        return Waits("alone", Sample.of([]), "not measured")
     if (part["connection"] == "kept").any():
         part = part.filter(pl.col("connection") != "new")
     latency = _waited(part, pl.coalesce("client_latency_ms", "duration_ms"))
-    return condition("alone", latency, limit_ms, "warm experiment")
+    return Waits("alone", latency, "warm experiment")
 
 
-def _concurrent(measured: Measured, key: str, limit_ms: float, peak_rps: float, like: Sample) -> Condition:
+def _concurrent(measured: Measured, key: str, peak_rps: float, like: Sample) -> Waits:
     """Calls of the load that found an environment, at rates up to the traffic's highest, or the lowest there were."""
     part = _all_starts(measured, key, "load", ("warm", "unknown"))
     if part is None:
-        return condition("concurrent", Sample.of([]), limit_ms, "not measured")
+        return Waits("concurrent", Sample.of([]), "not measured")
     second = pl.col("intended_at").floor()
     rated = part.with_columns(pl.len().over(second).alias("rate")).sort("rate", "intended_at")
     within = int((rated["rate"] <= max(1.0, peak_rps)).sum())
@@ -173,7 +199,7 @@ def _concurrent(measured: Measured, key: str, limit_ms: float, peak_rps: float, 
     latency = _waited(taken, pl.coalesce("latency_from_intended_ms", "client_latency_ms", pl.col("duration_ms")))
     highest = int(str(taken["rate"].max()))
     source = f"load up to {highest} requests per second"
-    return condition("concurrent", latency, limit_ms, source, like=like)
+    return Waits("concurrent", latency, source, like)
 
 
 def weights_of(mix: CallMix) -> dict[ConditionName, float]:
@@ -200,16 +226,20 @@ def _melded(
     conditions: Sequence[Condition], weights: dict[ConditionName, float], *, upper: bool
 ) -> npt.NDArray[np.float64]:
     total = np.zeros(DRAWS)
-    for one, uniforms in zip(conditions, _UNIFORMS, strict=True):
-        weight, n = weights[one.name], one.countable
-        if weight <= 0:
-            continue
-        hits = (one.bad_at_most if upper else one.bad_at_least) * n
-        if upper:
-            total += weight * (1.0 if n <= 0 or hits >= n else betaincinv(hits + 1, n - hits, uniforms))
-        elif n > 0 and hits > 0:
-            total += weight * betaincinv(hits, n - hits + 1, uniforms)
+    for place, one in enumerate(conditions):
+        if (weight := weights[one.name]) > 0:
+            total += weight * _confidence_draws(place, one, upper=upper)
     return total
+
+
+@lru_cache(maxsize=1024)
+def _confidence_draws(place: int, one: Condition, *, upper: bool) -> npt.NDArray[np.float64] | float:
+    """Draws of one end of the exact interval of a condition's share, with the uniforms of its place."""
+    n = one.countable
+    hits = (one.bad_at_most if upper else one.bad_at_least) * n
+    if upper:
+        return 1.0 if n <= 0 or hits >= n else np.asarray(betaincinv(hits + 1, n - hits, _UNIFORMS[place]))
+    return np.asarray(betaincinv(hits, n - hits + 1, _UNIFORMS[place])) if n > 0 and hits > 0 else 0.0
 
 
 def bad_share_draws(
@@ -244,6 +274,17 @@ def verdict(found: Estimate, limit: float) -> ConstraintVerdict:
     if found.high is not None and found.high <= limit:
         return "meets"
     return "fails" if found.low is not None and found.low > limit else "undetermined"
+
+
+def bad_share_verdict(conditions: Sequence[Condition], mix: CallMix, limit: float) -> ConstraintVerdict:
+    """Return `verdict(bad_share(conditions, mix), limit)`, which counts draws where it can and does not sort them."""
+    weights = weights_of(mix)
+    upper = int(np.count_nonzero(_melded(conditions, weights, upper=True) <= limit))
+    lower = int(np.count_nonzero(_melded(conditions, weights, upper=False) <= limit))
+    # A quantile lies between two draws: where these are on one side of the limit, so is it.
+    if upper < math.floor(0.975 * (DRAWS - 1)) and lower > math.ceil(0.025 * (DRAWS - 1)):
+        return "undetermined"
+    return verdict(bad_share(conditions, mix), limit)
 
 
 def calls_to_decide(conditions: Sequence[Condition], mix: CallMix, limit: float) -> dict[ConditionName, int] | None:

@@ -2,8 +2,8 @@
 
 Rules, in this order:
 
-1. An option is a variant with a way of starting it: on demand, provisioned concurrency or warm pings, the last two with
-   as many environments as hold the cold share allowed, or as keep cold starts a small part of the bad calls.
+1. An option is a variant with a way of starting it: on demand, warm pings, which keep one environment, or provisioned
+   concurrency with as many as hold the cold share allowed, or as keep cold starts a small part of the bad calls.
 2. Each option is held against each demand. The demand on callers is met where the interval of the share of bad calls
    lies below `max_bad_share`, failed where it lies above, undetermined otherwise: few samples never make "met".
 3. The cheapest option that meets every demand wins; if no variant does, the cheapest that fails no demand, and the
@@ -89,8 +89,12 @@ class Option:
 
     @property
     def verdict(self) -> ConstraintVerdict:
-        verdicts = {constraint.verdict for constraint in self.constraints}
-        return "fails" if "fails" in verdicts else "undetermined" if "undetermined" in verdicts else "meets"
+        return worst(*(constraint.verdict for constraint in self.constraints))
+
+
+def worst(*verdicts: ConstraintVerdict) -> ConstraintVerdict:
+    """Return the verdict on several demands together."""
+    return "fails" if "fails" in verdicts else "undetermined" if "undetermined" in verdicts else "meets"
 
 
 def recommend(candidates: Sequence[Candidate], question: Question) -> Recommendation:
@@ -165,21 +169,24 @@ def _preference(option: Option) -> tuple[int, float]:
 
 def make_options(candidate: Candidate, question: Question) -> list[Option]:
     """Every way of starting a variant that can be priced."""
+    return [make_option(candidate, question, strategy, count) for strategy, count in ways(candidate, question)]
+
+
+def ways(candidate: Candidate, question: Question) -> list[tuple[Strategy, int]]:
+    """Start strategies of a variant, with how many environments each keeps; none where a price is unknown."""
     if candidate.profile is None or candidate.profile.cold_billed_ms is None:
         return []
-    traffic, goal = question.traffic, question.goal
-    service_s = candidate.profile.warm_billed_ms / 1000
+    traffic, goal, service = question.traffic, question.goal, candidate.profile.service
     cold_shares = {min(goal.max_cold_share, most) for most in (1.0, SMALL_PART * goal.max_bad_share)}
-    counts = sorted({max(1, needed_environments(traffic, service_s, share)) for share in cold_shares})
-    ways: list[tuple[Strategy, int]] = [("on_demand", 0)]
-    ways += [(strategy, count) for strategy in ("warm_pings", "provisioned_concurrency") for count in counts]
-    return [_option(candidate, question, strategy, count) for strategy, count in ways]
+    counts = sorted({max(1, needed_environments(traffic, service, share)) for share in cold_shares})
+    return [("on_demand", 0), ("warm_pings", 1), *(("provisioned_concurrency", count) for count in counts)]
 
 
-def _option(candidate: Candidate, question: Question, strategy: Strategy, environments: int) -> Option:
+def make_option(candidate: Candidate, question: Question, strategy: Strategy, environments: int) -> Option:
+    """Price one way of starting a variant, and hold it against the demands."""
     assert candidate.profile is not None  # priced ones alone
     plan = question.costs.month(strategy, candidate.profile, environments=environments)
-    mix = call_mix(question.traffic, candidate.profile.warm_billed_ms / 1000, kept_warm=environments)
+    mix = call_mix(question.traffic, candidate.profile.service, kept_warm=environments)
     found = bad_share(candidate.conditions, mix)
     option = Option(candidate, plan, mix, found)
     return Option(candidate, plan, mix, found, hold(option, question.goal))
@@ -229,9 +236,19 @@ def unpriced(candidate: Candidate, question: Question) -> tuple[Constraint, ...]
     return unknown, _accuracy(candidate, question.goal.min_top1_accuracy)
 
 
-def _accuracy(candidate: Candidate, limit: float) -> Constraint:
+def accuracy_verdict(candidate: Candidate, limit: float) -> ConstraintVerdict:
+    """Hold the published accuracy against what the goal asks for."""
     accuracy = candidate.top1_accuracy
-    judged: ConstraintVerdict = "undetermined" if accuracy is None else "meets" if accuracy >= limit else "fails"
+    return "undetermined" if accuracy is None else "meets" if accuracy >= limit else "fails"
+
+
+def cold_verdict(expected: float, limit: float) -> ConstraintVerdict:
+    """Hold the expected share of cold starts against what the goal allows."""
+    return "meets" if expected <= limit + 1e-12 else "fails"
+
+
+def _accuracy(candidate: Candidate, limit: float) -> Constraint:
+    accuracy, judged = candidate.top1_accuracy, accuracy_verdict(candidate, limit)
     return Constraint(
         variant=candidate.variant.key,
         name="top1_accuracy",
@@ -245,7 +262,7 @@ def _accuracy(candidate: Candidate, limit: float) -> Constraint:
 
 def _cold(option: Option, limit: float) -> Constraint:
     expected = option.mix.cold
-    judged: ConstraintVerdict = "meets" if expected <= limit + 1e-12 else "fails"
+    judged = cold_verdict(expected, limit)
     return Constraint(
         variant=option.key,
         name="cold_share",
@@ -318,9 +335,7 @@ def linear_cost(option: Option, question: Question) -> tuple[float, float, float
         changed = CallProfile(
             profile.variant, profile.memory_mb, profile.architecture, warm, cold, profile.log_bytes, profile.image_gb
         )
-        cost = question.costs.month(
-            plan.strategy, changed, environments=environments, service_ms=profile.warm_billed_ms
-        )
+        cost = question.costs.month(plan.strategy, changed, environments=environments, service=profile.service)
         return cost.usd or 0.0
 
     warm, cold = profile.warm_billed_ms, profile.cold_billed_ms or 0.0

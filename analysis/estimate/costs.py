@@ -14,20 +14,22 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import mean, percentile_over_environments
 from analysis.estimate.traffic import (
-    DAYS_PER_MONTH,
     PING_MARGIN,
     CallProfile,
+    Service,
     Traffic,
     daily_cold_share,
     needed_environments,
+    provisioned_share,
 )
-from analysis.summary import BreakEven, CostCurve, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
+from analysis.summary import BreakEven, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
 from core.charges import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
     CallCost,
     call_cost,
     compute_usd,
+    front_door_usd,
     lambda_month_usd,
     logs_usd,
     provisioned_duration_usd,
@@ -37,11 +39,10 @@ from core.configuration import GoalTable
 from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED
 from core.variants import Image, Variant
-from simulation.erlang import cheapest_level, erlang_b
+from simulation.erlang import cheapest_level
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
 ASSUMED_LOG_BYTES: Final = 1200.0
-CURVE_REQUESTS_PER_DAY: Final = tuple(float(f"{value:.3g}") for value in np.geomspace(100, 1e7, 16))
 STRATEGIES: Final[tuple[Strategy, ...]] = ("on_demand", "provisioned_concurrency", "warm_pings")
 PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
     ("on_demand", "provisioned_concurrency"),
@@ -67,16 +68,6 @@ class CostModel:
         """From how many requests per month each way of keeping environments warm pays."""
         return (self.break_even(below, above, profile) for below, above in PAIRS)
 
-    def curves(self, profile: CallProfile) -> Iterator[CostCurve]:
-        """USD per month against requests per day, the day's shape unchanged; none where the price is unknown."""
-        models = [self.at(requests_per_day * DAYS_PER_MONTH) for requests_per_day in CURVE_REQUESTS_PER_DAY]
-        for strategy in STRATEGIES:
-            usd = [cost for model in models if (cost := model.month(strategy, profile).usd) is not None]
-            if len(usd) == len(models):
-                yield CostCurve(
-                    variant=profile.variant, strategy=strategy, requests_per_day=CURVE_REQUESTS_PER_DAY, usd=tuple(usd)
-                )
-
     def at(self, requests_per_month: float) -> CostModel:
         """The same for another volume."""
         return replace(self, traffic=self.traffic.scaled(requests_per_month))
@@ -87,15 +78,15 @@ class CostModel:
         profile: CallProfile,
         *,
         environments: int | None = None,
-        service_ms: float | None = None,
+        service: Service | None = None,
     ) -> MonthlyCost:
-        """USD per month for the traffic. `environments` overrides how many are kept warm (provisioned or pinged).
+        """USD per month for the traffic. `environments` overrides how many are provisioned.
 
-        Without an override, provisioned concurrency and pings keep the fewest environments that hold the goal's share
-        of cold starts, and at least one. `service_ms` is how long a warm call keeps its environment; by default what is
-        billed for it.
+        Without an override, provisioned concurrency keeps the fewest environments that hold the goal's share of cold
+        starts, and at least one. Pings keep one, however many there are: they seldom overlap (`simulation.pings`).
+        `service` is how long calls keep their environment; by default what is billed for them.
         """
-        requests, service_s = self.traffic.requests_per_month, (service_ms or profile.warm_billed_ms) / 1000
+        requests, service = self.traffic.requests_per_month, service or profile.service
         if profile.cold_billed_ms is None:
             return MonthlyCost(
                 variant=profile.variant,
@@ -103,14 +94,14 @@ class CostModel:
                 usd=None,
                 parts={},
                 requests=requests,
-                expected_cold_share=daily_cold_share(self.traffic, service_s),
+                expected_cold_share=daily_cold_share(self.traffic, service),
                 environments=None,
                 reason="no cold start was measured: its billed time is unknown",
             )
-        kept = self._environments(strategy, profile, service_s) if environments is None else environments
-        cold = daily_cold_share(self.traffic, service_s, kept_warm=kept)
+        kept = self._environments(strategy, profile, service) if environments is None else environments
+        cold = daily_cold_share(self.traffic, service, kept_warm=kept)
         if strategy == "provisioned_concurrency":
-            parts = self._provisioned(profile, profile.cold_billed_ms, cold, kept, service_s)
+            parts = self._provisioned(profile, profile.cold_billed_ms, cold, kept, service)
             calls = requests
         else:
             # A ping that finds no environment idle starts one; in the steady state each is a warm call.
@@ -126,7 +117,7 @@ class CostModel:
         log_bytes = calls * profile.log_bytes
         kept_logs = log_bytes / BYTES_PER_GB * self.prices["logs_stored_gb_month_usd"]
         parts |= {
-            "gateway": requests / 1e6 * self.prices["rest_api_per_million_usd"],
+            "gateway": front_door_usd(requests, "rest_api", self.prices),
             "logs": logs_usd(log_bytes, self.prices) + kept_logs,
             "storage": profile.image_gb * self.prices["ecr_gb_month_usd"],
         }
@@ -137,29 +128,24 @@ class CostModel:
             parts=parts,
             requests=requests,
             expected_cold_share=cold,
-            environments=float(kept) if strategy != "on_demand" else requests / SECONDS_PER_MONTH * service_s,
+            environments=float(kept) if strategy != "on_demand" else requests / SECONDS_PER_MONTH * service.warm_s,
         )
 
-    def _environments(self, strategy: Strategy, profile: CallProfile, service_s: float) -> int:
-        if strategy == "on_demand":
-            return 0
-        needed = max(1, needed_environments(self.traffic, service_s, self.goal.max_cold_share))
-        if strategy == "warm_pings":
-            return needed
+    def _environments(self, strategy: Strategy, profile: CallProfile, service: Service) -> int:
+        if strategy != "provisioned_concurrency":
+            return 0 if strategy == "on_demand" else 1
+        needed = max(1, needed_environments(self.traffic, service, self.goal.max_cold_share))
         # More than the cold share asks for, where a higher level costs less.
-        loads = [rate * service_s for rate in self.traffic.hourly_rates_rps]
+        loads = [rate * service.warm_s for rate in self.traffic.hourly_rates_rps]
         return max(needed, cheapest_level(loads, profile.memory_mb, profile.architecture, self.prices)[0])
 
     def _provisioned(
-        self, profile: CallProfile, cold_billed_ms: float, cold: float, level: int, service_s: float
+        self, profile: CallProfile, cold_billed_ms: float, cold: float, level: int, service: Service
     ) -> dict[str, float]:
         """Parts of a month with provisioned concurrency, to which the free tier does not apply."""
-        traffic, memory_mb, architecture = self.traffic, profile.memory_mb, profile.architecture
-        requests, warm_ms = traffic.requests_per_month, profile.warm_billed_ms
-        within = sum(
-            weight * (1 - erlang_b(level, rate * service_s))
-            for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
-        )
+        memory_mb, architecture = profile.memory_mb, profile.architecture
+        requests, warm_ms = self.traffic.requests_per_month, profile.warm_billed_ms
+        within = provisioned_share(self.traffic, service, level)
         over_ms = requests * (cold * cold_billed_ms + max(0.0, 1 - within - cold) * warm_ms)
         within_gbs = gb_seconds(memory_mb, requests * within * warm_ms)
         return {

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from analysis.decide.callers import measured_conditions
+from analysis.decide.callers import Waits, measured_waits
 from analysis.decide.claims import Context, SwappingEvidence, judge, read_swapping
 from analysis.decide.curves import knee, pareto
 from analysis.decide.recommend import Candidate, Question, recommend
+from analysis.decide.what_if import what_if
 from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
 from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, make_profiles
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
@@ -60,8 +61,9 @@ def summarise(
     extras: Extras | None = None,
     *,
     free_tier: bool = False,
+    with_what_if: bool = False,
 ) -> Summary:
-    """Everything the report shows, from the rows of one run."""
+    """Everything the report shows, from the rows of one run; the answers to other traffic take seconds."""
     extras = extras or Extras()
     variants = {variant.key: variant for variant in configuration.variants}
     rows = rows.filter(pl.col("variant").is_in(list(variants)))
@@ -69,7 +71,10 @@ def summarise(
     random = np.random.default_rng(manifest.seed)
     origin = make_origin(manifest.endpoint)
     traffic = Traffic.of(
-        configuration.traffic.requests_per_day, configuration.traffic.daily_shape, configuration.traffic.idle_minutes
+        configuration.traffic.requests_per_day,
+        configuration.traffic.daily_shape,
+        configuration.traffic.idle_minutes,
+        configuration.traffic.burstiness,
     )
     model = CostModel(prices, traffic, configuration.goal, free_tier)
     profiles = make_profiles(measured, variants, extras.log_bytes, extras.image_gb)
@@ -123,6 +128,14 @@ def summarise(
         lab=origin.source == "lab",
     )
     late_after_ms = configuration.experiments.load.late_after_ms
+    called = [key for key in variants if key in set(measured.rows["variant"].unique().to_list())]
+
+    def waits_at(peak_rps: float) -> dict[str, tuple[Waits, ...]]:
+        return {key: measured_waits(measured, key, peak_rps) for key in called}
+
+    candidates = make_candidates(
+        measured, variants, profiles, known_accuracies, waits_at(traffic.peak_rps), configuration.goal.limit_ms
+    )
     return Summary(
         run_id=manifest.run_id,
         title=_title(manifest),
@@ -150,18 +163,16 @@ def summarise(
         failed_costs=make_failed_costs(rows, variants, prices),
         monthly=tuple(month for profile in profiles.values() for month in model.months(profile)),
         break_even=tuple(point for profile in profiles.values() for point in model.break_evens(profile)),
-        cost_curves=tuple(curve for profile in profiles.values() for curve in model.curves(profile)),
         traffic={
             "requests_per_day": traffic.requests_per_day,
             "requests_per_month": traffic.requests_per_month,
             "hourly_shares": list(traffic.hourly_weights),
             "idle_minutes": traffic.idle_s / 60,
+            "burstiness": traffic.burstiness,
             "free_tier": free_tier,
         },
-        recommendation=recommend(
-            make_candidates(measured, variants, profiles, known_accuracies, configuration.goal.limit_ms, traffic),
-            question,
-        ),
+        recommendation=recommend(candidates, question),
+        what_if=what_if(candidates, question, waits_at) if with_what_if else None,
         pareto=make_pareto(measured, variants, costs, known_accuracies),
         knees=make_knees(measured, variants) if comparable else (),
         claims=claims,
@@ -238,23 +249,20 @@ def make_candidates(
     variants: Mapping[str, Variant],
     profiles: Mapping[str, CallProfile],
     known_accuracies: Mapping[str, float],
+    waits: Mapping[str, Sequence[Waits]],
     limit_ms: float,
-    traffic: Traffic,
 ) -> list[Candidate]:
-    """The variants that were called at all, with what the decision looks at."""
-    called = set(measured.rows["variant"].unique().to_list())
-    peak_rps = max(traffic.hourly_rates_rps)
+    """The variants whose callers waited at all, with what the decision looks at."""
     return [
         Candidate(
-            variant=variant,
+            variant=variants[key],
             profile=profiles.get(key),
-            conditions=measured_conditions(measured, key, limit_ms, peak_rps),
+            conditions=tuple(one.condition(limit_ms) for one in parts),
             warm_billed_ms=measured.warm(key, "billed_ms"),
             cold_billed_ms=measured.cold(key, "billed_ms"),
-            top1_accuracy=known_accuracies.get(variant.model),
+            top1_accuracy=known_accuracies.get(variants[key].model),
         )
-        for key, variant in variants.items()
-        if key in called
+        for key, parts in waits.items()
     ]
 
 

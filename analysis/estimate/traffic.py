@@ -15,15 +15,17 @@ with N Poisson of mean a s (the M/M/inf queue). Hence
 For rare requests this is exp(-a T), the probability of a gap longer than T. First passage: J. Keilson, Markov Chain
 Models, Rarity and Exponentiality (1979), chapter 5; the same question by simulation and for other disciplines:
 N. Mahmoudi and H. Khazaei, Performance Modeling of Serverless Computing Platforms, IEEE Transactions on Cloud Computing
-10 (2022). Neglected: that a cold start itself keeps its environment busy for longer, and that requests may come in
-bursts.
+10 (2022). Neglected: that a cold start itself keeps its environment busy for longer.
+
+The formula holds for Poisson arrivals. Where requests come in bursts, the same questions are answered by simulation
+(`simulation.levels`), which counts the time of cold starts as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -33,6 +35,9 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, pdtr
 
 from core.charges import SECONDS_PER_MONTH
+from simulation.arrivals import BURST_S, Shaped, on_shares
+from simulation.erlang import erlang_b
+from simulation.levels import find_levels, share_within
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.
@@ -53,22 +58,28 @@ def hourly_weights(daily_shape: str | Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests of a day, hour by hour, and how long an idle environment lives."""
+    """Requests of a day, hour by hour, and how long an idle environment lives.
+
+    `burstiness` is the index of dispersion of the arrivals (`simulation.arrivals`); 1 is a Poisson process.
+    """
 
     requests_per_day: float
     hourly_weights: tuple[float, ...]
     idle_s: float
+    burstiness: float = 1.0
 
     @classmethod
-    def of(cls, requests_per_day: float, daily_shape: str | Sequence[float], idle_minutes: float) -> Traffic:
+    def of(
+        cls, requests_per_day: float, daily_shape: str | Sequence[float], idle_minutes: float, burstiness: float = 1.0
+    ) -> Traffic:
         weights = hourly_weights(daily_shape)
         total = sum(weights)
         shares = tuple(weight / total for weight in weights) if total > 0 else (1 / 24,) * 24
-        return cls(requests_per_day, shares, idle_minutes * 60)
+        return cls(requests_per_day, shares, idle_minutes * 60, burstiness)
 
     def scaled(self, requests_per_month: float) -> Traffic:
         """The same shape with another volume."""
-        return Traffic(requests_per_month / DAYS_PER_MONTH, self.hourly_weights, self.idle_s)
+        return replace(self, requests_per_day=requests_per_month / DAYS_PER_MONTH)
 
     @property
     def requests_per_month(self) -> float:
@@ -77,6 +88,20 @@ class Traffic:
     @property
     def hourly_rates_rps(self) -> tuple[float, ...]:
         return tuple(self.requests_per_day * weight / 3600 for weight in self.hourly_weights)
+
+    @property
+    def peak_rps(self) -> float:
+        """The highest hour's rate, or that of its bursts."""
+        peak_rps = max(self.hourly_rates_rps)
+        return peak_rps / float(on_shares(np.array([peak_rps]), self.burstiness, BURST_S)[0])
+
+    @property
+    def is_poisson(self) -> bool:
+        return self.burstiness <= 1
+
+    @property
+    def arrivals(self) -> Shaped:
+        return Shaped(self.hourly_rates_rps * 7, (self.burstiness, self.burstiness), BURST_S)
 
 
 def first_passage_survival(level: int, rate_rps: float, service_s: float, time_s: float) -> float:
@@ -125,12 +150,32 @@ def cold_share(rate_rps: float, service_s: float, idle_s: float, *, kept_warm: i
     return min(1.0, float(_cold_by_level(rate_rps, service_s, idle_s)[kept_warm:].sum()))
 
 
-def daily_cold_share(traffic: Traffic, service_s: float, *, kept_warm: int = 0) -> float:
+@dataclass(frozen=True)
+class Service:
+    """How long calls keep their environment, as means in seconds; the formulas neglect that a cold one takes longer."""
+
+    warm_s: float
+    cold_s: float
+
+
+def daily_cold_share(traffic: Traffic, service: Service, *, kept_warm: int = 0) -> float:
     """Cold share over a day: the hours' shares weighted by their requests."""
+    if not traffic.is_poisson:
+        return find_levels(traffic.arrivals, service.warm_s, service.cold_s, traffic.idle_s).cold_from(kept_warm)
     return sum(
-        weight * cold_share(rate, service_s, traffic.idle_s, kept_warm=kept_warm)
+        weight * cold_share(rate, service.warm_s, traffic.idle_s, kept_warm=kept_warm)
         for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
         if weight > 0
+    )
+
+
+def provisioned_share(traffic: Traffic, service: Service, level: int) -> float:
+    """Share of calls that find one of `level` provisioned environments free; by Erlang's loss formula for Poisson."""
+    if not traffic.is_poisson:
+        return share_within(traffic.arrivals, level, service.warm_s, service.cold_s, traffic.idle_s)
+    return sum(
+        weight * (1 - erlang_b(level, rate * service.warm_s))
+        for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
     )
 
 
@@ -143,21 +188,26 @@ class CallMix:
     concurrent: float  # an idle environment, others in progress
 
 
-def call_mix(traffic: Traffic, service_s: float, *, kept_warm: int = 0) -> CallMix:
+def call_mix(traffic: Traffic, service: Service, *, kept_warm: int = 0) -> CallMix:
     """Return what callers meet with so many environments kept warm: the one question asked of the traffic model."""
-    cold = daily_cold_share(traffic, service_s, kept_warm=kept_warm)
-    busy = sum(
-        weight * -math.expm1(-rate * service_s)
-        for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
-    )
-    return CallMix(cold=cold, alone=(1 - cold) * (1 - busy), concurrent=(1 - cold) * busy)
+    cold = daily_cold_share(traffic, service, kept_warm=kept_warm)
+    if traffic.is_poisson:
+        busy = sum(
+            weight * -math.expm1(-rate * service.warm_s)
+            for weight, rate in zip(traffic.hourly_weights, traffic.hourly_rates_rps, strict=True)
+        )
+        return CallMix(cold=cold, alone=(1 - cold) * (1 - busy), concurrent=(1 - cold) * busy)
+    levels = find_levels(traffic.arrivals, service.warm_s, service.cold_s, traffic.idle_s)
+    # A cold start with no other call under way becomes a warm one where an environment is kept.
+    alone = levels.alone - (0.0 if kept_warm else float(levels.cold[:1].sum()))
+    return CallMix(cold=cold, alone=alone, concurrent=max(0.0, 1 - cold - alone))
 
 
-def needed_environments(traffic: Traffic, service_s: float, max_cold_share: float) -> int:
+def needed_environments(traffic: Traffic, service: Service, max_cold_share: float) -> int:
     """The fewest environments to keep warm so that the cold share stays within bounds, by bisection."""
 
     def enough(count: int) -> bool:
-        return daily_cold_share(traffic, service_s, kept_warm=count) <= max_cold_share
+        return daily_cold_share(traffic, service, kept_warm=count) <= max_cold_share
 
     if enough(0):
         return 0
@@ -183,3 +233,8 @@ class CallProfile:
     cold_billed_ms: float | None
     log_bytes: float
     image_gb: float = 0.0
+
+    @property
+    def service(self) -> Service:
+        """What is billed for a call is how long it keeps its environment."""
+        return Service(self.warm_billed_ms / 1000, (self.cold_billed_ms or self.warm_billed_ms) / 1000)

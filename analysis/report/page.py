@@ -64,6 +64,7 @@ from analysis.report.tables.measured import (
 from analysis.report.tables.parts import Table, TableCell, estimate_cell, ratio_cell
 from analysis.report.text import not_measured
 from analysis.report.theme import CONFIG, THEMES
+from analysis.report.what_if_panel import controls, panel_data
 from analysis.report.wording import (
     count_text,
     duration_text,
@@ -214,6 +215,13 @@ def _contended(summary: Summary) -> str:
     return f"{' and '.join(parts)} samples" if parts else ""
 
 
+def _what_if(summary: Summary) -> dict[str, Any]:
+    grid = summary.what_if
+    if grid is None or grid.reason:
+        return {"reason": grid.reason if grid else "", "controls": ()}
+    return {"reason": "", "controls": controls(summary, grid), "points": len(grid.answers)}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Figures in the page
 
@@ -285,6 +293,7 @@ def _columnar(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 # The page
 
 SECTION_TEXTS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("what-if", "At other traffic", "Move a control to see the answer, its cost, and what callers get."),
     ("comparison", "Every function at a glance", ""),
     ("warnings", "Warnings", ""),
     ("warm", "Warm calls", "Latency when an execution environment is already warm."),
@@ -422,13 +431,16 @@ def build_page(
     printed = _printed(figures, summary)
     views = [_figure_view(figure, stills.get(figure.id), printed=figure.id in printed) for figure in figures]
     sections = _sections(summary, list(zip(figures, views, strict=True)))
-    if not files:
-        sections = [section for section in sections if section.id != "files"]
+    absent = {"files"} if not files else set()
+    if summary.what_if is None:
+        absent.add("what-if")
+    sections = [section for section in sections if section.id not in absent]
     origin = summary.origin.model_dump() | {"short_badge": "Lab" if summary.origin.source == "lab" else "AWS"}
     data = {
         "themes": THEMES,
         "config": CONFIG,
         "figures": [_figure_data(figure) for figure in figures if not figure.empty],
+        "what_if": panel_data(summary),
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -462,6 +474,7 @@ def build_page(
         },
         overview=overview(summary),
         open_tables=OPEN_TABLES,
+        what_if=_what_if(summary),
         sections=sections,
         files=files,
     )

@@ -17,7 +17,6 @@ from analysis.report.figures.choice import (
     cost_per_million,
     memory_used,
     monthly_by_strategy,
-    monthly_by_traffic,
     outcomes,
     swapping,
 )
@@ -95,7 +94,6 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
         cost_per_million(summary, "warm"),
         cost_per_million(summary, "cold"),
         *(monthly_by_strategy(summary, image) for image in images),
-        *(monthly_by_traffic(summary, image) for image in images),
         cost_against_latency(summary),
         memory_used(summary),
     ]

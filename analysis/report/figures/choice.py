@@ -6,12 +6,9 @@ from collections import Counter
 from typing import Any, Final, Literal
 
 import altair as alt
-import numpy as np
 
-from analysis.estimate.traffic import DAYS_PER_MONTH
 from analysis.report.figures.marks import (
     HEIGHT_PX,
-    LINE_SYMBOLS,
     NOTHING_ENFORCED,
     Column,
     Figure,
@@ -22,7 +19,6 @@ from analysis.report.figures.marks import (
     colours,
     curve_figure,
     image_series,
-    line_of,
     make_figure,
     memory_series,
     row_of,
@@ -116,132 +112,6 @@ def monthly_by_strategy(summary: Summary, image: Image) -> Figure:
         detail="Computed from the mean billed times, hence without interval",
     )
     return curve_figure(text, points, STRATEGY_SERIES, "USD a month", memory_sizes_of(summary), "no call succeeded")
-
-
-def monthly_by_traffic(summary: Summary, image: Image) -> Figure:
-    """USD a month against requests a day, with the points from which one strategy costs less than another.
-
-    Of the image's memory size that is cheapest for the stated traffic, or the recommended one.
-    """
-    variant = _shown_variant(summary, image)
-    rows: list[Row] = []
-    curves = [curve for curve in summary.cost_curves if variant is not None and curve.variant == variant.key]
-    for curve in curves:
-        for requests_per_day, usd in zip(curve.requests_per_day, curve.usd, strict=True):
-            rows.append(
-                _traffic_row(
-                    variant, STRATEGY_NAMES[curve.strategy], "cost", requests_per_day, usd, f"{usd_text(usd)} a month"
-                )
-            )
-    by_strategy = {curve.strategy: curve for curve in curves}
-    for point in summary.break_even:
-        above = by_strategy.get(point.cheaper_above)
-        if variant is None or point.variant != variant.key or point.requests_per_month is None or above is None:
-            continue
-        requests_per_day = point.requests_per_month / DAYS_PER_MONTH
-        if not above.requests_per_day[0] <= requests_per_day <= above.requests_per_day[-1]:
-            continue
-        usd = float(np.exp(np.interp(np.log(requests_per_day), np.log(above.requests_per_day), np.log(above.usd))))
-        cheaper = (
-            f"{STRATEGY_NAMES[point.cheaper_above]} costs less than {STRATEGY_NAMES[point.cheaper_below]} from here"
-        )
-        rows.append(
-            _traffic_row(variant, STRATEGY_NAMES[point.cheaper_above], "break-even", requests_per_day, usd, cheaper)
-        )
-    name = variant.display_name if variant is not None else image.display_name
-    stated = summary.traffic.get("requests_per_day")
-    text = Text(
-        id=f"monthly_by_traffic_{stem(image)}",
-        title=f"{name}: cost of a month against requests a day",
-        caption=(
-            "Everything included, the day's shape as stated. Rings are break-even points: from there on the strategy "
-            "of that colour costs less than another. The dotted line is the stated traffic. The table of break-even "
-            "points has every memory size."
-        ),
-        section="cost",
-        experiments=(),
-        images=(image,),
-        detail="Computed from the mean billed times, hence without interval",
-    )
-    shown = [one for one in STRATEGY_SERIES if any(row["series"] == one.name for row in rows)]
-
-    def draw() -> Any:
-        across = alt.Scale(
-            type="log",
-            nice=False,
-            domain=[min(one.requests_per_day[0] for one in curves), max(one.requests_per_day[-1] for one in curves)],
-        )
-        x = alt.X(
-            "requests_per_day:Q",
-            scale=across,
-            axis=alt.Axis(title="Requests a day, logarithmic", format="~s", tickCount=6),
-        )
-        y = alt.Y("value:Q", **value_axis(rows, "USD a month", ("value",)))
-        hover = tooltip(("series", "Strategy"), ("requests_text", "Requests a day"), ("text", "USD"))
-        base = alt.Chart(rows_data()).encode(x=x, y=y, color=colours(shown), tooltip=hover)
-        curve = alt.FieldEqualPredicate(field="mark", equal="cost")
-        crossing = alt.FieldEqualPredicate(field="mark", equal="break-even")
-        lines = base.transform_filter(curve)
-        layers = [
-            *(line_of(lines, one) for one in shown),
-            lines.mark_point(filled=True, size=22, opacity=1),
-        ]
-        # A layer without a mark would be a nameless group to a screen reader.
-        if any(row["mark"] == "break-even" for row in rows):
-            rings = base.mark_point(filled=False, size=190, strokeWidth=2.5, opacity=1)
-            layers.append(rings.transform_filter(crossing))
-        if isinstance(stated, (int, float)) and any(
-            one.requests_per_day[0] <= stated <= one.requests_per_day[-1] for one in curves
-        ):
-            rule = alt.Chart().mark_rule(color="@axis", strokeWidth=1, strokeDash=[2, 3], aria=False)
-            layers.insert(0, rule.encode(x=alt.XDatum(stated, scale=across)))
-        return alt.layer(*layers)
-
-    columns = (
-        Column("memory_mb", "Memory, MB"),
-        Column("series", "Strategy", numeric=False),
-        Column("mark", "Point", numeric=False),
-        Column("requests_per_day", "Requests a day"),
-        Column("value", "USD a month"),
-    )
-    return make_figure(
-        text,
-        summary,
-        rows,
-        draw,
-        columns,
-        legend=[one.name for one in shown],
-        legend_style=LINE_SYMBOLS,
-        why_empty="no cold and warm call of this model was billed",
-    )
-
-
-def _shown_variant(summary: Summary, image: Image) -> Variant | None:
-    """The recommended variant if it is of this image, else the image's cheapest for the stated traffic."""
-    mine = {variant.key: variant for variant in summary.variants_of(image)}
-    if summary.recommendation.variant in mine:
-        return mine[summary.recommendation.variant]
-    drawn = {curve.variant for curve in summary.cost_curves}
-    priced = [
-        (month.usd, month.variant)
-        for month in summary.monthly
-        if month.usd is not None and month.variant in drawn and month.variant in mine
-    ]
-    return mine[min(priced)[1]] if priced else None
-
-
-def _traffic_row(
-    variant: Variant | None, series: str, mark: str, requests_per_day: float, usd: float, text: str
-) -> Row:
-    return {
-        **(row_of(variant) if variant else {}),
-        "series": series,
-        "mark": mark,
-        "requests_per_day": rounded(requests_per_day),
-        "requests_text": f"{requests_per_day:,.0f}",
-        "value": rounded(usd),
-        "text": text,
-    }
 
 
 def cost_against_latency(summary: Summary) -> Figure:

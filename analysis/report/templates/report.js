@@ -109,6 +109,63 @@
     if (mine === round) document.documentElement.dataset.figures = "drawn";
   }
 
+  // ---- other traffic ------------------------------------------------------------------------------------------------
+
+  const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+  const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+  const number = (value) => (value === null ? "unknown" : short.format(value));
+  const dollars = (value) => `$${value >= 1 || value === 0 ? cents.format(value) : short.format(value)}`;
+  const percent = (share) => (share === null ? "unknown" : `${short.format(100 * share)} %`);
+
+  function latency(ms) {
+    return ms === null ? "unknown" : ms < 0 ? "no answer" : `${number(ms)} ms`;
+  }
+
+  function showWhatIf() {
+    const panel = document.getElementById("what-if-form");
+    const sliders = [...panel.querySelectorAll("input")];
+    for (const slider of sliders) {
+      const text = JSON.parse(slider.dataset.steps)[slider.value];
+      slider.setAttribute("aria-valuetext", text);
+      slider.nextElementSibling.value = text;
+    }
+    const place = sliders.reduce((before, slider, axis) => before * data.what_if.steps[axis] + Number(slider.value), 0);
+    const [name, strategy, kept, meets, missed, low, high, cold, p99, ...usd] = data.what_if.answers[place];
+    const result = document.getElementById("what-if-result");
+    const write = (selector, text) => { result.querySelector(selector).textContent = text; };
+    const own = sliders.every((slider) => slider.value === slider.defaultValue);
+    const none = name === undefined;
+    result.querySelector("dl").hidden = none;
+    const state = none || meets ? "" : " Provisional: too little was measured to be sure.";
+    write(".kicker", `${own ? "This run's own traffic: the answer above." : "The answer there."}${state}`);
+    write("h3", none ? "No measured function meets the goal there." : answerText(name, strategy, kept));
+    write(".strategies", none ? "" : strategiesText(usd));
+    if (none) return;
+    write("[data-tile=usd]", dollars(usd[strategy]));
+    write("[data-tile=p99]", latency(p99));
+    write("[data-tile=missed]", percent(missed));
+    write("[data-tile=interval]", low === null ? "" : `${short.format(100 * low)} to ${percent(high)}`);
+    write("[data-tile=cold]", percent(cold));
+  }
+
+  function answerText(name, strategy, kept) {
+    const environments = kept > 0 ? ` (${kept} ${kept === 1 ? "environment" : "environments"})` : "";
+    return `${data.what_if.names[name]}, ${data.what_if.strategies[strategy]}${environments}`;
+  }
+
+  function strategiesText(usd) {
+    const prices = usd.map((value, strategy) => `${data.what_if.strategies[strategy]} ${dollars(value)}`);
+    return `The same function, per month: ${prices.join(", ")}.`;
+  }
+
+  if (data.what_if) {
+    const panel = document.getElementById("what-if-form");
+    panel.addEventListener("input", showWhatIf);
+    panel.addEventListener("submit", (event) => event.preventDefault());
+    panel.addEventListener("reset", () => setTimeout(showWhatIf));
+    showWhatIf();
+  }
+
   // ---- filter -------------------------------------------------------------------------------------------------------
 
   const form = document.getElementById("filters");

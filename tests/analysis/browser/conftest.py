@@ -17,7 +17,11 @@ PATIENCE_MS = 180_000  # a bound for a loaded machine; the page says when it is 
 def report(tmp_path_factory):
     """A run of two models at three sizes, one of them too small for one of the models."""
     _, invocations, summary = make_run(
-        models=["mobilenet", "resnet50"], memory_sizes_mb=[512, 1769, 3008], load_s=8.0, warm_samples=20
+        models=["mobilenet", "resnet50"],
+        memory_sizes_mb=[512, 1769, 3008],
+        load_s=8.0,
+        warm_samples=20,
+        with_what_if=True,
     )
     run = RunDirectory(tmp_path_factory.mktemp("results") / summary.run_id)
     return write_report(run, invocations, summary), summary
@@ -89,6 +93,7 @@ def desktop(desktop_page):
     """The shared page at a desk, as it was opened: whole, light, on screen, scrolled to the top."""
     desktop_page.emulate_media(media="screen", color_scheme="light")
     desktop_page.evaluate("document.getElementById('filters').reset()")
+    desktop_page.evaluate("document.getElementById('what-if-form').reset()")
     desktop_page.evaluate("window.scrollTo(0, 0)")
     desktop_page.wait_for_selector("html[data-scheme=light]")
     wait_until_settled(desktop_page)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from analysis.report.wording import percent_text
 from tests.analysis.browser.conftest import wait_until_drawn, wait_until_settled
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -170,6 +171,72 @@ def test_a_keyboard_reaches_the_answer_the_filter_and_the_tables(desktop):
     assert desktop.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+PANEL = {
+    "answer": "#what-if-result h3",
+    "state": "#what-if-result .kicker",
+    "usd": "[data-tile=usd]",
+    "p99": "[data-tile=p99]",
+    "missed": "[data-tile=missed]",
+}
+
+
+def panel_of(page):
+    return {name: page.locator(selector).inner_text() for name, selector in PANEL.items()}
+
+
+def test_the_panel_begins_with_the_reports_answer(desktop, report):
+    shown, best = panel_of(desktop), report[1].recommendation
+    assert shown["answer"].split(" (")[0].replace(",", "") in best.headline.replace(",", "").replace("with ", "")
+    assert f"{shown['usd']} a month" in best.headline
+    assert shown["missed"] == percent_text(best.bad_share.value)
+    assert "This run's own traffic" in shown["state"]
+    assert ("Provisional" in shown["state"]) == bool(best.provisional)
+
+
+def test_the_panel_follows_the_keyboard_and_says_what_each_step_is(desktop):
+    before = panel_of(desktop)
+    requests = desktop.locator("#what-if-requests_per_day")
+    requests.focus()
+    desktop.keyboard.press("Home")
+    assert requests.get_attribute("aria-valuetext") == "100"
+    few = panel_of(desktop)
+    assert few["usd"] != before["usd"]
+    assert "This run's own traffic" not in few["state"]
+    desktop.keyboard.press("End")
+    many = panel_of(desktop)
+    assert float(many["usd"].strip("$").replace(",", "")) > float(few["usd"].strip("$").replace(",", ""))
+    desktop.locator("#what-if-limit_ms").focus()
+    desktop.keyboard.press("Home")
+    assert desktop.locator("#what-if-limit_ms + output").inner_text() == "200 ms"
+    assert panel_of(desktop) != before
+    desktop.get_by_role("button", name="Back to this run's traffic").press("Enter")
+    desktop.evaluate("new Promise((resolve) => setTimeout(resolve, 20))")
+    assert panel_of(desktop) == before
+
+
+def test_every_step_of_the_panel_has_an_answer_or_says_that_there_is_none(desktop):
+    shown = desktop.evaluate("""() => {
+        const sliders = [...document.querySelectorAll('#what-if-form input')];
+        const seen = [];
+        const walk = (axis) => {
+            if (axis === sliders.length) {
+                sliders[0].dispatchEvent(new Event('input', {bubbles: true}));
+                seen.push(document.querySelector('#what-if-result').innerText);
+                return;
+            }
+            for (let step = 0; step <= Number(sliders[axis].max); step++) {
+                sliders[axis].value = step;
+                walk(axis + 1);
+            }
+        };
+        walk(0);
+        return seen;
+    }""")
+    assert len(shown) == 486
+    assert not [text for text in shown if "NaN" in text or "undefined" in text or "null" in text]
+    assert all("$" in text or "No measured function" in text for text in shown)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(desktop, scheme, tmp_path):
     desktop.emulate_media(color_scheme=scheme)
@@ -231,6 +298,8 @@ def test_without_scripts_the_figures_are_there_as_pictures(open_page):
     assert page.locator("#fig14_api_latency_warm .still").is_visible()
     assert not page.locator("#filters").is_visible()
     assert page.locator("#overview tbody tr").count() == 6
+    assert not page.locator("#what-if-form").is_visible()
+    assert page.locator("#what-if .no-js-only").is_visible()
 
 
 def serious_findings(page):

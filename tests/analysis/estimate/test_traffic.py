@@ -12,7 +12,9 @@ from analysis.estimate.costs import CostModel
 from analysis.estimate.traffic import (
     DAYS_PER_MONTH,
     CallProfile,
+    Service,
     Traffic,
+    call_mix,
     cold_share,
     daily_cold_share,
     first_passage_survival,
@@ -24,6 +26,7 @@ from core.prices import read_prices
 
 prices = read_prices()
 GOAL = read_configuration().goal.model_copy(update={"max_cold_share": 0.05})
+SERVICE = Service(warm_s=1.5, cold_s=3.0)
 PROFILE = CallProfile("v", 1769, "x86_64", warm_billed_ms=60.0, cold_billed_ms=3500.0, log_bytes=1200.0)
 
 
@@ -80,10 +83,10 @@ def test_more_idle_time_and_more_kept_environments_mean_fewer_cold_starts(rate_r
 
 def test_enough_environments_are_enough_and_one_fewer_is_not():
     traffic = Traffic.of(200_000, "business_hours", 10)
-    needed = needed_environments(traffic, 1.5, 0.0001)
+    needed = needed_environments(traffic, SERVICE, 0.0001)
     assert needed > 1
-    assert daily_cold_share(traffic, 1.5, kept_warm=needed) <= 0.0001
-    assert daily_cold_share(traffic, 1.5, kept_warm=needed - 1) > 0.0001
+    assert daily_cold_share(traffic, SERVICE, kept_warm=needed) <= 0.0001
+    assert daily_cold_share(traffic, SERVICE, kept_warm=needed - 1) > 0.0001
 
 
 def model(traffic, **more):
@@ -135,13 +138,8 @@ def test_a_break_even_point_is_where_the_costs_cross():
     assert saving(at * 0.95) < 0
 
 
-def test_break_even_and_curve_count_the_free_tier_where_it_is_asked_for():
+def test_break_even_counts_the_free_tier_where_it_is_asked_for():
     traffic = Traffic.of(1000, "flat", 10)
-    for free_tier in (False, True):
-        curve = next(model(traffic, free_tier=free_tier).curves(PROFILE))
-        at = traffic.scaled(curve.requests_per_day[0] * traffic.requests_per_month / 1000)
-        cost = model(at, free_tier=free_tier).month("on_demand", PROFILE)
-        assert curve.usd[0] == pytest.approx(cost.usd)
     pair = ("on_demand", "warm_pings", PROFILE)
     paid = model(traffic).break_even(*pair, lowest=10)
     free = model(traffic, free_tier=True).break_even(*pair, lowest=10)
@@ -178,3 +176,21 @@ def test_provisioned_concurrency_pays_at_its_cheapest_level_under_heavy_steady_t
     assert 1 - compute["provisioned_concurrency"] / compute["on_demand"] == pytest.approx(0.11, abs=0.01)
     found = model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE)
     assert 1e6 < found.requests_per_month < 1e9
+
+
+def test_any_number_of_pings_keeps_one_environment():
+    traffic = Traffic.of(200_000, "flat", 10)
+    pinged = model(traffic).month("warm_pings", PROFILE)
+    assert pinged.environments == 1
+    assert pinged.expected_cold_share == daily_cold_share(traffic, PROFILE.service, kept_warm=1)
+
+
+def test_bursts_make_cold_starts_and_callers_who_are_not_alone_more_frequent():
+    steady, bursty = (Traffic.of(33_000, "business_hours", 10, burstiness) for burstiness in (1.0, 1000.0))
+    mixes = [call_mix(traffic, PROFILE.service) for traffic in (steady, bursty)]
+    for mix in mixes:
+        assert mix.cold + mix.alone + mix.concurrent == pytest.approx(1.0)
+    assert mixes[1].cold > 3 * mixes[0].cold
+    assert mixes[1].concurrent > 3 * mixes[0].concurrent
+    assert needed_environments(bursty, PROFILE.service, 1e-3) > needed_environments(steady, PROFILE.service, 1e-3)
+    assert bursty.peak_rps == pytest.approx(steady.peak_rps + 999 / 120)

@@ -38,7 +38,9 @@ def demo_configuration(
     return configuration.model_copy(update={"matrix": configuration.matrix.model_copy(update=change)})
 
 
-def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /, **change: Any) -> Summary:
+def make_summary(
+    configuration: Configuration, rows: Sequence[dict[str, Any]], /, *, with_what_if: bool = False, **change: Any
+) -> Summary:
     """The summary of these rows, with the experiments that they hold."""
     manifest = manifest_of(configuration, rows)
     endpoint = manifest.endpoint
@@ -46,7 +48,8 @@ def make_summary(configuration: Configuration, rows: Sequence[dict[str, Any]], /
         endpoint = endpoint.model_copy(update={"time_scale": TIME_SCALE})
     experiments = tuple(dict.fromkeys(row["experiment"] for row in rows))
     manifest = manifest.model_copy(update={"endpoint": endpoint, "experiments": experiments})
-    return summarise(frame(rows), manifest, configuration, read_prices()).model_copy(update=change)
+    summary = summarise(frame(rows), manifest, configuration, read_prices(), with_what_if=with_what_if)
+    return summary.model_copy(update=change)
 
 
 def make_run(**options: Any) -> tuple[Configuration, pl.DataFrame, Summary]:
@@ -71,8 +74,9 @@ def _run(options: dict[str, Any]) -> tuple[Configuration, pl.DataFrame, Summary]
     }
     keep = options.pop("keep", lambda _row: True)
     forced = options.pop("forced", None)
+    with_what_if = options.pop("with_what_if", False)
     configuration = demo_configuration(**shape)
     rows = [row for row in make_rows(configuration, **options) if keep(row)]
     if forced is not None:
         rows = rows[:forced]
-    return configuration, frame(rows), make_summary(configuration, rows)
+    return configuration, frame(rows), make_summary(configuration, rows, with_what_if=with_what_if)

@@ -94,7 +94,7 @@ def test_the_papers_figures_are_of_its_engine_alone(several):
 def test_each_model_and_engine_has_its_own_figures(several):
     figures = several[0]
     for model in MODELS:
-        for stem in ("warm", "cold", "load", "cold_phases", "load_over_time", "monthly_cost", "monthly_by_traffic"):
+        for stem in ("warm", "cold", "load", "cold_phases", "load_over_time", "monthly_cost"):
             figure = figures[f"{stem}_{model}_onnxruntime"]
             assert figure.rows
             assert series_of(figure, "engine") == {"onnxruntime"}, figure.id

@@ -29,7 +29,7 @@ from analysis.report.figures.marks import (
 from analysis.report.figures.paper import _load_rates
 from analysis.report.theme import DARK, LIGHT, image_styles, paint
 from analysis.report.wording import rounded
-from analysis.summary import BreakEven, LoadSecond, LoadTotals
+from analysis.summary import LoadSecond, LoadTotals
 from core.prices import read_prices
 from core.variants import DISPLAY_NAMES, ENGINES, MODELS, Image
 from tests.analysis.report.builders import demo_configuration, make_run, make_summary
@@ -395,34 +395,6 @@ def contrast(one: str, other: str) -> float:
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
-
-
-def test_a_month_is_drawn_against_traffic_with_its_break_even_points(small):
-    invocations, summary = small
-    point = BreakEven(
-        variant=next(iter(summary.variants)),
-        cheaper_below="on_demand",
-        cheaper_above="provisioned_concurrency",
-        requests_per_month=18_400_000.0,
-    )
-    summary = summary.model_copy(update={"break_even": (point,)})
-    recommended = summary.recommendation.model_copy(update={"variant": point.variant})
-    figures = {f.id: f for f in build_figures(summary.model_copy(update={"recommendation": recommended}), invocations)}
-    figure = figures[f"monthly_by_traffic_{summary.variants[point.variant].model}"]
-    curves = [curve for curve in summary.cost_curves if curve.variant == point.variant]
-    drawn = [(row["series"], row["requests_per_day"]) for row in figure.rows if row["mark"] == "cost"]
-    assert len(drawn) == sum(len(curve.usd) for curve in curves)
-    (ring,) = [row for row in figure.rows if row["mark"] == "break-even"]
-    assert ring["series"] == "provisioned concurrency"
-    assert ring["requests_per_day"] == pytest.approx(point.requests_per_month * 24 / 730, rel=1e-4)
-    above = next(curve for curve in curves if curve.strategy == point.cheaper_above)
-    line = sorted(zip(above.requests_per_day, above.usd, strict=True))
-    below = max(usd for requests, usd in line if requests <= ring["requests_per_day"])
-    beyond = min(usd for requests, usd in line if requests >= ring["requests_per_day"])
-    assert below <= ring["value"] <= beyond, "it lies on the line of what is cheaper from there"
-    assert "provisioned concurrency costs less than on demand" in ring["text"]
-    without = summary.model_copy(update={"cost_curves": ()})
-    assert all(f.empty for f in build_figures(without, invocations) if f.id.startswith("monthly_by_traffic"))
 
 
 def test_every_model_has_its_months_not_the_recommended_one_alone(small):

@@ -15,7 +15,7 @@ import pytest
 from analysis.report.figures import build_figures
 from analysis.report.page import build_page, write_report
 from analysis.report.text import not_measured, summary_markdown
-from analysis.summary import ConditionShare, DataWarning
+from analysis.summary import ConditionShare, DataWarning, WhatIf
 from core.paths import REPOSITORY
 from core.run_directory import RunDirectory
 from core.variants import Variant
@@ -72,6 +72,14 @@ def test_the_prose_is_that_of_the_snapshot(run, page, request):
         PROSE.write_text(prose, encoding="utf-8")
     command = f"python -m pytest {Path(__file__).relative_to(REPOSITORY)} --rewrite-prose"
     assert prose == PROSE.read_text(encoding="utf-8"), f"If people are to read this, write it again: {command}"
+
+
+def test_a_panel_without_answers_says_why_and_has_no_controls():
+    grid = WhatIf(axes={}, answers=(), reason="no variant has both warm calls and cold starts that count")
+    page = parse(page_of(change={"what_if": grid})[0])
+    section = page.one("section", id="what-if")
+    assert grid.reason in section.text
+    assert not section.all("input")
 
 
 def test_the_page_fetches_nothing(run, page):
