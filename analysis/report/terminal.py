@@ -7,18 +7,17 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from analysis.report.text import HEAD, TITLE, markdown_table, results_table
+from analysis.report.text import HEAD, NUMERIC_COLUMNS, TITLE, markdown_table, results_table
 from analysis.summary import Summary
 
 
 def print_results(summary: Summary) -> None:
     """The results on standard output: a table for eyes on a terminal, Markdown elsewhere."""
-    lines = results_table(summary)
-    right = (1, 3, 4, 6, 7, 9)
+    lines, footnotes = results_table(summary)
     if sys.stdout.isatty():
         table = Table(title=summary.origin.badge, caption=TITLE, expand=False)
         for place, name in enumerate(HEAD):
-            table.add_column(name, justify="right" if place in right else "left")
+            table.add_column(name, justify="right" if place in NUMERIC_COLUMNS else "left")
         before = ""
         for line in lines:
             if before and line[0] + line[1] != before:
@@ -28,5 +27,7 @@ def print_results(summary: Summary) -> None:
         Console().print(table)
     else:
         print(f"{summary.origin.badge}. {TITLE}\n")
-        print(markdown_table(HEAD, lines, right=right))
+        print(markdown_table(HEAD, lines, right=NUMERIC_COLUMNS))
+    if footnotes:
+        print("\n" + "\n".join(footnotes))
     print(f"\n{summary.recommendation.headline} {summary.recommendation.how_sure}")

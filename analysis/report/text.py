@@ -21,6 +21,7 @@ HEAD: Final = (
     "Outcomes",
     "USD per million",
 )
+NUMERIC_COLUMNS: Final = (1, 3, 4, 6, 7, 9)
 TITLE: Final = (
     "Cold: init and duration of cold starts. Warm: API latency. Load: latency from the intended send time. "
     "Cost: mean, with gateway and logs."
@@ -33,9 +34,24 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-def results_table(summary: Summary) -> list[tuple[str, ...]]:
-    """One line per model, memory size and experiment; cells that cannot be had are empty or say why."""
+class Footnotes:
+    """Collects each reason once and gives the mark that stands for it in a cell."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def mark(self, reason: str) -> str:
+        """`- [1]`, or `none` without a reason."""
+        return f"- [{self._numbers.setdefault(reason, len(self._numbers) + 1)}]" if reason else "none"
+
+    def lines(self) -> list[str]:
+        return [f"[{number}] {reason}" for reason, number in self._numbers.items()]
+
+
+def results_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
+    """One line per model, memory size and experiment, and the footnotes of cells without a number or interval."""
     lines: list[tuple[str, ...]] = []
+    footnotes = Footnotes()
     for key, variant in summary.variants.items():
         for experiment, (start_type, metrics) in _ROWS.items():
             cell = summary.cell(key, experiment, start_type)
@@ -50,15 +66,15 @@ def results_table(summary: Summary) -> list[tuple[str, ...]]:
                     str(variant.memory_mb),
                     experiment,
                     str(chosen.n if chosen else 0),
-                    _number(median),
-                    _interval(median),
-                    _number(chosen.p95 if chosen else None),
-                    _number(_p50(cell, "inference_ms")),
+                    _number(median, footnotes),
+                    _interval(median, footnotes),
+                    _number(chosen.p95 if chosen else None, footnotes),
+                    _number(_p50(cell, "inference_ms"), footnotes),
                     _outcomes(_merged_outcomes(others, experiment)),
                     _cost(summary, key, experiment),
                 )
             )
-    return lines
+    return lines, footnotes.lines()
 
 
 def _first(cell: Cell | None, metrics: Sequence[str]) -> Distribution | None:
@@ -91,17 +107,17 @@ def _cost(summary: Summary, key: str, experiment: str) -> str:
     return "" if cost is None or cost.usd.value is None else f"{cost.usd.value:.2f}"
 
 
-def _number(estimate: Estimate | None) -> str:
+def _number(estimate: Estimate | None, footnotes: Footnotes) -> str:
     if estimate is None:
         return "none"
-    return estimate.reason or "none" if estimate.value is None else f"{estimate.value:.1f}"
+    return footnotes.mark(estimate.reason) if estimate.value is None else f"{estimate.value:.1f}"
 
 
-def _interval(estimate: Estimate | None) -> str:
+def _interval(estimate: Estimate | None, footnotes: Footnotes) -> str:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
-        return estimate.reason
+        return footnotes.mark(estimate.reason)
     return f"{estimate.low:.1f} to {estimate.high:.1f}"
 
 
@@ -135,13 +151,15 @@ def not_measured(summary: Summary) -> list[str]:
 def summary_markdown(summary: Summary) -> str:
     """The summary for people who read text: the answer, the table, the claims, the warnings."""
     answer = summary.recommendation
+    lines, footnotes = results_table(summary)
     parts = [
         f"# {summary.title}",
         f"**{summary.origin.badge}.** Run `{summary.run_id}`, {summary.invocations:,} invocations.",
         f"## Answer\n\n{answer.headline}\n\n" + "\n".join(f"- {line}" for line in answer.why),
         f"How sure: {answer.how_sure}",
         "Not measured:\n\n" + "\n".join(f"- {line}" for line in not_measured(summary)),
-        f"## Results\n\n{TITLE}\n\n{markdown_table(HEAD, results_table(summary), right=(1, 3, 4, 6, 7, 9))}",
+        f"## Results\n\n{TITLE}\n\n{markdown_table(HEAD, lines, right=NUMERIC_COLUMNS)}",
+        *(["  \n".join(footnotes)] if footnotes else []),
         "## The paper's claims\n\n"
         + markdown_table(
             ("Claim", "Statement", "Verdict", "n", "Why"),
