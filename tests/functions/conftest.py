@@ -13,13 +13,18 @@ import pytest
 
 from core.models import PAPER_MODELS
 from core.paths import REPOSITORY
+from core.variants import ENGINES
 from lab.images import DirectoryImageStore
 from lab.images.base import PACKAGES
 from lab.images.build_plan import BuildRequest
 from lab.images.builder import build
+from lab.images.image_store import DEFAULT_DIRECTORY
 from tests.functions.runtime_api import Environment
 
 FUNCTION = REPOSITORY / "functions" / "inference"
+# Each engine and each model once: an export takes a minute, and checks its own agreement with Keras. The demo and the
+# tests of all three models make most of these, too.
+IMAGES = (*(("mobilenet", engine) for engine in ENGINES), ("resnet50", "onnxruntime"), ("inceptionv3", "tensorflow"))
 
 
 class Built(Protocol):
@@ -30,8 +35,8 @@ class Built(Protocol):
 
 @pytest.fixture(scope="session")
 def built() -> Built:
-    """Images as the CDK app asks for them, in the checkout's own store: what one test builds serves the others too."""
-    store = DirectoryImageStore()
+    """Images as the CDK app asks for them, in the checkout's own store: an export by a demo or a test serves all."""
+    store = DirectoryImageStore(DEFAULT_DIRECTORY)
     platform = "linux/arm64" if os.uname().machine in {"arm64", "aarch64"} else "linux/amd64"
 
     def of(model: str, engine: str = "tensorflow", weights: str = "random") -> Path:
@@ -89,6 +94,6 @@ def mobilenet(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def build_stage(built: Built) -> dict[str, str]:
     """Variables with which this Python has the packages of the image's build stage: Keras and every engine."""
     built("mobilenet")
-    steps = DirectoryImageStore().directory / "steps"
+    steps = DEFAULT_DIRECTORY / "steps"
     stage = next(step for step in steps.iterdir() if (step / "root" / PACKAGES / "keras").is_dir())
     return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(stage / "root" / PACKAGES)}

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.models import PAPER_MODELS
-from core.variants import ENGINES
-from tests.functions.conftest import FUNCTION, Built, metadata_of
+from tests.functions.conftest import FUNCTION, IMAGES, Built, metadata_of
 
 # Multiply-adds in millions, size in MB and parameters as published. Sizes: https://keras.io/api/applications/.
 # Multiply-adds: MobileNet https://arxiv.org/abs/1704.04861 (569), ResNet-50 https://arxiv.org/abs/1512.03385 (3.8e9),
@@ -38,8 +37,7 @@ def make(environment: dict[str, str], record: str, *arguments: str, **more: str)
     )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("model", sorted(PUBLISHED))
+@pytest.mark.parametrize(("model", "engine"), IMAGES)
 def test_metadata_agrees_with_the_published_figures_and_the_engine_with_keras(
     model: str, engine: str, built: Built
 ) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from core.records import HandlerFacts
-from core.variants import ENGINES
 from lab.images.base import PACKAGES
-from tests.functions.conftest import Built, metadata_of
+from tests.functions.conftest import IMAGES, Built, metadata_of
 from tests.functions.runtime_api import Environment
 
 pytestmark = pytest.mark.slow
@@ -44,10 +43,7 @@ def facts_of(answer: dict[str, object]) -> HandlerFacts:
     return HandlerFacts.model_validate({key: value for key, value in answer.items() if key not in {"top5", "event"}})
 
 
-@pytest.mark.parametrize(
-    ("model", "engine"),
-    [*(("mobilenet", engine) for engine in ENGINES), ("resnet50", "tensorflow"), ("inceptionv3", "tensorflow")],
-)
+@pytest.mark.parametrize(("model", "engine"), IMAGES)
 def test_each_image_answers_api_direct_and_scheduled_calls(
     model: str, engine: str, built: Built, start: Callable[..., Environment]
 ) -> None:
