@@ -20,7 +20,7 @@ VARIANT = "mobilenet-tensorflow-x86_64-1769"
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     directory = tmp_path_factory.mktemp("results")
-    configuration = read_configuration()
+    configuration = synthetic.smaller(read_configuration(), models=("mobilenet",), memory_sizes_mb=(1769,))
     synthetic.write_run(directory, configuration, synthetic.make_rows(configuration))
     build(find_run("latest", directory), with_report=False)
     return directory

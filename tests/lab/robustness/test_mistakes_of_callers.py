@@ -12,7 +12,7 @@ import pytest
 from tests.lab_support import Lab, running_lab
 
 AUTHORIZATION = "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{}/aws4_request, SignedHeaders=a, Signature=b"
-MUTATIONS = 600
+MUTATIONS = 200
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ def found() -> dict[str, bool]:
     return gaps
 
 
+@pytest.mark.slow  # only another moto can change it, and the test below tells of that
 @pytest.mark.parametrize("name", NAMES)
 def test_moto_still_lacks_what_the_lab_mends(found: dict[str, bool], name: str) -> None:
     assert found[name], f"moto {version('moto')} no longer needs the mend for: {name.replace('_', ' ')}"
