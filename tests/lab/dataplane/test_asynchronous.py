@@ -84,7 +84,7 @@ async def test_fates_are_kept_up_to_a_bound_and_unfinished_ones_always(lab):
     settings(lab, async_fates_kept=3)
     lab.function(FLAKY)
     async with lab:
-        slow = await lab.call(event={"sleep": 1.5}, invocation_type="Event")
+        slow = await lab.call(event={"sleep": 600}, invocation_type="Event")
         done = []
         for _ in range(6):
             result = await lab.call(event={}, invocation_type="Event")

@@ -54,11 +54,10 @@ async def test_an_environment_killed_while_it_is_idle_is_started_anew_by_the_nex
     lab.function("import os\ndef handler(event, context):\n    return os.getpid()")
     async with lab:
         first = await lab.answer()
-        await until(lambda: lab.plane._pools["function"].idle, "an idle environment")
-        await asyncio.sleep(0.05)  # so that it is frozen, too
+        (environment,) = lab.plane._all_environments()
+        await until(lambda: environment.is_frozen, "an idle environment that is frozen, too")
         os.kill(first, signal.SIGKILL)
-        for environment in lab.plane._all_environments():
-            await environment._running.thaw()  # a frozen process dies only when it is thawed
+        await environment._running.thaw()  # a frozen process dies only when it is thawed
         await until(lambda: not is_alive(first), "its death")
         assert await lab.answer() != first
 
@@ -382,8 +381,11 @@ LAB_PROGRAM = """
         await lab.__aenter__()
         idle = await lab.answer(event=0)
         busy = asyncio.ensure_future(lab.call(event=600))
-        await asyncio.sleep(1)
-        print(*idle, *[line for line in lab.logs.lines("function") if line.replace(" ", "").isdigit()], flush=True)
+        said = []
+        while len(said) < 2:
+            await asyncio.sleep(0.01)
+            said = [line for line in lab.logs.lines("function") if line.replace(" ", "").isdigit()]
+        print(*idle, *said, flush=True)
         await asyncio.sleep(600)
 
     uvloop.run(main())
