@@ -17,24 +17,20 @@ from tests.lab_support import Lab, running_lab
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Folders in the order they run: the quickest first, then the longest, so that two workers end at about the same time.
+# What takes longest runs first, so that two workers end at about the same time; all else follows in its own order.
 # The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
-FOLDERS = (
-    "core",
-    "architecture",
-    "experiments",
-    "loadtests",
-    "analysis/ingest",
-    "analysis/estimate",
-    "analysis/decide",
+LONGEST_FIRST = (
+    "experiments/test_against_lab.py",
+    "functions",
     "e2e",
-    "lab/services",
-    "lab/storage",
-    "lab/images",
-    "stacks",
+    "loadtests",
+    "lab/services/cloudformation",
+    "analysis/report",
+    "analysis/ingest",
+    "analysis/decide",
     "lab/dataplane",
     "lab/robustness",
-    "functions",
+    "stacks",
     "analysis",
 )
 
@@ -59,13 +55,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the folders; one that is not named above comes last."""
+    """Put what takes longest first."""
     tests = Path(__file__).parent
 
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(tests)
-        folders = (place for place, folder in enumerate(FOLDERS) if path.is_relative_to(folder))
-        return next(folders, len(FOLDERS))
+        return next(
+            (place for place, part in enumerate(LONGEST_FIRST) if path.is_relative_to(part)), len(LONGEST_FIRST)
+        )
 
     items.sort(key=place)
 
