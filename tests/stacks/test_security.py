@@ -44,39 +44,40 @@ CHECKOV_BY_CHOICE = {
 }
 
 
-def assembly_of(configuration, directory, *packs):
+@pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["default", "everything_on"])
+def assembly(request, configure, tmp_path_factory):
+    """A folder of templates and what was chosen for them; synthesis raises where cdk-nag finds something."""
+    directory = tmp_path_factory.mktemp("assembly")
     lab = application(directory)
+    packs = (cdk_nag.AwsSolutionsChecks, cdk_nag.ServerlessChecks)
     cdk.Validations.of(lab).add_plugins(*(pack(lab) for pack in packs))
-    app.build(lab, configuration)
-    lab.synth()  # raises where a pack finds something
-    return sorted(directory.glob("*.template.json"))
+    app.build(lab, configure(**request.param))
+    lab.synth()
+    return directory, request.param
 
 
-@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
-def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(configure, tmp_path, changes):
-    assembly_of(configure(**changes), tmp_path, cdk_nag.AwsSolutionsChecks, cdk_nag.ServerlessChecks)
+def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(assembly):
+    assert list(assembly[0].glob("*.template.json"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
-def test_cfn_lint_finds_nothing(configure, tmp_path, changes):
-    templates = assembly_of(configure(**changes), tmp_path)
+def test_cfn_lint_finds_nothing(assembly):
+    templates = sorted(assembly[0].glob("*.template.json"))
     command = [Path(sys.executable).parent / "cfn-lint", "--ignore-checks", *CFN_LINT_IGNORED, "--", *templates]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything_on"])
-def test_checkov_finds_nothing(configure, tmp_path, changes):
+def test_checkov_finds_nothing(assembly):
+    directory, changes = assembly
     uv = [Path(sys.executable).parent / "uv", "tool", "run", "--from", CHECKOV, "checkov"]
     if subprocess.run([*uv, "--version"], capture_output=True, check=False, cwd=REPOSITORY, timeout=600).returncode:
         pytest.skip(f"{CHECKOV} cannot be installed here")
-    assembly_of(configure(**changes), tmp_path)
     command = [
         *uv,
         "--directory",
-        tmp_path,
+        directory,
         "--framework",
         "cloudformation",
         "--compact",

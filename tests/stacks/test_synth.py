@@ -56,17 +56,11 @@ def test_the_cli_is_the_pinned_one():
     ).startswith(pinned)
 
 
-# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py.
+# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py, and one
+# that the environment names below.
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["context", "environment"])
-def test_synth_needs_neither_docker_nor_aws_and_a_profile_is_chosen_by_context_or_environment(
-    run_cdk, tmp_path, configure, by
-):
-    done = (
-        run_cdk("synth", "--quiet", "--context", "profile=demo")
-        if by == "context"
-        else run_cdk("synth", "--quiet", BENCHMARK_PROFILE="demo")
-    )
+def test_synth_needs_neither_docker_nor_aws_and_the_context_names_a_profile(run_cdk, tmp_path, configure):
+    done = run_cdk("synth", "--quiet", "--context", "profile=demo")
     assert done.returncode == 0, done.stderr
     demo = configure("demo")
     stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
