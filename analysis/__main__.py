@@ -16,7 +16,7 @@ from core.errors import run_command
 # Each has its module and its purpose; only the module of the command that was asked for is imported.
 COMMANDS: Final = {
     "collect": ("analysis.collect", "fetch logs and metrics, then report"),
-    "report": ("analysis.commands.report", "make data, summary, figures and report anew from what was collected"),
+    "report": ("analysis.commands.report", "write data, summary, figures, and report again from what was collected"),
     "compare": (
         "analysis.commands.compare",
         "differences of two runs, as Markdown; exit code 0: no regression, 2: a regression, 1: an error",

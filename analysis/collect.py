@@ -216,7 +216,7 @@ def _fetch_groups(
         try:
             present = list(pool.map(fetch, range(len(variants))))
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # an interruption does not wait for the groups that nobody has begun
+            pool.shutdown(cancel_futures=True)  # an interruption does not wait for groups that no thread has started
             raise
     return [variant for variant, is_there in zip(variants, present, strict=True) if not is_there]
 

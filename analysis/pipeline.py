@@ -59,7 +59,7 @@ MAX_PROCESSES: Final = 4
 
 @dataclass
 class Gathered:
-    """What the raw logs told beside the rows; filled while they are read."""
+    """What the raw logs say besides the rows; filled while they are read."""
 
     log_bytes: dict[str, float] = field(default_factory=dict)
     deployed: dict[Image, DeployedModel] = field(default_factory=dict)
@@ -159,7 +159,7 @@ def _parsers(directories: Sequence[str]) -> Iterator[Iterator[ParsedGroup]]:
         yield map(parse_group, directories)
         return
     processes = min(cpus, MAX_PROCESSES)
-    # Started anew, not forked: polars has threads, which a fork would leave in an undefined state.
+    # Spawned, not forked: polars has threads, which a fork would leave in an undefined state.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         # No further ahead than one for each process, so that memory does not grow with the number of groups.
         left = iter(directories)
@@ -194,7 +194,7 @@ def build(
     with_report: bool = True,
     say: Say = lambda _text: None,
 ) -> Summary:
-    """Make everything below a run's directory anew from its raw files.
+    """Write everything below a run's directory again from its raw files.
 
     `goal_of` replaces [goal], [traffic] and [prices] of the run's own configuration. Raises RecordError where there are
     no invocations at all.
@@ -245,5 +245,5 @@ def read_summary(run: RunDirectory) -> Summary:
         ) from None
     except ValueError:
         raise RecordError(
-            f"{path} is not a summary of this version", hint=f"Make it anew: python -m analysis report {run.run_id}"
+            f"{path} is not a summary of this version", hint=f"Write it again: python -m analysis report {run.run_id}"
         ) from None

@@ -57,7 +57,7 @@ ExclusionRule = Literal[
     "burst",  # sent together with others: a question of its own, answered in the breakdown
     "start_unknown",  # nothing says whether the environment was new
     "impossible_time",  # a duration or latency of 0 or less
-    "broken_off",  # of a load that was broken off and begun again: in no cell, counted over the whole run
+    "broken_off",  # of a load that was interrupted and restarted: in no cell, counted over the whole run
 ]
 
 
@@ -191,7 +191,7 @@ class FailedCost(_Model):
 
 
 class MonthlyCost(_Model):
-    """USD a month for the stated traffic, by one way of keeping environments warm."""
+    """USD per month for the stated traffic, by one way of keeping environments warm."""
 
     variant: str
     strategy: Strategy
@@ -204,7 +204,7 @@ class MonthlyCost(_Model):
 
 
 class BreakEven(_Model):
-    """Requests a month from which the second strategy costs less than the first; None and why where there is none."""
+    """Requests per month from which the second strategy costs less than the first; None and why where there is none."""
 
     variant: str
     cheaper_below: Strategy
@@ -276,7 +276,7 @@ class WhatIfAnswer(_Model):
     variant: str | None = None
     strategy: Strategy | None = None
     environments: int = 0  # kept warm
-    meets: bool = False  # beyond the 95 % interval, by data that keep their contract; otherwise it is provisional
+    meets: bool = False  # beyond the 95% interval, by data that keep their contract; otherwise it is provisional
     monthly_usd: float | None = None
     missed: float | None = None  # share of callers without an answer in time; None where a part was not measured
     missed_low: float | None = None
@@ -339,7 +339,7 @@ class Claim(_Model):
 
 
 class Table1Row(_Model):
-    """A model as deployed, beside what the paper says of it."""
+    """A model as deployed, next to what the paper says of it."""
 
     model: str
     engine: str
@@ -406,7 +406,7 @@ class SwappingCell(_Model):
 
 
 class MetricCheck(_Model):
-    """A CloudWatch statistic beside our own from the logs."""
+    """A CloudWatch statistic next to our own from the logs."""
 
     variant: str
     metric: str

@@ -1,1 +1,1 @@
-"""Benches: each measures the project beside a named peer, in one run on one machine."""
+"""Benches: each measures the project next to a named peer, in one run on one machine."""

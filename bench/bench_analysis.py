@@ -125,7 +125,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
                 start_up_s = min(start_up)
                 each = [1e6 * (min(seconds[count]) - start_up_s) / count for count in sizes]
                 yield Comparison(
-                    what=f"time an invocation beside start-up, from {sizes[0]:,} to {size:,}",
+                    what=f"time per invocation without start-up, from {sizes[0]:,} to {size:,}",
                     unit="us",
                     ours=tuple(each),
                     peer_name=NO_PEER,

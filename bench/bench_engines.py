@@ -1,4 +1,4 @@
-"""Each engine beside a plain Keras handler: start, forward pass, what is around it, memory, image size, price.
+"""Each engine next to a plain Keras handler: start, forward pass, what is around it, memory, image size, price.
 
 A process per environment, as Lambda has: Python starts, imports the handler, and answers. All of them run on one core,
 in turn, on the same pictures, with the instruction sets of Lambda's x86 hosts where an engine can be told.
@@ -293,4 +293,4 @@ def _megabytes(root: Path) -> float:
 
 
 if __name__ == "__main__":
-    hand_over("engines", "Each engine beside a plain Keras handler on one core, in turn.", measure)
+    hand_over("engines", "Each engine next to a plain Keras handler on one core, in turn.", measure)

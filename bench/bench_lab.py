@@ -1,4 +1,4 @@
-"""The lab beside AWS's Runtime Interface Emulator: overhead of a call, throughput, starts, logs, memory."""
+"""The lab next to AWS's Runtime Interface Emulator: overhead of a call, throughput, starts, logs, memory."""
 
 from __future__ import annotations
 
@@ -396,4 +396,4 @@ def memory(directory: Path, root: Path, *, quick: bool) -> Iterator[Comparison]:
 
 
 if __name__ == "__main__":
-    hand_over("lab", "The lab beside AWS's Runtime Interface Emulator.", measure)
+    hand_over("lab", "The lab next to AWS's Runtime Interface Emulator.", measure)

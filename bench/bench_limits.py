@@ -1,4 +1,4 @@
-"""The duty cycle beside cgroups: CPU share, time of calls, and what the enforcement itself costs."""
+"""The duty cycle next to cgroups: CPU share, time of calls, and what the enforcement itself costs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _shares(ours: _Function, peer: _Function, vcpu: float, *, quick: bool) -> It
             tuple(mine),
             tuple(theirs),
             PEER,
-            goal=f"within 3 % of {expected:g}",
+            goal=f"within 3% of {expected:g}",
             met=abs(statistics.median(mine) / expected - 1) <= 0.03,
         )
         yield Comparison(
@@ -98,7 +98,7 @@ def _shares(ours: _Function, peer: _Function, vcpu: float, *, quick: bool) -> It
             "% of one CPU",
             tuple(cost),
             peer_name="none: the kernel's part shows nowhere",
-            goal=f"at most {_COST_GOAL_PERCENT:g} %",
+            goal=f"at most {_COST_GOAL_PERCENT:g}%",
             met=statistics.median(cost) <= _COST_GOAL_PERCENT,
             note="the launcher's own CPU time",
         )
@@ -120,7 +120,7 @@ def _calls(
             (one,),
             (other,),
             PEER,
-            goal=f"within {percent} % of cgroups",
+            goal=f"within {percent}% of cgroups",
             met=abs(one / other - 1) <= percent / 100,
             note=f"{len(mine)} calls each, in turn; a loop in one thread, not the model",
         )
@@ -152,4 +152,4 @@ class _Function:
 
 
 if __name__ == "__main__":
-    hand_over("limits", "The duty cycle beside cgroups, both on this machine in the same minutes.", measure)
+    hand_over("limits", "The duty cycle next to cgroups, both on this machine in the same minutes.", measure)

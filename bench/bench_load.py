@@ -1,4 +1,4 @@
-"""The load generator beside its peers: what each reports of a server that stalls, and how well it keeps to its rate.
+"""The load generator next to its peers: what each reports of a server that stalls, and how well it keeps to its rate.
 
 Closed-loop generators send the next request only after the last answer. While a server stalls they hardly send, so the
 stall hardly shows in their percentiles (G. Tene's "coordinated omission"). Peers: a Locust user; wrk (Debian's package;
@@ -140,7 +140,7 @@ def wrk_p99_ms(server: Endpoint, duration_s: float) -> float:
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"99%\s+([\d.]+)(us|ms|s)", text)
     if found is None:
-        raise RuntimeError(f"wrk reported no 99 %: {text}")
+        raise RuntimeError(f"wrk reported no 99%: {text}")
     return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
 
 
@@ -214,7 +214,7 @@ def _stall(*, runs: int, duration_s: float) -> Iterator[Comparison]:
             peer=tuple(found[name]),
             peer_name=name,
             better="higher",
-            goal=f"{true_p99_ms:.0f} ms, what arrivals at a steady rate meet, to 5 %",
+            goal=f"{true_p99_ms:.0f} ms, what arrivals at a steady rate meet, to 5%",
             met=reached,
             note="far below it: the stall is left out",
         )
@@ -242,7 +242,7 @@ def _rate(service_ms: int, *, runs: int, duration_s: float) -> Iterator[Comparis
         peer=tuple(closed),
         peer_name=f"Locust, {users} closed-loop users, answers counted",
         better="higher",
-        goal="within 1 %",
+        goal="within 1%",
         met=all(abs(value - 100) <= 1 for value in achieved),
     )
     yield Comparison(

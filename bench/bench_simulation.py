@@ -1,4 +1,4 @@
-"""The traffic simulation beside SimFaaS: requests per second on one core, growth to 10^9 requests, memory.
+"""The traffic simulation next to SimFaaS: requests per second on one core, growth to 10^9 requests, memory.
 
 SimFaaS (N. Mahmoudi and H. Khazaei, IEEE Transactions on Cloud Computing 10, 2022) plays the example of its own
 documentation: 0.9 requests/s, 1.991 s warm, 2.244 s cold, 600 s idle life. It is installed into a folder of its own.
@@ -118,7 +118,7 @@ def matrix_seconds(replicates: int) -> float:
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
-    """Yield speed beside SimFaaS, its growth and memory, and the time of the whole matrix."""
+    """Yield speed next to SimFaaS, its growth and memory, and the time of the whole matrix."""
     our_run(10_000)  # compiles
     yield from _speed(runs=1 if quick else 5, peer_s=20_000.0 if quick else 200_000.0)
     yield from _growth((1e5, 1e6) if quick else (1e6, 1e7, 1e8, 1e9))

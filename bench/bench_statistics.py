@@ -21,12 +21,12 @@ LAWS = {
     "AR(1) 0.2": Law(correlation=0.2),
     "AR(1) 0.5": Law(correlation=0.5),
     "AR(1) 0.8": Law(correlation=0.8),
-    "between 2 %": Law(between=0.02),
-    "between 5 %": Law(between=0.05),
-    "between 10 %": Law(between=0.1),
+    "between 2%": Law(between=0.02),
+    "between 5%": Law(between=0.05),
+    "between 10%": Law(between=0.1),
     "heavy tail": Law(heavy=True),
-    "heavy tail, between 10 %": Law(between=0.1, heavy=True),
-    "AR(1) 0.5, between 5 %": Law(between=0.05, correlation=0.5),
+    "heavy tail, between 10%": Law(between=0.1, heavy=True),
+    "AR(1) 0.5, between 5%": Law(between=0.05, correlation=0.5),
 }
 SHAPES = ((6, 2), (8, 25), (8, 100), (16, 10), (12, 250))  # environments, calls of each
 GOAL_COVERAGE = 93.0
@@ -51,7 +51,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
                     f"{given} of {rounds} rounds have an interval",
                 )
         yield from _answers(name, law, rounds)
-    for name in ("independent", "between 5 %", "between 10 %"):
+    for name in ("independent", "between 5%", "between 10%"):
         progress(f"probability of being best, {name}")
         off = farthest_off(claims_of_best(LAWS[name], 8, 100, 5 * rounds))
         yield Comparison(
@@ -64,27 +64,27 @@ def measure(quick: bool) -> Iterator[Comparison]:
         )
     for environments, calls in PLANS:
         progress(f"comparisons, {environments} environments of {calls}")
-        plan = f"18 variants, between 5 %, {environments} environments of {calls}"
+        plan = f"18 variants, between 5%, {environments} environments of {calls}"
         alarms, _ = changes_called(Law(between=0.05), environments, calls, 1.0, rounds)
         yield _at_most(f"any alarm, same code, {plan}", "% of comparisons", alarms)
         _, found = changes_called(Law(between=0.05), environments, calls, 1.1, rounds)
-        yield Comparison(f"a change of 10 % is found, {plan}", "% of comparisons", (100 * found,), better="higher")
+        yield Comparison(f"a change of 10% is found, {plan}", "% of comparisons", (100 * found,), better="higher")
 
 
 def _answers(name: str, law: Law, rounds: int) -> Iterator[Comparison]:
     """Answers about bad calls: certain ones that are wrong, intervals with calls cut off, and runs until decided."""
     for true_share in TRUE_SHARES:
-        truth = f"{name}, {100 * true_share:g} % bad calls where 1 % is allowed"
+        truth = f"{name}, {100 * true_share:g}% bad calls where 1% is allowed"
         wrong = wrong_answers(law, 8, 100, true_share, rounds)
         yield _at_most(f"certain and wrong, {truth}", "% of answers", wrong)
         ended = decided(law, true_share, max(1, rounds // 3))
         wrong = ended.meets if true_share > ALLOWED else ended.fails
         right = ended.fails if true_share > ALLOWED else ended.meets
-        note = f"decided rightly in {100 * right:.0f} %; {ended.calls:.0f} calls, {ended.environments:.0f} environments"
+        note = f"decided rightly in {100 * right:.0f}%; {ended.calls:.0f} calls, {ended.environments:.0f} environments"
         yield _at_most(f"until decided, wrong, {truth}", "% of runs", wrong, note)
     for cut_at, cut in CUTS.items():
         share = share_coverage(law, 8, 100, 0.02, rounds, cut_at=cut_at)
-        yield _covered(f"share of 2 % bad calls, {cut}, {name}", share)
+        yield _covered(f"share of 2% bad calls, {cut}, {name}", share)
 
 
 def _covered(label: str, share: float, note: str = "") -> Comparison:

@@ -1,6 +1,6 @@
 """Data with known truth: how often intervals cover it, and how often answers and comparisons are wrong. No I/O.
 
-Calls of `environments` execution environments: a log-normal body of 15 %, environments that differ by `between`, calls
+Calls of `environments` execution environments: a log-normal body of 15%, environments that differ by `between`, calls
 of one environment correlated from one to the next by `correlation` (AR(1)), and on request one call in twenty from a
 Pareto tail of index 1.5, which has no variance.
 """
@@ -143,7 +143,7 @@ def claims_of_best(
 ) -> list[Claimed]:
     """Probabilities of being best for variants whose true cost and share of bad calls are drawn anew each round.
 
-    True costs differ by 4 %, true shares of bad calls follow Beta(0.5, 25), and 1 % is allowed: the best variant is the
+    True costs differ by 4%, true shares of bad calls follow Beta(0.5, 25), and 1% is allowed: the best variant is the
     cheapest of those that keep it, and there may be none.
     """
     random = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ PEER_COLUMNS: Final = 3  # of Keras's handler: it has no image of its own
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """Return the table in Markdown: medians, a row per model and engine, and the plain Keras handler beside them."""
+    """Return the table in Markdown: medians, a row per model and engine, and the plain Keras handler next to them."""
     found = {one["what"]: one for one in record["comparisons"]}
     lines = [f"| model | engine | {' | '.join(COLUMNS)} |", "|---|---|" + "---:|" * len(COLUMNS)]
     for model in MODELS:

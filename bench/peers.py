@@ -1,4 +1,4 @@
-"""Programs that the project is measured beside."""
+"""Programs that the project is compared with."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Progress:
         if now - self._last_line >= LINE_EVERY_S and done > 0:
             self._last_line = now
             left_s = (now - self._phase_began) * max(0.0, self._total - done) / done
-            self._line(f"{self._name}: {100 * done / self._total:.0f} % {state}, about {duration_text(left_s)} left")
+            self._line(f"{self._name}: {100 * done / self._total:.0f}% {state}, about {duration_text(left_s)} left")
 
     def end_phase(self) -> None:
         if self._task is not None:

@@ -23,7 +23,7 @@ Connection = Literal["kept", "new", "none"]
 T = TypeVar("T")
 
 SECONDS_PER_MINUTE: Final = 60.0
-# After this many calls in a row that another try would not mend, a variant counts as unable to run.
+# After this many calls in a row that another attempt would not fix, a variant counts as unable to run.
 GIVE_UP_AFTER: Final = 3
 PARALLEL_WARMUPS: Final = 2  # first calls of so many variants at once: nobody reads their latency as a sample
 LOGGED_WITHIN_S: Final = 60.0  # after a function has ended, its report was read in the logs

@@ -155,7 +155,7 @@ async def _running(
 
 
 def _choose_driver(settings: LabSettings) -> Driver:
-    """The driver asked for; "auto" takes processes, but containers where limits are to be had by an engine alone."""
+    """The driver asked for; "auto" takes processes, but containers where only an engine can enforce limits."""
     if settings.driver == "container" or (settings.driver == "auto" and _only_an_engine_limits(settings.limits)):
         return ContainerDriver(state_directory=settings.state_directory)
     return ProcessDriver(mechanism=settings.limits, state_directory=settings.state_directory)
@@ -256,7 +256,7 @@ def _allow_many_connections() -> None:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
-        import uvloop  # noqa: PLC0415 - not to be had on every platform
+        import uvloop  # noqa: PLC0415 - not available on every platform
     except ImportError:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop

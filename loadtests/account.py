@@ -84,7 +84,7 @@ def send_lag_ms(record: ClientRecord) -> float:
 
 @dataclass(frozen=True)
 class Percentile:
-    """A percentile of the samples at hand, with its exact 95 % interval where there are enough of them."""
+    """A percentile of the samples at hand, with its exact 95% interval where there are enough of them."""
 
     quantile: float
     value: float

@@ -114,7 +114,7 @@ class LoadTest:
 
     @property
     def is_over(self) -> bool:
-        """The plan is done, or what the page asked for could not be begun."""
+        """The plan is done, or what the page asked for could not start."""
         return self._refused or (self._run is not None and self.conductor is not None and self.conductor.finished)
 
     @property

@@ -1,4 +1,4 @@
-"""A page beside Locust's own: second by second, offered against what became of it."""
+"""A page next to Locust's own: second by second, offered and achieved."""
 
 from __future__ import annotations
 

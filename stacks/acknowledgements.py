@@ -1,4 +1,4 @@
-"""Rules of cdk-nag that a part of the deployment does not follow, each with its reason beside what it is about."""
+"""Rules of cdk-nag that a part of the deployment does not follow, each with its reason next to what it is about."""
 
 from __future__ import annotations
 

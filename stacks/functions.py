@@ -118,7 +118,7 @@ class Functions(cdk.NestedStack):
             log_group=log_group,
             logging_format=lambda_.LoggingFormat.JSON,
             # INFO brings platform.start and platform.report, and platform.initReport of an init that failed.
-            # Init's duration stands in the report, so DEBUG would add cost and no evidence.
+            # Init's duration is in the report, so DEBUG would add cost and no evidence.
             system_log_level_v2=lambda_.SystemLogLevel.INFO,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
             # An asynchronous call that is tried again would be a second sample under the first one's name.

@@ -21,9 +21,9 @@ from trial.measuring import Call
 
 HEAD: Final = (
     "Memory, MB",
-    "Cold start, ms (95 % interval)",
+    "Cold start, ms (95% interval)",
     "n",
-    "Warm, ms (95 % interval)",
+    "Warm, ms (95% interval)",
     "n",
     "Memory used, MB",
     "USD per million, cold",

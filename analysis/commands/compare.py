@@ -52,7 +52,7 @@ def markdown(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshol
         "Before",
         "After",
         "Difference",
-        "95 % interval",
+        "95% interval",
         "Cliff's delta",
         "n",
         "",
@@ -70,8 +70,8 @@ def markdown(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshol
         table = markdown_table(head, [_line(c) for c in rest], right=right)
         parts.append(f"<details><summary>{len(rest)} comparisons without change</summary>\n\n{table}\n\n</details>")
     parts.append(
-        "Medians; any false alarm among all comparisons has a probability of at most 5 % (Holm), and a change below "
-        f"{100 * threshold:g} % of the median counts as none."
+        "Medians; any false alarm among all comparisons has a probability of at most 5% (Holm), and a change below "
+        f"{100 * threshold:g}% of the median counts as none."
     )
     return "\n\n".join(parts) + "\n"
 
@@ -82,12 +82,12 @@ def _run(summary: Summary) -> str:
 
 def _line(c: Comparison) -> tuple[str, ...]:
     if c.metric == "failures":
-        numbers = [f"{100 * (value or 0):.1f} %" for value in (c.a, c.b, c.difference.value)]
+        numbers = [f"{100 * (value or 0):.1f}%" for value in (c.a, c.b, c.difference.value)]
         return (c.variant, c.experiment, "failed", *numbers, "", "", str(c.difference.n), c.change)
     label, unit = METRICS[c.metric]
     low, high = c.ratio.low, c.ratio.high
-    interval = c.ratio.reason if low is None or high is None else f"{100 * (low - 1):+.1f} to {100 * (high - 1):+.1f} %"
-    relative = "" if c.ratio.value is None else f"{100 * (c.ratio.value - 1):+.1f} %"
+    interval = c.ratio.reason if low is None or high is None else f"{100 * (low - 1):+.1f} to {100 * (high - 1):+.1f}%"
+    relative = "" if c.ratio.value is None else f"{100 * (c.ratio.value - 1):+.1f}%"
     return (
         c.variant,
         c.experiment,

@@ -44,10 +44,10 @@ def usd(value: float | None) -> str:
 
 
 def share_text(found: Estimate) -> str:
-    """`0.3 % (0.1 to 0.8 %)`, or the bounds alone where a part was not measured."""
+    """`0.3% (0.1 to 0.8%)`, or the bounds alone where a part was not measured."""
     if found.low is None or found.high is None:
         return percent_text(found.value)
-    bounds = f"{number_text(100 * found.low, digits=2)} to {number_text(100 * found.high, digits=2)} %"
+    bounds = f"{number_text(100 * found.low, digits=2)} to {number_text(100 * found.high, digits=2)}%"
     return bounds if found.value is None else f"{percent_text(found.value)} ({bounds})"
 
 
@@ -91,7 +91,7 @@ def answer(
 ) -> Text:
     """The answer where there is one."""
     requests = question.traffic.requests_per_month
-    dollars = f"{usd(best.plan.usd)} a month at AWS's prices" + (" with the lab's times" if question.lab else "")
+    dollars = f"{usd(best.plan.usd)} per month at AWS's prices" + (" with the lab's times" if question.lab else "")
     headline = (
         f"{best.candidate.variant.display_name}, {STRATEGY_NAMES[best.plan.strategy]}: {dollars}, "
         f"{requests:,.0f} requests; {share_text(best.found)} of callers get no answer within "
@@ -102,7 +102,7 @@ def answer(
     dearer = [(price, name) for price, name in others if price >= best.usd]
     if dearer:
         price, name = dearer[0]
-        lines.append(f"The next cheapest, {name}, costs {usd(price)} a month, {usd(price - best.usd)} more.")
+        lines.append(f"The next cheapest, {name}, costs {usd(price)} per month, {usd(price - best.usd)} more.")
     names = {option.key: option.candidate.variant.display_name for option in options}
     lines += [_rival_text(rival, names.get(rival.variant, rival.variant)) for rival in rivals[:3]]
     return Text(headline, tuple(lines), _how_sure(best, rivals, chances, tied, provisional, names))
@@ -110,7 +110,7 @@ def answer(
 
 def _rival_text(rival: Rival, name: str) -> str:
     text = (
-        f"Cheaper and undecided: {name}, {STRATEGY_NAMES[rival.strategy]}, {usd(rival.monthly_usd)} a month, "
+        f"Cheaper and undecided: {name}, {STRATEGY_NAMES[rival.strategy]}, {usd(rival.monthly_usd)} per month, "
         f"{share_text(rival.bad_share)} bad calls. "
     )
     if rival.more_calls is None:
@@ -130,7 +130,7 @@ def _how_sure(
     if provisional:
         parts.append(f"Provisional: {'; '.join(provisional)}.")
     else:
-        parts.append("It meets every demand beyond its 95 % interval.")
+        parts.append("It meets every demand beyond its 95% interval.")
     if not chances:
         parts.append("Too few environments were measured to say how likely it is the cheapest.")
     elif best.key in chances:
@@ -159,9 +159,7 @@ def no_answer(
     failing = {c.variant for c in constraints if c.verdict == "fails"}
     unmeasured = [key for key in names if key not in failing]
     if candidates and not unmeasured:
-        return Text(
-            "No measured variant meets the goal.", misses, "The demands named fail beyond their 95 % intervals."
-        )
+        return Text("No measured variant meets the goal.", misses, "The demands named fail beyond their 95% intervals.")
     reasons: dict[str, list[str]] = {}
     for constraint in constraints:
         if constraint.variant in unmeasured and constraint.name == "bad_share":

@@ -1,6 +1,6 @@
 """The paper's claims C1 to C11, each with a written rule and a verdict from the data. No I/O.
 
-Every rule compares medians (or mean costs) and decides by 95 % intervals: `supported` needs the interval on the claim's
+Every rule compares medians (or mean costs) and decides by 95% intervals: `supported` needs the interval on the claim's
 side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. Where the data
 break their contract a verdict is `provisional`. The thresholds that
 turn a paper's words into numbers stand here, and in docs/claims.md with their reasons.
@@ -281,7 +281,7 @@ def _order(context: Context) -> tuple[Evidence, str]:
                 if other is None or not len(context.warm(variant, metric)) or not len(context.warm(other, metric)):
                     continue
                 ratio = context.ratio(context.warm(variant, metric), context.warm(other, metric))
-                label = f"{_name(variant)} beside {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
+                label = f"{_name(variant)} compared with {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
                 sign = 1 if _below(ratio, 1) else -1 if _above(ratio, 1) else 0
                 evidence.add(label, ratio, "ratio", sign, f"{label} is slower." if sign < 0 else "")
     return evidence, "needs warm samples of two models at one memory size"
@@ -383,7 +383,7 @@ def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
             low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
             n = min(len(context.warm(variant, "billed_ms")), len(context.warm(other, "billed_ms")))
             ratio = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=n)
-            label = f"{_name(variant)} beside {DISPLAY_NAMES[other.model]}, compute cost"
+            label = f"{_name(variant)} compared with {DISPLAY_NAMES[other.model]}, compute cost"
             evidence.add(label, ratio, "ratio", 1 if high < 1 else -1 if low > 1 else 0)
     others = [value for model, value in context.accuracies.items() if model != "mobilenet"]
     if evidence.signs and others and "mobilenet" in context.accuracies:
@@ -524,14 +524,14 @@ _CLAIMS: Final = (
     _Rule(
         "More memory, less API latency and less inference time, for every model.",
         "For every model of the matrix, both medians at the largest size are below those at the smallest (ratio under "
-        f"1), and each step to the next size is shown not to be slower by more than {100 * (SLOWER_STEP - 1):.0f} %.",
+        f"1), and each step to the next size is shown not to be slower by more than {100 * (SLOWER_STEP - 1):.0f}%.",
         _more_memory,
         compares_sizes=True,
     ),
     _Rule(
         "Beyond 1500 MB (MobileNet) and 1750 MB (ResNet50, InceptionV3) latency hardly falls.",
         "The median API latency at the largest size is less than "
-        f"{100 * HARDLY:.0f} % below that at the first size from the knee on, for every model.",
+        f"{100 * HARDLY:.0f}% below that at the first size from the knee on, for every model.",
         _knees,
         compares_sizes=True,
     ),
@@ -550,14 +550,14 @@ _CLAIMS: Final = (
     _Rule(
         "The cold-start overhead has no evident relation to memory.",
         "Overhead is the cold median less the warm median of init and duration. At the largest size it is within "
-        f"{100 * NO_RELATION:.0f} % of that at the smallest, for every model.",
+        f"{100 * NO_RELATION:.0f}% of that at the smallest, for every model.",
         _overhead_and_memory,
         compares_sizes=True,
     ),
     _Rule(
         "Under load, 0 to 100 requests/s, latency stays about what it is warm: Lambda scales.",
-        f"The median latency from the intended send time is within {100 * ABOUT:.0f} % of the warm median, and at "
-        f"least {100 * ANSWERED_UNDER_LOAD:.0f} % of the requests offered are answered, for every variant, at a load "
+        f"The median latency from the intended send time is within {100 * ABOUT:.0f}% of the warm median, and at "
+        f"least {100 * ANSWERED_UNDER_LOAD:.0f}% of the requests offered are answered, for every variant, at a load "
         f"that reaches {CLAIMED_RATE_RPS:g} requests/s.",
         _load_like_warm,
     ),
@@ -570,7 +570,7 @@ _CLAIMS: Final = (
     _Rule(
         "From 1500 to 2000 MB the price rises, the latency does not fall with it.",
         "Between the sizes measured nearest to 1500 and 2000 MB the mean compute cost rises and the median API latency "
-        f"falls by less than {100 * HARDLY:.0f} %, for every model. Intervals of means are approximate.",
+        f"falls by less than {100 * HARDLY:.0f}%, for every model. Intervals of means are approximate.",
         _dearer_not_faster,
         compares_sizes=True,
     ),
@@ -578,19 +578,19 @@ _CLAIMS: Final = (
         "Cold starts can exceed the API Gateway's 29 s.",
         "Supported if one cold start took longer or met the gateway's timeout; refuted if no cold start did and the "
         "interval of "
-        f"their share lies below {100 * RARE:.0f} % (on AWS alone: the lab does not model the fetch of the image).",
+        f"their share lies below {100 * RARE:.0f}% (on AWS alone: the lab does not model the fetch of the image).",
         _over_the_gateways_limit,
     ),
     _Rule(
         "A warm-up call before use removes the cold start.",
-        f"Fewer than {100 * STILL_COLD:.0f} % of the calls that follow warm-up calls, one after another, start cold, "
+        f"Fewer than {100 * STILL_COLD:.0f}% of the calls that follow warm-up calls, one after another, start cold, "
         "for every variant.",
         _warm_up_call,
     ),
     _Rule(
         "The cause of C1 is swapping due to lack of memory.",
         "With the CPU share held, the median inference time at the largest memory size is more than "
-        f"{100 * HARDLY:.0f} % below that at the smallest, for every model and share.",
+        f"{100 * HARDLY:.0f}% below that at the smallest, for every model and share.",
         _swapping,
         compares_sizes=True,
     ),

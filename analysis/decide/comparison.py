@@ -5,8 +5,8 @@ Rules:
 1. Runs that differ in where or how they were measured are refused, and the field is named (`refuse_unlike`).
 2. For each variant, experiment and metric that both runs have, equality of the two samples is tested (Mann and
    Whitney), and for each variant and experiment that failures are equally frequent (Fisher's exact test).
-3. Holm's step-down holds the probability of any false alarm among all these tests at 5 %.
-4. A rejected test counts as a change only if the medians differ by more than the threshold (3 % by default): with many
+3. Holm's step-down holds the probability of any false alarm among all these tests at 5%.
+4. A rejected test counts as a change only if the medians differ by more than the threshold (3% by default): with many
    samples a difference too small to matter is significant too. Failures have no threshold.
 """
 

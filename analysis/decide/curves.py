@@ -28,7 +28,7 @@ def pareto(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
 
 
 def knee(image: Image, metric: str, curve: Mapping[int, float]) -> Knee:
-    """The smallest memory size that no larger one beats by more than 10 % in the median."""
+    """The smallest memory size that no larger one beats by more than 10% in the median."""
     sizes = sorted(curve)
     found: int | None = None
     if len(sizes) < 3:
@@ -40,10 +40,10 @@ def knee(image: Image, metric: str, curve: Mapping[int, float]) -> Knee:
             if all(curve[larger] >= (1 - KNEE_GAIN) * curve[size] for larger in sizes if larger > size)
         )
         if found == sizes[-1]:
-            found, reason = None, f"the last step still gains more than {100 * KNEE_GAIN:.0f} %"
+            found, reason = None, f"the last step still gains more than {100 * KNEE_GAIN:.0f}%"
         else:
             gain = 1 - min(curve[size] for size in sizes if size >= found) / curve[found]
-            reason = f"no larger size is faster by more than {100 * KNEE_GAIN:.0f} % (the best by {100 * gain:.1f} %)"
+            reason = f"no larger size is faster by more than {100 * KNEE_GAIN:.0f}% (the best by {100 * gain:.1f}%)"
     return Knee(
         model=image.model,
         engine=image.engine,

@@ -9,7 +9,7 @@ Rules, in this order:
 3. The cheapest option that meets every demand wins; if no variant does, the cheapest that fails no demand, and the
    answer is provisional; where there is none of these, there is no recommendation, and the nearest miss is named.
 4. Cheaper options that are undetermined are named with what it would take to decide. Options are tied with the winner
-   where they come out best in at least 5 % of draws.
+   where they come out best in at least 5% of draws.
 5. Where memory sizes are not comparable, none is recommended over another. Where the data break their contract, the
    answer is provisional.
 """
@@ -270,7 +270,7 @@ def _cold(option: Option, limit: float) -> Constraint:
         found=Estimate(value=expected, n=0, reason="by the traffic model, not measured"),
         verdict=judged,
         short_by=expected - limit if judged == "fails" else None,
-        text=f"expected {100 * expected:.2g} % cold {answer_text.STRATEGY_NAMES[option.plan.strategy]}",
+        text=f"expected {100 * expected:.2g}% cold {answer_text.STRATEGY_NAMES[option.plan.strategy]}",
     )
 
 

@@ -10,7 +10,7 @@ A cell is one variant in one experiment with one start type. Each invocation of 
   somebody waited for nor a call of a used environment. Kept in load cells, where it is what users meet.
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
-- `broken_off`: a call of a load that was broken off and begun again; in no cell, not even as an outcome.
+- `broken_off`: a call of a load that was interrupted and restarted; in no cell, not even as an outcome.
 - `host_contended`: the lab's host was short of CPU. Excluded from cold and warm cells as long as that leaves at least
   half of the samples of every variant. Otherwise they count in all variants alike, and the cell says how many: what is
   left would be a choice of quiet moments. In load cells they always count: contention is what load does to a host.

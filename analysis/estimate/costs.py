@@ -186,10 +186,10 @@ class CostModel:
             return result(None, "no cold start was measured")
         grid = np.geomspace(lowest, highest, round(4 * math.log10(highest / lowest)) + 1)
         if pays(lowest):
-            return result(None, f"cheaper from {lowest:,.0f} requests a month on")
+            return result(None, f"cheaper from {lowest:,.0f} requests per month on")
         high = next((float(requests) for requests in grid if pays(float(requests))), None)
         if high is None:
-            return result(None, f"never, to {highest:,.0f} requests a month")
+            return result(None, f"never, to {highest:,.0f} requests per month")
         low = high / float(grid[1] / grid[0])
         while high / low > 1.01:
             middle = math.sqrt(low * high)

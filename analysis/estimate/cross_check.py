@@ -1,4 +1,4 @@
-"""CloudWatch's statistics beside our own from the logs. No I/O."""
+"""CloudWatch's statistics next to our own from the logs. No I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNTOLD: Final = {
 
 
 def check_metrics(rows: pl.DataFrame, answer: Mapping[str, Any] | None) -> list[MetricCheck]:
-    """Compare each statistic that GetMetricData gave with the same of the rows that stand in the logs."""
+    """Compare each statistic that GetMetricData gave with the same statistic of the rows in the logs."""
     if answer is None:
         return []
     logged = rows.filter(pl.col("log_stream").is_not_null()).select("variant", "outcome", "duration_ms")

@@ -32,7 +32,7 @@ def accuracies(configuration: Configuration) -> dict[str, float]:
 def table1(
     configuration: Configuration, deployed: Mapping[Image, DeployedModel], weights: Mapping[str, tuple[str, ...]]
 ) -> tuple[Table1Row, ...]:
-    """Table 1 of the paper, measured beside published."""
+    """Table 1 of the paper, measured next to published."""
     rows = []
     for image in dict.fromkeys(variant.image for variant in configuration.variants):
         model = image.model

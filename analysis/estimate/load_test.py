@@ -13,7 +13,7 @@ from analysis.summary import LoadSecond, LoadTotals
 from core.stages import RESTARTED
 from core.variants import Variant
 
-# Every outcome that is a failure of the function or of the way to it, beside a throttle.
+# Every outcome that is a failure of the function or of the way to it, other than a throttle.
 FAILURES: Final = ("gateway_timeout", "missing", "out_of_memory", "init_timeout", "timeout", "error", "connection")
 
 

@@ -43,7 +43,7 @@ from core.variants import Image, Variant
 
 @dataclass(frozen=True)
 class Extras:
-    """What a run knows beside its rows."""
+    """What is known of a run besides its rows."""
 
     log_bytes: Mapping[str, float] = field(default_factory=dict)  # per invocation, by variant
     deployed: Mapping[Image, DeployedModel] = field(default_factory=dict)

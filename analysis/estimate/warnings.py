@@ -279,7 +279,7 @@ def _means(facts: Facts) -> Iterator[DataWarning]:
         yield DataWarning(
             code="mean_carried_by_one_call",
             severity="warning",
-            message=f"A single slow call is more than {100 * CARRIED_BY_ONE:.0f} % of all that was billed, cold or "
+            message=f"A single slow call is more than {100 * CARRIED_BY_ONE:.0f}% of all that was billed, cold or "
             "warm, to the functions named here.",
             advice="The interval of such a mean cost is too narrow: use the cost at the median, and take more samples.",
             variants=tuple(dict.fromkeys(carried)),

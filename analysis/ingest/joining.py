@@ -95,7 +95,7 @@ def _classify(logged: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("error"))
         .when(pl.col("duration_ms").is_not_null() | pl.col("handler_ms").is_not_null())
         .then(pl.lit("ok"))
-        .otherwise(None)  # begun and not finished within the window
+        .otherwise(None)  # started and not finished within the window
     )
     return logged.with_columns(
         outcome.alias("outcome_logged"),

@@ -1,6 +1,6 @@
-"""Calls of a load that was broken off and begun again: told apart, so that no figure mixes two attempts. No I/O.
+"""Calls of a load that was interrupted and restarted: told apart, so that no figure mixes two attempts. No I/O.
 
-A load stage, one variant under the whole shape, is begun again when the run is resumed. What the first attempt sent is
+A load stage, one variant under the whole shape, is restarted when the run is resumed. What the first attempt sent is
 kept and labelled: it met lower rates than the whole shape has, and ended because its sender did, so neither its
 latencies nor its lost calls say anything of the function.
 """
@@ -18,7 +18,7 @@ _STAGE: Final = "stage"
 
 
 def label_broken_off(clients: pl.DataFrame, whole_stages: Collection[str]) -> pl.DataFrame:
-    """Client records of one variant, with the protocol `broken_off` where the load was begun again later.
+    """Client records of one variant, with the protocol `broken_off` where the load was restarted later.
 
     `whole_stages` names the stages that came to an end of their own by what their call ids begin with. Where none of
     the variant did, the latest attempt is all there is of its load, and counts.

@@ -80,7 +80,7 @@ class RawGroup:
         write_atomically(self.directory / "cursor.json", strict_json.dumps(asdict(cursor), indent=1) + "\n")
 
     def restart(self, cursor: Cursor) -> Self:
-        """Begin the window anew; what was there goes only when the new pages are complete (see `fresh`)."""
+        """Restart the window; what was there goes only when the new pages are complete (see `fresh`)."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.save(cursor)
         return self
@@ -160,7 +160,7 @@ def read_image_sizes(run: RunDirectory) -> dict[str, int]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RecordError(
             f"{run.raw_directory / 'images.json'} cannot be read: {error}",
-            hint="Remove it and fetch it anew: python analysis/collect.py --refresh",
+            hint="Remove it and fetch it again: python analysis/collect.py --refresh",
         ) from None
 
 
@@ -277,5 +277,5 @@ def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.Dat
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RecordError(
-            f"{path} cannot be read: {error}", hint=f"Make it anew: python -m analysis report {run.run_id}"
+            f"{path} cannot be read: {error}", hint=f"Write it again: python -m analysis report {run.run_id}"
         ) from None

@@ -261,7 +261,7 @@ def _figure_view(figure: Figure, still: str | None, *, printed: bool) -> dict[st
     }
 
 
-# What a screen reader or a pointer would use; the still picture has its text beside it.
+# What a screen reader or a pointer would use; the still picture has its text next to it.
 _SPOKEN: Final = re.compile(r' (?:aria-[a-z]+|role|pointer-events|xmlns:xlink)="[^"]*"')
 
 
@@ -415,7 +415,7 @@ EARLY_SCRIPT: Final = 'document.documentElement.className = "js";'
 
 @dataclass(frozen=True)
 class LinkedFile:
-    """A file beside the page."""
+    """A file next to the page."""
 
     href: str
     name: str

@@ -1,7 +1,7 @@
 """To and from aws-lambda-power-tuning. No I/O.
 
 The tool: https://github.com/alexcasalboni/aws-lambda-power-tuning, README. Its averages leave out the fastest and
-the slowest fifth of the calls and the request fee, so its figures are shown beside ours and never mixed with them.
+the slowest fifth of the calls and the request fee, so its figures are shown next to ours and never mixed with them.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def power_tuning_input(
 
 
 def beside_power_tuning(summary: Summary, image: Image, theirs: PowerTuning) -> list[PowerComparison]:
-    """Their averages beside our warm median and compute cost, for every memory size that either has."""
+    """Their averages next to our warm median and compute cost, for every memory size that either has."""
     stats = {stat.value: stat for stat in theirs.stats}
     if theirs.power not in stats:
         stats[theirs.power] = PowerStat(value=theirs.power, averageDuration=theirs.duration, averagePrice=theirs.cost)

@@ -15,7 +15,7 @@ HEAD: Final = (
     "Experiment",
     "n",
     "Median ms",
-    "95 % interval",
+    "95% interval",
     "p95 ms",
     "Inference ms",
     "Outcomes",

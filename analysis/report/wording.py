@@ -61,7 +61,7 @@ def percent_text(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return NO_NUMBER
     text = number_text(share * 100)
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 
 
 def interval_text(estimate: Estimate, *, money: bool = False) -> str:

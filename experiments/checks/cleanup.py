@@ -69,7 +69,7 @@ def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
         subject = f"schedule {state.name}"
         variant = by_name.get(state.name)
         if variant is None:
-            # Of another profile's deployment; its name is all there is to go by.
+            # Of another profile's deployment; its name is all that is known.
             advice = "It is not in this profile. Name the profile it was deployed with, or disable it by hand."
             findings.append(Finding("problem", subject, "is on", advice))
             continue
@@ -147,7 +147,7 @@ def _dashboards(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
     entries = _pages(cloud, "cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=prefix)
     names = {prefix, *(f"{prefix}-{group}" for group in GROUPS)}
     found = [entry["DashboardName"] for entry in entries if entry["DashboardName"] in names]
-    return [("dashboard", f"{name}: 3 USD a month beyond an account's first three") for name in found]
+    return [("dashboard", f"{name}: 3 USD per month beyond an account's first three") for name in found]
 
 
 def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:

@@ -23,7 +23,7 @@ NOTES_FILE: Final = "called-images.json"
 
 
 class CalledImages:
-    """Notes, kept beside the runs, of which image each function had when it was last called."""
+    """Notes, kept next to the runs, of which image each function had when it was last called."""
 
     def __init__(self, results: Path, endpoint: EndpointFacts) -> None:
         self._path = results / NOTES_FILE

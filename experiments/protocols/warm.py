@@ -130,7 +130,7 @@ def reason_to_stop(
 
 
 def half_width_percent(latencies_ms: Sequence[Sequence[float]], table: WarmTable) -> float | None:
-    """Return the half-width of the median's interval in percent; None where there is too little to tell."""
+    """Return the half-width of the median's interval in percent; None with too few samples."""
     if table.environments > 1:
         return environments_half_width_percent(latencies_ms)
     return median_half_width_percent([one for samples in latencies_ms for one in samples])
@@ -357,7 +357,7 @@ def _judge(session: Session, one: Progression, *, say: bool) -> None:
     one.over = True
     if say:
         why, width = reason
-        interval = "too few for an interval" if width is None else f"median known to +- {width:.1f} %"
+        interval = "too few for an interval" if width is None else f"median known to +- {width:.1f}%"
         _stop(
             session,
             one,

@@ -56,7 +56,7 @@ class FunctionPool:
         self.load.running += 1
 
     def release(self, invocation: Invocation | None = None) -> None:
-        """A request no longer counts as concurrent: it has been answered, or has come to nothing."""
+        """A request no longer counts as concurrent: it has been answered or abandoned."""
         if invocation is not None:
             if invocation.released:
                 return

@@ -1,6 +1,6 @@
 """Lambda's rules as figures: CPU share, limits, billing, scaling. No I/O.
 
-Pages are those of the AWS Lambda developer guide unless another source stands beside the rule.
+Pages are those of the AWS Lambda developer guide unless the rule names another source.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Lambda Runtime API over HTTP/1.1, on a loopback port of its own for each environment, as the guest has on Lambda.
 
-Written on `asyncio.Protocol`, since it stands in the path of every invocation twice: a general HTTP server costs more
+Written on `asyncio.Protocol`, since it is in the path of every invocation twice: a general HTTP server costs more
 than the invocation itself. It takes what the API needs: requests with Content-Length or chunked bodies, kept
 connections, pipelined requests one after another, `Expect: 100-continue`, and trailers of a response that fails while
 it is streamed. One port for all with a path prefix each would do for most calls, but awslambdaric cannot send an init

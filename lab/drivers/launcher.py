@@ -163,7 +163,7 @@ def _copied(template: str) -> int:
 
 
 def _read_only(path: str) -> None:
-    """The image's root as on Lambda, where a function cannot write beside its code."""
+    """The image's root as on Lambda, where a function cannot write next to its code."""
     _mount(path, path, None, MS_BIND | MS_REC)
     _mount("none", path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
 

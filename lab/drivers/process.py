@@ -244,7 +244,7 @@ class ProcessDriver:
 
 
 def _tmp_template(directory: Path, size_mb: int = EPHEMERAL_STORAGE_MB) -> str:
-    """A formatted image from which each environment gets its /tmp, made anew; "" where it cannot be made.
+    """A formatted image from which each environment gets its /tmp, made at each start; "" where it cannot be made.
 
     A format takes longer than everything else in the start of an environment, a copy of its few hundred KB does not.
     """
@@ -510,7 +510,7 @@ class _LauncherClient:
             self._exits.pop(key, None)
             if isinstance(error, LaunchError):
                 raise
-            raise LaunchError(f"the launcher has gone ({error})", hint="Invoke again: it is started anew.") from error
+            raise LaunchError(f"the launcher has gone ({error})", hint="Invoke again: it restarts.") from error
         finally:
             self._launching.pop(key, None)
 
@@ -597,7 +597,7 @@ class _LauncherClient:
         self._exits.clear()
         for launched in self._launching.values():
             if not launched.done():
-                launched.set_exception(LaunchError("the launcher has gone", hint="Invoke again: it is started anew."))
+                launched.set_exception(LaunchError("the launcher has gone", hint="Invoke again: it restarts."))
         if not self._ready.done():
             self._ready.set_exception(LaunchError("the launcher did not start", hint="See its message on stderr."))
 

@@ -12,7 +12,7 @@ from lab.contracts import Image
 
 
 class LaunchError(UserError):
-    """An environment could not be started: the image cannot be entered, the engine refused, no process to be had."""
+    """An environment could not be started: the image cannot be entered, the engine refused, no process available."""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def _login(parsed: argparse.Namespace, _: DirectoryImageStore, __: Engine | None
 def _rmi(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
     for reference in parsed.reference:
         if not store.remove_name(_with_tag(reference), force=parsed.force):
-            raise ImageError(f"no image {reference}", hint="`python -m lab docker images` lists what there is.")
+            raise ImageError(f"no image {reference}", hint="`python -m lab docker images` lists the images.")
         print(f"Untagged: {reference}")
     return EXIT_OK
 
@@ -205,7 +205,7 @@ def _found(store: DirectoryImageStore, reference: str, engine: Engine | None) ->
     record = _usable(store, reference, engine)
     if record is None:
         raise ImageError(
-            f"no image {reference}", hint="Build it first; `python -m lab docker images` lists what there is."
+            f"no image {reference}", hint="Build it first; `python -m lab docker images` lists the images."
         )
     return record
 

@@ -7,7 +7,7 @@ of a machine. Below it:
     contents/<id>/image.json   its command and environment; written before the folder gets its name
     steps/<key>/root/          what a slow step of a Dockerfile left behind, so that it runs once
     names/<reference>.json     one file a name; a name is never half written
-    building/<key>.<random>/   what is being made, while its builder holds the lock <key>.lock beside it
+    building/<key>.<random>/   what is being made, while its builder holds the lock <key>.lock next to it
     leases/<lab>/              of a running lab: a lock that it holds, its port, and a file for each image it was given
 
 A folder below `contents` or `steps` appears by a rename when it is whole, so a kill at any moment leaves the store as

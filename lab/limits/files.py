@@ -32,7 +32,7 @@ def read(path: str) -> str:
 
 
 def keyed_value(path: str, key: str) -> int:
-    """The number beside `key` in a flat keyed file such as memory.events; 0 where it is missing."""
+    """The number after `key` in a flat keyed file such as memory.events; 0 where it is missing."""
     with contextlib.suppress(OSError, ValueError):
         for line in read(path).splitlines():
             name, _, value = line.partition(" ")

@@ -42,7 +42,7 @@ _REST_JSON: Final = frozenset({"lambda", "scheduler", "apigateway"})
 _QUERY: Final = frozenset({"cloudformation", "monitoring", "iam", "sts", "sqs", "sns", "ec2"})
 _MODELS: Final = {"monitoring": "cloudwatch"}  # botocore's names where they are not those of the signature
 _NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
-# The machine's failures and the lab's own: nothing that the caller could mend.
+# The machine's failures and the lab's own: nothing that the caller could fix.
 _NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
 # Where moto finds the account and the region that a request is signed for.
 _READS_ADDRESS: Final = ("/moto/core/base_backend.py", "/moto/core/responses.py", "/moto/core/utils.py")

@@ -9,11 +9,11 @@ from moto.core.exceptions import ServiceException
 
 
 class MotoUrls:
-    """First base of our backends: moto finds a backend's routes beside the module of its class."""
+    """First base of our backends: moto finds a backend's routes next to the module of its class."""
 
     @property
     def _url_module(self) -> Any:
-        """The routes of the moto class we extend; moto 5.2.5 looks beside this one instead."""
+        """The routes of the moto class we extend; moto 5.2.5 looks next to this one instead."""
         module = next(base.__module__ for base in type(self).__mro__ if base.__module__.startswith("moto."))
         return importlib.import_module(module.replace(".models", ".urls"))
 

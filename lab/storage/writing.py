@@ -6,7 +6,7 @@ times a batch, and every tenth call is late by it. This one imports the standard
 Messages on the socket, both ways: 4 bytes length, then `marshal`. The lab asks for the commit of all that is in the
 journal: (number of the question, number of a command in the journal or None). The answer is (number of the question,
 True, what the command returned), or with False and why nothing is committed. At the end of the socket the process
-commits what there is and ends.
+commits what is queued and ends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ INSERT OR IGNORE INTO journal_position VALUES (1, 0, 0);
 
 
 class Writer(Protocol):
-    """What stores items by way of a connection, within a transaction that is begun and committed around it.
+    """What stores items by way of a connection, within a transaction that is opened and committed around it.
 
     Its other public methods are commands, called by name with arguments and results that `marshal` takes.
     """

@@ -36,7 +36,7 @@ def alike(environments, calls, *, bad=0, handler_ms=20.0):
 
 @pytest.mark.parametrize(("limit", "below"), [(0.05, True), (0.05, False)])
 def test_a_look_after_every_call_is_wrong_no_more_often_than_one_look_may_be(limit, below):
-    """At the limit itself neither side is true; 200 runs at 2.5 % have more than 12 such errors in 1 of 500 cases."""
+    """At the limit itself neither side is true; 200 runs at 2.5% have more than 12 such errors in 1 of 500 cases."""
     wrong = 0
     for seed in range(200):
         source, hits = random.Random(seed), 0
@@ -61,7 +61,7 @@ def test_calls_of_one_environment_never_decide():
 
 
 def test_environments_that_differ_move_the_limit():
-    """950 ms is within the limit of 1000 ms, but not where environments lie 20 % apart."""
+    """950 ms is within the limit of 1000 ms, but not where environments lie 20% apart."""
     far = [EnvironmentCalls([latency] * 100) for latency in (700.0, 950.0) * 5]
     near = [EnvironmentCalls([latency] * 100) for latency in (100.0, 101.0) * 5]
     assert decide(far, GOAL) is None

@@ -63,7 +63,7 @@ def cost_per_million(summary: Summary, start_type: Literal["cold", "warm"]) -> F
         section="cost",
         experiments=(start_type,),
         images=summary.images,
-        detail=detail_of("Mean, with an approximate 95 % interval", points),
+        detail=detail_of("Mean, with an approximate 95% interval", points),
     )
     why_empty = "no call that succeeded, so none to price"
     return curve_figure(text, points, image_series(summary), "USD", memory_sizes_of(summary), why_empty)
@@ -77,7 +77,7 @@ STRATEGY_SERIES: Final = (
 
 
 def monthly_by_strategy(summary: Summary, image: Image) -> Figure:
-    """USD a month of each of an image's memory sizes by the way of keeping environments warm."""
+    """USD per month of each of an image's memory sizes by the way of keeping environments warm."""
     points = Points(summary)
     for month in summary.monthly:
         variant = summary.variants[month.variant]
@@ -111,7 +111,7 @@ def monthly_by_strategy(summary: Summary, image: Image) -> Figure:
         images=(image,),
         detail="Computed from the mean billed times, hence without interval",
     )
-    return curve_figure(text, points, STRATEGY_SERIES, "USD a month", memory_sizes_of(summary), "no call succeeded")
+    return curve_figure(text, points, STRATEGY_SERIES, "USD per month", memory_sizes_of(summary), "no call succeeded")
 
 
 def cost_against_latency(summary: Summary) -> Figure:
@@ -136,7 +136,7 @@ def cost_against_latency(summary: Summary) -> Figure:
         )
     text = Text(
         id="cost_against_latency",
-        title="Cost against latency: what there is to choose from",
+        title="Cost against latency: what you can choose from",
         caption=(
             "Filled: no other function is better in cost, latency and accuracy together. Hollow: another is. The ring "
             "marks the recommendation. Accuracy is quoted from its source, not measured."
@@ -144,7 +144,7 @@ def cost_against_latency(summary: Summary) -> Figure:
         section="decision",
         experiments=(),
         images=summary.images,
-        detail="Warm calls; memory size in MB beside those on the front",
+        detail="Warm calls; memory size in MB next to those on the front",
     )
 
     def draw() -> Any:
@@ -203,7 +203,7 @@ def memory_used(summary: Summary) -> Figure:
         section="decision",
         experiments=("warm",),
         images=summary.images,
-        detail="Median with 95 % interval, warm calls",
+        detail="Median with 95% interval, warm calls",
     )
     return by_image(summary, text, ("warm", "warm"), "max_memory_used_mb", "MB")
 
@@ -236,7 +236,7 @@ def swapping(summary: Summary, image: Image) -> Figure:
         section="claims",
         experiments=(),
         images=(image,),
-        detail=detail_of("Median inference time with 95 % interval", points),
+        detail=detail_of("Median inference time with 95% interval", points),
     )
     return curve_figure(text, points, series, "ms", sizes, "no call succeeded")
 

@@ -86,7 +86,7 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
         caption=(
             "Box from p25 to p75 with the median, whiskers from p5 to p95; with fewer than "
             f"{WHISKERS_FROM_N} samples the whiskers reach from the smallest to the largest. Nothing is trimmed: the "
-            "extremes stand in the numbers."
+            "numbers have the extremes."
         ),
         section=experiment,
         experiments=(experiment,),

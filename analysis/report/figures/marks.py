@@ -25,7 +25,7 @@ NOT_REPORTED: Final = "the function does not report it"
 WIDTH_PX: Final = 660
 HEIGHT_PX: Final = 320
 EMPTY_HEIGHT_PX: Final = 48
-WIDE_PLOT_PX: Final = 430  # of a chart beside another
+WIDE_PLOT_PX: Final = 430  # of a chart next to another
 NARROW_PLOT_PX: Final = 260  # of a chart on a phone
 LABEL_PX: Final = 30  # of a memory size in four digits with a gap
 HEADING_CHARACTERS: Final = 84  # of a line in a picture of WIDTH_PX
@@ -183,7 +183,7 @@ POINT_TOOLTIP: Final = (
     ("name", "Model"),
     ("memory_mb", "Memory, MB"),
     ("series", "Quantity"),
-    ("text", "Value (95 % interval)"),
+    ("text", "Value (95% interval)"),
     ("n", "n"),
 )
 

@@ -171,13 +171,13 @@ def warm(summary: Summary, image: Image) -> Figure:
         section="warm",
         experiments=("warm",),
         images=(image,),
-        detail=detail_of("Median with 95 % interval", points),
+        detail=detail_of("Median with 95% interval", points),
     )
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "warm"))
 
 
 def cold_against_warm(summary: Summary, image: Image) -> Figure:
-    """Figures 7 to 9: what a cold start takes beside a warm call, both by the platform's clock."""
+    """Figures 7 to 9: a cold start next to a warm call, both by the platform's clock."""
     points = Points(summary)
     cold = Series("Cold start: init and duration", image_styles(summary.images)[image].colour, (1, 0), "diamond")
     reference = Series("Warm call: duration", "@reference", (5, 3), "circle")
@@ -198,13 +198,13 @@ def cold_against_warm(summary: Summary, image: Image) -> Figure:
         section="cold",
         experiments=("cold", "warm"),
         images=(image,),
-        detail=detail_of("Median with 95 % interval", points),
+        detail=detail_of("Median with 95% interval", points),
     )
     return curve_figure(text, points, (cold, reference), "ms", memory_sizes_of(summary), why_no(summary, "cold"))
 
 
 def load(summary: Summary, image: Image) -> Figure:
-    """Figures 10 to 12: latency and inference time under load, beside the warm latency."""
+    """Figures 10 to 12: latency and inference time under load, next to the warm latency."""
     points = Points(summary)
     colour = image_styles(summary.images)[image].colour
     series = (
@@ -233,7 +233,7 @@ def load(summary: Summary, image: Image) -> Figure:
         section="load",
         experiments=("load",),
         images=(image,),
-        detail=detail_of("With 95 % intervals", points),
+        detail=detail_of("With 95% intervals", points),
     )
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "load"))
 

@@ -42,7 +42,7 @@ def by_image(summary: Summary, text: Text, where: tuple[Experiment, str], metric
         for variant in summary.variants_of(image):
             points.add(variant, where, image.display_name, metric)
     return curve_figure(
-        replace(text, detail=detail_of(text.detail or "Median with 95 % interval", points)),
+        replace(text, detail=detail_of(text.detail or "Median with 95% interval", points)),
         points,
         image_series(summary),
         axis_title,

@@ -1,1 +1,1 @@
-"""The tables of the report: what stands in which column, and what each row is filtered by."""
+"""The tables of the report: their columns, and what each row is filtered by."""

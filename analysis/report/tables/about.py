@@ -23,14 +23,14 @@ from core.variants import Image
 
 
 def table1(summary: Summary) -> Table:
-    """The paper's Table 1, measured beside quoted."""
+    """The paper's Table 1, measured next to quoted."""
 
     def times(value: float | None, unit: float) -> float | None:
         return None if value is None else value / unit
 
     return make_table(
         "table1",
-        "Table 1. The models as deployed, beside the paper's values",
+        "Table 1. The models as deployed, next to the paper's values",
         summary.table1,
         (
             ("Model", lambda row: row.display_name),
@@ -103,11 +103,11 @@ def coverage_table(summary: Summary) -> Table:
 
 
 def checks_table(summary: Summary) -> Table:
-    """CloudWatch's statistics beside our own."""
+    """CloudWatch's statistics next to our own."""
     agrees = {None: "unknown", True: "yes", False: "no"}
     return make_table(
         "metric-checks",
-        "CloudWatch's statistics beside our own",
+        "CloudWatch's statistics next to our own",
         summary.metric_checks,
         (
             ("Function", lambda check: summary.name_of(check.variant)),
@@ -205,7 +205,7 @@ def claim_table(claim: Claim) -> Table:
             ("What", lambda number: number.label),
             ("Value", lambda number: number_cell(number.value)),
             (
-                "95 % interval",
+                "95% interval",
                 lambda number: (
                     NO_NUMBER
                     if number.low is None or number.high is None

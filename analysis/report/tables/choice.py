@@ -80,12 +80,12 @@ def monthly_table(summary: Summary) -> Table:
     best = summary.recommendation
     return make_table(
         "monthly",
-        "USD a month for the stated traffic",
+        "USD per month for the stated traffic",
         summary.monthly,
         (
             ("Function", lambda month: summary.name_of(month.variant)),
             ("Strategy", lambda month: STRATEGY_NAMES[month.strategy]),
-            ("USD a month", lambda month: usd_cell(month.usd, reason=month.reason)),
+            ("USD per month", lambda month: usd_cell(month.usd, reason=month.reason)),
             ("Expected cold share", lambda month: share_cell(month.expected_cold_share)),
             (
                 "Environments",
@@ -99,7 +99,7 @@ def monthly_table(summary: Summary) -> Table:
 
 
 def break_even_table(summary: Summary) -> Table:
-    """From how many requests a month which strategy is cheaper."""
+    """From how many requests per month which strategy is cheaper."""
     return make_table(
         "break-even",
         "Break-even points",
@@ -108,7 +108,7 @@ def break_even_table(summary: Summary) -> Table:
             ("Function", lambda point: summary.name_of(point.variant)),
             ("Cheaper below", lambda point: STRATEGY_NAMES[point.cheaper_below]),
             ("Cheaper above", lambda point: STRATEGY_NAMES[point.cheaper_above]),
-            ("Requests a month", lambda point: count_cell(point.requests_per_month, reason=point.reason)),
+            ("Requests per month", lambda point: count_cell(point.requests_per_month, reason=point.reason)),
         ),
         attributes=lambda point: filters(summary, point.variant),
     )

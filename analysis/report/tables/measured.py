@@ -114,7 +114,7 @@ def cells_table(summary: Summary, experiment: Experiment) -> Table:
             ("Maximum", lambda one: one[1].maximum),
         ),
         attributes=lambda one: filters(summary, one[0].variant),
-        note="95 % intervals over execution environments; nothing trimmed. Between: standard deviation of environments",
+        note="95% intervals over execution environments; nothing trimmed. Between: standard deviation of environments",
     )
 
 
@@ -163,7 +163,7 @@ def differences_table(summary: Summary) -> Table:
             ("Cliff's delta", lambda one: number_cell(one.cliffs_delta, digits=2)),
         ),
         attributes=lambda one: filters(summary, one.variant),
-        note="95 % intervals by bootstrap; Cliff's delta from -1 (all below) to 1 (all above)",
+        note="95% intervals by bootstrap; Cliff's delta from -1 (all below) to 1 (all above)",
     )
 
 
@@ -199,7 +199,7 @@ def load_table(summary: Summary) -> Table:
     """Totals of the load test."""
     return make_table(
         "load-totals",
-        "The load test as a whole: offered beside achieved",
+        "The load test as a whole: offered and achieved",
         summary.load_totals,
         (
             ("Function", lambda total: summary.name_of(total.variant)),

@@ -85,7 +85,7 @@
       views.set(figure.id, result);
       block.classList.add("drawn");
     } catch (error) {
-      // The still picture stands in.
+      // The still picture takes its place.
       block.classList.add("failed");
       console.error(figure.id, error);
     }
@@ -115,7 +115,7 @@
   const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   const number = (value) => (value === null ? "unknown" : short.format(value));
   const dollars = (value) => `$${value >= 1 || value === 0 ? cents.format(value) : short.format(value)}`;
-  const percent = (share) => (share === null ? "unknown" : `${short.format(100 * share)} %`);
+  const percent = (share) => (share === null ? "unknown" : `${short.format(100 * share)}%`);
 
   function latency(ms) {
     return ms === null ? "unknown" : ms < 0 ? "no answer" : `${number(ms)} ms`;
@@ -288,7 +288,7 @@
     return lines.map((line) => line.map(csvField).join(",")).join("\n") + "\n";
   }
 
-  // The picture that is handed out carries title and badge, which the page shows beside it.
+  // The picture that is handed out carries title and badge, which the page shows next to it.
   async function picture(figure, kind) {
     const away = document.createElement("div");
     const rows = filteredRows(figure, currentFilter());

@@ -122,7 +122,7 @@ def test_a_point_tells_its_numbers_under_the_pointer(desktop):
     point.hover()
     desktop.wait_for_selector("#vg-tooltip-element.visible")
     shown = desktop.locator("#vg-tooltip-element").inner_text()
-    for text in ("Model", "Memory, MB", "95 % interval", "n"):
+    for text in ("Model", "Memory, MB", "95% interval", "n"):
         assert text in shown
     desktop.mouse.move(0, 0)
 

@@ -70,7 +70,7 @@ fisher = lru_cache(p_of_failures)
 
 @pytest.mark.parametrize(("threshold", "at_most"), [(DEFAULT_THRESHOLD, 0.05), (0.0, 0.06)])
 def test_two_runs_of_the_same_code_are_called_different_in_at_most_5_percent_of_cases(same_code, threshold, at_most):
-    """Without a threshold the rate is 5 % by construction, so that a sample of it may show a little more."""
+    """Without a threshold the rate is 5% by construction, so that a sample of it may show a little more."""
     different = 0
     for pairs, failures in same_code:
         changes = decide(
@@ -219,7 +219,7 @@ def test_a_comparison_called_wrongly_is_an_error_and_no_regression(arguments, ca
     assert "error: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("3", 0.03), (" 0.5 % ", 0.005), ("0", 0.0)])
+@pytest.mark.parametrize(("text", "share"), [("3%", 0.03), ("3", 0.03), (" 0.5% ", 0.005), ("0", 0.0)])
 def test_a_threshold_is_a_percentage(text, share):
     assert percent(text) == pytest.approx(share)
 

@@ -89,7 +89,7 @@ def test_a_cheaper_variant_that_is_too_slow_loses_and_the_constraint_says_by_how
 
 @pytest.mark.parametrize("share", [0.02, 0.3])
 def test_failed_calls_count_as_bad_whatever_their_latency(share):
-    """30 % of calls that end in a 504, a throttle or a lost connection make no recommendation."""
+    """30% of calls that end in a 504, a throttle or a lost connection make no recommendation."""
     failing = candidate(512, billed_ms=5, failed=round(1200 * share / (1 - share)))
     found = decide(failing, candidate(2048))
     assert demand(found)[failing.variant.key].verdict == "fails"
@@ -122,7 +122,7 @@ def test_the_load_takes_part_in_the_decision():
 
 
 def test_cold_starts_take_part_by_their_share_of_the_traffic():
-    """At few requests a month cold ones decide: 600 ms warm and 5 s cold are not within 1 s for 99 of 100 callers."""
+    """At few requests per month cold ones decide: 600 ms warm and 5 s cold are not within 1 s for 99 of 100 callers."""
     goal = GOAL.model_copy(update={"limit_ms": 1000.0})
     rare = Traffic.of(660, "business_hours", 10)
     on_demand = make_options(candidate(latency_ms=600), question(goal, rare))[0]
@@ -230,7 +230,7 @@ def test_calls_that_would_decide_do_decide():
 
 @pytest.mark.parametrize("profile", ["", "demo"])
 def test_the_plan_of_benchmark_toml_decides_a_variant_that_keeps_the_limit(profile):
-    """Environments that differ by 5 %, slow cold starts, no other bad call, and a load as short as the plan's."""
+    """Environments that differ by 5%, slow cold starts, no other bad call, and a load as short as the plan's."""
     plan = read_configuration(profile=profile)
     random, warm, load = np.random.default_rng(1), plan.experiments.warm, plan.experiments.load
     luck = np.exp(0.05 * random.standard_normal(warm.environments))

@@ -131,7 +131,7 @@ def test_the_ratio_of_cold_starts_counts_by_evidence_what_was_meant_to_be_cold_a
         3,
     )
     assert scheduled.evidence == {"call_number": 6, "init_duration": 2, "initialised_ahead": 1, "none": 3}
-    # Of the nine whose start is known. The interval is the exact one: the tails beyond its ends hold 2.5 % each.
+    # Of the nine whose start is known. The interval is the exact one: the tails beyond its ends hold 2.5% each.
     assert (scheduled.ratio.value, scheduled.ratio.n) == (pytest.approx(7 / 9), 9)
     assert binom.sf(6, 9, scheduled.ratio.low) == pytest.approx(0.025)
     assert binom.cdf(7, 9, scheduled.ratio.high) == pytest.approx(0.025)

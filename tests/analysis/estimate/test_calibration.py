@@ -20,14 +20,14 @@ from bench.calibration import (
 )
 
 ROUNDS = 150
-# With a true coverage of 95 %, 150 rounds come out lower than this once in a thousand times.
+# With a true coverage of 95%, 150 rounds come out lower than this once in a thousand times.
 AT_LEAST = 0.89
 
 LAWS = [
     pytest.param(Law(), id="independent"),
     pytest.param(Law(correlation=0.8), id="autocorrelated"),
-    pytest.param(Law(between=0.05), id="between 5 %"),
-    pytest.param(Law(between=0.1, heavy=True), id="between 10 %, heavy tail"),
+    pytest.param(Law(between=0.05), id="between 5%"),
+    pytest.param(Law(between=0.1, heavy=True), id="between 10%, heavy tail"),
 ]
 
 
@@ -79,7 +79,7 @@ def test_two_runs_of_the_same_code_over_18_variants_raise_no_alarm_and_a_change_
     law = Law(between=0.05)
     alarms, _ = changes_called(law, 24, 25, 1.0, 60)
     _, found = changes_called(law, 24, 25, 1.1, 60)
-    assert alarms <= 0.12  # of 60 rounds at 5 %, more than 7 come once in a hundred times
+    assert alarms <= 0.12  # of 60 rounds at 5%, more than 7 come once in a hundred times
     assert found >= 0.85
 
 

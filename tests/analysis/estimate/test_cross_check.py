@@ -1,4 +1,4 @@
-"""CloudWatch's statistics beside our own: what agrees is said to, and what does not is a warning of the report."""
+"""CloudWatch's statistics next to our own: what agrees is said to, and what does not is a warning of the report."""
 
 import polars as pl
 import pytest

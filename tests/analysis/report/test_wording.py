@@ -56,7 +56,7 @@ def test_dollars_have_cents_and_less_than_a_dollar_has_digits(value, text):
     assert usd_text(value) == text
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.93, "93 %"), (0.0123, "1.23 %"), (1.0, "100 %"), (0.0, "0 %")])
+@pytest.mark.parametrize(("share", "text"), [(0.93, "93%"), (0.0123, "1.23%"), (1.0, "100%"), (0.0, "0%")])
 def test_shares_are_percent_without_idle_zeros(share, text):
     assert percent_text(share) == text
 
