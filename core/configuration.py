@@ -21,7 +21,7 @@ from core.errors import ConfigurationError
 from core.models import PAPER_MODELS, Engine, Model
 from core.paths import BENCHMARK_TOML
 from core.records import LimitsMechanism
-from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Architecture, Names, Variant
+from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Architecture, Names, Start, Variant
 
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
@@ -60,6 +60,7 @@ class MatrixTable(_Table):
     engines: Array[tuple[Engine, ...]] = Field(min_length=1)
     memory_sizes_mb: Array[tuple[MemoryMb, ...]] = Field(min_length=1)
     architectures: Array[tuple[Architecture, ...]] = Field(min_length=1)
+    starts: Array[tuple[Start, ...]] = Field(default=("on_demand",), min_length=1)
     weights: Literal["imagenet", "random", "imagenet_or_random"]
 
     @model_validator(mode="before")
@@ -70,7 +71,7 @@ class MatrixTable(_Table):
             return values
         return {"architectures": [values["architecture"]]} | {k: v for k, v in values.items() if k != "architecture"}
 
-    @field_validator("models", "engines", "memory_sizes_mb", "architectures")
+    @field_validator("models", "engines", "memory_sizes_mb", "architectures", "starts")
     @classmethod
     def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(set(value)) != len(value):
@@ -245,6 +246,9 @@ class TrafficTable(_Table):
 
 
 InstructionSets = Literal["avx2", "host"]
+# Restores of Python functions of several hundred MB, as others measured them on Lambda: 440 to 740 ms (LambdaNER-Bench,
+# 2026). Never measured by this project.
+DEFAULT_RESTORE_MS: Final = (440.0, 740.0)
 
 
 class LabTable(_Table):
@@ -253,9 +257,17 @@ class LabTable(_Table):
     isa: InstructionSets
     idle_minutes: Positive
     init_burst_vcpu: Positive
+    restore_ms: Array[tuple[NotNegative, NotNegative]] = DEFAULT_RESTORE_MS
     account_concurrency: int = Field(ge=0)
     time_scale: float = Field(ge=1)
     log_retention_invocations: int = Field(ge=1000)
+
+    @field_validator("restore_ms")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"{list(value)} is not a range; give the shortest restore first")
+        return value
 
 
 class Configuration(_Table):
@@ -301,13 +313,14 @@ class Configuration(_Table):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """All variants by model, engine, architecture and ascending memory; pairs that no engine runs left out."""
+        """All variants by model, engine, architecture, start, ascending memory; pairs that no engine runs left out."""
         return tuple(
-            Variant(model=model, engine=engine, architecture=architecture, memory_mb=memory_mb)
+            Variant(model=model, engine=engine, architecture=architecture, memory_mb=memory_mb, start=start)
             for model in self.matrix.models
             for engine in self.matrix.engines
             if engine in self.model(model).engines
             for architecture in self.matrix.architectures
+            for start in self.matrix.starts
             for memory_mb in sorted(self.matrix.memory_sizes_mb)
         )
 

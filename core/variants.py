@@ -1,4 +1,4 @@
-"""Variants (model x engine x architecture x memory size) and every name derived from them. No I/O."""
+"""Variants (model x engine x architecture x start mode x memory size) and every name derived from them. No I/O."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Final, Literal, get_args
 from core.models import ENGINE_NAMES, PAPER_MODELS
 
 Architecture = Literal["x86_64", "arm64"]
+Start = Literal["on_demand", "snapstart"]  # how new execution environments come to be
 
 MODELS: Final[tuple[str, ...]] = tuple(PAPER_MODELS)
 ENGINES: Final[tuple[str, ...]] = tuple(ENGINE_NAMES)
 PAPER_ENGINE: Final = "tensorflow"
 PAPER_ARCHITECTURE: Final = "x86_64"  # physical names leave it out, as those of earlier versions do
 ARCHITECTURES: Final[tuple[str, ...]] = get_args(Architecture)
+STARTS: Final[tuple[Start, ...]] = get_args(Start)
+START_NAMES: Final[dict[Start, str]] = {"on_demand": "on demand", "snapstart": "with SnapStart"}
+ALIAS: Final = "live"  # of the published version that callers reach, where a start mode needs one
 
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 MIN_MEMORY_MB: Final = 128
@@ -26,33 +30,35 @@ DISPLAY_NAMES: Final[dict[str, str]] = {name: model.display_name for name, model
 
 @dataclass(frozen=True, order=True)
 class Image:
-    """A model on an engine: one container image, which variants run at several memory sizes."""
+    """A model on an engine, started one way: what variants run at several memory sizes."""
 
     model: str
     engine: str
     architecture: str
+    start: Start = "on_demand"
 
     @property
     def key(self) -> str:
-        """Name in records, for example `resnet50-tensorflow-x86_64`."""
+        """Name of the container image, which start modes share, for example `resnet50-tensorflow-x86_64`."""
         return f"{self.model}-{self.engine}-{self.architecture}"
 
     @property
     def group(self) -> str:
-        """Name of its engine and architecture, for example `tensorflow-arm64`."""
-        return _group(self.engine, self.architecture)
+        """Name of its engine, architecture, and start mode, for example `tensorflow-arm64-snapstart`."""
+        return _group(self.engine, self.architecture, self.start)
 
     @property
     def is_the_papers(self) -> bool:
-        """Return whether the paper measured this engine and architecture."""
-        return (self.engine, self.architecture) == (PAPER_ENGINE, PAPER_ARCHITECTURE)
+        """Return whether the paper measured this engine, architecture, and start mode."""
+        return self == Image(self.model, PAPER_ENGINE, PAPER_ARCHITECTURE)
 
     @property
     def display_name(self) -> str:
-        """Name for people, for example `ResNet50` or `ResNet50 on LiteRT`."""
+        """Name for people, for example `ResNet50` or `ResNet50 on LiteRT with SnapStart`."""
         engine = "" if self.engine == PAPER_ENGINE else f" on {ENGINE_NAMES.get(self.engine, self.engine)}"
         architecture = "" if self.architecture == PAPER_ARCHITECTURE else f" {self.architecture}"
-        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine}{architecture}"
+        start = "" if self.start == "on_demand" else f" {START_NAMES[self.start]}"
+        return f"{DISPLAY_NAMES.get(self.model, self.model)}{engine}{architecture}{start}"
 
 
 @dataclass(frozen=True, order=True)
@@ -63,16 +69,25 @@ class Variant:
     engine: str
     architecture: str
     memory_mb: int
+    start: Start = "on_demand"
 
     @property
     def image(self) -> Image:
         """Return what it runs."""
-        return Image(self.model, self.engine, self.architecture)
+        return Image(self.model, self.engine, self.architecture, self.start)
 
     @property
     def key(self) -> str:
-        """Name in records, tables and file names, for example `resnet50-tensorflow-x86_64-1024`."""
-        return f"{self.image.key}-{self.memory_mb}"
+        """Name in records, tables and file names, for example `resnet50-tensorflow-x86_64-1024-snapstart`."""
+        return f"{self.image.key}-{self.memory_mb}{_suffix(self.start)}"
+
+    @property
+    def alias(self) -> str | None:
+        """Return the alias that callers name: only published versions have snapshots. None for on demand.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+        """
+        return None if self.start == "on_demand" else ALIAS
 
     @property
     def display_name(self) -> str:
@@ -81,15 +96,15 @@ class Variant:
 
     @property
     def group(self) -> str:
-        """Name of the variants that share a REST API and parts of the stack, for example `tensorflow-arm64`."""
+        """Name of the variants that share a REST API and parts of the stack: `Image.group`."""
         return self.image.group
 
     @property
     def route(self) -> str:
-        """Path below the gateway's stage, for example `/resnet50/1024` or `/resnet50/litert/arm64/1024`."""
+        """Path below the gateway's stage, for example `/resnet50/1024` or `/resnet50/litert/snapstart/1024`."""
         engine = "" if self.engine == PAPER_ENGINE else f"/{self.engine}"
         architecture = "" if self.architecture == PAPER_ARCHITECTURE else f"/{self.architecture}"
-        return f"/{self.model}{engine}{architecture}/{self.memory_mb}"
+        return f"/{self.model}{engine}{architecture}{_suffix(self.start, '/')}/{self.memory_mb}"
 
     @property
     def vcpu_share(self) -> float:
@@ -138,11 +153,17 @@ class Names:
         return self.prefix
 
 
-def _group(engine: str, architecture: str) -> str:
-    return engine if architecture == PAPER_ARCHITECTURE else f"{engine}-{architecture}"
+def _suffix(start: Start, separator: str = "-") -> str:
+    return "" if start == "on_demand" else f"{separator}{start}"
 
 
-GROUPS: Final = tuple(_group(engine, architecture) for engine in ENGINES for architecture in ARCHITECTURES)
+def _group(engine: str, architecture: str, start: Start) -> str:
+    return f"{engine}{'' if architecture == PAPER_ARCHITECTURE else f'-{architecture}'}{_suffix(start)}"
+
+
+GROUPS: Final = tuple(
+    _group(engine, architecture, start) for engine in ENGINES for architecture in ARCHITECTURES for start in STARTS
+)
 # Outputs of the stack per group, in this order: what a client needs to call a group's REST API.
 API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiKeyId", "ApiRateRps")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import aws_cdk as cdk
 from aws_cdk import aws_ecr_assets as ecr_assets
@@ -25,6 +26,8 @@ PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_asse
 # A call from a schedule that could not start within this time is not the sample that was asked for.
 # 60 s is the least Lambda allows.
 MAX_EVENT_AGE: Final = cdk.Duration.seconds(60)
+# An asynchronous call that is tried again would be a second sample under the first one's name.
+ONE_ATTEMPT: Final = MappingProxyType[str, Any]({"retry_attempts": 0, "max_event_age": MAX_EVENT_AGE})
 
 
 class Functions(cdk.NestedStack):
@@ -39,7 +42,7 @@ class Functions(cdk.NestedStack):
         variants = [variant for variant in configuration.variants if variant.group == group]
         images = {variant.model: self._describe_image(variant) for variant in variants}
         self.by_variant: dict[Variant, lambda_.IFunction] = {
-            variant: self._build_function(
+            variant: self._build_called(
                 variant, code=images[variant.model], role=role, log_group=self._build_log_group(variant)
             )
             for variant in variants
@@ -101,6 +104,24 @@ class Functions(cdk.NestedStack):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
+    def _build_called(
+        self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
+    ) -> lambda_.IFunction:
+        """Build what callers name: the function, or an alias of its published version."""
+        function = self._build_function(variant, code=code, role=role, log_group=log_group)
+        if variant.alias is None:
+            return function
+        cdk.Annotations.of(function).acknowledge_warning(
+            "@aws-cdk/aws-lambda:snapStartRequirePublish", "The alias below names a published version."
+        )
+        return lambda_.Alias(
+            self,
+            f"{construct_id(variant)}Alias",
+            alias_name=variant.alias,
+            version=function.current_version,
+            **ONE_ATTEMPT,
+        )
+
     def _build_function(
         self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
     ) -> lambda_.DockerImageFunction:
@@ -121,9 +142,10 @@ class Functions(cdk.NestedStack):
             # Init's duration is in the report, so DEBUG would add cost and no evidence.
             system_log_level_v2=lambda_.SystemLogLevel.INFO,
             application_log_level_v2=lambda_.ApplicationLogLevel.INFO,
-            # An asynchronous call that is tried again would be a second sample under the first one's name.
-            retry_attempts=0,
-            max_event_age=MAX_EVENT_AGE,
+            **(ONE_ATTEMPT if variant.alias is None else {}),
+            snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if variant.start == "snapstart" else None,
+            # A version that is kept would keep its snapshot, which costs money for as long as the version exists.
+            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.DESTROY),
         )
 
 

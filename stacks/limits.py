@@ -13,21 +13,29 @@ MAX_RESOURCES_PER_STACK: Final = 500
 MAX_OUTPUTS_PER_STACK: Final = 200  # one output per function, which the endpoints and the schedules refer to
 # Endpoints, the largest part: resource, method and permission per variant.
 RESOURCES_PER_VARIANT: Final = 3
+# With an alias it is the functions: function, log group, version, alias, and its event invoke configuration.
+RESOURCES_PER_ALIASED_VARIANT: Final = 5
 # The API with its deployment, stage and gateway response, and one resource per model.
 RESOURCES_BESIDE_VARIANTS: Final = 20
 MAX_VARIANTS_PER_ENGINE: Final = min(
     (MAX_RESOURCES_PER_STACK - RESOURCES_BESIDE_VARIANTS) // RESOURCES_PER_VARIANT, MAX_OUTPUTS_PER_STACK
 )
+MAX_ALIASED_VARIANTS: Final = (MAX_RESOURCES_PER_STACK - RESOURCES_BESIDE_VARIANTS) // RESOURCES_PER_ALIASED_VARIANT
 
 
 def check_limits(configuration: Configuration) -> None:
     """Raise ConfigurationError where the deployment breaks a limit of AWS, or the user's own on concurrency."""
     _check_concurrency(configuration)
-    for group, found in Counter(variant.group for variant in configuration.variants).items():
-        if found > MAX_VARIANTS_PER_ENGINE:
+    for (group, alias), found in Counter((variant.group, variant.alias) for variant in configuration.variants).items():
+        most, each = (
+            (MAX_VARIANTS_PER_ENGINE, RESOURCES_PER_VARIANT)
+            if alias is None
+            else (MAX_ALIASED_VARIANTS, RESOURCES_PER_ALIASED_VARIANT)
+        )
+        if found > most:
             raise ConfigurationError(
-                f"key `matrix` makes {found} functions of {group}; at most {MAX_VARIANTS_PER_ENGINE} fit, since each "
-                f"takes {RESOURCES_PER_VARIANT} of the {MAX_RESOURCES_PER_STACK} resources of a CloudFormation stack",
+                f"key `matrix` makes {found} functions of {group}; at most {most} fit, since each "
+                f"takes {each} of the {MAX_RESOURCES_PER_STACK} resources of a CloudFormation stack",
                 hint="Use fewer memory sizes, or deploy in parts with another `function.name_prefix` for each.",
             )
 

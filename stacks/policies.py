@@ -46,10 +46,15 @@ def operator_policy(names: Names) -> Policy:
                 "lambda:GetFunctionConfiguration",
                 "lambda:GetFunctionConcurrency",
                 "lambda:InvokeFunction",
+                "lambda:ListVersionsByFunction",
+                "lambda:PublishVersion",
+                "lambda:UpdateAlias",
                 "lambda:UpdateFunctionConfiguration",
             ],
             _functions(names),
         ),
+        # With a qualifier: a run may delete the versions that it published, and no function.
+        _allow("Versions", ["lambda:DeleteFunction"], [_arn("lambda", f"function:{names.prefix}-*:*")]),
         _allow("Logs", ["logs:DescribeLogStreams", "logs:FilterLogEvents"], _log_groups(names)),
         _allow("Gateway", ["apigateway:GET"], _gateway("restapis", "restapis/*", "apikeys")),
         # The value of a key is a secret, so that the keys of other teams stay out.
@@ -174,12 +179,13 @@ _ROLE_ACTIONS: Final = (
     "UpdateAssumeRolePolicy", "UpdateRole", "UpdateRoleDescription",
 )  # fmt: skip
 _FUNCTION_ACTIONS: Final = (
-    "AddPermission", "CreateFunction", "DeleteFunction", "DeleteFunctionConcurrency",
-    "DeleteFunctionEventInvokeConfig", "GetFunction", "GetFunctionCodeSigningConfig", "GetFunctionConfiguration",
-    "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig", "GetFunctionScalingConfig", "GetPolicy",
-    "GetRuntimeManagementConfig", "ListFunctionEventInvokeConfigs", "PutFunctionConcurrency",
-    "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource", "UpdateFunctionCode",
-    "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
+    "AddPermission", "CreateAlias", "CreateFunction", "DeleteAlias", "DeleteFunction", "DeleteFunctionConcurrency",
+    "DeleteFunctionEventInvokeConfig", "GetAlias", "GetFunction", "GetFunctionCodeSigningConfig",
+    "GetFunctionConfiguration", "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig",
+    "GetFunctionScalingConfig", "GetPolicy", "GetProvisionedConcurrencyConfig", "GetRuntimeManagementConfig",
+    "ListAliases", "ListFunctionEventInvokeConfigs", "ListVersionsByFunction", "PublishVersion",
+    "PutFunctionConcurrency", "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource",
+    "UpdateAlias", "UpdateFunctionCode", "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
 )  # fmt: skip
 # No resource can bound these.
 _UNBOUNDED_ACTIONS: Final = (

@@ -10,6 +10,7 @@ import pytest
 from core.configuration import Configuration, for_a_lab, parse_configuration, read_configuration
 from core.errors import ConfigurationError
 from core.paths import BENCHMARK_TOML
+from core.variants import GROUPS
 
 TEXT = BENCHMARK_TOML.read_text(encoding="utf-8")
 
@@ -129,6 +130,28 @@ def test_architectures_stand_side_by_side_under_names_and_routes_of_their_own():
     # What runs of x86_64 are stored under does not change with a second architecture.
     assert {alone.names.function(variant) for variant in alone.variants} <= names
     assert "inference-lab-resnet50-tensorflow-arm64-512" in names
+
+
+def test_start_modes_have_functions_of_their_own_and_leave_the_names_of_others_alone():
+    before = read_configuration(profile="")
+    both = parse_configuration(changed("starts", 'starts = ["on_demand", "snapstart"]'))
+    on_demand = [variant for variant in both.variants if variant.start == "on_demand"]
+    assert tuple(on_demand) == before.variants
+    snapstart = next(variant for variant in both.variants if variant.start == "snapstart")
+    assert snapstart.key == "resnet50-tensorflow-x86_64-512-snapstart"
+    assert snapstart.image.key == on_demand[0].image.key
+    assert both.names.function(snapstart) == "inference-lab-resnet50-tensorflow-snapstart-512"
+    assert snapstart.route == "/resnet50/snapstart/512"
+    assert snapstart.display_name == "ResNet50 with SnapStart 512 MB"
+    assert (snapstart.alias, on_demand[0].alias) == ("live", None)
+    assert not snapstart.image.is_the_papers
+    for of in (both.names.function, both.names.schedule, lambda variant: variant.key, lambda variant: variant.route):
+        assert len({of(variant) for variant in both.variants}) == len(both.variants)
+    assert set(both.groups) <= set(GROUPS)
+
+
+def test_a_range_of_restores_begins_with_the_shortest():
+    assert "restore_ms" in refused(changed("restore_ms", "restore_ms = [740.0, 440.0]"))
 
 
 @pytest.mark.parametrize(("machine", "own"), [("x86_64", "x86_64"), ("AMD64", "x86_64"), ("aarch64", "arm64")])

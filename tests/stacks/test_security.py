@@ -25,6 +25,7 @@ EVERYTHING = {
     "reserved_concurrency": "5",
     "log_key_arn": '"arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"',
 }
+EVERY_START = {**EVERYTHING, "starts": '["on_demand", "snapstart"]'}
 # cfn-lint: CDK adds an edge to the role's policies, which for inline policies is the role itself.
 CFN_LINT_IGNORED = ("W3005",)
 CHECKOV = "checkov==3.3.30"  # its pins are not ours, so that it gets an environment of its own
@@ -44,7 +45,7 @@ CHECKOV_BY_CHOICE = {
 }
 
 
-@pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["default", "everything_on"])
+@pytest.fixture(scope="module", params=[{}, EVERY_START], ids=["default", "everything_on"])
 def assembly(request, configure, tmp_path_factory):
     """A folder of templates and what was chosen for them; synthesis raises where cdk-nag finds something."""
     directory = tmp_path_factory.mktemp("assembly")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import app
 from core.errors import ConfigurationError
 from core.variants import API_OUTPUTS, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
-from stacks.limits import MAX_RESOURCES_PER_STACK, MAX_VARIANTS_PER_ENGINE
+from stacks.limits import MAX_ALIASED_VARIANTS, MAX_RESOURCES_PER_STACK, MAX_VARIANTS_PER_ENGINE, check_limits
 from tests.stacks.conftest import application, synthesise
 
 
@@ -380,6 +380,32 @@ def dashboards_of(templates):
         for resource in template["Resources"].values()
         if resource["Type"] == "AWS::CloudWatch::Dashboard"
     }
+
+
+def test_snapstart_is_a_published_version_behind_an_alias_that_everything_calls(configure):
+    """Lambda takes snapshots of published versions alone: $LATEST would start on demand."""
+    templates = synthesise(configure(starts='["snapstart"]', models='["mobilenet"]', memory_sizes_mb="[1769, 3008]"))
+    functions = resources(templates["Functions"], "AWS::Lambda::Function")
+    assert [f["SnapStart"] for f in functions] == [{"ApplyOn": "PublishedVersions"}] * 2
+    assert {f["FunctionName"].split("-")[-2] for f in functions} == {"snapstart"}
+    aliases = resources(templates["Functions"], "AWS::Lambda::Alias")
+    assert [(a["Name"], a["FunctionVersion"]["Fn::GetAtt"][1]) for a in aliases] == [("live", "Version")] * 2
+    # A version that outlives its successor would keep its snapshot, which costs money.
+    templates["Functions"].all_resources("AWS::Lambda::Version", {"DeletionPolicy": "Delete"})
+    retries = resources(templates["Functions"], "AWS::Lambda::EventInvokeConfig")
+    assert [one["MaximumRetryAttempts"] for one in retries] == [0] * 2
+    uris = [json.dumps(m["Integration"]["Uri"]) for m in resources(templates["Endpoints"], "AWS::ApiGateway::Method")]
+    targets = [
+        json.dumps(one["Target"]["Arn"]) for one in resources(templates["Schedules"], "AWS::Scheduler::Schedule")
+    ]
+    assert len(uris) == len(targets) == 2
+    assert all("Alias" in text for text in uris + targets)
+
+
+def test_the_resources_of_versions_and_aliases_count_towards_the_limit(configure):
+    sizes = [512 + 64 * number for number in range(MAX_ALIASED_VARIANTS + 1)]
+    with pytest.raises(ConfigurationError, match=f"at most {MAX_ALIASED_VARIANTS} fit"):
+        check_limits(configure(starts='["snapstart"]', models='["mobilenet"]', memory_sizes_mb=str(sizes)))
 
 
 def test_architectures_have_apis_and_parts_of_their_own(configure):
