@@ -11,6 +11,7 @@ ACCOUNT_ID: Final = "123456789012"
 LATEST: Final = "$LATEST"  # the version of a function that is not published
 
 LogFormat = Literal["Text", "JSON"]
+FunctionState = Literal["Active", "Pending", "Failed"]  # of a version: its snapshot is there, to come, or not possible
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
 
 
@@ -37,6 +38,8 @@ class FunctionConfiguration:
     command: Sequence[str] = ()  # ImageConfig.Command; () means the image's own
     working_directory: str = ""
     version: str = LATEST
+    snap_start: bool = False  # a published version whose environments are restored from a snapshot
+    state: FunctionState = "Active"
 
     @property
     def key(self) -> str:
@@ -70,6 +73,7 @@ class Image:
     root: Path | None
     command: Sequence[str]  # for example ("handler.handler",)
     environment: Mapping[str, str]  # ENV lines of the Dockerfile
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class ImageStore(Protocol):

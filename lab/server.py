@@ -21,7 +21,7 @@ from core.errors import UserError
 from core.records import EndpointFacts, LimitsMechanism
 from lab import page
 from lab.contracts import Invoker
-from lab.dataplane.plane import NOT_MODELLED, LambdaDataPlane
+from lab.dataplane.plane import LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import ContainerDriver
 from lab.drivers.process import ProcessDriver
@@ -122,6 +122,7 @@ async def _running(
             settings=DataPlaneSettings(
                 idle_s=settings.idle_s,
                 init_burst_vcpu=settings.init_burst_vcpu,
+                restore_ms=settings.restore_ms,
                 account_concurrency=concurrency,
                 time_scale=settings.time_scale,
                 state_directory=settings.state_directory,
@@ -130,6 +131,7 @@ async def _running(
         )
         await data_plane.start()
         stack.push_async_callback(data_plane.close)
+        control.take_snapshots_by(data_plane.take_snapshot, asyncio.get_running_loop())
         schedules = ScheduleRunner(MotoSchedules(settings.account_id), data_plane, time_scale=settings.time_scale)
         schedules.start()
         stack.push_async_callback(schedules.stop)
@@ -187,7 +189,7 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
         limits=data_plane.limits,
         time_scale=settings.time_scale,
         idle_s=settings.scaled_idle_s,
-        not_modelled=NOT_MODELLED,
+        not_modelled=data_plane.not_modelled,
         isa=host_isa(),
         isa_cap=cap_in_force(settings.isa),
     )

@@ -36,6 +36,7 @@ class LabSettings:
     time_scale: float
     idle_s: float
     init_burst_vcpu: float
+    restore_ms: tuple[float, float]
     account_concurrency: int  # 0: as many environments as this host's memory holds
     log_retention_invocations: int
     region: str = DEFAULT_REGION
@@ -96,6 +97,7 @@ def lab_settings(
         time_scale=choose(time_scale, table.time_scale),
         idle_s=60.0 * choose(idle_minutes, float(table.idle_minutes)),
         init_burst_vcpu=choose(init_burst_vcpu, table.init_burst_vcpu),
+        restore_ms=table.restore_ms,
         account_concurrency=choose(account_concurrency, table.account_concurrency),
         log_retention_invocations=choose(log_retention_invocations, table.log_retention_invocations),
         region=region or DEFAULT_REGION,

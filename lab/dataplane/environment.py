@@ -2,7 +2,9 @@
 
 `State` names where it is, `_MOVES` the ways from one state to another.
 
-Source of the phases: "Understanding the Lambda execution environment lifecycle".
+Sources of the phases: "Understanding the Lambda execution environment lifecycle", and for SnapStart "Implementing
+SnapStart hooks for container images". No process is copied here: an environment is initialized ahead of need, up to
+where Lambda takes its snapshot, and its first request restores it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 import secrets
 import time
 from collections import deque
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from core import strict_json
 from lab.contracts import FunctionConfiguration, Image, LogSink, MetricSink
 from lab.dataplane.activity import INVOCATIONS_KEPT, ReportedInvocation
 from lab.dataplane.environment_log import EnvironmentLog, Measured
@@ -37,8 +42,11 @@ from lab.dataplane.platform_log import (
     Status,
 )
 from lab.dataplane.rules import (
+    LEAST_SNAPSHOT_INIT_S,
     MAX_RESPONSE_BYTES,
     MAX_SYNCHRONOUS_PAYLOAD_BYTES,
+    RESTORE_TIMEOUT_S,
+    SNAPSTART_LABEL,
     CpuLedger,
     init_vcpu,
     owed_vcpu,
@@ -60,6 +68,8 @@ class State(Enum):
 
     NEW = auto()  # no process yet; the init phase comes with the first invoke
     INITIALIZING = auto()  # a process runs and has not asked for an event yet
+    SNAPSHOT = auto()  # initialized ahead of need, and waits to be restored; gets no CPU
+    RESTORING = auto()  # has a request, and runs its after-restore hooks
     IDLE = auto()  # the runtime waits for the next event
     FROZEN = auto()  # as IDLE, and gets no CPU
     BUSY = auto()  # the runtime has an event
@@ -70,7 +80,9 @@ class State(Enum):
 
 _MOVES: Final = {
     State.NEW: frozenset({State.INITIALIZING}),
-    State.INITIALIZING: frozenset({State.IDLE, State.RESET}),
+    State.INITIALIZING: frozenset({State.IDLE, State.SNAPSHOT, State.RESET}),
+    State.SNAPSHOT: frozenset({State.RESTORING, State.RESET}),
+    State.RESTORING: frozenset({State.IDLE, State.RESET}),
     State.IDLE: frozenset({State.BUSY, State.FROZEN, State.RESET}),
     State.FROZEN: frozenset({State.IDLE, State.RESET}),
     State.BUSY: frozenset({State.SETTLING, State.RESET}),
@@ -121,6 +133,15 @@ class InitFailure:
     message: str
     payload: bytes | None = None  # what the runtime sent to /init/error
 
+    @property
+    def reason(self) -> str:
+        """The failure in one line, with the runtime's own message where it sent one."""
+        message = self.message
+        with contextlib.suppress(ValueError):
+            sent = strict_json.loads(self.payload or b"null")
+            message = str(sent.get("errorMessage") or message) if isinstance(sent, dict) else message
+        return ": ".join(part for part in (self.error_type, message) if part)
+
 
 class ExecutionEnvironment:
     """A place where one function runs, one request at a time."""
@@ -143,8 +164,9 @@ class ExecutionEnvironment:
         self._log = EnvironmentLog(self.id, configuration, around.logs, around.metrics)
         self._running: RunningEnvironment | None = None
         self._port = 0  # of the Runtime API; another one for each process
-        self._parked: Reply | None = None  # the runtime waits in `next`
-        self._initialized: asyncio.Future[InitFailure | None] | None = None
+        self._parked: Reply | None = None  # the runtime waits in `next`, or in `restore/next`
+        self._restores_by_hooks = False  # it waits in the latter
+        self._initialized: asyncio.Future[InitFailure | None] | None = None  # init, or the restore
         self._current: Invocation | None = None
         self._mark: int | None = None  # of the CPU ledger, while busy
         self._owed = 0.0
@@ -179,6 +201,11 @@ class ExecutionEnvironment:
     @property
     def is_frozen(self) -> bool:
         return self._state is State.FROZEN
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it is initialized ahead of need and waits to be restored."""
+        return self._state is State.SNAPSHOT
 
     def retire(self) -> None:
         """From now on it serves nothing; `end` shuts it down."""
@@ -228,6 +255,29 @@ class ExecutionEnvironment:
         self._around.ledger.remove(self._cpus)
         self._cpus = ()
 
+    async def prepare(self) -> InitFailure | None:
+        """Initialize up to where Lambda takes a snapshot; returns why that failed, if it did."""
+        # A log stream of its own: each environment that Lambda restores has another one than the snapshot's init.
+        self._log = EnvironmentLog(secrets.token_hex(16), self.configuration, self._around.logs, self._around.metrics)
+        burst = init_vcpu(self._vcpu, self._around.settings.init_burst_vcpu)
+        self._busy(burst)
+        limit_s = max(LEAST_SNAPSHOT_INIT_S, self.configuration.timeout_s)
+        try:
+            started, failure = await self._initialize("init", burst, limit_s)
+        finally:
+            self._not_busy()
+        if failure is not None or self._running is None or not self.is_snapshot:
+            failure = failure or InitFailure("error", EXIT_ERROR, "the environment ended right after its init")
+            self._drain()
+            await self._init_failed("init", started, failure)
+            return failure
+        self._drain()
+        self._log.init_ended("init", (time.monotonic() - started) * 1000, "success", None, None)
+        await self._running.set_cpu(self._vcpu)
+        async with self._power:
+            await self._running.freeze()
+        return None
+
     # -- init
 
     async def _serve_cold_or_frozen(self, invocation: Invocation) -> None:
@@ -260,6 +310,9 @@ class ExecutionEnvironment:
 
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
         if self.ended:
+            return
+        if self.configuration.snap_start:
+            await self._restore_and_dispatch(invocation)
             return
         if self._state is State.NEW:
             # The first init of this environment has its own time limit and is not part of the invoke.
@@ -297,6 +350,9 @@ class ExecutionEnvironment:
             self._dispatch(invocation)
             return
         await self._init_failed("invoke", started, failure)
+        await self._fail_for_init(invocation, failure)
+
+    async def _fail_for_init(self, invocation: Invocation, failure: InitFailure) -> None:
         self._log.started(invocation)
         if failure.status == "timeout":
             self._time_out(invocation)
@@ -309,6 +365,82 @@ class ExecutionEnvironment:
                 payload = failure.payload
             self._fail(invocation, "error", error_type, payload)
         await self._finish_without_process(invocation)
+
+    # -- restore
+
+    async def _restore_and_dispatch(self, invocation: Invocation) -> None:
+        """Restore from the snapshot and hand the request over."""
+        contended: Contention = ""
+        if not self.is_snapshot:
+            # None was left that is initialized ahead. On Lambda no caller waits for this, so the call counts as one
+            # that the host had no CPU for.
+            failure = await self.prepare()
+            contended = "environments"
+            if failure is not None:
+                if not self.ended:
+                    self._begin_invoke(invocation)
+                    await self._fail_for_init(invocation, failure)
+                return
+        started = time.monotonic()
+        failure, hooks_ms = await self._restore(invocation)
+        if self.ended:
+            await self._stop_process()
+            return
+        invocation.contended = self._not_busy() or contended
+        duration_ms = (time.monotonic() - started) * 1000
+        self._drain()
+        if failure is not None:
+            await self._restore_failed(invocation, duration_ms, failure)
+            return
+        self._log.restore_ended(duration_ms, "success", None, invocation)
+        invocation.restore_ms, invocation.billed_restore_ms = duration_ms, math.ceil(hooks_ms)
+        self._begin_invoke(invocation)
+        self._dispatch(invocation)
+
+    async def _restore(self, invocation: Invocation) -> tuple[InitFailure | None, float]:
+        """Wait as long as a restore is assumed to take, then run the hooks; returns a failure and the hooks' ms."""
+        assert self._running is not None  # a snapshot has a process
+        self._move(State.RESTORING)
+        self._log = EnvironmentLog(self.id, self.configuration, self._around.logs, self._around.metrics)
+        self._log.restore_started(invocation)
+        self._busy(self._vcpu)
+        assumed_s = random.uniform(*self._around.settings.restore_ms) / 1000  # noqa: S311 - a duration, no secret
+        await asyncio.sleep(min(assumed_s, RESTORE_TIMEOUT_S))
+        async with self._power:
+            await self._running.thaw()
+        hooks_started = time.monotonic()
+        if not self._restores_by_hooks:
+            self._move(State.IDLE)
+            return None, 0.0
+        self._initialized = self._loop.create_future()
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            parked.restored()
+        done, _ = await asyncio.wait([self._initialized], timeout=max(0.0, RESTORE_TIMEOUT_S - assumed_s))
+        hooks_ms = (time.monotonic() - hooks_started) * 1000
+        if done:
+            return self._initialized.result(), hooks_ms
+        return InitFailure("timeout", None, "the restore took too long"), hooks_ms
+
+    async def _restore_failed(self, invocation: Invocation, duration_ms: float, failure: InitFailure) -> None:
+        """Refuse the request as the Invoke API does, and end the process.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+        """
+        error_type = platform_error_type(failure.error_type) if failure.error_type else None
+        self._log.restore_ended(duration_ms, failure.status, error_type, invocation)
+        self._current = None
+        await self._stop_process()
+        self._move(State.RESET)
+        if failure.status == "timeout":
+            message = f"Lambda couldn't restore the snapshot within the timeout limit of {RESTORE_TIMEOUT_S:g} seconds."
+            invocation.refuse(408, "SnapStartTimeoutException", message)
+        else:
+            message = "The afterRestore() runtime hook encountered an error; the function's log has it."
+            invocation.refuse(400, "SnapStartException", message)
+        self._owner.finished(self, invocation)
+        self._all_done.set()
+        self._owner.became_idle(self)
 
     async def _initialize(self, phase: Phase, vcpu: float, limit_s: float) -> tuple[float, InitFailure | None]:
         """Start the process and wait for its first `next`; returns when it was started and why it failed, if it did."""
@@ -517,8 +649,11 @@ class ExecutionEnvironment:
         invocation = self._current
         if self._initialized is not None and not self._initialized.done():
             self._parked = reply
-            self._move(State.IDLE)
-            self._initialized.set_result(None)
+            if self.configuration.snap_start and self._state is State.INITIALIZING:
+                self._snapshot_without_hooks()
+            else:
+                self._move(State.IDLE)
+                self._initialized.set_result(None)
             return
         if invocation is not None and invocation.result is None:
             if invocation.started_at:
@@ -531,6 +666,34 @@ class ExecutionEnvironment:
         if invocation is not None:
             self._move(State.IDLE)
             self._finish(invocation)
+
+    def _snapshot_without_hooks(self) -> None:
+        """The runtime knows nothing of snapshots; its image has to allow them by a label."""
+        assert self._initialized is not None  # asked by `on_next`
+        if self._image.labels.get(SNAPSTART_LABEL) == "Allow":
+            self._restores_by_hooks = False
+            self._move(State.SNAPSHOT)
+            self._initialized.set_result(None)
+        else:
+            message = f'the image neither calls /runtime/restore/next nor has the label {SNAPSTART_LABEL}="Allow"'
+            self._initialized.set_result(InitFailure("error", "Runtime.SnapStartNotAllowed", message))
+
+    def on_restore_next(self, reply: Reply) -> None:
+        initializes = self._initialized is not None and not self._initialized.done()
+        if not initializes or not self.configuration.snap_start or self._state is not State.INITIALIZING:
+            reply.refuse(403, "InvalidStateTransition", "This environment is not about to be a snapshot.")
+            return
+        assert self._initialized is not None  # asked above
+        self._parked, self._restores_by_hooks = reply, True
+        self._move(State.SNAPSHOT)
+        self._initialized.set_result(None)
+
+    def on_restore_error(self, body: bytes, error_type: str, reply: Reply) -> None:
+        if self._state is not State.RESTORING or self._initialized is None or self._initialized.done():
+            reply.refuse(403, "InvalidStateTransition", "This environment is not being restored.")
+            return
+        reply.accepted()
+        self._initialized.set_result(InitFailure("error", error_type or "Runtime.Unknown", "", body))
 
     def on_response(self, request_id: str, body: bytes, error: StreamError | None, reply: Reply) -> None:
         invocation = self._awaited(request_id, reply)

@@ -53,6 +53,7 @@ class EnvironmentLog:
             version=configuration.version,
             environment_id=environment_id,
             memory_mb=configuration.memory_mb,
+            snap_start=configuration.snap_start,
         )
         # Only JSON format has levels.
         is_json = configuration.log_format == "JSON"
@@ -103,6 +104,14 @@ class EnvironmentLog:
             invocation,
         )
 
+    def restore_started(self, invocation: Invocation) -> None:
+        self.write([self._lines.restore_start(time.time())], invocation)
+
+    def restore_ended(self, duration_ms: float, status: Status, error_type: str | None, invocation: Invocation) -> None:
+        now_s = time.time()
+        done = self._lines.restore_runtime_done(now_s, status, error_type)
+        self.write([done, self._lines.restore_report(now_s, duration_ms, status, error_type)], invocation)
+
     def started(self, invocation: Invocation) -> None:
         self.write([self._lines.start(time.time(), invocation.request_id)], invocation)
 
@@ -121,10 +130,13 @@ class EnvironmentLog:
         report = Report(
             request_id=invocation.request_id,
             duration_ms=duration_ms,
-            billed_duration_ms=billed_duration_ms(duration_ms, invocation.init_ms),
+            billed_duration_ms=billed_duration_ms(duration_ms, invocation.init_ms)
+            + (invocation.billed_restore_ms or 0),
             memory_size_mb=memory_mb,
             max_memory_used_mb=used_mb if limits.memory == "none" else min(used_mb, memory_mb),
             init_duration_ms=invocation.init_ms,
+            restore_duration_ms=invocation.restore_ms,
+            billed_restore_duration_ms=invocation.billed_restore_ms,
             status=invocation.status,
             error_type=invocation.error_type,
         )

@@ -52,6 +52,8 @@ class Invocation:
     started_at: float = 0.0  # time.monotonic() of the invoke phase
     deadline: float = 0.0
     init_ms: float | None = None
+    restore_ms: float | None = None
+    billed_restore_ms: int | None = None  # the part of it that hooks took, rounded up
     contended: Contention = ""
     released: bool = False  # no longer counted as concurrent
     concurrency: int = 1
@@ -84,6 +86,19 @@ class Invocation:
         )
         if not self.wants_tail:
             self.deliver()
+
+    def refuse(self, status: int, error_code: str, message: str) -> None:
+        """Answer the caller with an error of the Invoke API: the function did not run."""
+        self.status = "error"
+        self.result = InvokeResult(
+            status=status,
+            payload=b"",
+            request_id=self.request_id,
+            error_code=error_code,
+            extra={"message": message, "type": "User"},
+        )
+        if not self.answer.done():
+            self.answer.set_result(self.result)
 
     def deliver(self) -> None:
         """Hand the result to the caller, with the log's tail if asked for."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import sys
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from core.records import LimitsInForce
 from lab.contracts import (
@@ -37,16 +39,16 @@ from lab.dataplane.rules import (
 )
 from lab.dataplane.runtime_api import RuntimeApi
 from lab.dataplane.settings import DataPlaneSettings
-from lab.drivers.protocol import Driver
+from lab.drivers.protocol import Driver, LaunchError
 from lab.host.load import HostWatch
 from lab.host.resources import available_memory_mb, host_cpus, raise_file_limit
 
+_LOG: Final = logging.getLogger(__name__)
 NOT_MODELLED: Final = (
     "image fetch",
     "placement of environments on hosts",
     "network between caller, service and function",
     "proactive initialization",
-    "SnapStart",
 )
 # How a person who watches the lab calls the states.
 _STATES: Final = {
@@ -143,6 +145,12 @@ class LambdaDataPlane:
         return self._driver.limits
 
     @property
+    def not_modelled(self) -> tuple[str, ...]:
+        """What this lab leaves out or assumes."""
+        shortest, longest = self._settings.restore_ms
+        return (*NOT_MODELLED, f"restoring a SnapStart snapshot (an assumed wait of {shortest:g} to {longest:g} ms)")
+
+    @property
     def environments(self) -> int:
         """How many environments live, busy and idle."""
         return sum(len(pool.all) for pool in self._pools.values())
@@ -158,6 +166,36 @@ class LambdaDataPlane:
     def fate(self, request_id: str) -> Fate | None:
         """What has become of an asynchronous invoke; None if it is unknown or long past."""
         return self._asynchronous.fate(request_id)
+
+    # -- SnapStart
+
+    async def take_snapshot(self, name: str, version: str) -> str:
+        """Initialize environments of a published version ahead of need; returns why that failed, or "".
+
+        A snapshot that others could be copied from is not taken: it is that many environments that are there to serve.
+        """
+        function = self._catalogue.get(name, version)
+        if function is None or self._closing:
+            return "the version is gone"
+        image = self._images.resolve(function.image_uri)
+        if image is None:
+            return f"source image {function.image_uri} does not exist in the lab"
+        pool = self._pool_of(function)
+        while len(pool.snapshots) < self._settings.snapshots_ahead:
+            if not self._make_room(pool):
+                return "the host has no memory for another environment"
+            environment = ExecutionEnvironment(self._around, pool, function, image)
+            pool.all.add(environment)
+            try:
+                failure = await environment.prepare()
+            except (LaunchError, OSError) as error:
+                self._end(environment)
+                return str(error)
+            if failure is not None:
+                self._end(environment)
+                return failure.reason
+            pool.snapshots.append(environment)
+        return ""
 
     # -- invoke
 
@@ -177,6 +215,8 @@ class LambdaDataPlane:
         name, own_qualifier = split_qualifier(name_or_arn)
         qualifier = qualifier or own_qualifier
         function = self._catalogue.get(name, qualifier)
+        if function is not None and function.state != "Active":
+            return _not_active(function, request_id)
         if function is None:
             problem = function_name_problem(name)
             if problem:
@@ -247,7 +287,7 @@ class LambdaDataPlane:
         if len(pool.waiting) < len(pool.settling):
             environment = await self._wait_for_settling(pool)
         if environment is None:
-            environment = pool.newest_idle()
+            environment = pool.newest_idle() or pool.oldest_snapshot()
         if environment is None:
             started = self._new_environment(function, pool, request_id)
             if isinstance(started, InvokeResult):
@@ -336,7 +376,10 @@ class LambdaDataPlane:
             return
         environment.retire()
         self._pools[environment.configuration.key].all.discard(environment)
-        task = asyncio.get_running_loop().create_task(environment.end())
+        self._spawn(environment.end())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -351,15 +394,18 @@ class LambdaDataPlane:
         needed_mb = pool.peak_mb or min(256.0, float(pool.configuration.memory_mb))
         for other in self._pools.values():
             # Those still on their way to their first answer have not taken all of their memory yet.
-            available_mb -= other.peak_mb * sum(1 for environment in other.all if environment.served == 0)
+            waiting = {*other.idle, *other.snapshots}
+            starting = sum(1 for one in other.all if one.served == 0 and one not in waiting)
+            available_mb -= other.peak_mb * starting
         idle = sorted(
-            (environment for other in self._pools.values() for environment in other.idle),
-            key=lambda one: one.idle_since,
+            (environment for other in self._pools.values() for environment in (*other.idle, *other.snapshots)),
+            key=lambda one: (one.is_snapshot, one.idle_since),
         )
         for environment in idle:
             if available_mb - needed_mb >= _HOST_RESERVE_MB:
                 break
-            self._pools[environment.configuration.key].idle.remove(environment)
+            owner = self._pools[environment.configuration.key]
+            (owner.snapshots if environment in owner.snapshots else owner.idle).remove(environment)
             available_mb += environment.peak_mb
             self._end(environment)
         return available_mb - needed_mb >= _HOST_RESERVE_MB
@@ -374,15 +420,34 @@ class LambdaDataPlane:
         """End environments that have been idle since before a moment, and all those of functions that are gone."""
         for pool in self._pools.values():
             function = pool.configuration
-            gone = self._catalogue.get(function.name, function.version) is None if pool.idle else False
+            has_some = pool.idle or pool.snapshots
+            gone = self._catalogue.get(function.name, function.version) is None if has_some else False
             old = [environment for environment in pool.idle if gone or environment.idle_since <= idle_before]
             if old:
                 pool.idle = [environment for environment in pool.idle if environment not in old]
-                for environment in old:
-                    self._end(environment)
+            if gone:
+                old, pool.snapshots = [*old, *pool.snapshots], []
+            for environment in old:
+                self._end(environment)
+            if old and function.snap_start and not gone and not pool.all:
+                # The next call is a restore again; nobody waits for this.
+                self._spawn(self._take_again(function))
+
+    async def _take_again(self, function: FunctionConfiguration) -> None:
+        if reason := await self.take_snapshot(function.name, function.version):
+            _LOG.warning("%s: no environment was initialized ahead of the next restore: %s", function.key, reason)
 
     def _count_throttle(self, function_name: str) -> None:
         self._metrics.put(NAMESPACE, {"FunctionName": function_name}, time.time(), [("Throttles", "Count", 1.0)])
+
+
+def _not_active(function: FunctionConfiguration, request_id: str) -> InvokeResult:
+    """https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html."""
+    if function.state == "Pending":
+        message = "Lambda is initializing your function. It can be invoked when its state becomes Active."
+        return _refused(409, "SnapStartNotReadyException", message, request_id)
+    message = f"The operation cannot be performed at this time. The function is in the state {function.state}."
+    return _refused(409, "ResourceConflictException", message, request_id)
 
 
 def _refused(status: int, code: str, message: str, request_id: str) -> InvokeResult:

@@ -19,6 +19,7 @@ from lab.contracts import LATEST, LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
+InitializationType = Literal["on-demand", "snap-start"]
 # Who kept CPU from an invocation that it was owed: "" for nobody.
 Contention = Literal["", "environments", "others"]
 
@@ -37,6 +38,8 @@ class Report:
     memory_size_mb: int
     max_memory_used_mb: int
     init_duration_ms: float | None
+    restore_duration_ms: float | None = None
+    billed_restore_duration_ms: int | None = None
     status: Status = "success"
     error_type: str | None = None
 
@@ -50,6 +53,11 @@ class Conditions:
     time_scale: float
     contended_by: Contention
     major_page_faults: int | None
+
+
+def initialization_type(*, snap_start: bool) -> InitializationType:
+    """Return Lambda's word for how environments of a function come to be."""
+    return "snap-start" if snap_start else "on-demand"
 
 
 def iso_time(epoch_s: float) -> str:
@@ -83,6 +91,7 @@ class PlatformLog:
         environment_id: str,
         memory_mb: int,
         version: str = LATEST,
+        snap_start: bool = False,
     ) -> None:
         self._json = log_format == "JSON"
         self._level = level_of(system_log_level)
@@ -90,6 +99,7 @@ class PlatformLog:
         self._version = version
         self._environment_id = environment_id
         self._memory_mb = memory_mb
+        self._initialization_type = initialization_type(snap_start=snap_start)
 
     def _event(self, level: str, now_s: float, kind: str, record: dict[str, Any]) -> str | None:
         if _LEVELS[level] < self._level:
@@ -105,7 +115,7 @@ class PlatformLog:
             now_s,
             "platform.initStart",
             {
-                "initializationType": "on-demand",
+                "initializationType": self._initialization_type,
                 "phase": phase,
                 "functionName": self._function_name,
                 "functionVersion": self._version,
@@ -120,7 +130,7 @@ class PlatformLog:
         """JSON alone: the runtime is ready, or will not be."""
         if not self._json:
             return None
-        record: dict[str, Any] = {"initializationType": "on-demand", "phase": phase, "status": status}
+        record: dict[str, Any] = {"initializationType": self._initialization_type, "phase": phase, "status": status}
         if error_type:
             record["errorType"] = error_type
         return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.initRuntimeDone", record)
@@ -128,20 +138,59 @@ class PlatformLog:
     def init_report(
         self, now_s: float, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None
     ) -> str | None:
+        """The one line of an init that a version's snapshot is taken after, as no REPORT names it.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
+        """
+        for_snapshot = self._initialization_type == "snap-start"
         if self._json:
             record: dict[str, Any] = {
-                "initializationType": "on-demand",
+                "initializationType": self._initialization_type,
                 "phase": phase,
                 "status": status,
                 "metrics": {"durationMs": round(duration_ms, 3)},
             }
             if error_type:
                 record["errorType"] = error_type
-            return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.initReport", record)
+            level = "WARN" if status != "success" else "INFO" if for_snapshot else "DEBUG"
+            return self._event(level, now_s, "platform.initReport", record)
         if status == "success":
-            return None
+            return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms" if for_snapshot else None
         error = f"\tError Type: {error_type}" if error_type else ""
         return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}\tStatus: {status}{error}"
+
+    def restore_start(self, now_s: float) -> str | None:
+        """JSON alone, at DEBUG, as images have no runtime version."""
+        if not self._json:
+            return None
+        record = {
+            "functionName": self._function_name,
+            "functionVersion": self._version,
+            "instanceId": self._environment_id,
+            "instanceMaxMemory": self._memory_mb * 1024 * 1024,
+        }
+        return self._event("DEBUG", now_s, "platform.restoreStart", record)
+
+    def restore_runtime_done(self, now_s: float, status: Status, error_type: str | None) -> str | None:
+        """JSON alone: the after-restore hooks have ended."""
+        if not self._json:
+            return None
+        record = {"status": status} | ({"errorType": error_type} if error_type else {})
+        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.restoreRuntimeDone", record)
+
+    def restore_report(self, now_s: float, duration_ms: float, status: Status, error_type: str | None) -> str | None:
+        if self._json:
+            metrics = {"durationMs": round(duration_ms, 3)}
+            record: dict[str, Any] = {"status": status, "metrics": metrics}
+            if error_type:
+                record["errorType"] = error_type
+            return self._event("INFO" if status == "success" else "WARN", now_s, "platform.restoreReport", record)
+        fields = [f"RESTORE_REPORT Restore Duration: {duration_ms:.2f} ms"]
+        if status != "success":
+            fields.append(f"Status: {status}")
+        if error_type:
+            fields.append(f"Error Type: {error_type}")
+        return "\t".join(fields)
 
     def start(self, now_s: float, request_id: str) -> str | None:
         if self._json:
@@ -191,6 +240,9 @@ class PlatformLog:
             }
             if report.init_duration_ms is not None:
                 metrics["initDurationMs"] = round(report.init_duration_ms, 3)
+            if report.restore_duration_ms is not None:
+                metrics["restoreDurationMs"] = round(report.restore_duration_ms, 3)
+                metrics["billedRestoreDurationMs"] = report.billed_restore_duration_ms
             record: dict[str, Any] = {"requestId": report.request_id, "metrics": metrics, "status": report.status}
             if report.error_type:
                 record["errorType"] = report.error_type
@@ -204,6 +256,9 @@ class PlatformLog:
         ]
         if report.init_duration_ms is not None:
             fields.append(f"Init Duration: {report.init_duration_ms:.2f} ms")
+        if report.restore_duration_ms is not None:
+            fields.append(f"Restore Duration: {report.restore_duration_ms:.2f} ms")
+            fields.append(f"Billed Restore Duration: {report.billed_restore_duration_ms} ms")
         if report.status != "success":
             fields.append(f"Status: {report.status}")
         if report.error_type and report.status != "timeout":

@@ -35,6 +35,7 @@ class FunctionPool:
     load: Load
     end: Callable[[ExecutionEnvironment], None]
     idle: list[ExecutionEnvironment] = field(default_factory=list)
+    snapshots: list[ExecutionEnvironment] = field(default_factory=list)  # initialized ahead of need, to be restored
     all: set[ExecutionEnvironment] = field(default_factory=set)
     settling: set[ExecutionEnvironment] = field(default_factory=set)
     waiting: deque[asyncio.Future[ExecutionEnvironment | None]] = field(default_factory=deque)
@@ -47,7 +48,7 @@ class FunctionPool:
         self.configuration = configuration
         if stale:
             self.peak_mb = 0.0
-            idle, self.idle = self.idle, []
+            idle, self.idle, self.snapshots = [*self.idle, *self.snapshots], [], []
             for environment in idle:
                 self.end(environment)
 
@@ -66,6 +67,9 @@ class FunctionPool:
 
     def newest_idle(self) -> ExecutionEnvironment | None:
         return self.idle.pop() if self.idle else None
+
+    def oldest_snapshot(self) -> ExecutionEnvironment | None:
+        return self.snapshots.pop(0) if self.snapshots else None
 
     def is_current(self, environment: ExecutionEnvironment) -> bool:
         return environment.configuration.revision == self.configuration.revision and not environment.ended

@@ -54,6 +54,12 @@ class Reply:
         if connection is not None:
             connection.answer(_ACCEPTED)
 
+    def restored(self) -> None:
+        """200 without a body: the answer to `restore/next`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
     def event(self, headers: str, payload: bytes) -> None:
         """200 with an event: the answer to `next`. `headers` are lines that end in CRLF."""
         connection, self._connection = self._connection, None
@@ -89,6 +95,12 @@ class RuntimeEndpoint(Protocol):
     def on_error(self, request_id: str, body: bytes, error_type: str, reply: Reply) -> None: ...
 
     def on_init_error(self, body: bytes, error_type: str, reply: Reply) -> None: ...
+
+    def on_restore_next(self, reply: Reply) -> None:
+        """Init and the before-snapshot hooks are over; the answer comes when the environment is restored."""
+        ...
+
+    def on_restore_error(self, body: bytes, error_type: str, reply: Reply) -> None: ...
 
 
 class StreamError:
@@ -250,9 +262,13 @@ class _Connection(asyncio.Protocol):
                 endpoint.on_error(request_id, request.body(), request.error_type, reply)
             case [version, "runtime", "init", "error"], "POST" if version == API_VERSION:
                 endpoint.on_init_error(request.body(), request.error_type, reply)
+            case [version, "runtime", "restore", "next"], "GET" if version == API_VERSION:
+                endpoint.on_restore_next(reply)
+            case [version, "runtime", "restore", "error"], "POST" if version == API_VERSION:
+                endpoint.on_restore_error(request.body(), request.error_type, reply)
             case (
                 (
-                    ([_, "runtime", "invocation", "next"] | [_, "runtime", "init", "error"])
+                    ([_, "runtime", "invocation" | "restore", "next"] | [_, "runtime", "init" | "restore", "error"])
                     | [_, "runtime", "invocation", _, "response" | "error"]
                 ),
                 method,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from lab.contracts import FunctionConfiguration, Image
+from lab.dataplane.platform_log import initialization_type
 
 _STAND_IN_KEY: Final = "AKIALOCALLAB00000000"  # credentials that reach the lab and nothing else
 
@@ -15,6 +16,8 @@ def function_variables(
 ) -> dict[str, str]:
     """All but what the driver knows (`AWS_LAMBDA_RUNTIME_API`, task root). Reserved names win over the function's own.
 
+    A function with SnapStart gets no names of its logs: an environment that is restored has others.
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
     `_X_AMZN_TRACE_ID` is set by the runtime client for each event. `AWS_EXECUTION_ENV` is not set for images.
     """
     command = tuple(configuration.command or image.command)
@@ -36,11 +39,12 @@ def function_variables(
         "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": configuration.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": configuration.log_group,
-        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization_type(snap_start=configuration.snap_start),
         "AWS_LAMBDA_LOG_FORMAT": configuration.log_format,
     }
+    if not configuration.snap_start:
+        variables["AWS_LAMBDA_LOG_GROUP_NAME"] = configuration.log_group
+        variables["AWS_LAMBDA_LOG_STREAM_NAME"] = log_stream
     if configuration.log_format == "JSON":
         variables["AWS_LAMBDA_LOG_LEVEL"] = configuration.application_log_level
     return variables

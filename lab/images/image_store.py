@@ -154,13 +154,13 @@ class DirectoryImageStore:
     def _image(self, reference: str, record: ImageRecord) -> Image | None:
         if record.engine:
             # By its id: a URI with a digest is one that only a registry could resolve.
-            return Image(reference=record.id, root=None, command=record.command, environment=record.environment)
+            return Image(record.id, None, record.command, record.environment, record.labels)
         root = self.content(record.id) / "root"
         if not root.is_dir():
             return None
         # A variable that names LAMBDA_TASK_ROOT means the folder that stands for it here.
         environment = {key: value.replace(TASK_ROOT, str(root)) for key, value in record.environment.items()}
-        return Image(reference=reference, root=root, command=record.command, environment=environment)
+        return Image(reference, root, record.command, environment, record.labels)
 
     # -- leases
 

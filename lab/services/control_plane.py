@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
 from aiohttp import web
 
 import lab.services.functions.catalogue as functions
@@ -52,6 +57,16 @@ class ControlPlane:
         application.router.add_get(ACCOUNT_SETTINGS_PATH, self._account_settings)
         application.router.add_get(f"{ACCOUNT_SETTINGS_PATH}/", self._account_settings)
         application.router.add_route("*", "/{path:.*}", self._moto.handle)
+
+    def take_snapshots_by(
+        self, take_snapshot: Callable[[str, str], Coroutine[Any, Any, str]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Connect PublishVersion, which runs in a thread, to the data plane on its loop."""
+
+        def take(name: str, version: str) -> Future[str]:
+            return asyncio.run_coroutine_threadsafe(take_snapshot(name, version), loop)
+
+        functions.LabLambdaBackend.take_snapshot = staticmethod(take)
 
     async def _account_settings(self, _request: web.Request) -> web.Response:
         return web.json_response(account_settings(self._account_id, self._region, self._account_concurrency))

@@ -51,6 +51,7 @@ class FunctionResource(Resource, CloudFormationModel):
                 "ImageConfig": {},
                 "EphemeralStorage": {"Size": 512},
                 "TracingConfig": {"Mode": "PassThrough"},
+                "SnapStart": {"ApplyOn": "None"},
                 **{key: value for key, value in _function_specification(properties).items() if key != "Tags"},
             }
         )
@@ -93,7 +94,9 @@ class VersionResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         del name  # its number is its name
-        version = place.functions.publish_version(properties["FunctionName"], properties.get("Description", ""))
+        version, snapshot = place.functions.publish(properties["FunctionName"], properties.get("Description", ""))
+        if snapshot is not None and (reason := snapshot.result()):  # CloudFormation waits for the version
+            raise ValueError(f"version {version.version} of {version.function_name} has no snapshot: {reason}")
         values = {"FunctionArn": version.function_arn, "Version": str(version.version)}
         return cls(version.function_arn, properties, values)
 
@@ -293,7 +296,7 @@ def _function_specification(properties: Properties) -> dict[str, Any]:
     names = (
         "Description", "Handler", "Role", "Runtime", "MemorySize", "Timeout", "VpcConfig", "Environment", "Layers",
         "ReservedConcurrentExecutions", "PackageType", "TracingConfig", "Architectures", "ImageConfig",
-        "EphemeralStorage", "LoggingConfig", "KmsKeyArn",
+        "EphemeralStorage", "LoggingConfig", "KmsKeyArn", "SnapStart",
     )  # fmt: skip
     specification = {name: properties[name] for name in names if name in properties}
     for name in ("MemorySize", "Timeout", "ReservedConcurrentExecutions"):

@@ -11,6 +11,7 @@ import random
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, ClassVar, Final
 
 from moto.awslambda.exceptions import InvalidParameterValueException, PreconditionFailedException
@@ -20,7 +21,7 @@ from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from moto.ecr.models import ecr_backends
 
 from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB
-from lab.contracts import LATEST, FunctionConfiguration, LogFormat
+from lab.contracts import LATEST, FunctionConfiguration, FunctionState, LogFormat
 from lab.services.moto_backend import MotoUrls
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_FunctionEventInvokeConfig.html
@@ -32,6 +33,7 @@ _IMAGE_URI: Final = re.compile(
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+MAX_SNAPSTART_STORAGE_MB: Final = 512  # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
 
 
 class LabFunction(LambdaFunction):
@@ -40,6 +42,10 @@ class LabFunction(LambdaFunction):
     def __init__(self, account_id: str, spec: dict[str, Any], region: str, version: str | int = 1) -> None:
         _check_limits(spec)
         self.logging_config: dict[str, Any] = {}
+        self.snap_start = _applies_snapstart(spec)
+        self.published = 0  # versions so far: the number of one that was deleted is not given again
+        self.state: FunctionState = "Active"
+        self.state_reason: dict[str, str] = {}
         self.revision_id = str(uuid.uuid4())
         super().__init__(account_id, spec, region, version)
         self._set_logging(spec.get("LoggingConfig") or {})
@@ -65,6 +71,12 @@ class LabFunction(LambdaFunction):
         answer: dict[str, Any] = super().get_configuration(on_create=on_create)
         answer["LoggingConfig"] = self.logging_config
         answer["RevisionId"] = self.revision_id
+        answer["State"] = self.state
+        answer.update(self.state_reason)
+        answer["SnapStart"] = {
+            "ApplyOn": "PublishedVersions" if self.snap_start else "None",
+            "OptimizationStatus": "On" if self.snap_start and self.version != LATEST else "Off",
+        }
         if "ImageUri" in self.code:
             answer["CodeSha256"] = self.resolved_image_uri.rpartition(":")[2]
         if not (self.image_config.cmd or self.image_config.entry_point or self.image_config.working_directory):
@@ -93,12 +105,15 @@ class LabFunction(LambdaFunction):
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
         """Honour what moto 5.2.5 passes over: LoggingConfig, ImageConfig, storage, tracing, RevisionId, limits."""
         self._check_revision(config_updates)
-        _check_limits(config_updates)
+        present = self.get_configuration()
+        _check_limits({key: present[key] for key in ("EphemeralStorage", "SnapStart")} | config_updates)
         updates = dict(config_updates)
         if "LoggingConfig" in updates:
             self._set_logging(updates["LoggingConfig"] or {})
         if "ImageConfig" in updates:
             self.image_config = ImageConfig(updates["ImageConfig"] or {})
+        if "SnapStart" in updates:
+            self.snap_start = _applies_snapstart(updates)
         if "EphemeralStorage" in updates:
             self.ephemeral_storage = updates["EphemeralStorage"]["Size"]
         if "TracingConfig" in updates:
@@ -136,6 +151,20 @@ class LabFunction(LambdaFunction):
                 "the GetFunction or the GetAlias API to retrieve the latest RevisionId for your resource."
             )
 
+    def snapshot_ended(self, outcome: Future[str]) -> str:
+        """Leave the state Pending, for Active, or for Failed with the reason that is returned.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_GetFunctionConfiguration.html
+        """
+        reason = "the lab was shut down" if outcome.cancelled() else str(outcome.exception() or outcome.result())
+        if reason:
+            self.state_reason = {"StateReason": reason, "StateReasonCode": "FunctionError"}
+            self.state = "Failed"
+        else:
+            self.state_reason = {}
+            self.state = "Active"
+        return reason
+
 
 def _check_limits(spec: Mapping[str, Any]) -> None:
     """Moto 5.2.5 takes any memory size and time-out; AWS refuses these (API_CreateFunction)."""
@@ -148,6 +177,15 @@ def _check_limits(spec: Mapping[str, Any]) -> None:
         raise InvalidParameterValueException(
             f"'Timeout' value failed to satisfy constraint: Member must have value from 1 to {MAX_TIMEOUT_S}"
         )
+    storage_mb = (spec.get("EphemeralStorage") or {}).get("Size", MAX_SNAPSTART_STORAGE_MB)
+    if _applies_snapstart(spec) and int(storage_mb) > MAX_SNAPSTART_STORAGE_MB:
+        raise InvalidParameterValueException(
+            f"SnapStart does not support an ephemeral storage above {MAX_SNAPSTART_STORAGE_MB} MB."
+        )
+
+
+def _applies_snapstart(spec: Mapping[str, Any]) -> bool:
+    return (spec.get("SnapStart") or {}).get("ApplyOn") == "PublishedVersions"
 
 
 def _check_image(uri: str | None, account_id: str, region: str) -> None:
@@ -182,6 +220,7 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
     """moto's backend making our functions."""
 
     has_image: ClassVar[Callable[[str], bool]]  # set by install(): moto makes one backend a region
+    take_snapshot: ClassVar[Callable[[str, str], Future[str]]]  # of a version; resolves to a failure's reason, or ""
 
     def create_function(self, spec: dict[str, Any]) -> LambdaFunction:
         """Make a LabFunction of an image that is there.
@@ -208,14 +247,37 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
     def publish_version(self, function_name: str, description: str = "") -> LambdaFunction | None:
         """Publish a version with code of its own: moto 5.2.5 lets it share that of $LATEST, later updates included.
 
-        It publishes what has not changed since the first version a second time, too.
+        It publishes what has not changed since the first version a second time, too, and gives numbers again.
         """
+        return self.publish(function_name, description)[0]
+
+    def publish(self, function_name: str, description: str = "") -> tuple[LambdaFunction | None, Future[str] | None]:
+        """Publish a version; returns it and, where it is to have a snapshot, the outcome of that."""
         function = self.get_function(function_name)
+        known = len(self._lambdas._functions[function.function_name]["versions"])
         version: LabFunction | None = super().publish_version(function_name, description)
         function.code_or_config_updated = False
-        if version is not None and version.code is function.code:
-            version.code = dict(function.code)
-        return version
+        versions = self._lambdas._functions[function.function_name]["versions"]
+        if version is None or len(versions) == known:
+            return version, None
+        version.code = dict(function.code)
+        function.published += 1
+        if int(version.version) != function.published:
+            self._lambdas._arns.pop(version.function_arn, None)
+            version.set_version(function.published)
+            self._lambdas._arns[version.function_arn] = version
+        if not version.snap_start:
+            return version, None
+        version.state = "Pending"
+        version.state_reason = {"StateReason": "The snapshot is being taken.", "StateReasonCode": "Creating"}
+        outcome: Future[str] = Future()
+        taken = LabLambdaBackend.take_snapshot(version.function_name, str(version.version))
+
+        def ended(snapshot: Future[str]) -> None:
+            outcome.set_result(version.snapshot_ended(snapshot))  # who waits for it finds the version's state changed
+
+        taken.add_done_callback(ended)
+        return version, outcome
 
     def put_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Replace the configuration: moto 5.2.5 appends the new one and keeps answering the first."""
@@ -263,7 +325,7 @@ class MotoFunctionCatalogue:
         # Values alone: an object that replaces another may get its address.
         retries, age_s = invoke.get("MaximumRetryAttempts"), invoke.get("MaximumEventAgeInSeconds")
         reserved = latest.reserved_concurrency
-        state = (function.revision_id, reserved, retries, age_s)
+        state = (function.revision_id, reserved, retries, age_s, function.state)
         key = name_or_arn if function is latest else f"{name_or_arn}:{function.version}"
         cached = self._cache.get(key)
         if cached is None or cached[0] != state:
@@ -317,6 +379,8 @@ class MotoFunctionCatalogue:
             command=tuple(function.image_config.cmd or ()),
             working_directory=function.image_config.working_directory or "",
             version=str(function.version),
+            snap_start=function.snap_start and function.version != LATEST,
+            state=function.state,
         )
 
 
