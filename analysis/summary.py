@@ -23,7 +23,8 @@ from core.variants import Image, Variant
 SUMMARY_SCHEMA_VERSION: Final = 2
 
 # What is estimated of each cell, in the order of the tables: column of the invocations -> (label, unit).
-# `total_ms` is the one derived column: init_ms + duration_ms, what the platform spent on a call from its start on.
+# `total_ms` is the one derived column: init_ms or restore_ms, and duration_ms, what the platform spent on a call from
+# its start on.
 METRICS: Final[dict[str, tuple[str, str]]] = {
     "client_latency_ms": ("API latency", "ms"),
     "latency_from_intended_ms": ("Latency from intended send time", "ms"),
@@ -31,6 +32,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "duration_ms": ("Duration", "ms"),
     "billed_ms": ("Billed duration", "ms"),
     "init_ms": ("Init duration", "ms"),
+    "restore_ms": ("Restore duration", "ms"),
     "handler_ms": ("Time in the handler", "ms"),
     "inference_ms": ("Inference", "ms"),
     "decode_ms": ("Image decoding", "ms"),
@@ -47,7 +49,8 @@ HANDLER_METRICS: Final = ("handler_ms", "inference_ms", "decode_ms", "import_ms"
 # provisional: the numbers would decide, but the data break their contract
 Verdict = Literal["supported", "refuted", "provisional", "undetermined"]
 ConstraintVerdict = Literal["meets", "fails", "undetermined"]
-Strategy = Literal["on_demand", "provisioned_concurrency", "warm_pings"]
+Strategy = Literal["on_demand", "snapstart", "provisioned_concurrency", "warm_pings"]
+AS_NEEDED: Final[tuple[Strategy, ...]] = ("on_demand", "snapstart")  # these keep no environment warm
 ExclusionRule = Literal[
     "failed",  # outcome other than ok: counted as an outcome, has no latency to estimate
     "warmup",  # labelled warm-up calls of the warm experiment

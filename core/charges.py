@@ -19,6 +19,7 @@ SECONDS_PER_MONTH: Final = 730 * 3600.0  # AWS's own calculators count 730 hours
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 LOG_EVENT_OVERHEAD_BYTES: Final = 26
 BYTES_PER_GB: Final = 1024**3
+LEAST_CACHED_S: Final = 3 * 3600.0
 
 
 FrontDoor = Literal["rest_api", "http_api", "function_url"]
@@ -56,6 +57,19 @@ def front_door_usd(requests: float, front_door: FrontDoor, prices: Prices) -> fl
         for tier in _FRONT_DOOR_TIERS[front_door]
     ]
     return tiered_usd(requests, tiers) / 1e6
+
+
+def snapshot_usd(memory_mb: float, prices: Prices) -> float:
+    """Return the least that a snapshot costs: Lambda charges for three hours, however soon its version is deleted.
+
+    https://aws.amazon.com/lambda/pricing/
+    """
+    return snapstart_usd(memory_mb, LEAST_CACHED_S, 0, prices)[0]
+
+
+def restore_usd(memory_mb: float, prices: Prices) -> float:
+    """Return what one restore costs besides the time that its call is billed."""
+    return snapstart_usd(memory_mb, 0, 1, prices)[1]
 
 
 def snapstart_usd(memory_mb: float, cached_s: float, restores: float, prices: Prices) -> tuple[float, float]:
@@ -98,10 +112,11 @@ class CallCost:
     request: float
     gateway: float
     logs: float
+    restore: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.compute + self.init + self.request + self.gateway + self.logs
+        return self.compute + self.init + self.request + self.gateway + self.logs + self.restore
 
 
 def call_cost(
@@ -113,6 +128,7 @@ def call_cost(
     init_ms: float,
     log_bytes: float,
     through_gateway: bool,
+    restore_usd: float = 0.0,
 ) -> CallCost:
     """Price of one call. `init_ms` is that part of `billed_ms` which was INIT; it is shown apart, not added."""
     price = prices.gb_second_usd(architecture)
@@ -123,4 +139,5 @@ def call_cost(
         request=prices.request_usd,
         gateway=prices.gateway_request_usd if through_gateway else 0.0,
         logs=logs_usd(log_bytes, prices),
+        restore=restore_usd,
     )

@@ -38,6 +38,7 @@ NEVER_INVOKED: Final[tuple[Outcome, ...]] = ("dropped", "throttled", "connection
 # Evidence by which the start type of an invocation is decided, strongest first.
 StartEvidence = Literal[
     "initialised_ahead",  # its init was over before it was asked for: no caller waited for it
+    "restore_duration",  # REPORT carries a Restore Duration: a new environment, restored from a snapshot
     "call_number",  # the function's own counter within its execution environment
     "init_duration",  # REPORT carries an Init Duration
     "init_report",  # INIT_REPORT of a failed init stands before it

@@ -13,6 +13,7 @@ from core.progress import Progress
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RunDirectory
 from core.stops import AS_PLANNED, Stop, append_stop
+from experiments.aws.lambda_control import Nonces
 from experiments.checks.spend import SpendMeter, usd
 from experiments.run_log import RunLog
 from experiments.services import Services
@@ -89,6 +90,10 @@ class Session:
     @property
     def time_scale(self) -> float:
         return self.endpoint.time_scale
+
+    def nonces(self) -> Nonces:
+        """Forced updates of this run, each of which counts towards its spending."""
+        return Nonces(self.services.control, self.run_id, self.meter.add_forced_update)
 
     def add(self, record: ClientRecord, *, billed_ms: float | None = None) -> None:
         """Keep one record. Safe to call from several threads.

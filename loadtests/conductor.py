@@ -265,6 +265,7 @@ class Conductor:
                 engine=variant.engine,
                 architecture=variant.architecture,
                 memory_mb=variant.memory_mb,
+                start=variant.start,
                 url=deployment.url(variant),
                 headers=deployment.headers(variant),
                 protocol=shape.name,

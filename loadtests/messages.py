@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from core.variants import Variant
+from core.variants import Start, Variant
 from loadtests.arrivals import Segment, Shape, Spacing
 
 READY: Final = "load_ready"  # performer to conductor: it can be given shares
@@ -31,6 +31,7 @@ class Share:
     engine: str
     architecture: str
     memory_mb: int
+    start: Start
     url: str  # of the variant's endpoint
     headers: Mapping[str, str] = field(repr=False, hash=False)  # the API key is among them: kept in memory alone
     protocol: str
@@ -48,7 +49,7 @@ class Share:
 
     @property
     def variant(self) -> Variant:
-        return Variant(self.model, self.engine, self.architecture, self.memory_mb)
+        return Variant(self.model, self.engine, self.architecture, self.memory_mb, self.start)
 
     @property
     def shape(self) -> Shape:

@@ -219,7 +219,7 @@ def _answers(
 
 
 def _months(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> Iterator[dict[str, str]]:
-    for name, strategy in _strategies(question):
+    for name, strategy in _strategies(question, variant):
         try:
             month = (
                 _provisioned(question, samples, billing)
@@ -238,7 +238,11 @@ def _months(question: _Question, samples: Samples, variant: Variant, billing: Bi
             yield _row(variant, name, month, "")
 
 
-def _strategies(question: _Question) -> Iterator[tuple[str, Strategy | None]]:
+def _strategies(question: _Question, variant: Variant) -> Iterator[tuple[str, Strategy | None]]:
+    """Strategies of which the calls of a variant tell; restores are those of a variant that has SnapStart."""
+    if variant.start == "snapstart":
+        yield "SnapStart", SnapStart()
+        return
     yield "on demand", OnDemand()
     yield "SnapStart", SnapStart()
     yield "provisioned", None

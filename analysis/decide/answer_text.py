@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STRATEGY_NAMES: Final[dict[str, str]] = {
     "on_demand": "on demand",
+    "snapstart": "with SnapStart",
     "provisioned_concurrency": "with provisioned concurrency",
     "warm_pings": "with warm pings",
 }
@@ -37,6 +38,11 @@ class Text:
     headline: str
     why: tuple[str, ...]
     how_sure: str
+
+
+def _named(variant: str, strategy: str) -> str:
+    """Return the name of an option; a start mode that is the variant's own is in its name already."""
+    return variant if strategy == "snapstart" else f"{variant}, {STRATEGY_NAMES[strategy]}"
 
 
 def usd(value: float | None) -> str:
@@ -93,7 +99,7 @@ def answer(
     requests = question.traffic.requests_per_month
     dollars = f"{usd(best.plan.usd)} per month at AWS's prices" + (" with the lab's times" if question.lab else "")
     headline = (
-        f"{best.candidate.variant.display_name}, {STRATEGY_NAMES[best.plan.strategy]}: {dollars}, "
+        f"{_named(best.candidate.variant.display_name, best.plan.strategy)}: {dollars}, "
         f"{requests:,.0f} requests; {share_text(best.found)} of callers get no answer within "
         f"{question.goal.limit_ms:,.0f} ms."
     )
@@ -110,7 +116,7 @@ def answer(
 
 def _rival_text(rival: Rival, name: str) -> str:
     text = (
-        f"Cheaper and undecided: {name}, {STRATEGY_NAMES[rival.strategy]}, {usd(rival.monthly_usd)} per month, "
+        f"Cheaper and undecided: {_named(name, rival.strategy)}, {usd(rival.monthly_usd)} per month, "
         f"{share_text(rival.bad_share)} bad calls. "
     )
     if rival.more_calls is None:

@@ -2,8 +2,9 @@
 
 Rules, in this order:
 
-1. An option is a variant with a way of starting it: on demand, warm pings, which keep one environment, or provisioned
-   concurrency with as many as hold the cold share allowed, or as keep cold starts a small part of the bad calls.
+1. An option is a variant with a way of starting it: its own start mode, and for those on demand warm pings, which keep
+   one environment, or provisioned concurrency with as many as hold the cold share allowed, or as keep cold starts a
+   small part of the bad calls.
 2. Each option is held against each demand. The demand on callers is met where the interval of the share of bad calls
    lies below `max_bad_share`, failed where it lies above, undetermined otherwise: few samples never make "met".
 3. The cheapest option that meets every demand wins; if no variant does, the cheapest that fails no demand, and the
@@ -17,18 +18,27 @@ Rules, in this order:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from analysis.decide import answer_text
 from analysis.decide.callers import Condition, bad_share, bad_share_draws, calls_to_decide, shares, verdict
-from analysis.estimate.costs import CostModel
+from analysis.estimate.costs import CostModel, strategies_of
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import mean_draws
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix, needed_environments
-from analysis.summary import Constraint, ConstraintVerdict, Estimate, MonthlyCost, Recommendation, Rival, Strategy
+from analysis.summary import (
+    AS_NEEDED,
+    Constraint,
+    ConstraintVerdict,
+    Estimate,
+    MonthlyCost,
+    Recommendation,
+    Rival,
+    Strategy,
+)
 from core.configuration import GoalTable
 from core.prices import Prices
 from core.variants import Variant
@@ -179,7 +189,9 @@ def ways(candidate: Candidate, question: Question) -> list[tuple[Strategy, int]]
     traffic, goal, service = question.traffic, question.goal, candidate.profile.service
     cold_shares = {min(goal.max_cold_share, most) for most in (1.0, SMALL_PART * goal.max_bad_share)}
     counts = sorted({max(1, needed_environments(traffic, service, share)) for share in cold_shares})
-    return [("on_demand", 0), ("warm_pings", 1), *(("provisioned_concurrency", count) for count in counts)]
+    kept: dict[Strategy, list[int]] = {"on_demand": [0], "snapstart": [0], "warm_pings": [1]}
+    known = strategies_of(candidate.variant.start)
+    return [(strategy, count) for strategy in known for count in kept.get(strategy, counts)]
 
 
 def make_option(candidate: Candidate, question: Question, strategy: Strategy, environments: int) -> Option:
@@ -328,13 +340,11 @@ def linear_cost(option: Option, question: Question) -> tuple[float, float, float
     """Coefficients of the monthly cost: constant, per ms of warm and per ms of cold billed time."""
     profile, plan = option.candidate.profile, option.plan
     assert profile is not None  # priced ones alone
-    environments = round(plan.environments or 0) if plan.strategy != "on_demand" else 0
+    environments = 0 if plan.strategy in AS_NEEDED else round(plan.environments or 0)
 
     def usd(warm: float, cold: float) -> float:
         # The arrivals keep the service time measured; only what is billed for a call varies.
-        changed = CallProfile(
-            profile.variant, profile.memory_mb, profile.architecture, warm, cold, profile.log_bytes, profile.image_gb
-        )
+        changed = replace(profile, warm_billed_ms=warm, cold_billed_ms=cold)
         cost = question.costs.month(plan.strategy, changed, environments=environments, service=profile.service)
         return cost.usd or 0.0
 

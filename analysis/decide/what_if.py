@@ -23,9 +23,9 @@ from analysis.decide.recommend import (
     ways,
     worst,
 )
-from analysis.estimate.costs import STRATEGIES
+from analysis.estimate.costs import strategies_of
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix
-from analysis.summary import Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
+from analysis.summary import AS_NEEDED, Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
 from core.charges import SECONDS_PER_MONTH, front_door_usd, provisioned_duration_usd, provisioned_usd
 from core.prices import gb_seconds
 from core.variants import Variant
@@ -180,7 +180,7 @@ def _answer(best: Option | None, question: Question, waits: Mapping[str, Sequenc
     return WhatIfAnswer(
         variant=best.key,
         strategy=plan.strategy,
-        environments=round(plan.environments or 0) if plan.strategy != "on_demand" else 0,
+        environments=0 if plan.strategy in AS_NEEDED else round(plan.environments or 0),
         meets=best.verdict == "meets" and not question.breaches,
         monthly_usd=best.usd,
         missed=best.found.value,
@@ -190,6 +190,6 @@ def _answer(best: Option | None, question: Question, waits: Mapping[str, Sequenc
         p99_ms=percentile_ms(waits[best.key], best.mix, 0.99),
         strategy_usd={
             strategy: best.usd if strategy == plan.strategy else question.costs.month(strategy, profile).usd or 0.0
-            for strategy in STRATEGIES
+            for strategy in strategies_of(profile.start)
         },
     )

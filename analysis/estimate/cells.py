@@ -91,9 +91,11 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
     ahead = pl.col("init_status").fill_null("") == "ahead"
     return rows.with_columns(
         pl.col("latency_from_intended_ms") - pl.col("connect_ms").fill_null(0.0),
-        (pl.col("duration_ms") + pl.when(ahead).then(0.0).otherwise(pl.col("init_ms").fill_null(0.0))).alias(
-            "total_ms"
-        ),
+        (
+            pl.col("duration_ms")
+            + pl.col("restore_ms").fill_null(0.0)
+            + pl.when(ahead).then(0.0).otherwise(pl.col("init_ms").fill_null(0.0))
+        ).alias("total_ms"),
         rule.alias("rule"),
         pl.coalesce("log_stream", "environment_id")
         .cast(pl.Categorical)

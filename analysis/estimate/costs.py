@@ -22,7 +22,7 @@ from analysis.estimate.traffic import (
     needed_environments,
     provisioned_share,
 )
-from analysis.summary import BreakEven, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
+from analysis.summary import AS_NEEDED, BreakEven, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
 from core.charges import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
@@ -34,11 +34,13 @@ from core.charges import (
     logs_usd,
     provisioned_duration_usd,
     provisioned_usd,
+    restore_usd,
+    snapstart_usd,
 )
 from core.configuration import GoalTable
 from core.prices import Prices, gb_seconds
 from core.records import NEVER_INVOKED
-from core.variants import Image, Variant
+from core.variants import Image, Start, Variant
 from simulation.erlang import cheapest_level
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
@@ -49,6 +51,11 @@ PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
     ("on_demand", "warm_pings"),
     ("warm_pings", "provisioned_concurrency"),
 )
+
+
+def strategies_of(start: Start) -> tuple[Strategy, ...]:
+    """Return the strategies that calls of a variant with this start mode tell of."""
+    return STRATEGIES if start == "on_demand" else ("snapstart",)
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,12 @@ class CostModel:
 
     def months(self, profile: CallProfile) -> Iterator[MonthlyCost]:
         """USD per month, by each way of keeping environments warm."""
-        return (self.month(strategy, profile) for strategy in STRATEGIES)
+        return (self.month(strategy, profile) for strategy in strategies_of(profile.start))
 
     def break_evens(self, profile: CallProfile) -> Iterator[BreakEven]:
         """From how many requests per month each way of keeping environments warm pays."""
-        return (self.break_even(below, above, profile) for below, above in PAIRS)
+        known = strategies_of(profile.start)
+        return (self.break_even(below, above, profile) for below, above in PAIRS if {below, above} <= set(known))
 
     def at(self, requests_per_month: float) -> CostModel:
         """The same for another volume."""
@@ -114,6 +122,9 @@ class CostModel:
             parts = {"compute": compute, "requests": fee}
             if strategy == "warm_pings":
                 parts = {"pings": pings / 1e6 * self.prices["scheduler_per_million_usd"], **parts}
+            if strategy == "snapstart":
+                cache, restores = snapstart_usd(profile.memory_mb, SECONDS_PER_MONTH, requests * cold, self.prices)
+                parts |= {"snapstart_cache": cache, "snapstart_restore": restores}
         log_bytes = calls * profile.log_bytes
         kept_logs = log_bytes / BYTES_PER_GB * self.prices["logs_stored_gb_month_usd"]
         parts |= {
@@ -128,12 +139,12 @@ class CostModel:
             parts=parts,
             requests=requests,
             expected_cold_share=cold,
-            environments=float(kept) if strategy != "on_demand" else requests / SECONDS_PER_MONTH * service.warm_s,
+            environments=requests / SECONDS_PER_MONTH * service.warm_s if strategy in AS_NEEDED else float(kept),
         )
 
     def _environments(self, strategy: Strategy, profile: CallProfile, service: Service) -> int:
         if strategy != "provisioned_concurrency":
-            return 0 if strategy == "on_demand" else 1
+            return 0 if strategy in AS_NEEDED else 1
         needed = max(1, needed_environments(self.traffic, service, self.goal.max_cold_share))
         # More than the cold share asks for, where a higher level costs less.
         loads = [rate * service.warm_s for rate in self.traffic.hourly_rates_rps]
@@ -217,6 +228,8 @@ class CostModel:
                 without_gateway_usd=None,
             )
         init_ms = float(init.values.sum()) / len(billed) if len(init) else 0.0
+        restores = variant.start == "snapstart" and start_type == "cold"
+        each_restore_usd = restore_usd(variant.memory_mb, self.prices) if restores else 0.0
 
         def price(billed_ms: float) -> CallCost:
             return call_cost(
@@ -227,6 +240,7 @@ class CostModel:
                 init_ms=init_ms,
                 log_bytes=log_bytes,
                 through_gateway=True,
+                restore_usd=each_restore_usd,
             )
 
         def priced(estimate: Estimate) -> Estimate:
@@ -247,6 +261,7 @@ class CostModel:
             parts={
                 "compute": cost.compute * 1e6,
                 "init": cost.init * 1e6,
+                **({"restore": cost.restore * 1e6} if restores else {}),
                 "requests": cost.request * 1e6,
                 "gateway": cost.gateway * 1e6,
                 "logs": cost.logs * 1e6,
@@ -273,6 +288,7 @@ def make_profiles(
                 cold_billed_ms=float(cold.mean()) if len(cold) else None,
                 log_bytes=log_bytes.get(key, ASSUMED_LOG_BYTES),
                 image_gb=image_gb.get(variant.image, 0.0),
+                start=variant.start,
             )
     return profiles
 

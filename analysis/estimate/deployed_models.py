@@ -34,7 +34,8 @@ def table1(
 ) -> tuple[Table1Row, ...]:
     """Table 1 of the paper, measured next to published."""
     rows = []
-    for image in dict.fromkeys(variant.image for variant in configuration.variants):
+    images = {variant.image.key: variant.image for variant in reversed(configuration.variants)}  # start modes share one
+    for image in reversed(images.values()):
         model = image.model
         record, found, paper = configuration.model(model), deployed.get(image), PAPER_MODELS.get(model)
         rows.append(

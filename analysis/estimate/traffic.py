@@ -35,6 +35,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, pdtr
 
 from core.charges import SECONDS_PER_MONTH
+from core.variants import Start
 from simulation.arrivals import BURST_S, Shaped, on_shares
 from simulation.erlang import erlang_b
 from simulation.levels import find_levels, share_within
@@ -233,6 +234,7 @@ class CallProfile:
     cold_billed_ms: float | None
     log_bytes: float
     image_gb: float = 0.0
+    start: Start = "on_demand"
 
     @property
     def service(self) -> Service:

@@ -169,6 +169,27 @@ def _restarted_loads(facts: Facts) -> Iterator[DataWarning]:
         )
 
 
+def _shared_state(facts: Facts) -> Iterator[DataWarning]:
+    """Ids that several environments answer: what init made up is in the snapshot, and so in every restore of it.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
+    """
+    known = facts.rows.filter(pl.col("environment_id").is_not_null() & pl.col("log_stream").is_not_null())
+    streams = known.group_by("variant", "environment_id").agg(pl.col("log_stream").n_unique())
+    shared = streams.filter(pl.col("log_stream") > 1)
+    if shared.height:
+        yield DataWarning(
+            code="shared_random_state",
+            severity="serious",
+            message=f"{shared.height} environment ids were answered by several environments: random state made at init "
+            "is part of the snapshot, and every environment restored from it has the same.",
+            advice="Make ids, seeds, and tokens in a call or in an after-restore hook.",
+            variants=facts.of(shared),
+            count=shared.height,
+            caps_verdicts=True,
+        )
+
+
 def _own_function(facts: Facts) -> Iterator[DataWarning]:
     ok = facts.rows.filter(pl.col("outcome") == "ok")
     told = set(facts.of(ok.filter(pl.col("handler_ms").is_not_null())))
@@ -321,6 +342,7 @@ SUBJECTS: Final[tuple[Callable[[Facts], Iterator[DataWarning]], ...]] = (
     _kills,
     _contention,
     _restarted_loads,
+    _shared_state,
     _own_function,
     _random_weights,
     _lab,

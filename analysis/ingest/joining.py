@@ -13,7 +13,8 @@ Rules, in this order:
 
 Outcome: the client's where it had an answer of its own; the log explains `error` and decides `pending`.
 Start type: by the strongest evidence there is, see `core.records.StartEvidence`. Cold is a start that the caller
-waited for; an environment that the platform initialised ahead of the call is not.
+waited for, by an init or by a restore from a snapshot; an environment that the platform initialised ahead of the call
+is not.
 """
 
 from __future__ import annotations
@@ -109,11 +110,12 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     known = set(clients["request_id"].drop_nulls().to_list())
     free = (
         logged.filter(pl.col("logged_at").is_not_null())
-        # START is written after INIT: the call began that much earlier, unless the init did not wait for it.
+        # START is written after INIT or the restore: the call began that much earlier, unless it did not wait for it.
         .select(
             "request_id",
             pl.col("logged_at")
-            - pl.when(_EARLY).then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", pl.lit(0.0))) / 1000,
+            - pl.when(_EARLY).then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", "restore_ms", pl.lit(0.0)))
+            / 1000,
         )
         .sort("logged_at")
         .filter(~pl.col("request_id").is_in(list(known)))
@@ -206,9 +208,12 @@ def _decide(
     in_logs = pl.col("in_logs").fill_null(value=False)
     failed_init = pl.col("init_status").is_in(["timeout", "error"])
     ahead = _initialised_ahead()
+    restored = in_logs & pl.col("restore_ms").is_not_null()
     evidence = (
         pl.when(ahead)
         .then(pl.lit("initialised_ahead"))
+        .when(restored)
+        .then(pl.lit("restore_duration"))
         .when(call_number.is_not_null())
         .then(pl.lit("call_number"))
         .when(in_logs & pl.col("init_ms").is_not_null())
@@ -222,6 +227,8 @@ def _decide(
     cold = (
         pl.when(ahead)
         .then(pl.lit(value=False))
+        .when(restored)
+        .then(pl.lit(value=True))
         .when(call_number.is_not_null())
         .then(call_number == 1)
         .when(in_logs & (pl.col("init_ms").is_not_null() | failed_init))

@@ -76,7 +76,7 @@ def panel_data(summary: Summary) -> dict[str, Any] | None:
                 rounded(answer.cold_share),
                 # JSON has no infinity: -1 is a p99 that no answer comes within.
                 -1 if answer.p99_ms == float("inf") else rounded(answer.p99_ms),
-                *(rounded(answer.strategy_usd[way]) for way in strategies),
+                *(rounded(answer.strategy_usd.get(way)) for way in strategies),  # null: of other start modes
             ]
             if answer.variant is not None and answer.strategy is not None
             else []

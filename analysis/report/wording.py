@@ -15,6 +15,7 @@ NO_NUMBER: Final = "\N{EN DASH}"
 
 STRATEGY_NAMES: Final = {
     "on_demand": "on demand",
+    "snapstart": "SnapStart",
     "provisioned_concurrency": "provisioned concurrency",
     "warm_pings": "warm pings",
 }

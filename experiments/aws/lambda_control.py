@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +16,7 @@ from core.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
 from core.variants import Variant
+from experiments.aws.versions import Versions
 from experiments.interruption import undisturbed
 
 NONCE_VARIABLE: Final = "BENCHMARK_NONCE"
@@ -46,6 +47,7 @@ class LambdaControl:
     def __init__(self, cloud: Cloud, configuration: Configuration) -> None:
         self._configuration = configuration
         self._control = cloud.client("lambda")
+        self._versions = Versions(cloud)
         # A second attempt would be a second call of the function.
         self._invoker = cloud.client(
             "lambda", read_timeout_s=configuration.function.timeout_s + INVOKE_PATIENCE_S, max_attempts=1
@@ -86,14 +88,20 @@ class LambdaControl:
         return reserved
 
     def set_nonce(self, variant: Variant, nonce: str) -> None:
-        """Change one environment variable and wait until it holds: every existing environment is of the past then."""
+        """Change one environment variable and wait until it holds: every existing environment is of the past then.
+
+        Where callers name an alias, it names a version with that change, which is published for it.
+        """
         self._set_variables(variant, self._variables(variant) | {NONCE_VARIABLE: nonce})
+        if variant.alias:
+            self._versions.publish(self.function_name(variant), nonce)
 
     def remove_nonce(self, variant: Variant) -> bool:
-        """Give the function its own variables back; says whether there was a nonce to remove."""
+        """Give the function its own variables and version back; says whether there was a nonce to remove."""
+        had_versions = self._versions.remove(self.function_name(variant)) if variant.alias else False
         variables = self._variables(variant)
         if NONCE_VARIABLE not in variables:
-            return False
+            return had_versions
         del variables[NONCE_VARIABLE]
         self._set_variables(variant, variables)
         return True
@@ -156,6 +164,7 @@ class LambdaControl:
                 FunctionName=self.function_name(variant),
                 InvocationType="RequestResponse",
                 LogType="Tail",
+                **({"Qualifier": variant.alias} if variant.alias else {}),
                 Payload=self._configuration.function.event.encode() if payload is None else payload,
             )
             fields = {
@@ -189,15 +198,20 @@ class LambdaControl:
 class Nonces:
     """Forced updates that are undone when the block ends, whatever ends it."""
 
-    def __init__(self, control: LambdaControl, run_id: str) -> None:
+    def __init__(
+        self, control: LambdaControl, run_id: str, forced: Callable[[Variant], None] = lambda _variant: None
+    ) -> None:
+        """`forced` is told of each update, which may have its price."""
         self._control = control
         self._run_id = run_id
+        self._forced = forced
         self._touched: dict[str, Variant] = {}
 
     def force(self, variant: Variant, scope: str) -> None:
         """Make the next call of this variant start a new environment."""
         self._touched[variant.key] = variant
         self._control.set_nonce(variant, f"{self._run_id}/{scope}")
+        self._forced(variant)
 
     def __enter__(self) -> Self:
         return self

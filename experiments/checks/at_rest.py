@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from core.charges import SECONDS_PER_MONTH, snapstart_usd
 from core.configuration import Configuration
-from core.prices import Prices
+from core.prices import MB_PER_GB, Prices
 from experiments.plan import Step
 
 IMAGE_GB: Final = (
@@ -28,7 +29,7 @@ class RestCost:
 
 def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> list[RestCost]:
     """Return what costs money at rest, and what one would expect to and does not."""
-    images = len({variant.image for variant in configuration.variants})
+    images = len({variant.image.key for variant in configuration.variants})
     functions = len(configuration.variants)
     calls = sum(step.cold_calls + step.warm_calls for step in planned)
     logged_gb = calls * LOG_GB_PER_CALL
@@ -47,6 +48,12 @@ def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Pr
             f"{logged_gb * prices['logs_ingested_gb_usd']:.2f} USD once",
         ),
     ]
+    if snapshots := [variant for variant in configuration.variants if variant.start == "snapstart"]:
+        gb = sum(variant.memory_mb for variant in snapshots) / MB_PER_GB
+        usd = sum(snapstart_usd(variant.memory_mb, SECONDS_PER_MONTH, 0, prices)[0] for variant in snapshots)
+        lines.append(
+            RestCost("SnapStart snapshots", usd, f"{len(snapshots)} of {gb:.1f} GB together, cached while deployed")
+        )
     if operations.dashboard:
         count = len(configuration.dashboards)
         lines.append(

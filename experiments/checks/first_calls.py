@@ -91,10 +91,12 @@ class FirstCalls:
             self._settled[variant.key] = False
 
     def _ask(self, variant: Variant) -> bool:
-        if not self._logs.ever_called(variant):
+        if variant.alias is None and not self._logs.ever_called(variant):
             return True
         if self._notes.digest(self._control.function_name(variant)) == self._digest(variant):
             return False
+        if variant.alias is not None:
+            return True  # publishing its version logs an init: the logs do not tell
         found = self._control.configuration_of(variant) or {}
         modified = datetime.fromisoformat(found["LastModified"])  # 2026-11-24T10:15:00.000+0000
         return not self._logs.called_since(variant, modified.timestamp())

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from core.charges import restore_usd, snapshot_usd
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
 from core.records import ClientRecord
@@ -24,8 +25,10 @@ USEFUL_VCPU: Final = 2.0
 # An init phase is stopped after 10 s, and the function's timeout counts from the invoke phase on; images are billed for
 # both. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 LONGEST_INIT_S: Final = 10.0
+LONGEST_SNAPSHOT_INIT_S: Final = 130.0
 ROUND_TRIP_MS: Final = 40.0
 FORCED_UPDATE_MS: Final = 3000.0
+SNAPSHOT_MS: Final = 120_000.0  # assumed: AWS publishes no figure for how long it takes to publish a version
 
 NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
 _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
@@ -41,7 +44,9 @@ def expected_billed_ms(configuration: Configuration, variant: Variant, *, cold: 
     model = configuration.model(variant.model)
     share = min(variant.vcpu_share, USEFUL_VCPU)
     warm = model.warm_cpu_ms / share
-    return INIT_CPU_MS + model.first_cpu_ms / share + warm if cold else warm
+    # The init of a snapshot is billed when its version is published.
+    init_ms = INIT_CPU_MS if variant.start == "on_demand" else 0.0
+    return init_ms + model.first_cpu_ms / share + warm if cold else warm
 
 
 @dataclass(frozen=True)
@@ -68,23 +73,41 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
     def cost(billed_ms: float) -> float:
         return prices.call_usd(variant.memory_mb, billed_ms, variant.architecture, through_gateway=step.through_gateway)
 
+    fee_usd = restore_usd(variant.memory_mb, prices) if variant.start == "snapstart" else 0.0
+    update_usd = forced_update_usd(variant, prices)
+    longest_update_usd = forced_update_usd(
+        variant, prices, init_ms=longest_snapshot_ms(configuration.function.timeout_s)
+    )
     calls = step.cold_calls + step.warm_calls
     duration_s = step.fixed_s
     if duration_s is None:
         size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
         duration_s = (
-            step.forced_updates * FORCED_UPDATE_MS
+            step.forced_updates * (FORCED_UPDATE_MS if variant.alias is None else SNAPSHOT_MS)
             + step.cold_calls / size * (cold_ms + ROUND_TRIP_MS)
             + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
         ) / 1000
     return Estimate(
         calls=calls,
         duration_s=duration_s,
-        expected_usd=step.cold_calls * cost(cold_ms) + step.warm_calls * cost(warm_ms),
-        longest_usd=(calls + step.further_calls) * cost(longest_ms),
-        under_way_usd=min(calls, step.under_way) * cost(longest_ms),
+        expected_usd=step.cold_calls * cost(cold_ms)
+        + step.warm_calls * cost(warm_ms)
+        + step.forced_updates * update_usd
+        + step.cold_calls * fee_usd,
+        longest_usd=(calls + step.further_calls) * (cost(longest_ms) + fee_usd)
+        + (step.forced_updates + step.further_calls) * longest_update_usd,
+        under_way_usd=min(calls, step.under_way) * (cost(longest_ms) + fee_usd)
+        + min(step.forced_updates, step.under_way) * longest_update_usd,
         side_by_side=step.protocol == "scheduled",
     )
+
+
+def forced_update_usd(variant: Variant, prices: Prices, *, init_ms: float = INIT_CPU_MS) -> float:
+    """Return what a forced update costs: nothing on demand, a snapshot and the init before it with SnapStart."""
+    if variant.start == "on_demand":
+        return 0.0
+    init_usd = gb_seconds(variant.memory_mb, init_ms) * prices.gb_second_usd(variant.architecture)
+    return snapshot_usd(variant.memory_mb, prices) + init_usd
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
@@ -108,6 +131,14 @@ def billed_ms_in(log_text: str) -> float | None:
 def longest_billed_ms(timeout_s: float) -> float:
     """The longest that one call can be billed. The gateway's 29 s are none: they end the wait, not the function."""
     return (LONGEST_INIT_S + timeout_s) * 1000
+
+
+def longest_snapshot_ms(timeout_s: float) -> float:
+    """Return the longest that an init before a snapshot can be billed.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks.html
+    """
+    return max(LONGEST_SNAPSHOT_INIT_S, timeout_s) * 1000
 
 
 def billed_ms_bound(record: ClientRecord, *, configuration: Configuration, variant: Variant) -> float:
@@ -150,10 +181,16 @@ class SpendMeter:
             self.spent_usd += self.prices.call_usd(
                 record.memory_mb, billed_ms, record.architecture, through_gateway=through_gateway
             )
+            if variant.start == "snapstart" and (record.handler is None or record.handler.cold):
+                self.spent_usd += restore_usd(variant.memory_mb, self.prices)
         elif record.outcome == "throttled" and through_gateway:
             # Lambda refused the gateway's call, and the gateway's own work is charged. Its own throttles are not, and
             # look alike here: a bound may count them.
             self.spent_usd += self.prices.gateway_request_usd
+
+    def add_forced_update(self, variant: Variant) -> None:
+        """Count what a forced update costs by itself."""
+        self.spent_usd += forced_update_usd(variant, self.prices)
 
     def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
         """Replace the time that was assumed for a call already counted by the one its log says."""

@@ -53,7 +53,7 @@ def run_bursts(session: Session) -> None:
     room = session.services.control.account_limits()["UnreservedConcurrentExecutions"]
     largest = max((burst.size for burst in todo), default=1)
     refused: set[tuple[str, int]] = set()
-    with Nonces(session.services.control, session.run_id) as nonces, ThreadPoolExecutor(max_workers=largest) as pool:
+    with session.nonces() as nonces, ThreadPoolExecutor(max_workers=largest) as pool:
         for burst in todo:
             if burst.size > room:
                 refused.add((burst.variant.key, burst.size))
@@ -70,7 +70,7 @@ def run_bursts(session: Session) -> None:
 def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
     todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.log.records.items()})
     session.progress.phase(name, len(todo), then_s=session.then_s)
-    with Nonces(session.services.control, session.run_id) as nonces:
+    with session.nonces() as nonces:
         for call in todo:
             if not session.log.cannot_run("cold", call.variant):
                 first = session.services.first_calls.is_first(call.variant)

@@ -72,7 +72,8 @@ def grid(configuration: Configuration) -> list[Cell]:
     """Every cell: the two models that differ most in size first, shares, memory sizes."""
     by_model: dict[str, Variant] = {}
     for variant in configuration.variants:
-        by_model.setdefault(variant.model, variant)
+        if variant.alias is None:  # a published version keeps its memory size and variables
+            by_model.setdefault(variant.model, variant)
     order = [model for model in ("mobilenet", "resnet50", "inceptionv3") if model in by_model][:MODELS]
     return [
         Cell(by_model[model], memory_mb, vcpu)
@@ -143,6 +144,11 @@ def run_swapping(
         raise UserError(
             "this lab cannot limit CPU and memory, which is what the experiment varies",
             hint="`python -m lab doctor` shows how to enable limits.",
+        )
+    if not grid(configuration):
+        raise UserError(
+            "the swapping experiment changes functions that start on demand, and matrix.starts has none",
+            hint='Add "on_demand" to matrix.starts of benchmark.toml, and deploy again.',
         )
     control = LambdaControl(cloud, configuration)
     cells, samples = grid(configuration), samples_of(configuration)

@@ -149,7 +149,7 @@ def run_warm(session: Session) -> None:
         progressions = [_so_far(session, one) for one in all_series(session.configuration)]
         left = sum(_calls_left(one) for one in progressions)
         session.progress.phase("warm", left, then_s=session.then_s)
-        with Nonces(session.services.control, session.run_id) as nonces:
+        with session.nonces() as nonces:
             while open_ones := _undecided(session, progressions) if table.until_decided else _open(progressions):
                 environment = min(one.environment for one in open_ones)
                 # A resumed run takes up the environment that was interrupted: who is ahead waits for the others.

@@ -25,7 +25,7 @@ from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
 from core.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
 from core.run_directory import RunDirectory
-from core.variants import Variant
+from core.variants import Start, Variant
 
 STARTED_AT = 1_795_000_000.0
 NOT_MODELLED = ("image fetch", "placement", "network", "proactive init")
@@ -41,6 +41,7 @@ CLIENT_COLUMNS = [
     for name in ClientRecord.model_fields
     if name in INVOCATION_COLUMNS and name not in {"schema_version", "request_id"}
 ]
+BILLED_RESTORE_MS = 12
 SCHEMA = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 
 
@@ -80,8 +81,7 @@ class Generator:
         **more: Any,
     ) -> dict[str, Any]:
         rng, key = self.random, variant.key
-        vcpu = min(variant.vcpu_share, 1.7)
-        number = len(self.rows)
+        vcpu, number = min(variant.vcpu_share, 1.7), len(self.rows)
         if outcome == "ok" and variant.memory_mb < MEMORY_MB[variant.model] * 0.85:
             outcome = "out_of_memory"
         facts: dict[str, Any] = dict.fromkeys(INVOCATION_COLUMNS)
@@ -97,13 +97,17 @@ class Generator:
             self._environments[key] = environment
             if outcome == "out_of_memory":
                 self._environments.pop(key)
-            slow = 1.35 if contended else 1.0
-            heavy = 1.0 + (rng.pareto(2.5) * 0.4 if rng.random() < 0.03 else 0.0)
+            slow, heavy = (
+                1.35 if contended else 1.0,
+                1.0 + (rng.pareto(2.5) * 0.4 if rng.random() < 0.03 else 0.0),
+            )
             speed, start = ENGINE_SPEED[variant.engine], ENGINE_START[variant.engine]
             inference = INFERENCE_MS[variant.model] / speed / vcpu * slow * heavy * float(rng.lognormal(0, 0.06))
             decode = 4.0 / vcpu * float(rng.lognormal(0, 0.1))
-            first = import_ms = load_ms = init_ms = None
-            if cold:
+            first = import_ms = load_ms = init_ms = restore_ms = None
+            if cold and variant.start == "snapstart":
+                restore_ms, inference = round(590.0 * float(rng.lognormal(0, 0.1)), 2), 1.2 * inference
+            elif cold:
                 import_ms = 1800.0 * start * slow * float(rng.lognormal(0, 0.05))
                 load_ms = LOAD_MS[variant.model] * start * slow * float(rng.lognormal(0, 0.08))
                 init_ms = import_ms + load_ms + 180 * float(rng.lognormal(0, 0.1))
@@ -116,18 +120,19 @@ class Generator:
             facts |= {
                 "request_id": self._uuid(),
                 "log_stream": environment[1],
-                "logged_at": at + (lag_ms + queue_ms) / 1000 + (init_ms or 0) / 1000 + 0.001,
+                "logged_at": at + (lag_ms + queue_ms) / 1000 + (init_ms or restore_ms or 0) / 1000 + 0.001,
                 "duration_ms": round(duration, 2),
                 "init_ms": None if init_ms is None else round(init_ms, 2),
-                "init_status": "success" if cold else None,
-                "billed_ms": float(np.ceil(duration + (init_ms or 0))),
+                "init_status": None if init_ms is None else "success",
+                "restore_ms": restore_ms,
+                "billed_ms": float(np.ceil(duration + (init_ms or 0)) + (BILLED_RESTORE_MS if restore_ms else 0)),
                 "max_memory_used_mb": float(
                     variant.memory_mb
                     if outcome == "out_of_memory"
                     else min(variant.memory_mb, round(MEMORY_MB[variant.model] + 20 * rng.random()))
                 ),
                 "start_type": "cold" if cold else "warm",
-                "start_evidence": "init_duration" if cold else "none",
+                "start_evidence": "restore_duration" if restore_ms else "init_duration" if cold else "none",
                 "major_page_faults": int(rng.poisson(0.2)) if self.source == "lab" else None,
                 "host_contended": contended if self.source == "lab" else None,
             }
@@ -136,7 +141,7 @@ class Generator:
                     "weights": "random",
                     "environment_id": environment[0],
                     "call_number": environment[2],
-                    "start_evidence": "call_number",
+                    "start_evidence": "restore_duration" if restore_ms else "call_number",
                     "handler_ms": round(handler, 3),
                     "inference_ms": round(inference, 3),
                     "decode_ms": round(decode, 3),
@@ -151,7 +156,7 @@ class Generator:
         sent = None if outcome == "dropped" or trigger == "schedule" else at + lag_ms / 1000
         latency = None
         if sent is not None:
-            waited = (facts["duration_ms"] or 0) + (facts["init_ms"] or 0)
+            waited = (facts["duration_ms"] or 0) + (facts["init_ms"] or facts["restore_ms"] or 0)
             latency = waited + queue_ms + 3.0 + float(rng.gamma(2, 0.8)) if logged else 2.0 + float(rng.gamma(2, 0.5))
         status = {"ok": 200, "throttled": 429, "out_of_memory": 502, "timeout": 502, "error": 502}.get(outcome)
         facts |= {
@@ -265,6 +270,12 @@ class Generator:
 def smaller(configuration: Configuration, **matrix_changes: tuple[str, ...] | tuple[int, ...]) -> Configuration:
     """The same with fewer models or memory sizes: a summary of the whole matrix takes seconds."""
     matrix = configuration.matrix.model_copy(update=matrix_changes)
+    return configuration.model_copy(update={"matrix": matrix})
+
+
+def with_starts(configuration: Configuration, starts: tuple[Start, ...]) -> Configuration:
+    """The same with these start modes."""
+    matrix = configuration.matrix.model_copy(update={"starts": starts})
     return configuration.model_copy(update={"matrix": matrix})
 
 
@@ -394,8 +405,8 @@ def log_lines(row: dict[str, Any], *, log_format: str = "JSON") -> list[tuple[fl
             "memorySizeMB": row["memory_mb"],
             "maxMemoryUsedMB": int(row["max_memory_used_mb"]),
         }
-        if row["init_ms"] is not None:
-            metrics["initDurationMs"] = row["init_ms"]
+        starts = {"initDurationMs": row["init_ms"], "restoreDurationMs": row["restore_ms"]}
+        metrics |= {name: ms for name, ms in starts.items() if ms is not None}
         record: dict[str, Any] = {"requestId": request_id, "metrics": metrics, "status": status}
         if error_type:
             record["errorType"] = error_type
@@ -413,8 +424,8 @@ def log_lines(row: dict[str, Any], *, log_format: str = "JSON") -> list[tuple[fl
             f"Memory Size: {row['memory_mb']} MB",
             f"Max Memory Used: {row['max_memory_used_mb']:.0f} MB",
         ]
-        if row["init_ms"] is not None:
-            fields.append(f"Init Duration: {row['init_ms']:.2f} ms")
+        starts = {"Init Duration": row["init_ms"], "Restore Duration": row["restore_ms"]}
+        fields += [f"{name}: {ms:.2f} ms" for name, ms in starts.items() if ms is not None]
         if status != "success":
             fields.append(f"Status: {status}")
         if error_type:

@@ -50,6 +50,7 @@ MEASURED_COLUMNS: Final = (
     "duration_ms",
     "init_ms",
     "init_status",
+    "restore_ms",
     "import_ms",
     "load_ms",
     "first_inference_ms",

@@ -73,6 +73,7 @@ STRATEGY_SERIES: Final = (
     Series(STRATEGY_NAMES["on_demand"], "@series1"),
     Series(STRATEGY_NAMES["provisioned_concurrency"], "@series2", (7, 3), "square"),
     Series(STRATEGY_NAMES["warm_pings"], "@series3", (2, 2), "triangle-up"),
+    Series(STRATEGY_NAMES["snapstart"], "@series4", (6, 2, 2, 2), "diamond"),
 )
 
 

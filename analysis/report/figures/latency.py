@@ -112,6 +112,7 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
 
 PHASES: Final[tuple[tuple[str, str, str], ...]] = (
     ("Platform and runtime", "platform_ms", "@series5"),
+    ("Restore of the snapshot", "restore_ms", "@step5"),
     ("Import of the engine", "import_ms", "@series1"),
     ("Loading of the model", "load_ms", "@series2"),
     ("First inference", "first_inference_ms", "@series3"),
@@ -123,13 +124,14 @@ def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
     """Where a cold start's time goes: means of its phases, which add up to the mean of the whole."""
     rows: list[Row] = []
     notes = []
+    phases = [phase for phase in PHASES if phase[1] != "restore_ms" or image.start == "snapstart"]
     for variant in summary.variants_of(image):
         part = measured.parts.get((variant.key, "cold", "cold"))
         phased = _phases(part.filter(pl.col("rule").is_null())) if part is not None else pl.DataFrame()
         if phased.is_empty():
             notes.append(f"{variant.display_name}, {missing_reason(summary, variant, 'cold', None)}")
             continue
-        for place, (name, key, _) in enumerate(PHASES):
+        for place, (name, key, _) in enumerate(phases):
             value = phased[key].mean()
             mean = float(value) if isinstance(value, float) else 0.0
             rows.append(
@@ -143,7 +145,7 @@ def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
                     "n": phased.height,
                 }
             )
-    series = [Series(name, colour) for name, _, colour in PHASES]
+    series = [Series(name, colour) for name, _, colour in phases]
     text = Text(
         id=f"cold_phases_{stem(image)}",
         title=f"{image.display_name}: where a cold start's time goes",
@@ -181,7 +183,11 @@ def _phases(samples: pl.DataFrame) -> pl.DataFrame:
     A function makes its first inference in init, where it then differs from the inference of the call, or in its first
     call, where the two are one.
     """
-    timed = samples.filter(pl.col("import_ms").is_not_null() & pl.col("load_ms").is_not_null())
+    restored = pl.col("restore_ms").is_not_null()
+    phases = pl.col("import_ms", "load_ms", "first_inference_ms")
+    timed = samples.filter((pl.col("import_ms").is_not_null() & pl.col("load_ms").is_not_null()) | restored)
+    # What ran before the snapshot is part of no start.
+    timed = timed.with_columns(pl.when(restored).then(0.0).otherwise(phases).name.keep())
     first = pl.col("first_inference_ms").fill_null(0.0)
     first_in_call = pl.when(first == pl.col("inference_ms")).then(first).otherwise(0.0)
     started = pl.col("import_ms") + pl.col("load_ms") + first - first_in_call
@@ -192,6 +198,7 @@ def _phases(samples: pl.DataFrame) -> pl.DataFrame:
     rest = pl.col("duration_ms") - first_in_call - pl.when(in_init).then(0.0).otherwise(started)
     return timed.select(
         platform.clip(lower_bound=0.0).alias("platform_ms"),
+        pl.col("restore_ms").fill_null(0.0),
         "import_ms",
         "load_ms",
         first.alias("first_inference_ms"),

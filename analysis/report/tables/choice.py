@@ -16,7 +16,7 @@ from analysis.report.tables.parts import (
     usd_cell,
 )
 from analysis.report.wording import STRATEGY_NAMES, metric_label
-from analysis.summary import CostPerMillion, ParetoPoint, Summary
+from analysis.summary import AS_NEEDED, CostPerMillion, ParetoPoint, Summary
 from core.models import ENGINE_NAMES
 from core.variants import Image
 
@@ -89,7 +89,7 @@ def monthly_table(summary: Summary) -> Table:
             ("Expected cold share", lambda month: share_cell(month.expected_cold_share)),
             (
                 "Environments",
-                lambda month: "as needed" if month.strategy == "on_demand" else count_cell(month.environments),
+                lambda month: "as needed" if month.strategy in AS_NEEDED else count_cell(month.environments),
             ),
             ("Requests", lambda month: count_cell(month.requests)),
         ),

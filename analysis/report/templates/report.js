@@ -154,7 +154,8 @@
   }
 
   function strategiesText(usd) {
-    const prices = usd.map((value, strategy) => `${data.what_if.strategies[strategy]} ${dollars(value)}`);
+    const known = [...usd.keys()].filter((strategy) => usd[strategy] !== null);
+    const prices = known.map((strategy) => `${data.what_if.strategies[strategy]} ${dollars(usd[strategy])}`);
     return `The same function, per month: ${prices.join(", ")}.`;
   }
 

@@ -31,7 +31,7 @@ def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl
 
 @pytest.mark.parametrize("log_format", ["JSON", "Text"])
 def test_a_run_read_back_from_its_files_is_the_run_that_was_written(tmp_path, log_format):
-    configuration = read_configuration(profile="demo")
+    configuration = synthetic.with_starts(read_configuration(profile="demo"), ("on_demand", "snapstart"))
     truth = synthetic.make_rows(configuration)
     # Pages of 997 events cut many invocations in two.
     run = synthetic.write_run(tmp_path, configuration, truth, log_format=log_format, page_size=997)

@@ -236,10 +236,19 @@ def test_the_phases_of_a_cold_start_add_up_to_its_mean(whole):
 )
 def test_the_first_inference_counts_where_it_was_made(inference_ms, init_ms, duration_ms):
     sample = {"import_ms": 300.0, "load_ms": 400.0, "first_inference_ms": 150.0}
-    whole = pl.DataFrame([{**sample, "inference_ms": inference_ms, "init_ms": init_ms, "duration_ms": duration_ms}])
-    (phases,) = _phases(whole.with_columns(pl.col("init_ms").cast(pl.Float64))).to_dicts()
+    call = {"inference_ms": inference_ms, "init_ms": init_ms, "restore_ms": None, "duration_ms": duration_ms}
+    whole = pl.DataFrame([{**sample, **call}])
+    (phases,) = _phases(whole.with_columns(pl.col("init_ms", "restore_ms").cast(pl.Float64))).to_dicts()
     assert sum(phases.values()) == pytest.approx((init_ms or 0.0) + duration_ms)
     assert {name: phases[name] for name in sample} == sample
+
+
+def test_a_restored_start_is_its_restore_and_the_call_whatever_ran_before_the_snapshot():
+    before = {"import_ms": 300.0, "load_ms": 400.0, "first_inference_ms": 150.0}
+    call = {"inference_ms": 20.0, "init_ms": None, "restore_ms": 600.0, "duration_ms": 30.0}
+    whole = pl.DataFrame([{**before, **call}]).with_columns(pl.col("init_ms").cast(pl.Float64))
+    (phases,) = _phases(whole).to_dicts()
+    assert {name: ms for name, ms in phases.items() if ms} == {"restore_ms": 600.0, "rest_ms": 30.0}
 
 
 def test_memory_and_cpu_share_varied_apart_make_a_figure_of_their_own():

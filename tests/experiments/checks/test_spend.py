@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.charges import restore_usd, snapshot_usd
 from core.configuration import read_configuration
 from core.prices import read_prices
 from core.records import OUTCOMES, ClientRecord
@@ -145,6 +148,21 @@ def test_no_plan_is_expected_to_cost_more_than_its_upper_bound(cold, warm):
         assert 0 <= figures.expected_usd <= figures.longest_usd
         assert figures.upper_usd(0.0) <= figures.longest_usd
         assert figures.duration_s >= 0
+
+
+def test_a_plan_with_snapstart_pays_for_its_snapshots_and_restores():
+    on_demand = CONFIGURATION.variants[0]
+    snapstart = replace(on_demand, start="snapstart")
+    step = Step("cold", "forced", snapstart, 12, 0, through_gateway=False, under_way=1, forced_updates=12)
+    figures = estimate(step, CONFIGURATION, PRICES)
+    assert figures.expected_usd > 12 * (snapshot_usd(512, PRICES) + restore_usd(512, PRICES))
+    assert figures.expected_usd <= figures.longest_usd
+    assert estimate(replace(step, variant=on_demand), CONFIGURATION, PRICES).expected_usd < figures.expected_usd
+    meter = SpendMeter(CONFIGURATION, PRICES)
+    meter.add_forced_update(on_demand)
+    assert meter.spent_usd == 0
+    meter.add_forced_update(snapstart)
+    assert snapshot_usd(512, PRICES) < meter.spent_usd < figures.under_way_usd
 
 
 def test_more_memory_never_makes_a_call_expected_to_take_longer():
