@@ -14,6 +14,7 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 import socket
 from typing import Final, Protocol
 
@@ -21,6 +22,7 @@ from lab.dataplane.rules import MAX_RESPONSE_BYTES
 
 API_VERSION: Final = "2018-06-01"
 _MAX_HEAD_BYTES: Final = 2 * 1024 * 1024  # awslambdaric sends up to 1 MB of X-Ray error cause as a header
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")  # Python refuses to read a number of thousands of digits
 _FIRST_REQUEST_S: Final = 30.0
 _REASONS: Final = {
     200: "OK",
@@ -320,7 +322,7 @@ class _Request:
 
     def _take_header(self, name: str, value: str) -> None:
         if name == "content-length":
-            if not (value.isascii() and value.isdigit()):
+            if not _LENGTH.fullmatch(value):
                 raise _MalformedError(400, f"Content-Length is {value[:40]!r}, not a number")
             self._length = int(value)
         elif name == "transfer-encoding":

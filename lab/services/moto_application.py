@@ -18,10 +18,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
 
 from aiohttp import web
-from botocore.exceptions import BotoCoreError
 from botocore.model import OperationNotFoundError
-from botocore.validate import ParamValidator
-from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from core import strict_json
@@ -30,6 +27,7 @@ from core.paths import REPOSITORY
 from lab.dataplane.rules import function_name_problem, split_qualifier
 from lab.http.callers_mistakes import CallersMistakes
 from lab.http.request_body import read_body
+from lab.services.request_shapes import violation
 
 # An asset of a CDK app is rarely larger, and images do not come this way.
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
@@ -40,12 +38,13 @@ _NOT_AWS: Final = ("/moto-api", "/latest/meta-data", "/latest/api")
 _REST_JSON: Final = frozenset({"lambda", "scheduler", "apigateway"})
 # Those whose answers are XML and whose word for an operation that they do not have is another.
 _QUERY: Final = frozenset({"cloudformation", "monitoring", "iam", "sts", "sqs", "sns", "ec2"})
-_MODELS: Final = {"monitoring": "cloudwatch"}  # botocore's names where they are not those of the signature
 _NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
 # The machine's failures and the lab's own: nothing that the caller could fix.
 _NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
 # Where moto finds the account and the region that a request is signed for.
 _READS_ADDRESS: Final = ("/moto/core/base_backend.py", "/moto/core/responses.py", "/moto/core/utils.py")
+# Where numbers and times of a request are read.
+_READS_VALUES: Final = ("/moto/core/parse.py", "/moto/core/responses.py", "/botocore/utils.py")
 _LAB: Final = f"{REPOSITORY / 'lab'}/"
 _FUNCTION_PATH: Final = re.compile(r"(/\d{4}-\d\d-\d\d/functions/)([^/]+)")
 _EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/")
@@ -105,6 +104,8 @@ class MotoApplication:
             refused = refusal(request, body, error)
             if refused.is_callers_mistake:
                 self._mistakes.count(f"{refused.code} at {_described(request)}")
+            elif refused.status < 500:
+                self._mistakes.count_at(_place(error), f"moto failed at {_described(request)}: {_where(error)}")
             else:
                 print(f"lab: moto failed at {_described(request)}: {_where(error)}", file=sys.stderr)
             return aws_error(request, refused.status, refused.code, refused.message)
@@ -165,12 +166,15 @@ def refusal(request: web.Request, body: bytes, error: Exception) -> Refusal:
     if not service and not isinstance(error, _NOT_THE_CALLERS):
         return Refusal(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
     asked = request.headers.get("X-Amz-Target") or f"{request.method} {request.path[:200]}"
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, (NotImplementedError, OperationNotFoundError)):
         if service in _QUERY:
             return Refusal(400, "InvalidAction", f"the lab does not model this action ({error})")
         return Refusal(404, "UnknownOperationException", f"the lab does not model {service or 'this service'}: {asked}")
-    if (violation := _violation(request, body)) is not None:
-        return Refusal(400, "ValidationException", violation)
+    target, path = request.headers.get("X-Amz-Target", ""), request.raw_path.partition("?")[0]
+    if (problem := violation(service, request.method, path, target, body)) is not None:
+        return Refusal(400, "ValidationError" if service in _QUERY else "ValidationException", problem)
+    if isinstance(error, (ValueError, RuntimeError)) and _raised_in(error).endswith(_READS_VALUES):
+        return Refusal(400, "ValidationException", f"a parameter cannot be read: {error}"[:500])
     if isinstance(error, _NOT_THE_CALLERS) or _raised_in(error).startswith(_LAB):
         return Refusal(500, "InternalFailure", f"{type(error).__name__}: {error}", is_callers_mistake=False)
     if _raised_in(error).endswith("/moto/backends.py"):
@@ -209,21 +213,6 @@ def _named_values(request: web.Request, body: bytes) -> set[object]:
     return values
 
 
-def _violation(request: web.Request, body: bytes) -> str | None:
-    """Where a request of the JSON protocol departs from AWS's own model of the service; None where it does not."""
-    name = _MODELS.get(_service(request), _service(request))
-    operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
-    try:
-        shape = get_service_model(name).operation_model(operation).input_shape
-        report = ParamValidator().validate(strict_json.loads(body or b"{}"), shape)
-    except (BotoCoreError, OperationNotFoundError, ValueError):
-        return None
-    if not report.has_errors():
-        return None
-    problems = report.generate_report().splitlines()
-    return f"{len(problems)} validation error(s) detected: {'; '.join(problems)}"
-
-
 def aws_error(request: web.Request, status: int, code: str, message: str, *, close: bool = False) -> web.Response:
     """An error in the shape that the caller's protocol asks for: JSON with `__type`, else XML."""
     request_id = str(uuid.uuid4())
@@ -256,8 +245,12 @@ def _described(request: web.Request) -> str:
 
 
 def _where(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:500]} ({_place(error)})"
+
+
+def _place(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def _raised_in(error: Exception) -> str:
@@ -276,13 +269,21 @@ def _xml(text: str) -> str:
 
 def _broken_json(request: web.Request, body: bytes) -> str | None:
     """Why a body that claims to be JSON is not, or None. moto would answer 500 with its own traceback."""
-    if "json" not in request.headers.get("Content-Type", "") or not body:
+    if not body or not _claims_json(request, body):
         return None
     try:
         strict_json.loads(body)
     except ValueError as error:
         return f"the body is not JSON: {error}"
     return None
+
+
+def _claims_json(request: web.Request, body: bytes) -> bool:
+    """Whether the body is read as JSON: by its type, or, where a client gives none, by its protocol."""
+    content_type = request.headers.get("Content-Type", "")
+    if "json" in content_type or "cbor" in content_type:
+        return "json" in content_type
+    return "X-Amz-Target" in request.headers or (_service(request) in _REST_JSON and body.lstrip()[:1] in b"{[")
 
 
 def _plain_function(path: str, query: str) -> tuple[str, str]:

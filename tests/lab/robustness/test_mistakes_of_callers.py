@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import urllib.parse
 from collections.abc import Iterator
 
 import pytest
 
+from lab.http.callers_mistakes import CallersMistakes
 from tests.lab_support import Lab, running_lab
 
 AUTHORIZATION = "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{}/aws4_request, SignedHeaders=a, Signature=b"
@@ -23,11 +25,13 @@ def lab() -> Iterator[Lab]:
 
 
 def raw(method: str, path: str, *, port: int, service: str = "", target: str = "", body: str = "") -> bytes:
-    headers = {"Host": f"localhost:{port}", "Content-Length": str(len(body))}
+    headers = {"Host": f"localhost:{port}", "Content-Length": str(len(body.encode()))}
     if service:
         headers["Authorization"] = AUTHORIZATION.format(service)
     if target:
         headers |= {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
+    elif body.startswith("Action="):
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
     return "\r\n".join(lines).encode()
 
@@ -114,6 +118,72 @@ def test_a_number_that_is_none_in_a_header_is_no_failure_of_ours(lab: Lab, heade
         lines = [header.format(number).encode() if line.startswith(name) else line for line in request.split(b"\r\n")]
         assert exchange(lab, b"\r\n".join(lines))[9:10] in {b"2", b"4", b""}, request
     assert not [line for line in lab.log if "Traceback" in line]
+
+
+MISSING = [
+    # service, method, path, target, body, the member or parameter that is named
+    ("cloudformation", "POST", "/", "", "Action=DescribeChangeSet&Version=2010-05-15", "ChangeSetName"),
+    ("cloudformation", "POST", "/", "", "Action=CreateStack&Version=2010-05-15", "StackName"),
+    ("monitoring", "POST", "/", "", "Action=GetMetricData&Version=2010-08-01", "StartTime"),
+    ("ecr", "POST", "/", "AmazonEC2ContainerRegistry_V20150921.PutImage", "{}", "repositoryName"),
+    ("lambda", "POST", "/2015-03-31/functions", "", "{}", "Role"),
+    ("apigateway", "POST", "/apikeys/x/../", "", "{}", ""),
+    ("apigateway", "POST", "/usageplans", "", "{}", "name"),
+    ("scheduler", "POST", "/schedules/s", "", "{}", "Expression"),
+]
+
+
+def test_a_missing_parameter_is_refused_by_its_name_and_said_at_most_once() -> None:
+    with running_lab() as lab:
+        for _ in range(10):
+            for service, method, path, target, body, name in MISSING:
+                answer = exchange(lab, raw(method, path, port=lab.port, service=service, target=target, body=body))
+                assert answer[9:10] == b"4", answer
+                assert name.encode() in answer
+        lab.stop()
+        assert [line for line in lab.log if "moto failed" in line or "Traceback" in line] == []
+        assert sum("refused a malformed request" in line for line in lab.log) <= 1
+
+
+NUMBERS = ["9" * 5000, "abc", "", "-1", "1e400", "\u0665", "NaN"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_that_is_none_in_a_request_is_no_failure_of_ours(lab: Lab, number: str) -> None:
+    period = "Action=GetMetricStatistics&Version=2010-08-01&Namespace=N&MetricName=m&Statistics.member.1=Sum"
+    times = "StartTime={}&EndTime={}&Period={}"
+    noon, text = "2026-01-01T00:00:00Z", urllib.parse.quote(number)
+    function = '{{"FunctionName": "f", "Role": "arn:aws:iam::123456789012:role/r", "Code": {{}}, "{}": "{}"}}'
+    cases = [
+        ("monitoring", "POST", "/", f"{period}&{times.format(noon, noon, text)}"),
+        ("monitoring", "POST", "/", f"{period}&{times.format(text, noon, 60)}"),
+        ("monitoring", "POST", "/", f"Action=GetMetricData&{times.format(noon, noon, 60)}&MaxDatapoints={text}"),
+        ("cloudformation", "POST", "/", f"Action=CreateStack&StackName=s&TemplateBody=[]&TimeoutInMinutes={text}"),
+        *(
+            ("lambda", "POST", "/2015-03-31/functions", function.format(name, number))
+            for name in ("MemorySize", "Timeout")
+        ),
+        ("lambda", "GET", f"/2015-03-31/functions?MaxItems={text}", ""),
+        ("apigateway", "GET", f"/apikeys?limit={text}", ""),
+        ("scheduler", "GET", f"/schedules?MaxResults={text}", ""),
+        ("", "GET", f"/_aws/execute-api/missing/v1/?n={text}", ""),
+        ("", "POST", f"/2015-03-31/functions/missing/invocations?Qualifier={text}", "{}"),
+    ]
+    for service, method, path, body in cases:
+        answer = exchange(lab, raw(method, path, port=lab.port, service=service, body=body))
+        assert answer[9:10] in {b"2", b"4"}, (path, body[:80], answer[:300])
+    assert not [line for line in lab.log if "Traceback" in line]
+
+
+def test_what_may_be_a_fault_of_ours_is_said_once_for_each_place(capsys: pytest.CaptureFixture[str]) -> None:
+    mistakes = CallersMistakes()
+    for place, times in (("a.py:1", 3), ("b.py:2", 1), ("a.py:1", 2)):
+        for _ in range(times):
+            mistakes.count_at(place, f"moto failed ({place})")
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(";")[0] for line in said] == ["lab: moto failed (a.py:1)", "lab: moto failed (b.py:2)"]
+    mistakes.report()
+    assert capsys.readouterr().err == "lab: refused 5 requests in all at a.py:1\n"
 
 
 def test_mutated_requests_leave_one_counted_line() -> None:
