@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from core import strict_json
 from core.records import LimitsInForce
 from lab.drivers.launcher import OPEN_FILES
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
@@ -71,7 +72,7 @@ class EngineApi:
                 if answer.status >= 300 and answer.status not in accept:
                     message = text
                     with contextlib.suppress(ValueError, KeyError, TypeError):
-                        message = json.loads(text)["message"]
+                        message = strict_json.loads(text)["message"]
                     raise LaunchError(
                         f"the container engine refused {method} {path}: {answer.status} {message.strip()[:500]}",
                         hint="Is the image still there? `cdk deploy` builds it again.",
@@ -81,7 +82,7 @@ class EngineApi:
                 f"the container engine does not answer at {self.socket_path}: {error or type(error).__name__}",
                 hint="Start it, or run the lab with `--driver process`.",
             ) from None
-        return json.loads(text) if text.strip().startswith(("{", "[")) else None
+        return strict_json.loads(text) if text.strip().startswith(("{", "[")) else None
 
     async def close(self) -> None:
         await self._session.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from core import strict_json
 from core.errors import UserError
 
 KNOWN: Final = ("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "CMD", "ENTRYPOINT", "LABEL", "USER")
@@ -167,7 +167,7 @@ def words(instruction: Instruction) -> list[str]:
 def exec_form(instruction: Instruction) -> list[str]:
     """The list of CMD, ENTRYPOINT or COPY in JSON form. Raises DockerfileError for the shell form."""
     try:
-        value = json.loads(instruction.text)
+        value = strict_json.loads(instruction.text)
     except ValueError:
         value = None
     if not isinstance(value, list) or not value or not all(isinstance(word, str) for word in value):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from core import strict_json
 from core.errors import UserError
 from lab.images.image_store import ImageRecord
 
@@ -57,7 +57,9 @@ class Engine:
 
     def describe(self, reference: str) -> ImageRecord:
         """Raises EngineError where there is no such image."""
-        found: dict[str, Any] = json.loads(self._output([self.program, "image", "inspect", reference], "inspect"))[0]
+        found: dict[str, Any] = strict_json.loads(
+            self._output([self.program, "image", "inspect", reference], "inspect")
+        )[0]
         configuration = found["Config"]
         identity = found["Id"] if found["Id"].startswith("sha256:") else f"sha256:{found['Id']}"
         return ImageRecord(

@@ -11,13 +11,9 @@ from tests.architecture.test_imports import ROOMS, python_files
 SEAM = "core/strict_json.py"
 # The lab takes what callers send through the seam. What these files parse is not a caller's JSON:
 LAB_READS = {
-    "lab/drivers/container.py": "answers of the container engine",
     "lab/drivers/launcher.py": "messages of the lab to its launcher",
     "lab/drivers/process.py": "messages of the launcher to its lab",
-    "lab/images/dockerfile.py": "the exec form of an instruction, of which only a list of strings is taken",
-    "lab/images/engine.py": "answers of the container engine",
     "lab/images/image_store.py": "the store's own files",
-    "lab/services/cloudformation/stacks.py": "a template, which may as well be YAML, where NaN is a word",
     "lab/services/metrics/metric_store.py": "the store's own columns",
 }
 # A function's image holds no other room, so each of its calls says that it is strict.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import re
 import sys
 import threading
@@ -28,6 +27,7 @@ from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 
+from core import strict_json
 from lab.services.cloudformation.creation_order import creation_order
 from lab.services.moto_backend import MotoUrls, error_code
 from lab.settings import stage_url
@@ -82,6 +82,8 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
         https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_CreateChangeSet.html (ChangeSetType).
         """
         change_set_name = kwargs["change_set_name"]
+        _refuse_no_name(stack_name)
+        Stack.parse_template(kwargs["template"])  # a broken template is refused before the stack is there
         with contextlib.suppress(ChangeSetNotFoundError):
             self.describe_change_set(change_set_name, stack_name)
             raise models.AlreadyExistsException(f"ChangeSet {change_set_name} already exists")
@@ -142,6 +144,7 @@ class LabCloudFormationBackend(MotoUrls, CloudFormationBackend):
 
     def create_stack(self, name: str, template: str, parameters: dict[str, Any], **kwargs: Any) -> Stack:
         """Make a stack in dependency order, as a change set does."""
+        _refuse_no_name(name)
         if any(stack.name == name for stack in self.stacks.values()):
             raise models.AlreadyExistsException(f"Stack {name} already exists")
         stack = Stack(
@@ -399,17 +402,38 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "message", "") or error or type(error).__name__)
 
 
+def _refuse_no_name(stack_name: str | None) -> None:
+    """Raise ValidationError: moto 5.2.5 makes a stack without a name."""
+    if not stack_name:
+        raise ValidationError(message='Missing required parameter in input: "StackName"')
+
+
 def parse_template(template: str) -> dict[str, Any]:
-    """A template as a dictionary, JSON first.
+    """A template as a dictionary, JSON first. Raises ValidationError.
 
     moto 5.2.5 gives JSON, too, to a YAML parser in Python, which takes seconds for a stack of 150 resources, and does
     so several times a deployment.
     """
+    if not template:
+        raise ValidationError(message="Either Template URL or Template Body must be specified.")
     try:
-        parsed: dict[str, Any] = json.loads(template)
-    except ValueError:
+        parsed = strict_json.loads(template)
+    except ValueError as error:
+        if template.lstrip().startswith("{"):
+            raise ValidationError(message=f"Template format error: JSON not well-formed. ({error})") from None
         parsed = _parse_yaml(template)
+    _refuse_nan(parsed)
+    if not isinstance(parsed, dict):
+        raise ValidationError(message="Template format error: unsupported structure.")
     return parsed
+
+
+def _refuse_nan(parsed: Any) -> None:
+    """YAML has numbers that JSON has not, and Python reads 1e999 as one of them."""
+    try:
+        strict_json.dumps(parsed, skipkeys=True, default=str)
+    except ValueError as error:
+        raise ValidationError(message=f"Template format error: {error}") from None
 
 
 _parse_yaml = Stack.parse_template

@@ -326,7 +326,7 @@ def _client_context(header: str) -> str:
     if len(header) > MAX_CLIENT_CONTEXT_BYTES:
         raise ValueError(f"Client context has {len(header)} bytes; at most {MAX_CLIENT_CONTEXT_BYTES} are allowed.")
     try:
-        return json.dumps(strict_json.loads(base64.b64decode(header, validate=True)))
+        return strict_json.dumps(strict_json.loads(base64.b64decode(header, validate=True)))  # 1e999 is JSON: infinite
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"Client context must be a valid Base64-encoded JSON object: {error}") from None
 

@@ -124,6 +124,9 @@ MISSING = [
     # service, method, path, target, body, the member or parameter that is named
     ("cloudformation", "POST", "/", "", "Action=DescribeChangeSet&Version=2010-05-15", "ChangeSetName"),
     ("cloudformation", "POST", "/", "", "Action=CreateStack&Version=2010-05-15", "StackName"),
+    ("cloudformation", "POST", "/", "", "Action=CreateStack&Version=2010-05-15&TemplateBody={}", "StackName"),
+    ("cloudformation", "POST", "/", "", "Action=CreateChangeSet&ChangeSetName=c&TemplateBody={}", "StackName"),
+    ("cloudformation", "POST", "/", "", "Action=CreateStack&Version=2010-05-15&StackName=s", "Template Body"),
     ("monitoring", "POST", "/", "", "Action=GetMetricData&Version=2010-08-01", "StartTime"),
     ("ecr", "POST", "/", "AmazonEC2ContainerRegistry_V20150921.PutImage", "{}", "repositoryName"),
     ("lambda", "POST", "/2015-03-31/functions", "", "{}", "Role"),
