@@ -170,6 +170,43 @@ def test_a_request_gets_the_same_answer_either_way(request_bytes):
     assert len(answers) == 1
 
 
+NOT_JSON = [
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b'{"a": [1, {"b": NaN}]}',
+    b'{"NaN": -Infinity}',
+    b"nan",
+    b"+1",
+    b"01",
+    b".5",
+    b"'a'",
+    b"\xff",
+    '{"a": 1}'.encode("utf-16"),
+]
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+@pytest.mark.parametrize("payload", NOT_JSON)
+def test_a_payload_that_is_not_json_is_refused_as_lambda_words_it(payload, kind):
+    request = http(body=payload, headers=[f"X-Amz-Invocation-Type: {kind}"])
+    ((status, headers, answer),), calls = asyncio.run(compare([request]))
+    assert (status, headers["x-amzn-errortype"]) == (400, "InvalidRequestContentException")
+    assert json.loads(answer)["message"].startswith("Could not parse request body into json: ")
+    assert json.loads(answer)["Type"] == "User"
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "payload", [b"1e999", b'{"a": -1e999}', b'{"NaN": "Infinity"}', b"123456789012345678901234567890"]
+)
+def test_a_payload_that_is_json_reaches_the_function_as_it_was_sent(payload):
+    """Numbers of JSON have no largest one (RFC 8259, section 6), so 1e999 is for the function's own parser."""
+    ((status, _, answer),), calls = asyncio.run(compare([http(body=payload)]))
+    assert (status, answer) == (200, payload)
+    assert calls == [("f", payload, {})]
+
+
 @settings(max_examples=60)
 @given(
     requests=st.lists(
