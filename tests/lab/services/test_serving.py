@@ -6,12 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from core.paths import REPOSITORY
 from lab.cli import client_environment, main
 from lab.http.host_header import is_our_host
 from tests.commands import run_here
-from tests.lab_support import Lab, running_lab, start_lab
+from tests.lab_support import Lab, refusing_port, running_lab, start_lab
 
 ROLE = "arn:aws:iam::123456789012:role/r"
 
@@ -63,6 +65,9 @@ def test_a_lab_says_ready_once_obeys_its_options_and_stops_cleanly(tmp_path: Pat
     options = ["--time-scale", "60", "--idle-minutes", "2", "--account-concurrency", "42"]
     lab = start_lab(state=tmp_path, arguments=options)
     facts = lab.status()
+    listed = run_here("lab", main, "urls", "--port", str(lab.port))
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert "no REST API is deployed" in listed.stderr
     limits_concurrency(lab, 42)
     assert lab.stop(signal.SIGINT) == 0
     assert lab.process.stdout is not None
@@ -251,6 +256,68 @@ def test_a_foreign_host_is_turned_away_from_every_path(shared_lab: Lab) -> None:
         assert b"evil.example" in body
 
 
+def deploy_api(lab: Lab, name: str, *stages: str) -> str:
+    """A REST API whose root answers its own id and stage; return the id."""
+    client = lab.client("apigateway")
+    api = client.create_rest_api(name=name)
+    method = {"restApiId": api["id"], "resourceId": api["rootResourceId"], "httpMethod": "GET"}
+    client.put_method(**method, authorizationType="NONE")
+    client.put_integration(**method, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+    client.put_method_response(**method, statusCode="200")
+    template = {"application/json": "$context.apiId $context.stage"}
+    client.put_integration_response(**method, statusCode="200", responseTemplates=template)
+    for stage in stages:
+        client.create_deployment(restApiId=api["id"], stageName=stage)
+    return str(api["id"])
+
+
+def answer_at(lab: Lab, url: str) -> tuple[int, bytes]:
+    """What the address answers; the port is asked under its name, as names below localhost may not resolve here."""
+    address = urllib.parse.urlsplit(url)
+    status, _, body = request(lab, path=address.path, host=address.netloc)
+    return status, body
+
+
+def test_each_address_that_a_lab_prints_is_one_of_what_is_deployed_and_answers(shared_lab: Lab) -> None:
+    names = ("addresses", "addresses", "addresses of another")
+    stages = (("v1", "v2"), ("v1",), ())
+    apis = [deploy_api(shared_lab, name, *wanted) for name, wanted in zip(names, stages, strict=True)]
+    expected = {
+        (f"http://{api}.execute-api.localhost:{shared_lab.port}/{stage}/", f"{name} {stage}")
+        for api, name, wanted in zip(apis, names, stages, strict=True)
+        for stage in wanted
+    }
+    listed = run_here("lab", main, "urls", "--port", str(shared_lab.port))
+    assert (listed.returncode, listed.stderr) == (0, "")
+    printed = [(url, name) for url, _, name in (line.partition("  ") for line in listed.stdout.splitlines())]
+    assert len(printed) == len(set(printed))
+    assert {(url, name) for url, name in printed if any(api in url for api in apis)} == expected
+    for url, name in expected:
+        api, stage = url.removeprefix("http://").partition(".")[0], name.rpartition(" ")[2]
+        assert answer_at(shared_lab, url) == (200, f"{api} {stage}".encode())
+
+    said = "".join(shared_lab.log)
+    (pattern,) = re.findall(r"REST APIs: (\S+?)\.\.\.", said)
+    assert {pattern.replace("API_ID", apis[0]).replace("STAGE", stage) for stage in stages[0]} <= {
+        url for url, _ in expected
+    }
+    (page,) = re.findall(r"page of this lab: (\S+)", said)
+    assert answer_at(shared_lab, page)[0] == 200
+
+    shared_lab.client("apigateway").delete_rest_api(restApiId=apis[1])
+    listed = run_here("lab", main, "urls", "--port", str(shared_lab.port))
+    assert apis[0] in listed.stdout
+    assert apis[1] not in listed.stdout
+
+
+def test_urls_says_that_no_lab_runs_and_what_to_do() -> None:
+    with refusing_port() as port:
+        ended = run_here("lab", main, "urls", "--port", str(port))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"no lab answers at http://localhost:{port}" in ended.stderr
+    assert "python -m lab serve" in ended.stderr
+
+
 def test_a_bucket_is_reached_by_its_name_as_host(shared_lab: Lab) -> None:
     shared_lab.client("s3").create_bucket(Bucket="a-bucket")
     sign = {"Authorization": "AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/s3/aws4_request"}
@@ -374,7 +441,7 @@ def test_doctor_says_what_this_machine_can_enforce() -> None:
     assert ended.returncode == (2 if any(f["grade"] == "missing" for f in findings.values()) else 0)
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["env"], ["doctor"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["env"], ["urls"], ["doctor"]])
 def test_help_names_the_options(command: list[str]) -> None:
     ended = run_here("lab", main, *command, "--help")
     assert ended.returncode == 0
