@@ -49,3 +49,46 @@ def test_an_operation_takes_every_form_of_a_name(
 def test_a_name_may_carry_its_qualifier(shared_lab: Lab, form: str) -> None:
     found = shared_lab.client("lambda").get_function(FunctionName=f"{form}:$LATEST")
     assert found["Configuration"]["FunctionName"] == NAME
+
+
+MISSING = "arn:aws:lambda:us-east-1:123456789012:function:missing"
+MISSING_FORMS = ["missing", "function:missing", "123456789012:function:missing", MISSING]
+INVOKES: list[tuple[str, dict[str, Any]]] = [
+    ("invoke", {"InvocationType": kind}) for kind in ("RequestResponse", "Event", "DryRun")
+]
+QUALIFIED = [*INVOKES, *OPERATIONS[:2]]
+
+
+def refusal(lab: Lab, operation: str, **arguments: Any) -> str:
+    """The message of a 404."""
+    client = lab.client("lambda")
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as refused:
+        getattr(client, operation)(**arguments)
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+    return str(refused.value.response["Error"]["Message"])
+
+
+@pytest.mark.parametrize("form", MISSING_FORMS)
+@pytest.mark.parametrize(("operation", "arguments"), [*INVOKES, *OPERATIONS, ("delete_function", {})])
+def test_a_function_that_is_missing_is_named_by_its_arn(
+    shared_lab: Lab, operation: str, arguments: dict[str, Any], form: str
+) -> None:
+    assert refusal(shared_lab, operation, FunctionName=form, **arguments) == f"Function not found: {MISSING}"
+
+
+@pytest.mark.parametrize("qualifier", ["7", "live", "$LATEST"])
+@pytest.mark.parametrize("form", MISSING_FORMS)
+@pytest.mark.parametrize(("operation", "arguments"), QUALIFIED)
+def test_a_function_that_is_missing_is_named_with_the_qualifier(
+    shared_lab: Lab, operation: str, arguments: dict[str, Any], form: str, qualifier: str
+) -> None:
+    for named in ({"FunctionName": f"{form}:{qualifier}"}, {"FunctionName": form, "Qualifier": qualifier}):
+        message = refusal(shared_lab, operation, **named, **arguments)
+        assert message == f"Function not found: {MISSING}:{qualifier}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_version_that_is_missing_is_named_by_its_arn(shared_lab: Lab, form: str) -> None:
+    for operation, arguments in INVOKES:
+        for named in ({"FunctionName": f"{form}:7"}, {"FunctionName": form, "Qualifier": "7"}):
+            assert refusal(shared_lab, operation, **named, **arguments) == f"Function not found: {FORMS[-1]}:7"
