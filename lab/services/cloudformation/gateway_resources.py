@@ -44,7 +44,7 @@ class RestApiResource(Resource, CloudFormationModel):
         api.description = properties.get("Description", "")
         api.api_key_source = properties.get("ApiKeySourceType") or "HEADER"
         api.endpoint_configuration = _endpoint(properties)
-        api.tags = tags_of(properties)
+        api.tags = self.tags_after(properties, api.tags)
         api.policy = properties.get("Policy")
         api.disableExecuteApiEndpoint = flag(properties.get("DisableExecuteApiEndpoint"))
         api.binaryMediaTypes = list(properties.get("BinaryMediaTypes", []))
@@ -170,7 +170,7 @@ class StageResource(Resource, CloudFormationModel):
         stage.description = properties.get("Description", "")
         stage.variables = dict(properties.get("Variables") or {})
         stage.tracing_enabled = flag(properties.get("TracingEnabled"))
-        stage.tags = tags_of(properties)
+        stage.tags = self.tags_after(properties, stage.tags)
         stage.method_settings = {
             f"{setting['ResourcePath'].removeprefix('/')}/{setting['HttpMethod']}": {
                 _decapitalized(key): value
@@ -243,6 +243,7 @@ class ApiKeyResource(Resource, CloudFormationModel):
         key = place.apis.get_api_key(self.physical_resource_id)
         key.description = properties.get("Description")
         key.enabled = flag(properties.get("Enabled"))
+        key.tags = self.tags_after(properties, key.tags)
 
     def remove(self, place: Place) -> None:
         place.apis.delete_api_key(self.physical_resource_id)
@@ -265,6 +266,7 @@ class UsagePlanResource(Resource, CloudFormationModel):
         plan = place.apis.get_usage_plan(self.physical_resource_id)
         plan.name = properties.get("UsagePlanName", plan.name)
         plan.description = properties.get("Description")
+        plan.tags = self.tags_after(properties, plan.tags)
         plan.throttle = _decapitalized_keys(properties.get("Throttle"))
         plan.quota = _decapitalized_keys(properties.get("Quota"))
         plan.api_stages = [

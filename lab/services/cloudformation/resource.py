@@ -79,6 +79,11 @@ class Resource:
     def remove(self, place: Place) -> None:
         """Delete the resource; by default it stays."""
 
+    def tags_after(self, properties: Properties, tags: Mapping[str, str] | None) -> dict[str, str]:
+        """Return the tags after a change: those of the template, and of `tags` those that no template gave."""
+        former = tags_of(self.properties)
+        return {key: value for key, value in (tags or {}).items() if key not in former} | tags_of(properties)
+
     # What moto's CloudFormation asks -----------------------------------------
 
     @classmethod

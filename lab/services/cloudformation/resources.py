@@ -59,7 +59,7 @@ class FunctionResource(Resource, CloudFormationModel):
             function.update_function_code(dict(properties["Code"]))
         function.architectures = properties.get("Architectures", ["x86_64"])
         function.reserved_concurrency = number(properties.get("ReservedConcurrentExecutions"))
-        function.tags = tags_of(properties)
+        function.tags = self.tags_after(properties, function.tags)
 
     def remove(self, place: Place) -> None:
         place.functions.delete_function(self.physical_resource_id)
@@ -161,6 +161,7 @@ class ScheduleGroupResource(Resource, CloudFormationModel):
         return cls(group.name, properties, {"Arn": group.arn, "State": "ACTIVE", **dates})
 
     def change(self, properties: Properties, place: Place) -> None:
+        place.schedules.untag_resource(self.values["Arn"], list(tags_of(self.properties)))
         place.schedules.tag_resource(self.values["Arn"], properties.get("Tags", []))
 
     def remove(self, place: Place) -> None:
@@ -214,13 +215,15 @@ class LogGroupResource(Resource, CloudFormationModel):
 
     def change(self, properties: Properties, place: Place) -> None:
         place.logs.groups[self.physical_resource_id].set_retention_policy(number(properties.get("RetentionInDays")))
+        place.logs.untag_log_group(self.physical_resource_id, list(tags_of(self.properties)))
+        place.logs.tag_log_group(self.physical_resource_id, tags_of(properties))
 
     def remove(self, place: Place) -> None:
         place.logs.delete_log_group(self.physical_resource_id)
 
 
 class RoleResource(Resource, CloudFormationModel):
-    """AWS::IAM::Role: moto 5.2.5 updates neither its inline policies nor who may assume it."""
+    """AWS::IAM::Role: moto 5.2.5 updates neither its inline policies nor its tags nor who may assume it."""
 
     kind = "AWS::IAM::Role"
     attributes = frozenset({"Arn", "RoleId"})
@@ -237,6 +240,8 @@ class RoleResource(Resource, CloudFormationModel):
         role.description = properties.get("Description", "")
         role.max_session_duration = int(properties.get("MaxSessionDuration", 3600))
         role.assume_role_policy_document = json_text(properties["AssumeRolePolicyDocument"])
+        _roles(place).untag_role(role.name, list(tags_of(self.properties)))
+        _roles(place).tag_role(role.name, properties.get("Tags", []))
         wanted = {policy["PolicyName"]: policy["PolicyDocument"] for policy in properties.get("Policies", [])}
         own = {policy["PolicyName"] for policy in self.properties.get("Policies", [])}
         for name in own - set(wanted):
