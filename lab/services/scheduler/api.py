@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,6 +21,7 @@ from lab.services.moto_backend import MotoUrls
 from lab.services.scheduler.expressions import ExpressionError, check_rule, parse
 from lab.services.scheduler.moto_schedules import epoch_s
 
+_log: Final = logging.getLogger(__name__)
 # https://docs.aws.amazon.com/scheduler/latest/APIReference/API_FlexibleTimeWindow.html and API_RetryPolicy.html
 _START_GRACE_S: Final = 300.0
 _WINDOW_MINUTES: Final = range(1, 1441)
@@ -44,7 +46,9 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         if group_name not in self.schedule_groups:
             raise ScheduleGroupNotFound(group_name)
         check_schedule(kwargs)
-        return super().create_schedule(*args, **kwargs)
+        schedule = super().create_schedule(*args, **kwargs)
+        _say_ignored(f"schedule {schedule.name}", schedule.target)
+        return schedule
 
     def update_schedule(self, *args: Any, **kwargs: Any) -> Schedule:
         """Refuse what AWS refuses; a state that is not given is ENABLED, for which moto 5.2.5 stores None.
@@ -54,7 +58,9 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         """
         check_schedule(kwargs)
         kwargs["state"] = kwargs.get("state") or "ENABLED"
-        return super().update_schedule(*args, **kwargs)
+        schedule = super().update_schedule(*args, **kwargs)
+        _say_ignored(f"schedule {schedule.name}", schedule.target)
+        return schedule
 
     def create_schedule_group(self, name: str, tags: list[dict[str, str]]) -> ScheduleGroup:
         """Refuse a name that is taken: moto 5.2.5 puts an empty group in the place of that group and its schedules."""
@@ -92,16 +98,19 @@ class LabEventsBackend(MotoUrls, EventsBackend):
     def put_targets(self, name: str, event_bus_arn: str | None, targets: list[dict[str, Any]]) -> None:
         """Refuse a retry policy out of bounds and an Input that is not JSON, which moto 5.2.5 stores.
 
-        https://github.com/aws/aws-cli/issues/6711 has AWS's words for the latter.
+        https://github.com/aws/aws-cli/issues/6711 has AWS's words for the latter. What would change the event of a
+        function is refused, too: the lab would send the function another event than AWS does.
         """
         for target in targets:
-            problem = _retry_problem(target)
+            problem = _retry_problem(target) or _shaping_problem(target)
             if problem:
                 raise RuleValidationException(problem)
             problem = _input_problem(target)
             if problem:
                 raise RuleValidationException(f"JSON syntax error in input for target {target.get('Id')}: {problem}")
         super().put_targets(name, event_bus_arn, targets)
+        for target in targets:
+            _say_ignored(f"rule {name}", target)
 
 
 def check_schedule(schedule: Mapping[str, Any]) -> None:
@@ -126,7 +135,7 @@ def check_schedule(schedule: Mapping[str, Any]) -> None:
         raise ValidationException(problem)
     # "If you are configuring a templated Lambda [...] target, the input must be a well-formed JSON. For all other
     # target types, a JSON is not required": https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
-    problem = _input_problem(target) if ":lambda:" in str(target.get("Arn")) else ""
+    problem = _input_problem(target) if _is_function(target) else ""
     if problem:
         raise ValidationException(f"Target.Input is not well-formed JSON: {problem}")
 
@@ -149,6 +158,24 @@ def _input_problem(target: Mapping[str, Any]) -> str:
     except (AttributeError, ValueError) as error:  # AttributeError: it is not text
         return str(error)
     return ""
+
+
+def _shaping_problem(target: Mapping[str, Any]) -> str:
+    """Name what shapes the event of a function, and is not modelled; "" if nothing does. `$` is the whole event."""
+    for name in ("InputPath", "InputTransformer"):
+        if target.get(name) not in (None, "$") and _is_function(target):
+            return f"{name} of target {target.get('Id')} is not modelled by the lab; give the target an Input."
+    return ""
+
+
+def _say_ignored(whose: str, target: Mapping[str, Any]) -> None:
+    """Log what a target asks for and the lab does not do, though its events reach the function as they should."""
+    if target.get("DeadLetterConfig") and _is_function(target):
+        _log.warning("%s: DeadLetterConfig is not modelled; an event that no retry delivers is lost", whose)
+
+
+def _is_function(target: Mapping[str, Any]) -> bool:
+    return ":lambda:" in str(target.get("Arn"))
 
 
 def _is_in(value: Any, allowed: range) -> bool:

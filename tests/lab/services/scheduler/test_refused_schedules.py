@@ -11,6 +11,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
+from tests.lab.robustness.support import wait_until
 from tests.lab_support import Lab
 
 FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:f"
@@ -128,6 +129,55 @@ def test_a_target_whose_input_is_not_json_is_refused_when_it_is_put_and_deployed
     assert client.list_targets_by_rule(Rule=name)["Targets"] == []
     resource = {"ScheduleExpression": "rate(10 minutes)", "Targets": [target]}
     assert deployed(module_lab, {"Type": "AWS::Events::Rule", "Properties": resource}) == "ROLLBACK_COMPLETE"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"InputPath": "$.detail"},
+        {"InputTransformer": {"InputTemplate": '{"at": <time>}', "InputPathsMap": {"time": "$.time"}}},
+        {"InputTransformer": {"InputTemplate": '"<aws.events.rule-name>"'}},
+    ],
+    ids=json.dumps,
+)
+def test_what_would_send_a_function_another_event_than_aws_does_is_refused(
+    module_lab: Lab, shape: dict[str, Any]
+) -> None:
+    client, name = module_lab.client("events"), f"r-{uuid.uuid4().hex}"
+    client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
+    target = {"Id": "1", "Arn": FUNCTION, **shape}
+    with pytest.raises(botocore.exceptions.ClientError, match=f"{next(iter(shape))} of target 1 is not modelled"):
+        client.put_targets(Rule=name, Targets=[target])
+    assert client.list_targets_by_rule(Rule=name)["Targets"] == []
+    resource = {"ScheduleExpression": "rate(10 minutes)", "Targets": [target]}
+    assert deployed(module_lab, {"Type": "AWS::Events::Rule", "Properties": resource}) == "ROLLBACK_COMPLETE"
+
+
+def test_a_shape_that_changes_no_functions_event_is_taken(module_lab: Lab) -> None:
+    client, name = module_lab.client("events"), f"r-{uuid.uuid4().hex}"
+    client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
+    targets = [
+        {"Id": "1", "Arn": FUNCTION, "InputPath": "$"},
+        {"Id": "2", "Arn": "arn:aws:sqs:us-east-1:123456789012:q", "InputPath": "$.detail"},
+    ]
+    client.put_targets(Rule=name, Targets=targets)
+    assert client.list_targets_by_rule(Rule=name)["Targets"] == targets
+    bus = client.describe_event_bus()["Arn"]
+    client.create_archive(ArchiveName="a", EventSourceArn=bus)  # moto's own rule for it has an InputTransformer
+
+
+def test_a_dead_letter_queue_that_gets_nothing_is_said(module_lab: Lab) -> None:
+    name, queue = uuid.uuid4().hex, {"DeadLetterConfig": {"Arn": "arn:aws:sqs:us-east-1:123456789012:q"}}
+    target = {"Arn": FUNCTION, "RoleArn": "arn:aws:iam::1:role/r", **queue}
+    schedules, rules = module_lab.client("scheduler"), module_lab.client("events")
+    schedules.create_schedule(Name=f"made-{name}", **schedule({"Target": target}))
+    schedules.create_schedule(Name=f"changed-{name}", **schedule({}))
+    schedules.update_schedule(Name=f"changed-{name}", **schedule({"Target": target}))
+    rules.put_rule(Name=f"rule-{name}", ScheduleExpression="rate(10 minutes)")
+    rules.put_targets(Rule=f"rule-{name}", Targets=[{"Id": "1", "Arn": FUNCTION, **queue}])
+    for whose in (f"schedule made-{name}", f"schedule changed-{name}", f"rule rule-{name}"):
+        said = f"{whose}: DeadLetterConfig is not modelled"
+        wait_until(lambda said=said: sum(said in line for line in module_lab.log) == 1, said)
 
 
 def test_an_input_that_is_not_for_a_function_may_be_any_text(module_lab: Lab) -> None:
