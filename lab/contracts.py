@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -12,6 +12,8 @@ LATEST: Final = "$LATEST"  # the version of a function that is not published
 
 LogFormat = Literal["Text", "JSON"]
 FunctionState = Literal["Active", "Pending", "Failed"]  # of a version: its snapshot is there, to come, or not possible
+# How an environment comes to be, in the words of AWS_LAMBDA_INITIALIZATION_TYPE.
+InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
 
 
@@ -38,7 +40,8 @@ class FunctionConfiguration:
     command: Sequence[str] = ()  # ImageConfig.Command; () means the image's own
     working_directory: str = ""
     version: str = LATEST
-    snap_start: bool = False  # a published version whose environments are restored from a snapshot
+    initialization: InitializationType = "on-demand"
+    provisioned: int = 0  # environments of this version that are initialized ahead of need
     state: FunctionState = "Active"
 
     @property
@@ -52,6 +55,10 @@ class FunctionCatalogue(Protocol):
 
     def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
         """The version of a function by name or ARN and by version or alias, or None. Cheap: called for every invoke."""
+        ...
+
+    def provisioned(self) -> Iterable[FunctionConfiguration]:
+        """Every version that is to have provisioned concurrency. Cheap: asked several times a second."""
         ...
 
     def arn(self, name: str) -> str:

@@ -38,6 +38,7 @@ from lab.limits.probe import find_limits
 from lab.services import apigateway
 from lab.services.control_plane import ControlPlane
 from lab.services.functions import invoke_api
+from lab.services.functions.provisioned import ProvisionedApi
 from lab.services.logs.log_store import LogStore
 from lab.services.metrics.metric_store import MetricStore, default_retained_samples
 from lab.services.scheduler import MotoSchedules, ScheduleRunner
@@ -152,6 +153,7 @@ async def _running(
         )
         apigateway.add_routes(application, apigateway.Gateway(apis, data_plane, metrics))
         invoke_api.add_routes(application, data_plane, data_plane.fate)
+        ProvisionedApi(control.catalogue, data_plane.provisioned_state).add_routes(application)
         control.add_routes(application)
         yield application, data_plane
 

@@ -185,7 +185,9 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
     return found
 
 
-_EARLY: Final = (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False)
+_EARLY: Final = (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False) | pl.col(
+    "provisioned"
+).fill_null(value=False)
 
 
 def _initialised_ahead() -> pl.Expr:

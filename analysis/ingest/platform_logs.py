@@ -65,6 +65,7 @@ class InitReport(NamedTuple):
     error_type: str | None
     request_id: str | None = None
     at: float | None = None  # as in `Start`
+    is_ahead: bool = False  # of provisioned concurrency: over before any request
 
 
 class InitStart(NamedTuple):
@@ -297,6 +298,7 @@ def _json_init_report(event: dict[str, Any], record: dict[str, Any]) -> InitRepo
         _string(record.get("errorType")),
         _id(record),
         parse_time(event.get("time")),
+        record.get("initializationType") == "provisioned-concurrency",
     )
 
 
@@ -350,6 +352,7 @@ _START_COLUMNS: Final[dict[str, Any]] = {
     "log_stream": pl.String,
     "logged_at": pl.Float64,
     "first_in_stream": pl.Boolean,
+    "provisioned": pl.Boolean,  # the init was ahead of any request, as its own line says
     "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
 }
 _REPORT_COLUMNS: Final[dict[str, Any]] = {
@@ -469,12 +472,13 @@ class LogParser:
         state = self._streams[stream]
         is_first_call, state.is_first_call = state.is_first_call, False
         gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
+        is_ahead = any(init.is_ahead and init.status == "success" for init in state.inits)
         for init in state.inits:
             self._take_init(line.request_id, init)
         state.inits.clear()
         state.init_started_at = None
         state.request_id, state.started_at = line.request_id, at
-        self._starts.rows.append((line.request_id, stream, at, is_first_call, gap_ms))
+        self._starts.rows.append((line.request_id, stream, at, is_first_call, is_ahead, gap_ms))
 
     def _report(self, line: Report, stream: str, at: float) -> None:
         state = self._streams[stream]

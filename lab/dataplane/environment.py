@@ -42,7 +42,7 @@ from lab.dataplane.platform_log import (
     Status,
 )
 from lab.dataplane.rules import (
-    LEAST_SNAPSHOT_INIT_S,
+    LEAST_INIT_AHEAD_S,
     MAX_RESPONSE_BYTES,
     MAX_SYNCHRONOUS_PAYLOAD_BYTES,
     RESTORE_TIMEOUT_S,
@@ -165,6 +165,7 @@ class ExecutionEnvironment:
         self._running: RunningEnvironment | None = None
         self._port = 0  # of the Runtime API; another one for each process
         self._parked: Reply | None = None  # the runtime waits in `next`, or in `restore/next`
+        self._restores = configuration.initialization == "snap-start"
         self._restores_by_hooks = False  # it waits in the latter
         self._initialized: asyncio.Future[InitFailure | None] | None = None  # init, or the restore
         self._current: Invocation | None = None
@@ -201,6 +202,11 @@ class ExecutionEnvironment:
     @property
     def is_frozen(self) -> bool:
         return self._state is State.FROZEN
+
+    @property
+    def is_provisioned(self) -> bool:
+        """Whether it is one of those that provisioned concurrency keeps."""
+        return self.configuration.initialization == "provisioned-concurrency"
 
     @property
     def is_snapshot(self) -> bool:
@@ -256,17 +262,24 @@ class ExecutionEnvironment:
         self._cpus = ()
 
     async def prepare(self) -> InitFailure | None:
-        """Initialize up to where Lambda takes a snapshot; returns why that failed, if it did."""
-        # A log stream of its own: each environment that Lambda restores has another one than the snapshot's init.
-        self._log = EnvironmentLog(secrets.token_hex(16), self.configuration, self._around.logs, self._around.metrics)
-        burst = init_vcpu(self._vcpu, self._around.settings.init_burst_vcpu)
-        self._busy(burst)
-        limit_s = max(LEAST_SNAPSHOT_INIT_S, self.configuration.timeout_s)
+        """Initialize ahead of need, up to where Lambda takes a snapshot or has a request to hand over.
+
+        Returns why that failed, if it did. Provisioned environments get no more CPU than their share:
+        https://github.com/DataDog/datadog-lambda-extension/issues/700
+        """
+        vcpu = self._vcpu
+        if self._restores:
+            # A stream of its own: each environment that Lambda restores has another one than the snapshot's init.
+            around = self._around
+            self._log = EnvironmentLog(secrets.token_hex(16), self.configuration, around.logs, around.metrics)
+            vcpu = init_vcpu(vcpu, around.settings.init_burst_vcpu)
+        self._busy(vcpu)
+        limit_s = max(LEAST_INIT_AHEAD_S, self.configuration.timeout_s)
         try:
-            started, failure = await self._initialize("init", burst, limit_s)
+            started, failure = await self._initialize("init", vcpu, limit_s)
         finally:
             self._not_busy()
-        if failure is not None or self._running is None or not self.is_snapshot:
+        if failure is not None or self._running is None or not (self.is_snapshot or self.is_ready):
             failure = failure or InitFailure("error", EXIT_ERROR, "the environment ended right after its init")
             self._drain()
             await self._init_failed("init", started, failure)
@@ -274,8 +287,11 @@ class ExecutionEnvironment:
         self._drain()
         self._log.init_ended("init", (time.monotonic() - started) * 1000, "success", None, None)
         await self._running.set_cpu(self._vcpu)
-        async with self._power:
-            await self._running.freeze()
+        if self._restores:
+            async with self._power:
+                await self._running.freeze()
+        else:
+            await self._freeze()
         return None
 
     # -- init
@@ -311,7 +327,7 @@ class ExecutionEnvironment:
     async def _init_and_dispatch(self, invocation: Invocation) -> None:
         if self.ended:
             return
-        if self.configuration.snap_start:
+        if self._restores:
             await self._restore_and_dispatch(invocation)
             return
         if self._state is State.NEW:
@@ -649,7 +665,7 @@ class ExecutionEnvironment:
         invocation = self._current
         if self._initialized is not None and not self._initialized.done():
             self._parked = reply
-            if self.configuration.snap_start and self._state is State.INITIALIZING:
+            if self._restores and self._state is State.INITIALIZING:
                 self._snapshot_without_hooks()
             else:
                 self._move(State.IDLE)
@@ -680,7 +696,7 @@ class ExecutionEnvironment:
 
     def on_restore_next(self, reply: Reply) -> None:
         initializes = self._initialized is not None and not self._initialized.done()
-        if not initializes or not self.configuration.snap_start or self._state is not State.INITIALIZING:
+        if not initializes or not self._restores or self._state is not State.INITIALIZING:
             reply.refuse(403, "InvalidStateTransition", "This environment is not about to be a snapshot.")
             return
         assert self._initialized is not None  # asked above

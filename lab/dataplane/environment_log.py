@@ -53,7 +53,7 @@ class EnvironmentLog:
             version=configuration.version,
             environment_id=environment_id,
             memory_mb=configuration.memory_mb,
-            snap_start=configuration.snap_start,
+            initialization=configuration.initialization,
         )
         # Only JSON format has levels.
         is_json = configuration.log_format == "JSON"
@@ -169,8 +169,17 @@ class EnvironmentLog:
                 ("Errors", "Count", 1.0 if invocation.is_function_error else 0.0),
                 ("Duration", "Milliseconds", self._duration_ms(invocation, measured)),
                 ("ConcurrentExecutions", "Count", float(invocation.concurrency)),
+                *self._provisioned_metrics(),
             ),
         )
+
+    def _provisioned_metrics(self) -> Sequence[tuple[str, str, float]]:
+        """https://docs.aws.amazon.com/lambda/latest/dg/monitoring-concurrency.html."""
+        if not self._configuration.provisioned:
+            return ()
+        ahead = self._configuration.initialization == "provisioned-concurrency"
+        name = "ProvisionedConcurrencyInvocations" if ahead else "ProvisionedConcurrencySpilloverInvocations"
+        return ((name, "Count", 1.0),)
 
     def _duration_ms(self, invocation: Invocation, measured: Measured) -> float:
         if invocation.status == "timeout":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import sys
@@ -195,6 +196,62 @@ class LambdaDataPlane:
                 self._end(environment)
                 return failure.reason
             pool.snapshots.append(environment)
+        return ""
+
+    # -- provisioned concurrency
+
+    def provisioned_state(self, function: FunctionConfiguration) -> tuple[int, str]:
+        """How many provisioned environments of a version there are, and why there are no more, or ""."""
+        pool = self._pools.get(function.key)
+        if pool is None:
+            return 0, ""
+        number, problem = pool.provisioned_problem
+        ready = max(0, pool.provisioned - pool.provisioning)  # they are initialized one after another
+        return ready, problem if number == function.provisioned else ""
+
+    def _keep_provisioned(self) -> None:
+        """Begin to initialize what is missing, and end what is too many."""
+        wanted = {function.key: function for function in self._catalogue.provisioned()}
+        for function in wanted.values():
+            pool = self._pool_of(function)
+            is_missing = pool.provisioned < function.provisioned
+            if is_missing and not pool.provisioning and pool.provisioned_problem[0] != function.provisioned:
+                pool.provisioning = True
+                self._spawn(self._provision(pool))
+        for key, pool in self._pools.items():
+            surplus = pool.provisioned - (wanted[key].provisioned if key in wanted else 0)
+            for environment in [one for one in pool.idle if one.is_provisioned][: max(0, surplus)]:
+                pool.idle.remove(environment)
+                self._end(environment)
+
+    async def _provision(self, pool: FunctionPool) -> None:
+        wanted = pool.configuration.provisioned
+        problem = ""
+        try:
+            while not problem and not self._closing and pool.provisioned < pool.configuration.provisioned:
+                problem = await self._provision_one(pool)
+        finally:
+            pool.provisioning = False
+            pool.provisioned_problem = (wanted, problem) if problem else (0, "")
+
+    async def _provision_one(self, pool: FunctionPool) -> str:
+        function = dataclasses.replace(pool.configuration, initialization="provisioned-concurrency")
+        image = self._images.resolve(function.image_uri)
+        if image is None:
+            return f"source image {function.image_uri} does not exist in the lab"
+        if not self._make_room(pool):
+            return "the host has no memory for another environment"
+        environment = ExecutionEnvironment(self._around, pool, function, image)
+        pool.all.add(environment)
+        try:
+            failure = await environment.prepare()
+        except (LaunchError, OSError) as error:
+            self._end(environment)
+            return str(error)
+        if failure is not None:
+            self._end(environment)
+            return failure.reason
+        pool.put_back(environment)
         return ""
 
     # -- invoke
@@ -398,7 +455,12 @@ class LambdaDataPlane:
             starting = sum(1 for one in other.all if one.served == 0 and one not in waiting)
             available_mb -= other.peak_mb * starting
         idle = sorted(
-            (environment for other in self._pools.values() for environment in (*other.idle, *other.snapshots)),
+            (
+                environment
+                for other in self._pools.values()
+                for environment in (*other.idle, *other.snapshots)
+                if not environment.is_provisioned
+            ),
             key=lambda one: (one.is_snapshot, one.idle_since),
         )
         for environment in idle:
@@ -415,6 +477,7 @@ class LambdaDataPlane:
         while True:
             await asyncio.sleep(min(_RECLAIM_EVERY_S, idle_s / 2))
             self._reclaim(time.monotonic() - idle_s)
+            self._keep_provisioned()
 
     def _reclaim(self, idle_before: float) -> None:
         """End environments that have been idle since before a moment, and all those of functions that are gone."""
@@ -422,14 +485,18 @@ class LambdaDataPlane:
             function = pool.configuration
             has_some = pool.idle or pool.snapshots
             gone = self._catalogue.get(function.name, function.version) is None if has_some else False
-            old = [environment for environment in pool.idle if gone or environment.idle_since <= idle_before]
+            old = [
+                environment
+                for environment in pool.idle
+                if gone or (environment.idle_since <= idle_before and not environment.is_provisioned)
+            ]
             if old:
                 pool.idle = [environment for environment in pool.idle if environment not in old]
             if gone:
                 old, pool.snapshots = [*old, *pool.snapshots], []
             for environment in old:
                 self._end(environment)
-            if old and function.snap_start and not gone and not pool.all:
+            if old and function.initialization == "snap-start" and not gone and not pool.all:
                 # The next call is a restore again; nobody waits for this.
                 self._spawn(self._take_again(function))
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from core import strict_json
-from lab.contracts import LATEST, LogFormat
+from lab.contracts import LATEST, InitializationType, LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
-InitializationType = Literal["on-demand", "snap-start"]
 # Who kept CPU from an invocation that it was owed: "" for nobody.
 Contention = Literal["", "environments", "others"]
 
@@ -55,11 +54,6 @@ class Conditions:
     major_page_faults: int | None
 
 
-def initialization_type(*, snap_start: bool) -> InitializationType:
-    """Return Lambda's word for how environments of a function come to be."""
-    return "snap-start" if snap_start else "on-demand"
-
-
 def iso_time(epoch_s: float) -> str:
     """Milliseconds, UTC, as platform events carry it."""
     seconds, milliseconds = divmod(round(epoch_s * 1000), 1000)
@@ -91,7 +85,7 @@ class PlatformLog:
         environment_id: str,
         memory_mb: int,
         version: str = LATEST,
-        snap_start: bool = False,
+        initialization: InitializationType = "on-demand",
     ) -> None:
         self._json = log_format == "JSON"
         self._level = level_of(system_log_level)
@@ -99,7 +93,7 @@ class PlatformLog:
         self._version = version
         self._environment_id = environment_id
         self._memory_mb = memory_mb
-        self._initialization_type = initialization_type(snap_start=snap_start)
+        self._initialization_type = initialization
 
     def _event(self, level: str, now_s: float, kind: str, record: dict[str, Any]) -> str | None:
         if _LEVELS[level] < self._level:
@@ -142,7 +136,7 @@ class PlatformLog:
 
         https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
         """
-        for_snapshot = self._initialization_type == "snap-start"
+        ahead = self._initialization_type != "on-demand"
         if self._json:
             record: dict[str, Any] = {
                 "initializationType": self._initialization_type,
@@ -152,9 +146,10 @@ class PlatformLog:
             }
             if error_type:
                 record["errorType"] = error_type
-            level = "WARN" if status != "success" else "INFO" if for_snapshot else "DEBUG"
+            level = "WARN" if status != "success" else "INFO" if ahead else "DEBUG"
             return self._event(level, now_s, "platform.initReport", record)
         if status == "success":
+            for_snapshot = self._initialization_type == "snap-start"
             return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms" if for_snapshot else None
         error = f"\tError Type: {error_type}" if error_type else ""
         return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms\tPhase: {phase}\tStatus: {status}{error}"

@@ -40,6 +40,8 @@ class FunctionPool:
     settling: set[ExecutionEnvironment] = field(default_factory=set)
     waiting: deque[asyncio.Future[ExecutionEnvironment | None]] = field(default_factory=deque)
     running: int = 0
+    provisioning: bool = False  # environments are being initialized ahead
+    provisioned_problem: tuple[int, str] = (0, "")  # a number that could not be provisioned, and why
     peak_mb: float = 0.0  # most memory that an environment of this function has used
 
     def update(self, configuration: FunctionConfiguration) -> None:
@@ -66,7 +68,16 @@ class FunctionPool:
         self.load.running -= 1
 
     def newest_idle(self) -> ExecutionEnvironment | None:
+        """Take an idle environment: a provisioned one where there is one, else the one that became idle last."""
+        for place in range(len(self.idle) - 1, -1, -1):
+            if self.idle[place].is_provisioned:
+                return self.idle.pop(place)
         return self.idle.pop() if self.idle else None
+
+    @property
+    def provisioned(self) -> int:
+        """How many provisioned environments there are, idle and busy."""
+        return sum(environment.is_provisioned for environment in self.all)
 
     def oldest_snapshot(self) -> ExecutionEnvironment | None:
         return self.snapshots.pop(0) if self.snapshots else None

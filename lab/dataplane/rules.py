@@ -29,9 +29,9 @@ MAX_CLIENT_CONTEXT_BYTES: Final = 3583  # "API_Invoke": ClientContext, base64
 LOG_TAIL_BYTES: Final = 4096  # "API_Invoke": the last 4 KB of the log
 MAX_LOG_EVENT_BYTES: Final = 262_118  # a CloudWatch event of 256 KB less its 26 bytes of overhead
 
-# "snapstart-runtime-hooks": before-snapshot hooks count towards init, after-restore hooks towards the restore.
-LEAST_SNAPSHOT_INIT_S: Final = 130.0  # or the function's timeout where that is longer
-RESTORE_TIMEOUT_S: Final = 10.0
+# "lambda-runtime-environment": for SnapStart, before-snapshot hooks included, and provisioned concurrency.
+LEAST_INIT_AHEAD_S: Final = 130.0  # or the function's timeout where that is longer
+RESTORE_TIMEOUT_S: Final = 10.0  # "snapstart-runtime-hooks": the restore with its after-restore hooks
 SNAPSTART_LABEL: Final = "com.amazonaws.lambda.feature.snapstart"  # "snapstart-runtime-hooks-custom"
 
 RETRY_DELAYS_S: Final = (60.0, 120.0)  # "invocation-async-error-handling": a minute, then two

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from lab.contracts import FunctionConfiguration, Image
-from lab.dataplane.platform_log import initialization_type
 
 _STAND_IN_KEY: Final = "AKIALOCALLAB00000000"  # credentials that reach the lab and nothing else
 
@@ -39,10 +38,10 @@ def function_variables(
         "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_mb),
         "AWS_LAMBDA_FUNCTION_VERSION": configuration.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": initialization_type(snap_start=configuration.snap_start),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": configuration.initialization,
         "AWS_LAMBDA_LOG_FORMAT": configuration.log_format,
     }
-    if not configuration.snap_start:
+    if configuration.initialization != "snap-start":
         variables["AWS_LAMBDA_LOG_GROUP_NAME"] = configuration.log_group
         variables["AWS_LAMBDA_LOG_STREAM_NAME"] = log_stream
     if configuration.log_format == "JSON":

@@ -17,6 +17,7 @@ from moto.utilities.utils import get_partition
 
 from lab.services.cloudformation import gateway_resources  # noqa: F401 - moto finds its classes once they are made
 from lab.services.cloudformation.resource import Place, Properties, Resource, json_text, number, tags_of
+from lab.services.functions.provisioned import provision, withdraw
 
 # Lambda ----------------------------------------------------------------------------------------------
 
@@ -94,9 +95,12 @@ class VersionResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         del name  # its number is its name
+        executions = properties.get("ProvisionedConcurrencyConfig", {}).get("ProvisionedConcurrentExecutions")
         version, snapshot = place.functions.publish(properties["FunctionName"], properties.get("Description", ""))
         if snapshot is not None and (reason := snapshot.result()):  # CloudFormation waits for the version
             raise ValueError(f"version {version.version} of {version.function_name} has no snapshot: {reason}")
+        if executions is not None:
+            provision(place.functions.get_function(properties["FunctionName"]), str(version.version), int(executions))
         values = {"FunctionArn": version.function_arn, "Version": str(version.version)}
         return cls(version.function_arn, properties, values)
 
@@ -115,13 +119,25 @@ class AliasResource(Resource, CloudFormationModel):
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         del name  # the template gives it
         alias = place.functions.create_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
+        _provision_alias(properties, place)
         return cls(alias.arn, properties, {"AliasArn": alias.arn})
 
     def change(self, properties: Properties, place: Place) -> None:
         place.functions.update_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
+        _provision_alias(properties, place)
 
     def remove(self, place: Place) -> None:
+        withdraw(place.functions.get_function(self.properties["FunctionName"]), self.properties["Name"])
         place.functions.delete_alias(self.properties["Name"], self.properties["FunctionName"])
+
+
+def _provision_alias(properties: Properties, place: Place) -> None:
+    function = place.functions.get_function(properties["FunctionName"])
+    wanted = properties.get("ProvisionedConcurrencyConfig")
+    if wanted:
+        provision(function, properties["Name"], int(wanted["ProvisionedConcurrentExecutions"]))
+    else:
+        withdraw(function, properties["Name"])
 
 
 class EventInvokeConfigResource(Resource, CloudFormationModel):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final
 
@@ -43,6 +43,7 @@ class LabFunction(LambdaFunction):
         _check_limits(spec)
         self.logging_config: dict[str, Any] = {}
         self.snap_start = _applies_snapstart(spec)
+        self.provisioned: dict[str, int] = {}  # environments by version or alias; of $LATEST's object alone
         self.published = 0  # versions so far: the number of one that was deleted is not given again
         self.state: FunctionState = "Active"
         self.state_reason: dict[str, str] = {}
@@ -301,6 +302,14 @@ class MotoFunctionCatalogue:
         self._account_concurrency = account_concurrency
         self._cache: dict[str, tuple[tuple[Any, ...], FunctionConfiguration]] = {}
 
+    def latest(self, name_or_arn: str) -> LabFunction | None:
+        """What moto keeps of a function; None where there is none."""
+        parts = name_or_arn.split(":")
+        region = parts[3] if len(parts) == 7 else self._region
+        known = lambda_backends[self._account_id][region]._lambdas._functions.get(parts[-1])
+        found: LabFunction | None = None if known is None else known.get("latest")
+        return found
+
     def account_concurrency(self) -> int:
         """Concurrent executions of the account."""
         return self._account_concurrency
@@ -325,11 +334,12 @@ class MotoFunctionCatalogue:
         # Values alone: an object that replaces another may get its address.
         retries, age_s = invoke.get("MaximumRetryAttempts"), invoke.get("MaximumEventAgeInSeconds")
         reserved = latest.reserved_concurrency
-        state = (function.revision_id, reserved, retries, age_s, function.state)
+        provisioned = self._provisioned_of(latest, str(function.version), region) if latest.provisioned else 0
+        state = (function.revision_id, reserved, retries, age_s, function.state, provisioned)
         key = name_or_arn if function is latest else f"{name_or_arn}:{function.version}"
         cached = self._cache.get(key)
         if cached is None or cached[0] != state:
-            cached = self._cache[key] = (state, self._read(function, region, invoke, reserved))
+            cached = self._cache[key] = (state, self._read(function, region, invoke, reserved, provisioned))
         return cached[1]
 
     def _version(
@@ -350,12 +360,29 @@ class MotoFunctionCatalogue:
         names = sorted(lambda_backends[self._account_id][self._region]._lambdas._functions)
         return [function for name in names if (function := self.get(name)) is not None]
 
+    def provisioned(self) -> Iterator[FunctionConfiguration]:
+        """Every version that is to have provisioned concurrency, in every region."""
+        for region, backend in list(lambda_backends[self._account_id].items()):
+            for known in list(backend._lambdas._functions.values()):
+                latest = known.get("latest")
+                if latest is not None and latest.provisioned:
+                    arn = make_function_arn(region, self._account_id, latest.function_name)
+                    found = (self.get(arn, str(one.version)) for one in list(known["versions"]))
+                    yield from (one for one in found if one is not None and one.provisioned)
+
+    def _provisioned_of(self, latest: LabFunction, version: str, region: str) -> int:
+        """The provisioned concurrency of a version: its own, and that of the aliases that lead to it."""
+        arn = make_function_arn(region, self._account_id, latest.function_name)
+        aliases = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {})
+        versions = {name: str(alias.function_version) for name, alias in aliases.items()}
+        return sum(count for name, count in latest.provisioned.items() if versions.get(name, name) == version)
+
     def arn(self, name: str) -> str:
         """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
         return str(make_function_arn(self._region, self._account_id, name.rpartition(":")[2]))
 
     def _read(
-        self, function: LabFunction, region: str, invoke: Mapping[str, Any], reserved: Any
+        self, function: LabFunction, region: str, invoke: Mapping[str, Any], reserved: Any, provisioned: int
     ) -> FunctionConfiguration:
         logging = function.logging_config
         log_format: LogFormat = "JSON" if logging["LogFormat"] == "JSON" else "Text"
@@ -379,7 +406,8 @@ class MotoFunctionCatalogue:
             command=tuple(function.image_config.cmd or ()),
             working_directory=function.image_config.working_directory or "",
             version=str(function.version),
-            snap_start=function.snap_start and function.version != LATEST,
+            initialization="snap-start" if function.snap_start and function.version != LATEST else "on-demand",
+            provisioned=provisioned,
             state=function.state,
         )
 

@@ -117,6 +117,28 @@ def test_an_init_that_nobody_waited_for_makes_no_cold_start(demo, waited):
     assert in_load["rule"].to_list() == [None], "users of a load test meet it"
 
 
+def test_the_first_call_in_a_provisioned_environment_is_no_cold_start(demo):
+    run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
+    endpoint = synthetic.manifest_of(demo, run_rows).endpoint
+    metrics = {"durationMs": 80.0, "billedDurationMs": 81}
+
+    def told(kind):
+        logged = logged_by(
+            platform(
+                "initReport", 1, initializationType=kind, phase="init", status="success", metrics={"durationMs": 9}
+            ),
+            platform("start", 2, requestId="r1"),
+            json.dumps({"event": "inference", "request_id": "r1", "call_number": 1}),
+            platform("report", 2.1, requestId="r1", metrics=metrics, status="success"),
+        )
+        nobody = read_clients(RunDirectory(Path("nowhere")))
+        rows = join_variant(demo.variants[0], logged, nobody, endpoint, "run", logs_alone=True)
+        return rows.select("start_type", "start_evidence", "init_status").row(0)
+
+    assert told("provisioned-concurrency") == ("warm", "initialised_ahead", "ahead")
+    assert told("on-demand")[:2] == ("cold", "call_number")
+
+
 def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, demo):
     truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
     row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])

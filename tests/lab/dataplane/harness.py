@@ -28,6 +28,9 @@ class Catalogue:
         name = name_or_arn.rpartition(":")[2]
         return self.functions.get(name if qualifier in (None, "", LATEST) else f"{name}:{qualifier}")
 
+    def provisioned(self) -> list[FunctionConfiguration]:
+        return [function for function in self.functions.values() if function.provisioned]
+
     def arn(self, name: str) -> str:
         return f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name.rpartition(':')[2]}"
 

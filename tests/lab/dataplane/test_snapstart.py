@@ -50,7 +50,7 @@ def lab(lab: Lab) -> Lab:
 def version_of(lab: Lab, source: str, **changes: object) -> str:
     """Deploy a function with a version 1 that has SnapStart; returns the function's name."""
     name = lab.function(source, **changes)
-    version = dataclasses.replace(lab.catalogue.functions[name], version="1", snap_start=True)
+    version = dataclasses.replace(lab.catalogue.functions[name], version="1", initialization="snap-start")
     lab.catalogue.functions[version.key] = version
     return name
 
