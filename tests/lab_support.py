@@ -50,6 +50,7 @@ class Lab:
     state: Path
     process: subprocess.Popen[str]
     log: list[str] = field(default_factory=list)  # its standard error, line by line
+    images: Path | None = None  # its image store, as it was told at its start; None for the checkout's own
 
     @property
     def url(self) -> str:
@@ -110,7 +111,7 @@ class Lab:
         repository, _, tag = name.partition(":")
         uri = f"{ACCOUNT_ID}.dkr.ecr.us-east-1.amazonaws.com/{name}"
         record = ImageRecord(id=f"sha256:{hashlib.sha256(name.encode()).hexdigest()}", command=("x.x",), pushed=True)
-        store = DirectoryImageStore()
+        store = DirectoryImageStore(self.images)
         (store.content(record.id) / "root").mkdir(parents=True, exist_ok=True)
         store.name(uri, record)
         ecr = self.client("ecr")
@@ -142,10 +143,11 @@ def start_lab(
 ) -> Lab:
     """Start a lab and wait until it is ready; who calls this stops it. Port 0: one that the lab finds."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {**inherited, **(variables or {})}
     process = subprocess.Popen(
         [sys.executable, "-m", "lab", "serve", "--port", str(port), "--state", str(state), *arguments],
         cwd=REPOSITORY,
-        env={**inherited, **(variables or {})},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -166,7 +168,8 @@ def start_lab(
         code = process.wait()
         reader.join(STOP_PATIENCE_S)  # until the end of its standard error
         raise AssertionError(f"the lab did not start (exit code {code}, said {ready!r}):\n{''.join(log[-40:])}")
-    return Lab(int(ready.rpartition(":")[2]), state, process, log)
+    images = environment.get("LAB_IMAGES")
+    return Lab(int(ready.rpartition(":")[2]), state, process, log, Path(images) if images else None)
 
 
 @contextlib.contextmanager
