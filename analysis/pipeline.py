@@ -21,6 +21,7 @@ from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.cross_check import check_metrics
 from analysis.estimate.deployed_models import DeployedModel
 from analysis.estimate.summarise import Extras, summarise
+from analysis.estimate.touched_files import parse_touched
 from analysis.ingest.contract import Breaches
 from analysis.ingest.joining import join_variant
 from analysis.ingest.platform_logs import LogParser
@@ -183,7 +184,8 @@ def _deployed(record: Mapping[str, Any]) -> DeployedModel:
         value = record.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
-    return DeployedModel(whole("size_bytes"), whole("parameters"), whole("multiply_adds"))
+    touched = parse_touched(record.get("touched"))
+    return DeployedModel(whole("size_bytes"), whole("parameters"), whole("multiply_adds"), touched)
 
 
 def build(

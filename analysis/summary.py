@@ -362,6 +362,28 @@ class Table1Row(_Model):
     reason: str = ""
 
 
+class TouchedFile(_Model):
+    """One file that a start reads."""
+
+    file: str  # its name in the image
+    mb: float
+    advice: str
+
+
+class TouchedFiles(_Model):
+    """What a start reads of its image until the first answer, measured when the image was built."""
+
+    model: str
+    engine: str
+    architecture: str
+    display_name: str
+    files: int | None
+    mb: float | None
+    chunks: int | None  # of 512 KiB, in which Lambda fetches an image
+    largest: tuple[TouchedFile, ...] = ()
+    reason: str = ""
+
+
 class LoadSecond(_Model):
     """One second of one variant's load test, by intended send time; `answered` by the time of the answer."""
 
@@ -510,6 +532,7 @@ class Summary(_Model):
     knees: tuple[Knee, ...]
     claims: tuple[Claim, ...]
     table1: tuple[Table1Row, ...]
+    touched_files: tuple[TouchedFiles, ...] = ()
     load_seconds: tuple[LoadSecond, ...]
     load_totals: tuple[LoadTotals, ...]
     metric_checks: tuple[MetricCheck, ...]

@@ -57,42 +57,13 @@ def handler(event, context):
     scores = network.predict(batch, verbose=0)
     return {"inference_ms": (time.perf_counter() - begun) * 1000, "best": int(scores[0].argmax())}
 """
-# What one environment does; its times are on the clock that its parent reads before it starts. What it touched until
-# the first answer: pages of mapped files by /proc/self/pagemap; files that Python opened and the model's files, whole.
+# What one environment does; its times are on the clock that its parent reads before it starts.
 ENVIRONMENT: Final = """
-import json, os, pathlib, sys, time, types
+import json, sys, time, types
 out, sys.stdout = sys.stdout, sys.stderr
 sys.path.insert(0, "")
-opened = set()
-sys.addaudithook(lambda name, given: name == "open" and isinstance(given[0], str) and opened.add(given[0]))
 import handler
-import numpy as np
 context = types.SimpleNamespace(aws_request_id="00000000-0000-4000-8000-000000000000")
-root = os.environ["LAMBDA_TASK_ROOT"]
-
-
-def touched():
-    chunks, sizes = {}, {}
-    with open("/proc/self/maps") as maps, open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        for line in maps.read().splitlines():
-            parts = line.split(maxsplit=5)
-            if len(parts) < 6 or not parts[5].startswith(root):
-                continue
-            start, end = (int(number, 16) for number in parts[0].split("-"))
-            pagemap.seek(start // 4096 * 8)
-            present = np.flatnonzero(np.frombuffer(pagemap.read((end - start) // 4096 * 8), np.uint64) >> np.uint64(63))
-            places = (int(parts[2], 16) + present * 4096) // 524288
-            chunks.setdefault(parts[5], set()).update(places.tolist())
-            sizes[parts[5]] = sizes.get(parts[5], 0) + 4096 * len(present)
-    for path in {*opened, *map(str, pathlib.Path(root, "model").rglob("*"))}:
-        if path.startswith(root) and path not in sizes and os.path.isfile(path):
-            sizes[path] = os.path.getsize(path)
-            chunks[path] = set(range(-(-sizes[path] // 524288)))
-    small = sum(size for size in sizes.values() if size < 524288)
-    whole = sum(len(chunks[path]) for path, size in sizes.items() if size >= 524288) + -(-small // 524288)
-    largest = sorted(sizes.items(), key=lambda item: -item[1])[:10]
-    return [len(sizes), sum(sizes.values()), whole, [[os.path.relpath(path, root), size] for path, size in largest]]
-
 
 calls = []
 answered = None
@@ -101,10 +72,10 @@ for number in range(int(sys.argv[1]) + 1):
     facts = handler.handler({"image": f"generated-{number % 8}.jpg"}, context)
     calls.append([(time.perf_counter() - begun) * 1000, facts["inference_ms"], facts.get("decode_ms", 0.0)])
     if answered is None:
-        answered, found = time.monotonic(), touched()
+        answered = time.monotonic()
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 memory = {name: int(status[key].split()[0]) / 1024 for name, key in (("peak", "VmHWM"), ("anonymous", "RssAnon"))}
-json.dump({"answered": answered, "calls": calls[1:], "memory": memory, "touched": found}, out)
+json.dump({"answered": answered, "calls": calls[1:], "memory": memory}, out)
 """
 
 
@@ -118,10 +89,6 @@ class Environment:
     decode_ms: float
     peak_mb: float
     anonymous_mb: float
-    touched_files: int
-    touched_mb: float
-    touched_chunks: int  # of 512 KiB, as Lambda fetches an image; small files are packed
-    largest: tuple[tuple[str, float], ...]  # ten files with the MB touched of each
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -161,11 +128,11 @@ def _model(model: str, directory: Path, base: Path, *, quick: bool) -> Iterator[
     best = min(ENGINES, key=lambda engine: statistics.median(one.start_ms for one in found[engine]))
     for engine in ENGINES:
         image = Image(model, engine, ARCHITECTURE)
-        yield from _compared(image, found[engine], found[PEER], _megabytes(roots[engine]), quickest=engine == best)
+        yield from _compared(image, found[engine], found[PEER], roots[engine], quickest=engine == best)
 
 
 def _compared(
-    image: Image, ours: list[Environment], peer: list[Environment], image_mb: float, *, quickest: bool
+    image: Image, ours: list[Environment], peer: list[Environment], root: Path, *, quickest: bool
 ) -> Iterator[Comparison]:
     """What the table of README.md shows of an engine, and the bars that it has to reach."""
     paper = image.engine == PAPER_ENGINE
@@ -195,17 +162,7 @@ def _compared(
     yield Comparison(name_of(image, "decode and scale"), "ms", decoding, goal=goal, met=met)
     yield compared("peak memory", "MB", "peak_mb")
     yield compared("anonymous memory", "MB", "anonymous_mb")
-    yield Comparison(name_of(image, "files touched until the first answer"), "files", pair("touched_files")[0])
-    largest = ", ".join(f"{path.rpartition('/')[2]} {size:.1f} MB" for path, size in ours[0].largest)
-    yield Comparison(
-        name_of(image, "touched until the first answer"), "MB", pair("touched_mb")[0], note=f"most: {largest}"
-    )
-    yield Comparison(
-        name_of(image, "chunks of 512 KiB touched"),
-        "chunks",
-        pair("touched_chunks")[0],
-        note="Lambda fetches an image by such chunks: pages of libraries, files read whole, small files packed",
-    )
+    yield from _touched(image, root)
     prices = read_prices()
     yield Comparison(
         name_of(image, "price of warm calls"),
@@ -217,7 +174,27 @@ def _compared(
         note=f"{MEMORY_MB_PER_VCPU} MB, x86, this machine's times; compute and request fee of {prices.as_of}",
     )
     yield Comparison(
-        name_of(image, "image"), "MB", (image_mb,), note="packages, handler, model, pictures; without AWS's base image"
+        name_of(image, "image"),
+        "MB",
+        (_megabytes(root),),
+        note="packages, handler, model, pictures; without AWS's base image",
+    )
+
+
+def _touched(image: Image, root: Path) -> Iterator[Comparison]:
+    """What the build measured of the files that a start reads, if it did."""
+    touched = strict_json.loads((root / "model" / "metadata.json").read_text(encoding="utf-8")).get("touched")
+    if touched is None:
+        return
+    largest = ", ".join(f"{Path(one['file']).name} {one['bytes'] / 1e6:.1f} MB" for one in touched["largest"])
+    yield Comparison(name_of(image, "files read until the first answer"), "files", (touched["files"],))
+    read_mb = touched["bytes"] / 1e6
+    yield Comparison(name_of(image, "read until the first answer"), "MB", (read_mb,), note=f"most: {largest}")
+    yield Comparison(
+        name_of(image, "chunks of 512 KiB read"),
+        "chunks",
+        (touched["chunks"],),
+        note="Lambda fetches an image by such chunks: pages of libraries, files read whole, small files packed",
     )
 
 
@@ -273,7 +250,6 @@ def _environment(base: Path, root: Path, variables: Mapping[str, str]) -> Enviro
     said: dict[str, Any] = strict_json.loads(done.stdout)
     call, forward, decode = (statistics.median(values) for values in zip(*said["calls"], strict=True))
     start_ms = (said["answered"] - before) * 1000
-    files, size, chunks, largest = said["touched"]
     return Environment(
         start_ms=start_ms,
         call_ms=call,
@@ -281,10 +257,6 @@ def _environment(base: Path, root: Path, variables: Mapping[str, str]) -> Enviro
         decode_ms=decode,
         peak_mb=said["memory"]["peak"],
         anonymous_mb=said["memory"]["anonymous"],
-        touched_files=files,
-        touched_mb=size / 1e6,
-        touched_chunks=chunks,
-        largest=tuple((path, size / 1e6) for path, size in largest),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from analysis.estimate.touched_files import Touched
 from analysis.summary import Table1Row
 from core.configuration import Configuration
 from core.models import PAPER_MODELS
@@ -21,6 +22,7 @@ class DeployedModel:
     size_bytes: int | None
     parameters: int | None
     multiply_adds: int | None
+    touched: Touched | None = None
 
 
 def accuracies(configuration: Configuration) -> dict[str, float]:

@@ -19,6 +19,7 @@ from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, ma
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
 from analysis.estimate.estimates import Samples, compare_medians, percentile, quantile
 from analysis.estimate.load_test import make_load_seconds, make_load_totals
+from analysis.estimate.touched_files import touched_files
 from analysis.estimate.traffic import CallProfile, Traffic
 from analysis.estimate.warnings import Facts, make_warnings
 from analysis.summary import (
@@ -177,6 +178,10 @@ def summarise(
         knees=make_knees(measured, variants) if comparable else (),
         claims=claims,
         table1=table1(configuration, extras.deployed, weights),
+        touched_files=touched_files(
+            dict.fromkeys(variant.image for variant in variants.values()),
+            {image: deployed.touched for image, deployed in extras.deployed.items()},
+        ),
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),
         metric_checks=tuple(extras.metric_checks),

@@ -37,12 +37,14 @@ from analysis.report.tables.about import (
     coverage_table,
     figure_table,
     flat,
+    largest_files_table,
     outcomes_table,
     pairs_table,
     price_pairs,
     run_pairs,
     stops_table,
     table1,
+    touched_files_table,
 )
 from analysis.report.tables.choice import (
     break_even_table,
@@ -321,7 +323,7 @@ def _tables(summary: Summary) -> dict[str, list[Table]]:
         "load": [load_table(summary), cells_table(summary, "load")],
         "cost": [costs_table(summary), failed_costs_table(summary), monthly_table(summary), break_even_table(summary)],
         "decision": [constraints_table(summary), choice_table(summary), knees_table(summary)],
-        "models": [table1(summary)],
+        "models": [table1(summary), touched_files_table(summary), largest_files_table(summary)],
         "quality": [
             coverage_table(summary),
             outcomes_table(summary),

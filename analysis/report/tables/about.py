@@ -17,9 +17,14 @@ from analysis.report.tables.parts import (
     share_cell,
 )
 from analysis.report.wording import NO_NUMBER, count_text, moment_text, number_text
-from analysis.summary import Cell, Claim, Summary
+from analysis.summary import Cell, Claim, Summary, TouchedFiles
 from core import strict_json
 from core.variants import Image
+
+TOUCHED_NOTE: Final = (
+    "Until the first answer, measured at build, without AWS's base image. Pages of mapped files, other files whole. "
+    "Lambda fetches an image in chunks of 512 KiB"
+)
 
 
 def table1(summary: Summary) -> Table:
@@ -52,6 +57,44 @@ def table1(summary: Summary) -> Table:
         },
         note="Size, parameters, multiply-adds of the deployed model. Accuracies quoted from their source, not measured",
     )
+
+
+def touched_files_table(summary: Summary) -> Table:
+    """How much of its image a start reads."""
+    return make_table(
+        "touched-files",
+        "What a start reads of its image",
+        summary.touched_files,
+        (
+            ("Model", lambda row: row.display_name),
+            ("Files", lambda row: count_cell(row.files, reason=row.reason)),
+            ("MB", lambda row: number_cell(row.mb, reason=row.reason)),
+            ("Chunks of 512 KiB", lambda row: count_cell(row.chunks, reason=row.reason)),
+        ),
+        attributes=_of_image,
+        note=TOUCHED_NOTE,
+    )
+
+
+def largest_files_table(summary: Summary) -> Table:
+    """The largest files that a start reads, and what to do about them."""
+    return make_table(
+        "largest-files",
+        "The largest files that a start reads",
+        ((row, one) for row in summary.touched_files for one in row.largest),
+        (
+            ("Model", lambda pair: pair[0].display_name),
+            ("File", lambda pair: pair[1].file),
+            ("MB", lambda pair: number_cell(pair[1].mb)),
+            ("To read less", lambda pair: pair[1].advice),
+        ),
+        attributes=lambda pair: _of_image(pair[0]),
+        note=TOUCHED_NOTE,
+    )
+
+
+def _of_image(row: TouchedFiles) -> dict[str, str]:
+    return {"model": row.model, "engine": Image(row.model, row.engine, row.architecture).group}
 
 
 def outcomes_table(summary: Summary) -> Table:
