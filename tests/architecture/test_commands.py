@@ -13,7 +13,7 @@ from core.paths import REPOSITORY
 
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "docs/adr/*.md", "lab/*.md", "bench/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "lab/*.md", "bench/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 MODULE = re.compile(r"python -m (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)")
