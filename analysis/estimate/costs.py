@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -73,8 +74,9 @@ class CostModel:
 
     def break_evens(self, profile: CallProfile) -> Iterator[BreakEven]:
         """From how many requests per month each way of keeping environments warm pays."""
-        known = strategies_of(profile.start)
-        return (self.break_even(below, above, profile) for below, above in PAIRS if {below, above} <= set(known))
+        known = set(strategies_of(profile.start))
+        pairs = (pair for pair in PAIRS if set(pair) <= known)
+        return chain.from_iterable(self.break_even(first, second, profile) for first, second in pairs)
 
     def at(self, requests_per_month: float) -> CostModel:
         """The same for another volume."""
@@ -91,7 +93,7 @@ class CostModel:
         """USD per month for the traffic. `environments` overrides how many are provisioned.
 
         Without an override, provisioned concurrency keeps the fewest environments that hold the goal's share of cold
-        starts, and at least one. Pings keep one, however many there are: they seldom overlap (`simulation.pings`).
+        starts, and at least one. Pings keep one, however many there are: they seldom overlap.
         `service` is how long calls keep their environment; by default what is billed for them.
         """
         requests, service = self.traffic.requests_per_month, service or profile.service
@@ -168,19 +170,24 @@ class CostModel:
 
     def break_even(
         self,
-        below: Strategy,
-        above: Strategy,
+        first: Strategy,
+        second: Strategy,
         profile: CallProfile,
         *,
         lowest: float = 1e3,
         highest: float = 1e9,
-    ) -> BreakEven:
-        """Requests per month from which `above` costs less than `below`, the day's shape unchanged.
+    ) -> Iterator[BreakEven]:
+        """Requests per month from which one of two strategies costs less than the other, the day's shape unchanged.
 
-        The lowest crossing, searched on a grid of 4 points a decade, then by bisection to 1%.
+        Every crossing on a grid of 4 points a decade, each then found by bisection to 1%.
         """
 
-        def result(requests: float | None, reason: str = "") -> BreakEven:
+        def pays(requests: float) -> bool:
+            model = self.at(requests)
+            return (model.month(second, profile).usd or 0.0) < (model.month(first, profile).usd or 0.0)
+
+        def point(requests: float | None, *, second_pays: bool, reason: str = "") -> BreakEven:
+            below, above = (first, second) if second_pays else (second, first)
             return BreakEven(
                 variant=profile.variant,
                 cheaper_below=below,
@@ -189,23 +196,23 @@ class CostModel:
                 reason=reason,
             )
 
-        def pays(requests: float) -> bool:
-            model = self.at(requests)
-            return (model.month(above, profile).usd or 0.0) < (model.month(below, profile).usd or 0.0)
-
         if profile.cold_billed_ms is None:
-            return result(None, "no cold start was measured")
-        grid = np.geomspace(lowest, highest, round(4 * math.log10(highest / lowest)) + 1)
-        if pays(lowest):
-            return result(None, f"cheaper from {lowest:,.0f} requests per month on")
-        high = next((float(requests) for requests in grid if pays(float(requests))), None)
-        if high is None:
-            return result(None, f"never, to {highest:,.0f} requests per month")
-        low = high / float(grid[1] / grid[0])
-        while high / low > 1.01:
-            middle = math.sqrt(low * high)
-            low, high = (low, middle) if pays(middle) else (middle, high)
-        return result(high)
+            yield point(None, second_pays=True, reason="no cold start was measured")
+            return
+        grid = [float(one) for one in np.geomspace(lowest, highest, round(4 * math.log10(highest / lowest)) + 1)]
+        paid = [pays(requests) for requests in grid]
+        if not any(paid):
+            yield point(None, second_pays=True, reason=f"never, to {highest:,.0f} requests per month")
+        if paid[0]:
+            yield point(None, second_pays=True, reason=f"cheaper from {lowest:,.0f} requests per month on")
+        for place, (before, after) in enumerate(pairwise(paid)):
+            if before == after:
+                continue
+            low, high = grid[place], grid[place + 1]
+            while high / low > 1.01:
+                middle = math.sqrt(low * high)
+                low, high = (low, middle) if pays(middle) == after else (middle, high)
+            yield point(high, second_pays=after)
 
     def per_million(
         self,

@@ -1,6 +1,7 @@
 """The traffic model gives what a simulation of it gives, and the costs follow from it."""
 
 import heapq
+import itertools
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_provisioned_concurrency_is_paid_for_all_month_and_pings_by_the_ping():
 
 def test_a_break_even_point_is_where_the_costs_cross():
     traffic = Traffic.of(1000, "flat", 10)
-    found = model(traffic).break_even("on_demand", "warm_pings", PROFILE, lowest=10)
+    found = next(model(traffic).break_even("on_demand", "warm_pings", PROFILE, lowest=10))
     at = found.requests_per_month
 
     def saving(requests):
@@ -141,18 +142,18 @@ def test_a_break_even_point_is_where_the_costs_cross():
 def test_break_even_counts_the_free_tier_where_it_is_asked_for():
     traffic = Traffic.of(1000, "flat", 10)
     pair = ("on_demand", "warm_pings", PROFILE)
-    paid = model(traffic).break_even(*pair, lowest=10)
-    free = model(traffic, free_tier=True).break_even(*pair, lowest=10)
+    paid = next(model(traffic).break_even(*pair, lowest=10))
+    free = next(model(traffic, free_tier=True).break_even(*pair, lowest=10))
     assert free.requests_per_month != paid.requests_per_month, "cold starts that cost nothing save nothing"
 
 
 def test_a_break_even_point_that_is_not_there_says_why():
     traffic = Traffic.of(1000, "business_hours", 10)
-    never = model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE, highest=1e7)
+    never = next(model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE, highest=1e7))
     assert never.requests_per_month is None
     assert "never" in never.reason
     unknown = CallProfile("v", 1769, "x86_64", 60.0, None, 1200.0)
-    found = model(traffic).break_even("on_demand", "warm_pings", unknown)
+    found = next(model(traffic).break_even("on_demand", "warm_pings", unknown))
     assert found.requests_per_month is None
     assert "no cold start" in found.reason
     assert model(traffic).month("on_demand", unknown).usd is None
@@ -174,7 +175,7 @@ def test_provisioned_concurrency_pays_at_its_cheapest_level_under_heavy_steady_t
     keys = ("compute", "provisioned", "provisioned_duration")
     compute = {name: sum(month.parts.get(key, 0.0) for key in keys) for name, month in months.items()}
     assert 1 - compute["provisioned_concurrency"] / compute["on_demand"] == pytest.approx(0.11, abs=0.01)
-    found = model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE)
+    found = next(model(traffic).break_even("on_demand", "provisioned_concurrency", PROFILE))
     assert 1e6 < found.requests_per_month < 1e9
 
 
@@ -194,3 +195,18 @@ def test_bursts_make_cold_starts_and_callers_who_are_not_alone_more_frequent():
     assert mixes[1].concurrent > 3 * mixes[0].concurrent
     assert needed_environments(bursty, PROFILE.service, 1e-3) > needed_environments(steady, PROFILE.service, 1e-3)
     assert bursty.peak_rps == pytest.approx(steady.peak_rps + 999 / 120)
+
+
+def test_every_crossing_of_two_strategies_is_a_break_even_point():
+    traffic = Traffic.of(1000, "flat", 10)
+    found = list(model(traffic).break_even("on_demand", "warm_pings", PROFILE, lowest=10, highest=1e8))
+    crossings = [point for point in found if point.requests_per_month is not None]
+    assert len(crossings) >= 2, "pings pay where gaps are long enough to lose an environment, and not beyond"
+    for before, after in itertools.pairwise(crossings):
+        assert before.requests_per_month < after.requests_per_month
+        assert (before.cheaper_below, before.cheaper_above) == (after.cheaper_above, after.cheaper_below)
+    for point in crossings:
+        for factor, cheaper in ((0.97, point.cheaper_below), (1.03, point.cheaper_above)):
+            there = model(traffic.scaled(point.requests_per_month * factor))
+            usd = {strategy: there.month(strategy, PROFILE).usd for strategy in ("on_demand", "warm_pings")}
+            assert min(usd, key=usd.get) == cheaper
