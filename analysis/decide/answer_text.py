@@ -10,6 +10,7 @@ from analysis.decide.callers import Condition, weights_of
 from analysis.estimate.environments import SMALLEST_ENVIRONMENTS
 from analysis.report.wording import number_text, percent_text
 from analysis.summary import Constraint, Estimate, Rival
+from core.charges import FrontDoor, front_door_usd
 from core.configuration import GoalTable
 
 if TYPE_CHECKING:
@@ -110,8 +111,22 @@ def answer(
         price, name = dearer[0]
         lines.append(f"The next cheapest, {name}, costs {usd(price)} per month, {usd(price - best.usd)} more.")
     names = {option.key: option.candidate.variant.display_name for option in options}
+    lines.append(front_doors_text(best, question))
     lines += [_rival_text(rival, names.get(rival.variant, rival.variant)) for rival in rivals[:3]]
     return Text(headline, tuple(lines), _how_sure(best, rivals, chances, tied, provisional, names))
+
+
+def front_doors_text(best: Option, question: Question) -> str:
+    """What the front door is of the price, and what the month would cost through each other one."""
+    fee = best.plan.parts["gateway"]
+    without = best.usd - fee
+    doors: tuple[tuple[str, FrontDoor], ...] = (("an HTTP API", "http_api"), ("a function URL", "function_url"))
+    others = {
+        name: without + front_door_usd(question.traffic.requests_per_month, door, question.prices)
+        for name, door in doors
+    }
+    priced = " and ".join(f"{usd(value)} through {name}" for name, value in others.items())
+    return f"The REST API is {usd(fee)} of {usd(best.usd)}; the month would cost {priced}."
 
 
 def _rival_text(rival: Rival, name: str) -> str:

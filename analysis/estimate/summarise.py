@@ -99,6 +99,7 @@ def summarise(
             weights=weights,
             metric_checks=extras.metric_checks,
             late_after_ms=configuration.experiments.load.late_after_ms,
+            prices=prices,
             known=tuple(extras.warnings),
         )
     )

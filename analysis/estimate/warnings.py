@@ -16,6 +16,7 @@ from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, largest_share
 from analysis.estimate.load_test import load_rows
 from analysis.summary import Coverage, DataWarning, MetricCheck
 from core.models import CAPPED_ENGINES, ENGINE_NAMES
+from core.prices import Prices
 from core.records import Manifest
 from core.variants import DISPLAY_NAMES, Variant
 
@@ -43,6 +44,7 @@ class Facts:
     weights: Mapping[str, tuple[str, ...]]
     metric_checks: Sequence[MetricCheck]
     late_after_ms: float
+    prices: Prices
     known: tuple[DataWarning, ...] = ()
 
     def of(self, part: pl.DataFrame) -> tuple[str, ...]:
@@ -217,6 +219,17 @@ def _random_weights(facts: Facts) -> Iterator[DataWarning]:
         )
 
 
+def _prices(facts: Facts) -> Iterator[DataWarning]:
+    endpoint, prices = facts.manifest.endpoint, facts.prices
+    if endpoint.source == "aws" and endpoint.region != prices.region and not prices.overrides:
+        yield DataWarning(
+            code="prices_of_another_region",
+            severity="warning",
+            message=f"The prices are those of {prices.region}; the run was measured in {endpoint.region}.",
+            advice=f"Enter the prices of {endpoint.region} in [prices] of benchmark.toml, and report again.",
+        )
+
+
 def _lab(facts: Facts) -> Iterator[DataWarning]:
     endpoint = facts.manifest.endpoint
     if endpoint.source != "lab":
@@ -345,6 +358,7 @@ SUBJECTS: Final[tuple[Callable[[Facts], Iterator[DataWarning]], ...]] = (
     _shared_state,
     _own_function,
     _random_weights,
+    _prices,
     _lab,
     _instruction_sets,
     _cold_starts,

@@ -187,7 +187,7 @@ def panel_of(page):
 def test_the_panel_begins_with_the_reports_answer(desktop, report):
     shown, best = panel_of(desktop), report[1].recommendation
     assert shown["answer"].split(" (")[0].replace(",", "") in best.headline.replace(",", "").replace("with ", "")
-    assert f"{shown['usd']} a month" in best.headline
+    assert f"{shown['usd']} per month" in best.headline
     assert shown["missed"] == percent_text(best.bad_share.value)
     assert "This run's own traffic" in shown["state"]
     assert ("Provisional" in shown["state"]) == bool(best.provisional)

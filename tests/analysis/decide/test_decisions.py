@@ -12,6 +12,7 @@ from analysis.decide.curves import knee, pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
 from analysis.estimate.summarise import Extras, summarise
 from analysis.summary import SUMMARY_SCHEMA_VERSION, DataWarning, ParetoPoint, Summary
+from core.charges import front_door_usd
 from core.configuration import read_configuration
 from core.prices import read_prices
 from core.variants import Image
@@ -456,3 +457,30 @@ def test_the_time_to_open_a_connection_is_in_no_latency_under_load():
     )
     found = Measured(rows).sample(rows["variant"][0], "load", "warm", "latency_from_intended_ms")
     assert found.values.tolist() == [31.0] * len(found)
+
+
+def test_prices_of_another_region_are_warned_about_unless_they_were_entered():
+    rows = synthetic.make_rows(few, cold_samples=2, warm_samples=4, load_rps=1, load_s=2, source="aws")
+    manifest = synthetic.manifest_of(few, rows)
+
+    def codes(region, prices):
+        there = manifest.model_copy(update={"endpoint": manifest.endpoint.model_copy(update={"region": region})})
+        return {warning.code for warning in summarise(synthetic.frame(rows), there, few, prices).warnings}
+
+    assert "prices_of_another_region" in codes("eu-central-1", prices)
+    assert "prices_of_another_region" not in codes("us-east-1", prices)
+    entered = read_prices({"requests_per_million_usd": 0.21})
+    assert "prices_of_another_region" not in codes("eu-central-1", entered)
+
+
+def test_the_answer_prices_every_front_door():
+    rows = synthetic.make_rows(few, cold_samples=8, warm_samples=60, load_rps=2, load_s=3)
+    found = summarise(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
+    best = found.recommendation
+    requests = best.goal["requests_per_month"]
+    (text,) = [line for line in best.why if "function URL" in line]
+    fee = front_door_usd(requests, "rest_api", prices)
+    without = best.monthly_usd - fee
+    assert f"The REST API is ${fee:,.2f} of ${best.monthly_usd:,.2f}" in text
+    assert f"${without + front_door_usd(requests, 'http_api', prices):,.2f} through an HTTP API" in text
+    assert f"${without:,.2f} through a function URL" in text
