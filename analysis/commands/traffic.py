@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+import polars as pl
+
 from analysis.command_line import command_parser
 from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.idle_life import LONGEST_MINUTES, SHORTEST_MINUTES, IdleLife, find_idle_life
 from analysis.estimate.measured_calls import samples_of
 from analysis.estimate.traffic import hourly_weights
 from analysis.ingest.cloudwatch import CloudWatch
@@ -52,6 +55,7 @@ from simulation.traces import parse_trace
 
 CLOUDWATCH_DAYS: Final = 14  # one-minute metrics are kept for 15 days
 DAY_S: Final = 86_400
+OBSERVED_MINUTES: Final = (SHORTEST_MINUTES, LONGEST_MINUTES)
 REASON: Final = "Not known because"
 SPAN: Final = "LOW[:HIGH]"
 # A search simulates a dozen rates; a share of 1% is then known to about 2% of itself.
@@ -74,7 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--variant", action="append", help="a variant's key; repeat for several (default: all)")
     _add_arrivals(parser)
-    add("--idle-minutes", type=span, default=(5.0, 60.0), metavar=SPAN, help="life of an idle environment (5:60)")
+    add(
+        "--idle-minutes",
+        type=span,
+        metavar=SPAN,
+        help="life of an idle environment (default: as the run shows, or 5:60)",
+    )
     add("--choice", default="newest_first", help="which idle environment: newest_first, oldest_first, random")
     add("--concurrency", type=count, default=1000, help="reserved or account concurrency (default: 1000)")
     add("--front-door", choices=FRONT_DOORS, default="rest_api", help="what is in front (default: rest_api)")
@@ -142,24 +151,28 @@ def main(arguments: Sequence[str]) -> int:
     """Print a month of each variant under each strategy, or the highest rates."""
     chosen = _parser().parse_args(arguments)
     run = find_run(chosen.run, chosen.results)
-    configuration = run_configuration(run.read_manifest())
-    question = _question(chosen, configuration)
-    rows = list(_answers(run, configuration, question, chosen))
+    manifest = run.read_manifest()
+    configuration = run_configuration(manifest)
+    calls = read_rows(run, [*ANALYSED_COLUMNS, "logged_at"])
+    learnt = None if chosen.idle_minutes else find_idle_life(calls, manifest.endpoint.time_scale)
+    question = _question(chosen, configuration, chosen.idle_minutes or (learnt.minutes if learnt else OBSERVED_MINUTES))
+    rows = list(_answers(run, calls, configuration, question, chosen))
     if chosen.json:
         print(strict_json.dumps(rows, indent=1))
     else:
         head = tuple(dict.fromkeys(name for row in rows for name in row))
         print(markdown_table(head, [tuple(row.get(name, "") for name in head) for row in rows]))
         print(f"\nMeasured calls of {run.run_id}; prices of {question.prices.region}, {question.prices.as_of}.")
+        print(_idle_text(question.pool.idle_minutes, learnt))
     return EXIT_OK
 
 
-def _question(chosen: argparse.Namespace, configuration: Configuration) -> _Question:
+def _question(chosen: argparse.Namespace, configuration: Configuration, idle_minutes: tuple[float, float]) -> _Question:
     if chosen.choice not in get_args(Choice):
         raise UserError(f"there is no rule {chosen.choice!r}", hint=f"There are: {', '.join(get_args(Choice))}.")
     limit_s = configuration.gateway.integration_timeout_ms / 1000 if chosen.front_door == "rest_api" else None
     pool = Pool(
-        idle_minutes=chosen.idle_minutes,
+        idle_minutes=idle_minutes,
         choice=chosen.choice,
         concurrency=chosen.concurrency,
         front_door=chosen.front_door,
@@ -199,13 +212,12 @@ def _arrivals(chosen: argparse.Namespace, configuration: Configuration) -> Arriv
 
 
 def _answers(
-    run: RunDirectory, configuration: Configuration, question: _Question, chosen: argparse.Namespace
+    run: RunDirectory, rows: pl.DataFrame, configuration: Configuration, question: _Question, chosen: argparse.Namespace
 ) -> Iterator[dict[str, str]]:
     known = {variant.key: variant for variant in configuration.variants}
     for key in chosen.variant or known:
         if key not in known:
             raise UserError(f"there is no variant {key!r}", hint=f"There are: {', '.join(known)}.")
-    rows = read_rows(run, ANALYSED_COLUMNS)
     images = read_image_gb(run, known.values())
     for key in chosen.variant or known:
         samples, variant = samples_of(rows, key), known[key]
@@ -216,6 +228,11 @@ def _answers(
             yield _highest_rate(question, samples, variant, billing)
         else:
             yield from _months(question, samples, variant, billing)
+
+
+def _idle_text(minutes: tuple[float, float], learnt: IdleLife | None) -> str:
+    source = f"as {learnt.gaps} gaps between scheduled calls show" if learnt else "assumed"
+    return f"Idle environments live {minutes[0]:.3g} to {minutes[1]:.3g} minutes, {source}."
 
 
 def _months(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> Iterator[dict[str, str]]:

@@ -79,3 +79,14 @@ def test_samples_hold_each_call_once_and_failures_too(results):
     assert samples.warm.environment is not None
     assert (samples.warm.latency_ms >= samples.warm.busy_ms).all()
     assert samples_of(rows, "no-such-variant") is None
+
+
+def test_the_life_of_idle_environments_is_that_of_the_runs_scheduled_calls_or_as_given(results, capsys):
+    def last_line(*words):
+        assert main(["traffic", "--results", str(results), "--requests-per-day", "200", *words]) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+
+    learnt = last_line()
+    assert "gaps between scheduled calls show" in learnt
+    assert last_line("--idle-minutes", "7:9") == "Idle environments live 7 to 9 minutes, assumed."
+    assert learnt.partition(" minutes")[0] != last_line("--idle-minutes", "7:9").partition(" minutes")[0]
