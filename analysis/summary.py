@@ -285,7 +285,8 @@ class WhatIfAnswer(_Model):
     missed_low: float | None = None
     missed_high: float | None = None
     cold_share: float | None = None
-    p99_ms: float | None = None  # of callers; None where a part was not measured
+    p99_ms: float | None = None  # of callers; None where a part was not measured, or where it is not answered
+    p99_unanswered: bool = False  # more than 1% of callers get no answer at all
     strategy_usd: dict[Strategy, float] = Field(default_factory=dict)  # of the same variant
 
 

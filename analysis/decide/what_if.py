@@ -6,6 +6,7 @@ are worked out by formulas, bursts are simulated (`analysis.estimate.traffic`). 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -177,6 +178,7 @@ def _answer(best: Option | None, question: Question, waits: Mapping[str, Sequenc
         return WhatIfAnswer()
     profile, plan = best.candidate.profile, best.plan
     assert profile is not None  # priced ones alone
+    p99_ms = percentile_ms(waits[best.key], best.mix, 0.99)
     return WhatIfAnswer(
         variant=best.key,
         strategy=plan.strategy,
@@ -187,7 +189,8 @@ def _answer(best: Option | None, question: Question, waits: Mapping[str, Sequenc
         missed_low=best.found.low,
         missed_high=best.found.high,
         cold_share=best.mix.cold,
-        p99_ms=percentile_ms(waits[best.key], best.mix, 0.99),
+        p99_ms=None if p99_ms == math.inf else p99_ms,
+        p99_unanswered=p99_ms == math.inf,
         strategy_usd={
             strategy: best.usd if strategy == plan.strategy else question.costs.month(strategy, profile).usd or 0.0
             for strategy in strategies_of(profile.start)

@@ -74,8 +74,7 @@ def panel_data(summary: Summary) -> dict[str, Any] | None:
                 rounded(answer.missed_low),
                 rounded(answer.missed_high),
                 rounded(answer.cold_share),
-                # JSON has no infinity: -1 is a p99 that no answer comes within.
-                -1 if answer.p99_ms == float("inf") else rounded(answer.p99_ms),
+                -1 if answer.p99_unanswered else rounded(answer.p99_ms),
                 *(rounded(answer.strategy_usd.get(way)) for way in strategies),  # null: of other start modes
             ]
             if answer.variant is not None and answer.strategy is not None

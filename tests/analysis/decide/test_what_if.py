@@ -102,6 +102,21 @@ def test_too_few_samples_give_a_reason_and_no_grid(small_grid):
     assert "accuracy" in what_if(candidates, strict, waits_at).reason
 
 
+def test_callers_of_whom_more_than_one_percent_get_no_answer_have_no_p99(small_grid):
+    candidates, question, waits_at, _ = asked()
+    lenient = replace(question, goal=question.goal.model_copy(update={"max_bad_share": 0.9}))
+
+    def failing_at(peak_rps):
+        return {
+            key: tuple(replace(part, latency=Sample.of([10.0] * 9 + [float("inf")])) for part in parts)
+            for key, parts in waits_at(peak_rps).items()
+        }
+
+    found = [answer for answer in what_if(candidates, lenient, failing_at).answers if answer.variant]
+    assert found
+    assert all(answer.p99_unanswered and answer.p99_ms is None for answer in found)
+
+
 counts = st.tuples(st.integers(0, 400), st.integers(0, 400)).map(sorted)
 
 
