@@ -12,9 +12,7 @@ import pytest
 from core.paths import REPOSITORY
 
 DOCUMENTS = sorted(
-    path
-    for pattern in ("*.md", "docs/**/*.md", "lab/*.md", "bench/*.md")
-    for path in REPOSITORY.glob(pattern)
+    path for pattern in ("*.md", "docs/**/*.md", "lab/*.md", "bench/*.md") for path in REPOSITORY.glob(pattern)
 )
 MODULE = re.compile(r"python -m (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)")
 SCRIPT = re.compile(r"python ([a-z]+/[a-z_]+\.py)")
