@@ -17,7 +17,10 @@ STOP_PATIENCE_S: Final = 20.0
 
 
 def _start(
-    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | int | None, errors: IO[bytes] | None
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    output: IO[bytes] | int | None,
+    errors: IO[bytes] | int | None,
 ) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
     # Progress bars still find the terminal by standard error.
@@ -48,6 +51,17 @@ def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextlib.contextmanager
+def in_the_background(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
+    """Run a command that nothing depends on while the block runs, and wait for its end after it."""
+    process = _start(command, environment, subprocess.DEVNULL, subprocess.DEVNULL)
+    try:
+        yield
+        process.wait()
+    finally:
+        _stop(process, signal.SIGTERM)
 
 
 def run_step(
