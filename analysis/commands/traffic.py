@@ -12,7 +12,7 @@ from typing import Final, get_args
 import polars as pl
 
 from analysis.command_line import command_parser
-from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
 from analysis.estimate.idle_life import LONGEST_MINUTES, SHORTEST_MINUTES, IdleLife, find_idle_life
 from analysis.estimate.measured_calls import samples_of
 from analysis.estimate.traffic import hourly_weights
@@ -219,8 +219,9 @@ def _answers(
         if key not in known:
             raise UserError(f"there is no variant {key!r}", hint=f"There are: {', '.join(known)}.")
     images = read_image_gb(run, known.values())
+    measured = Measured(rows)
     for key in chosen.variant or known:
-        samples, variant = samples_of(rows, key), known[key]
+        samples, variant = samples_of(measured, key), known[key]
         billing = Billing(variant.memory_mb, variant.architecture, image_gb=images.get(variant.image, 0.0))
         if samples is None:
             yield {"Variant": variant.display_name, REASON: "no warm call was measured"}

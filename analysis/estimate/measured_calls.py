@@ -7,17 +7,15 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from analysis.estimate.cells import with_rules
+from analysis.estimate.cells import Measured
 from core.records import NEVER_INVOKED
-from core.stages import RESTARTED
-from core.swapping import SWAPPING
 from simulation import Calls, Samples
 
 # What an invocation may have been excluded for and still be what a caller meets.
 _KEPT_RULES: Final = ("failed",)
 
 
-def samples_of(rows: pl.DataFrame, variant: str) -> Samples | None:
+def samples_of(measured: Measured, variant: str) -> Samples | None:
     """Return the calls of one variant, failed ones included; None where nothing warm was measured.
 
     Warm calls come from the warm experiment, or else from the load; cold ones from the cold experiment, or else from
@@ -25,8 +23,10 @@ def samples_of(rows: pl.DataFrame, variant: str) -> Samples | None:
     platform and client of the warm calls. A call that met the gateway's limit has an answer; the simulation applies the
     limit of the front door that it is asked about.
     """
-    apart = pl.col("protocol").is_in([SWAPPING, RESTARTED]).fill_null(value=False)
-    mine = with_rules(rows.filter((pl.col("variant") == variant) & ~apart)).filter(
+    parts = [part for (key, _, start), part in measured.parts.items() if key == variant and start != "any"]
+    if not parts:
+        return None
+    mine = pl.concat(parts).filter(
         (pl.col("rule").is_null() | pl.col("rule").is_in(_KEPT_RULES))
         & ~pl.col("warmup").fill_null(value=False)
         & ~pl.col("outcome").is_in(sorted(NEVER_INVOKED))

@@ -2,10 +2,11 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from analysis.__main__ import main
-from analysis.estimate.cells import ANALYSED_COLUMNS
+from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.ingest.run_files import read_rows
 from analysis.pipeline import build
@@ -73,12 +74,12 @@ def test_what_is_not_there_is_refused_with_what_is(results, option, value):
 
 def test_samples_hold_each_call_once_and_failures_too(results):
     rows = read_rows(find_run("latest", results), ANALYSED_COLUMNS)
-    samples = samples_of(rows, VARIANT)
+    samples = samples_of(Measured(rows), VARIANT)
     assert len(samples.warm) > 20
     assert len(samples.cold) > 0
     assert samples.warm.environment is not None
     assert (samples.warm.latency_ms >= samples.warm.busy_ms).all()
-    assert samples_of(rows, "no-such-variant") is None
+    assert samples_of(Measured(rows), "no-such-variant") is None
 
 
 def test_the_life_of_idle_environments_is_that_of_the_runs_scheduled_calls_or_as_given(results, capsys):
@@ -90,3 +91,13 @@ def test_the_life_of_idle_environments_is_that_of_the_runs_scheduled_calls_or_as
     assert "gaps between scheduled calls show" in learnt
     assert last_line("--idle-minutes", "7:9") == "Idle environments live 7 to 9 minutes, assumed."
     assert learnt.partition(" minutes")[0] != last_line("--idle-minutes", "7:9").partition(" minutes")[0]
+
+
+def test_contended_calls_count_where_the_report_counts_them(results):
+    """On a busy host nearly all calls are contended: the report keeps them, and so does the simulated month."""
+    rows = read_rows(find_run("latest", results), ANALYSED_COLUMNS)
+    busy = rows.with_columns(host_contended=pl.lit(value=True))
+    assert samples_of(Measured(busy), VARIANT) is not None
+    few = rows.with_columns(host_contended=pl.int_range(pl.len()) % 10 == 0)
+    kept, whole = (samples_of(Measured(one), VARIANT) for one in (few, rows))
+    assert len(kept.warm.busy_ms) < len(whole.warm.busy_ms)

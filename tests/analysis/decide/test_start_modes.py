@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.summary import Summary
 from core.charges import SECONDS_PER_MONTH, snapstart_usd
@@ -85,7 +86,7 @@ def test_the_answer_may_be_a_function_with_snapstart(configuration: Configuratio
 def test_the_simulation_draws_restores_from_what_was_measured(configuration: Configuration) -> None:
     rows = synthetic.frame(synthetic.make_rows(configuration, cold_samples=10, warm_samples=10, load_rps=1))
     on_demand, snapstart = configuration.variants
-    found, other = samples_of(rows, snapstart.key), samples_of(rows, on_demand.key)
+    found, other = (samples_of(Measured(rows), one.key) for one in (snapstart, on_demand))
     assert found is not None
     assert other is not None
     assert len(found.restored.busy_ms) >= 9
