@@ -27,7 +27,9 @@ ROOMS = {
 
 
 def python_files(room):
-    return sorted(path for path in (REPOSITORY / room).rglob("*.py") if "node_modules" not in path.parts)
+    """The files of a room; not what a bench has installed of its peers below `raw`."""
+    paths = (REPOSITORY / room).rglob("*.py")
+    return sorted(path for path in paths if not {"node_modules", "raw"} & set(path.parts))
 
 
 def imported(path):
