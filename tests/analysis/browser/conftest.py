@@ -93,7 +93,7 @@ def desktop(desktop_page):
     """The shared page at a desk, as it was opened: whole, light, on screen, scrolled to the top."""
     desktop_page.emulate_media(media="screen", color_scheme="light")
     desktop_page.evaluate("document.getElementById('filters').reset()")
-    desktop_page.evaluate("document.getElementById('what-if-form').reset()")
+    desktop_page.evaluate("document.getElementById('what-if-form')?.reset()")
     desktop_page.evaluate("window.scrollTo(0, 0)")
     desktop_page.wait_for_selector("html[data-scheme=light]")
     wait_until_settled(desktop_page)

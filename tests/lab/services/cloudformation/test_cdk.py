@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ from tests.lab_support import Lab, running_lab
 from tests.stubs.making import STUB, write_stub
 
 CDK = NODE_COMMANDS / "cdk"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab that finds what `cdk` below pushes: both are told the same store of images."""
+    with running_lab(state=tmp_path / "lab-state", variables={"LAB_IMAGES": str(tmp_path / "images")}) as running:
+        yield running
 
 
 def cdk(lab: Lab, directory: Path, *arguments: str | Path, code: int = 0, **variables: str) -> str:
