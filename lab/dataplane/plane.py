@@ -178,25 +178,32 @@ class LambdaDataPlane:
         function = self._catalogue.get(name, version)
         if function is None or self._closing:
             return "the version is gone"
+        pool = self._pool_of(function)
+        while len(pool.snapshots) < self._settings.snapshots_ahead:
+            prepared = await self._prepare(pool, function)
+            if isinstance(prepared, str):
+                return prepared
+            pool.snapshots.append(prepared)
+        return ""
+
+    async def _prepare(self, pool: FunctionPool, function: FunctionConfiguration) -> ExecutionEnvironment | str:
+        """Return an environment that is initialized and serves nobody yet, or why there is none."""
         image = self._images.resolve(function.image_uri)
         if image is None:
             return f"source image {function.image_uri} does not exist in the lab"
-        pool = self._pool_of(function)
-        while len(pool.snapshots) < self._settings.snapshots_ahead:
-            if not self._make_room(pool):
-                return "the host has no memory for another environment"
-            environment = ExecutionEnvironment(self._around, pool, function, image)
-            pool.all.add(environment)
-            try:
-                failure = await environment.prepare()
-            except (LaunchError, OSError) as error:
-                self._end(environment)
-                return str(error)
-            if failure is not None:
-                self._end(environment)
-                return failure.reason
-            pool.snapshots.append(environment)
-        return ""
+        if not self._make_room(pool):
+            return "the host has no memory for another environment"
+        environment = ExecutionEnvironment(self._around, pool, function, image)
+        pool.all.add(environment)
+        try:
+            failure = await environment.prepare()
+        except (LaunchError, OSError) as error:
+            self._end(environment)
+            return str(error)
+        if failure is not None:
+            self._end(environment)
+            return failure.reason
+        return environment
 
     # -- provisioned concurrency
 
@@ -229,30 +236,15 @@ class LambdaDataPlane:
         problem = ""
         try:
             while not problem and not self._closing and pool.provisioned < pool.configuration.provisioned:
-                problem = await self._provision_one(pool)
+                function = dataclasses.replace(pool.configuration, initialization="provisioned-concurrency")
+                prepared = await self._prepare(pool, function)
+                if isinstance(prepared, str):
+                    problem = prepared
+                else:
+                    pool.put_back(prepared)
         finally:
             pool.provisioning = False
             pool.provisioned_problem = (wanted, problem) if problem else (0, "")
-
-    async def _provision_one(self, pool: FunctionPool) -> str:
-        function = dataclasses.replace(pool.configuration, initialization="provisioned-concurrency")
-        image = self._images.resolve(function.image_uri)
-        if image is None:
-            return f"source image {function.image_uri} does not exist in the lab"
-        if not self._make_room(pool):
-            return "the host has no memory for another environment"
-        environment = ExecutionEnvironment(self._around, pool, function, image)
-        pool.all.add(environment)
-        try:
-            failure = await environment.prepare()
-        except (LaunchError, OSError) as error:
-            self._end(environment)
-            return str(error)
-        if failure is not None:
-            self._end(environment)
-            return failure.reason
-        pool.put_back(environment)
-        return ""
 
     # -- invoke
 

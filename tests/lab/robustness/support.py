@@ -9,7 +9,10 @@ import time
 import uuid
 from pathlib import Path
 
+import pytest
+
 from core.paths import REPOSITORY
+from tests.lab_support import running_lab
 
 FUNCTION_DIRECTORY = Path(__file__).parent / "function"
 REGION = "us-east-1"
@@ -43,6 +46,23 @@ def deploy(lab, name, *, memory_mb=1024, timeout_s=30, rest=True, directory=FUNC
         Timeout=timeout_s,
     )["FunctionArn"]
     return rest_api(lab, arn) if rest else None
+
+
+IMAGE_OF_A_HANDLER = 'ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY handler.py .\nCMD ["handler.handler"]\n'
+
+
+@contextlib.contextmanager
+def lab_with_image(handler, folders):
+    """A lab with a store of its own, and the URI of an image of this handler that is pushed there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_IMAGES", str(folders.mktemp("images")))
+        with running_lab() as lab:
+            context = folders.mktemp("image")
+            (context / "Dockerfile").write_text(IMAGE_OF_A_HANDLER)
+            (context / "handler.py").write_text(handler)
+            name = new_name()
+            deploy(lab, name, rest=False, directory=context)
+            yield lab, lab.client("lambda").get_function(FunctionName=name)["Code"]["ImageUri"]
 
 
 def rest_api(lab, function_arn, *, timeout_ms=29_000):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 import pytest
 
-from tests.lab.robustness.support import deploy, new_name
-from tests.lab_support import Lab, running_lab
+from tests.lab.robustness.support import lab_with_image, new_name
+from tests.lab_support import Lab
 
 pytestmark = pytest.mark.slow
-DOCKERFILE = 'ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY handler.py .\nCMD ["handler.handler"]\n'
 HANDLER = """
 import os
 
@@ -27,15 +25,8 @@ def handler(event, context):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str]]:
     """A lab, and an image that is pushed there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_IMAGES", str(tmp_path_factory.mktemp("images")))
-        with running_lab() as lab:
-            context: Path = tmp_path_factory.mktemp("image")
-            (context / "Dockerfile").write_text(DOCKERFILE)
-            (context / "handler.py").write_text(HANDLER)
-            name = new_name()
-            deploy(lab, name, rest=False, directory=context)
-            yield lab, lab.client("lambda").get_function(FunctionName=name)["Code"]["ImageUri"]
+    with lab_with_image(HANDLER, tmp_path_factory) as found:
+        yield found
 
 
 def ready(client: Any, name: str, qualifier: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
@@ -14,11 +13,10 @@ from core.cloud import Cloud
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
-from tests.lab.robustness.support import deploy, new_name
-from tests.lab_support import Lab, running_lab
+from tests.lab.robustness.support import lab_with_image, new_name
+from tests.lab_support import Lab
 
 pytestmark = pytest.mark.slow
-DOCKERFILE = 'ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY handler.py .\nCMD ["handler.handler"]\n'
 HANDLER = """
 import os
 
@@ -34,15 +32,8 @@ SNAP_START = {"ApplyOn": "PublishedVersions"}
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str]]:
     """A lab, and an image that is pushed there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_IMAGES", str(tmp_path_factory.mktemp("images")))
-        with running_lab() as lab:
-            context: Path = tmp_path_factory.mktemp("image")
-            (context / "Dockerfile").write_text(DOCKERFILE)
-            (context / "handler.py").write_text(HANDLER)
-            name = new_name()
-            deploy(lab, name, rest=False, directory=context)
-            yield lab, lab.client("lambda").get_function(FunctionName=name)["Code"]["ImageUri"]
+    with lab_with_image(HANDLER, tmp_path_factory) as found:
+        yield found
 
 
 def create(lab: Lab, image: str, name: str, **more: Any) -> Any:
