@@ -39,9 +39,9 @@ def table(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     about = (
         f"Medians on one core of {machine['processor']}, {machine['at'][:10]}, load average "
-        f"{machine['load_average'][0]:g}, seeded random weights.\nTensorFlow, Keras, and OpenVINO are capped at AVX2; "
-        f"ONNX Runtime and LiteRT cannot be.\nPrices are for {MEMORY_MB_PER_VCPU:,} MB with this machine's times, "
-        "without a gateway. Images are without AWS's base."
+        f"{machine['load_average'][0]:g},\nseeded random weights. TensorFlow, Keras, and OpenVINO are capped at AVX2; "
+        f"ONNX Runtime and\nLiteRT cannot be. Prices are for {MEMORY_MB_PER_VCPU:,} MB with this machine's times, "
+        "without a gateway.\nImages are without AWS's base."
     )
     return "\n".join([*lines, "", about])
 
