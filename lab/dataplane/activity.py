@@ -24,8 +24,8 @@ class ReportedInvocation:
 
 @dataclass(frozen=True)
 class LiveEnvironment:
-    """An execution environment as it is now; `state` is `starting`, `busy`, `idle`, `frozen`, or `reset`,
-    or for a moment `gone`.
+    """An execution environment as it is now; `state` is `starting`, `snapshot`, `restoring`, `busy`, `idle`, `frozen`,
+    or `reset`, or for a moment `gone`.
     """
 
     id: str

@@ -55,6 +55,8 @@ NOT_MODELLED: Final = (
 _STATES: Final = {
     State.NEW: "starting",
     State.INITIALIZING: "starting",
+    State.SNAPSHOT: "snapshot",
+    State.RESTORING: "restoring",
     State.IDLE: "idle",
     State.FROZEN: "frozen",
     State.BUSY: "busy",

@@ -114,7 +114,7 @@ function showInvocation(one) {
   const { report } = one;
   const failed = one.function_error ? report.error_type ?? "function error" : "ok";
   const result = report.status === "timeout" ? "timed out" : failed;
-  const init = report.init_duration_ms;
+  const init = report.init_duration_ms ?? report.restore_duration_ms;
   row.append(
     element("td", new Date(one.ended_at_s * 1000).toLocaleTimeString()),
     element("td", one.function),

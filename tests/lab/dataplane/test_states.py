@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.paths import REPOSITORY
 from lab.dataplane.environment import _MOVES, ExecutionEnvironment, ImpossibleMoveError, State
+from lab.dataplane.plane import _STATES
 
 
 def environment() -> Any:
@@ -41,3 +43,9 @@ def test_every_state_is_reached_and_every_life_can_begin_again_or_end() -> None:
     reached = {State.NEW, State.ENDED}.union(*_MOVES.values())
     assert reached == set(State)
     assert all(following for state, following in _MOVES.items() if state is not State.ENDED)
+
+
+def test_every_state_has_a_name_and_the_page_a_style_for_each_name() -> None:
+    assert set(_STATES) == set(State)
+    page = (REPOSITORY / "lab/page/page.html").read_text("utf-8")
+    assert [name for name in set(_STATES.values()) if f".{name} {{" not in page and f".{name}, " not in page] == []
