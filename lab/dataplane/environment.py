@@ -405,6 +405,8 @@ class ExecutionEnvironment:
         invocation.contended = self._not_busy() or contended
         duration_ms = (time.monotonic() - started) * 1000
         self._drain()
+        if failure is None and not self.is_ready:
+            failure = InitFailure("error", EXIT_ERROR, "the process exited during its restore")
         if failure is not None:
             await self._restore_failed(invocation, duration_ms, failure)
             return
@@ -425,13 +427,15 @@ class ExecutionEnvironment:
         async with self._power:
             await self._running.thaw()
         hooks_started = time.monotonic()
+        parked = self._parked
+        if parked is None or not parked.alive:
+            return InitFailure("error", EXIT_ERROR, "the process exited before its restore"), 0.0
         if not self._restores_by_hooks:
             self._move(State.IDLE)
             return None, 0.0
         self._initialized = self._loop.create_future()
-        parked, self._parked = self._parked, None
-        if parked is not None:
-            parked.restored()
+        self._parked = None
+        parked.restored()
         done, _ = await asyncio.wait([self._initialized], timeout=max(0.0, RESTORE_TIMEOUT_S - assumed_s))
         hooks_ms = (time.monotonic() - hooks_started) * 1000
         if done:

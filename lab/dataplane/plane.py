@@ -129,18 +129,21 @@ class LambdaDataPlane:
     async def close(self) -> None:
         """End every environment; no process and no cgroup stays behind."""
         self._closing = True
-        if self._reclaimer is not None:
-            self._reclaimer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reclaimer
-        await self._watch.close()
-        await self._asynchronous.close()
+        async with contextlib.AsyncExitStack() as steps:  # in reverse order, each of them even if one before it fails
+            steps.callback(self._runtime_api.close_all)
+            steps.push_async_callback(self._driver.close)
+            steps.push_async_callback(self._end_all)
+            steps.push_async_callback(self._asynchronous.close)
+            steps.push_async_callback(self._watch.close)
+            if self._reclaimer is not None:
+                self._reclaimer.cancel()
+                await asyncio.gather(self._reclaimer, return_exceptions=True)
+
+    async def _end_all(self) -> None:
         environments = self._all_environments()
         await asyncio.gather(*(environment.end() for environment in environments))
         await asyncio.gather(*(environment.settle() for environment in environments))
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._driver.close()
-        self._runtime_api.close_all()
 
     @property
     def limits(self) -> LimitsInForce:
@@ -172,12 +175,12 @@ class LambdaDataPlane:
 
     # -- SnapStart
 
-    async def take_snapshot(self, name: str, version: str) -> str:
+    async def take_snapshot(self, name_or_arn: str, version: str) -> str:
         """Initialize environments of a published version ahead of need; returns why that failed, or "".
 
         A snapshot that others could be copied from is not taken: it is that many environments that are there to serve.
         """
-        function = self._catalogue.get(name, version)
+        function = self._catalogue.get(name_or_arn, version)
         if function is None or self._closing:
             return "the version is gone"
         pool = self._pool_of(function)
@@ -185,6 +188,9 @@ class LambdaDataPlane:
             prepared = await self._prepare(pool, function)
             if isinstance(prepared, str):
                 return prepared
+            if not pool.is_current(prepared):
+                self._end(prepared)
+                return "the version was replaced while its snapshot was taken"
             pool.snapshots.append(prepared)
         return ""
 
@@ -201,7 +207,10 @@ class LambdaDataPlane:
             failure = await environment.prepare()
         except (LaunchError, OSError) as error:
             self._end(environment)
-            return str(error)
+            return str(error) or repr(error)
+        except BaseException:
+            self._end(environment)
+            raise
         if failure is not None:
             self._end(environment)
             return failure.reason
@@ -214,9 +223,14 @@ class LambdaDataPlane:
         pool = self._pools.get(function.key)
         if pool is None:
             return 0, ""
-        number, problem = pool.provisioned_problem
         ready = max(0, pool.provisioned - pool.provisioning)  # they are initialized one after another
-        return ready, problem if number == function.provisioned else ""
+        is_tried = pool.configuration.provisioned == function.provisioned
+        return ready, pool.provisioned_problem if is_tried else ""
+
+    def provision_again(self, function: FunctionConfiguration) -> None:
+        """Forget why a version has fewer provisioned environments than it should, and so try again."""
+        if function.key in self._pools:
+            self._pools[function.key].provisioned_problem = ""
 
     def _keep_provisioned(self) -> None:
         """Begin to initialize what is missing, and end what is too many."""
@@ -224,29 +238,30 @@ class LambdaDataPlane:
         for function in wanted.values():
             pool = self._pool_of(function)
             is_missing = pool.provisioned < function.provisioned
-            if is_missing and not pool.provisioning and pool.provisioned_problem[0] != function.provisioned:
+            if is_missing and not pool.provisioning and not pool.provisioned_problem:
                 pool.provisioning = True
                 self._spawn(self._provision(pool))
         for key, pool in self._pools.items():
+            if key not in wanted and pool.configuration.provisioned:
+                pool.update(dataclasses.replace(pool.configuration, provisioned=0))
             surplus = pool.provisioned - (wanted[key].provisioned if key in wanted else 0)
             for environment in [one for one in pool.idle if one.is_provisioned][: max(0, surplus)]:
                 pool.idle.remove(environment)
                 self._end(environment)
 
     async def _provision(self, pool: FunctionPool) -> None:
-        wanted = pool.configuration.provisioned
-        problem = ""
         try:
-            while not problem and not self._closing and pool.provisioned < pool.configuration.provisioned:
-                function = dataclasses.replace(pool.configuration, initialization="provisioned-concurrency")
+            while not self._closing and pool.provisioned < pool.configuration.provisioned:
+                tried = pool.configuration
+                function = dataclasses.replace(tried, initialization="provisioned-concurrency")
                 prepared = await self._prepare(pool, function)
-                if isinstance(prepared, str):
-                    problem = prepared
-                else:
+                if not isinstance(prepared, str):
                     pool.put_back(prepared)
+                elif pool.configuration == tried:  # what failed is what is wanted now
+                    pool.provisioned_problem = prepared
+                    return
         finally:
             pool.provisioning = False
-            pool.provisioned_problem = (wanted, problem) if problem else (0, "")
 
     # -- invoke
 
@@ -470,15 +485,18 @@ class LambdaDataPlane:
         idle_s = self._settings.idle_s / self._settings.time_scale
         while True:
             await asyncio.sleep(min(_RECLAIM_EVERY_S, idle_s / 2))
-            self._reclaim(time.monotonic() - idle_s)
-            self._keep_provisioned()
+            try:
+                self._reclaim(time.monotonic() - idle_s)
+                self._keep_provisioned()
+            except Exception:  # noqa: BLE001 - whatever it is: without this loop nothing is reclaimed
+                _LOG.exception("environments could not be looked after; the lab tries again")
 
     def _reclaim(self, idle_before: float) -> None:
         """End environments that have been idle since before a moment, and all those of functions that are gone."""
         for pool in self._pools.values():
             function = pool.configuration
             has_some = pool.idle or pool.snapshots
-            gone = self._catalogue.get(function.name, function.version) is None if has_some else False
+            gone = self._catalogue.get(function.arn, function.version) is None if has_some else False
             old = [
                 environment
                 for environment in pool.idle
@@ -495,7 +513,7 @@ class LambdaDataPlane:
                 self._spawn(self._take_again(function))
 
     async def _take_again(self, function: FunctionConfiguration) -> None:
-        if reason := await self.take_snapshot(function.name, function.version):
+        if reason := await self.take_snapshot(function.arn, function.version):
             _LOG.warning("%s: no environment was initialized ahead of the next restore: %s", function.key, reason)
 
     def _count_throttle(self, function_name: str) -> None:

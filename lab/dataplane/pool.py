@@ -41,12 +41,14 @@ class FunctionPool:
     waiting: deque[asyncio.Future[ExecutionEnvironment | None]] = field(default_factory=deque)
     running: int = 0
     provisioning: bool = False  # environments are being initialized ahead
-    provisioned_problem: tuple[int, str] = (0, "")  # a number that could not be provisioned, and why
+    provisioned_problem: str = ""  # why no more environments are being initialized ahead
     peak_mb: float = 0.0  # most memory that an environment of this function has used
 
     def update(self, configuration: FunctionConfiguration) -> None:
         """Take a new configuration; idle environments of the old one end, busy ones when they have finished."""
         stale = configuration.revision != self.configuration.revision
+        if stale or configuration.provisioned != self.configuration.provisioned:
+            self.provisioned_problem = ""
         self.configuration = configuration
         if stale:
             self.peak_mb = 0.0

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import json
 
+import pytest
+
 from lab.dataplane.settings import DataPlaneSettings
 from tests.lab.dataplane.harness import Lab, quota_of, reports, until
 
@@ -57,7 +59,7 @@ async def test_init_ahead_gets_no_more_cpu_than_the_share(lab: Lab) -> None:
     name = version_of(lab, 1, "import time; time.sleep(1)\nhandler = print\n", memory_mb=512)
     async with lab:
         if lab.plane.limits.cpu not in ("cgroup-v1", "cgroup-v2"):
-            return
+            pytest.skip("needs CPU groups of the kernel, whose quota it reads")
         await until(lambda: lab.plane.environments == 1, "an environment is initialized")
         (pool,) = lab.plane._pools.values()
         (environment,) = pool.all
@@ -87,3 +89,54 @@ async def test_a_failing_init_ahead_says_why_and_is_not_tried_for_ever(lab: Lab)
         tried = len(lab.logs.lines(name))
         await asyncio.sleep(0.6)
         assert len(lab.logs.lines(name)) == tried
+        lab.plane.provision_again(function)
+        await until(lambda: len(lab.logs.lines(name)) == 2 * tried, "it is tried again when it is asked for again")
+        await until(lambda: "no model" in lab.plane.provisioned_state(function)[1], "and fails again")
+        lab.change(f"{name}:1", revision="2")
+        await until(lambda: len(lab.logs.lines(name)) == 3 * tried, "new code is tried, too")
+
+
+async def test_concurrency_withdrawn_before_it_is_ready_starts_nothing_more(lab: Lab) -> None:
+    name = version_of(
+        lab,
+        2,
+        """
+        import os, time
+        while not os.path.exists(os.path.dirname(__file__) + "/go"):
+            time.sleep(0.01)
+        handler = print
+        """,
+        log_format="JSON",
+    )
+    async with lab:
+        await until(lambda: lab.plane.environments == 1, "the first of two is being initialized")
+        (pool,) = lab.plane._pools.values()
+        lab.change(f"{name}:1", provisioned=0)
+        await until(lambda: pool.configuration.provisioned == 0, "the lab knows")
+        (lab.directory / name / "go").touch()
+        await until(lambda: not pool.provisioning and lab.plane.environments == 0, "it has ended")
+        assert sum("platform.initReport" in line for line in lab.logs.lines(name)) == 1
+
+
+async def test_an_exception_while_environments_are_looked_after_stops_nothing(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = version_of(lab, 1)
+    provisioned = lab.catalogue.provisioned
+    lab.catalogue.provisioned = lambda: 1 / 0
+    async with lab:
+        await until(lambda: "division by zero" in caplog.text, "it is logged")
+        lab.catalogue.provisioned = provisioned
+        await there(lab, name, 1)
+
+
+async def test_a_lab_that_cannot_close_one_of_its_parts_still_ends_its_environments(lab: Lab) -> None:
+    name = version_of(lab, 1)
+    await lab.__aenter__()
+    await there(lab, name, 1)
+    (environment,) = lab.plane._all_environments()
+    lab.plane._asynchronous.close = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        await lab.plane.close()
+    assert environment.ended
+    assert environment._running is None

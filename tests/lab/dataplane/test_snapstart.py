@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import re
+import signal
 
 import pytest
 
+from lab.dataplane.environment import ExecutionEnvironment
 from lab.dataplane.settings import DataPlaneSettings
 from tests.lab.dataplane.harness import Lab, conditions, until
 
 RESTORE_MS = 80.0
+WITHOUT_HOOKS = "import os; os.environ['AWS_LAMBDA_INITIALIZATION_TYPE'] = 'on-demand'\n"
 HANDLER = """
 import os
 from snapshot_restore_py import register_after_restore, register_before_snapshot
@@ -55,6 +59,13 @@ def version_of(lab: Lab, source: str, **changes: object) -> str:
     return name
 
 
+def allow(lab: Lab, name: str) -> None:
+    """Give the image the label that lets a runtime without hooks be restored."""
+    image = lab.images.images[f"{name}:1"]
+    labels = {"com.amazonaws.lambda.feature.snapstart": "Allow"}
+    lab.images.images[f"{name}:1"] = dataclasses.replace(image, labels=labels)
+
+
 def restore_report(line: str) -> tuple[float, int, int]:
     """Restore Duration, Billed Restore Duration, and Billed Duration of a REPORT line."""
     found = re.search(
@@ -68,6 +79,7 @@ async def test_a_version_is_initialized_when_it_is_published_and_restored_by_its
     name = version_of(lab, HANDLER)
     async with lab:
         assert await lab.plane.take_snapshot(name, "1") == ""
+        assert [one.state for one in lab.plane.activity().environments] == ["snapshot"]
         (init_stream,) = lab.logs.streams(name).values()
         assert [line.split(":")[0] for line in init_stream] == ["INIT_REPORT Init Duration"]
         first, second = [await lab.call(name, qualifier="1") for _ in range(2)]
@@ -137,14 +149,10 @@ async def test_a_failing_init_or_hook_says_why_no_snapshot_was_taken(lab: Lab, s
 
 
 async def test_a_runtime_without_hooks_needs_the_label_on_its_image(lab: Lab) -> None:
-    name = version_of(
-        lab, "import os; os.environ['AWS_LAMBDA_INITIALIZATION_TYPE'] = 'on-demand'\nhandler = lambda *_: 7\n"
-    )
+    name = version_of(lab, WITHOUT_HOOKS + "handler = lambda *_: 7\n")
     async with lab:
         assert "snapstart" in await lab.plane.take_snapshot(name, "1")
-        image = lab.images.images[f"{name}:1"]
-        labels = {"com.amazonaws.lambda.feature.snapstart": "Allow"}
-        lab.images.images[f"{name}:1"] = dataclasses.replace(image, labels=labels)
+        allow(lab, name)
         assert await lab.plane.take_snapshot(name, "1") == ""
         assert (await lab.call(name, qualifier="1")).payload == b"7"
     (report,) = [line for line in lab.logs.lines(name) if line.startswith("REPORT")]
@@ -218,3 +226,56 @@ async def test_an_idle_restored_environment_makes_room_for_the_next_restore(lab:
         await until(lambda: inits() == 2, "another environment is initialized")
         answer = await lab.call(name, qualifier="1")
         assert json.loads(answer.payload)[0].count("call") == 1
+
+
+@pytest.mark.parametrize("hooks", [True, False])
+async def test_a_process_that_dies_during_its_restore_is_refused_at_once(lab: Lab, *, hooks: bool) -> None:
+    lab.settings = DataPlaneSettings(restore_ms=(1000.0, 1000.0))
+    name = version_of(lab, HANDLER if hooks else WITHOUT_HOOKS + "handler = lambda *_: 7\n")
+    allow(lab, name)
+    async with lab:
+        await lab.plane.take_snapshot(name, "1")
+        (environment,) = lab.plane._all_environments()
+        call = asyncio.create_task(lab.call(name, qualifier="1"))
+        await until(lambda: [one.state for one in lab.plane.activity().environments] == ["restoring"], "a restore")
+        assert environment._running is not None
+        os.kill(environment._running.pid, signal.SIGKILL)
+        refused = await call
+        # A process that the kernel's older freezer holds dies only once it is thawed, perhaps with the event at hand.
+        assert refused.error_code == "SnapStartException" or refused.function_error
+        environment._around = dataclasses.replace(
+            environment._around, settings=DataPlaneSettings(restore_ms=(0.0, 0.0))
+        )
+        assert (await lab.call(name, qualifier="1")).status == 200, "the next call initializes another process"
+
+
+async def test_a_version_replaced_while_its_snapshot_is_taken_is_not_served_by_that_snapshot(lab: Lab) -> None:
+    waits = """
+    import os, time
+    while not os.path.exists(os.path.dirname(__file__) + "/go"):
+        time.sleep(0.01)
+    import snapshot_restore_py
+    handler = lambda *_: os.environ["NUMBER"]
+    """
+    name = version_of(lab, waits, environment={"NUMBER": "1"})
+    async with lab:
+        former = asyncio.create_task(lab.plane.take_snapshot(name, "1"))
+        await until(lambda: lab.plane.environments == 1, "an init")
+        lab.change(f"{name}:1", revision="2", environment={"NUMBER": "2"})
+        later = asyncio.create_task(lab.plane.take_snapshot(name, "1"))
+        await until(lambda: lab.plane.environments == 2, "another init")
+        (lab.directory / name / "go").touch()
+        assert ("replaced" in await former, await later) == (True, "")
+        assert (await lab.call(name, qualifier="1")).payload == b'"2"'
+
+
+async def test_an_init_ahead_that_breaks_leaves_no_environment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_environment: ExecutionEnvironment) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(ExecutionEnvironment, "prepare", broken)
+    name = version_of(lab, HANDLER)
+    async with lab:
+        with pytest.raises(RuntimeError, match="broken"):
+            await lab.plane.take_snapshot(name, "1")
+        assert lab.plane.environments == 0
