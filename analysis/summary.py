@@ -77,7 +77,7 @@ class Estimate(_Model):
     level: float = 0.95
     n: int
     reason: str = ""
-    approximate: bool = False  # the interval of a mean, which no n makes exact: docs/statistics.md has what it covers
+    approximate: bool = False  # the interval of a mean, never exact: docs/explanation/statistics.md has its coverage
 
 
 class Distribution(_Model):

@@ -50,7 +50,7 @@ def handler(event, context):
     return {"vcpu": used / (time.monotonic() - started)}
 '''
 SHARES: Final = (0.29, 0.58, 1.0, 1.7)
-# CPU time of one warm call of each model in TensorFlow, one core (docs/function.md has the models).
+# CPU time of one warm call of each model in TensorFlow, one core (docs/reference/function.md has the models).
 CALLS_CPU_MS: Final = {"MobileNet": 9.5, "ResNet50": 44.0, "InceptionV3": 58.0}
 PEER: Final = "cgroups"
 _COST_GOAL_PERCENT: Final = 2.0

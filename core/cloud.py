@@ -138,7 +138,7 @@ def cloud_errors() -> Iterator[None]:
         if code in {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}:
             hint = "The credentials are expired or wrong; sign in again."
         elif "AccessDenied" in code:
-            hint = "The credentials lack this permission; docs/aws.md lists what is needed."
+            hint = "The credentials lack this permission; docs/reference/aws.md lists what is needed."
         raise CloudError(f"{error.operation_name}: {code}: {detail.get('Message', '')}", hint=hint) from None
     except BotoCoreError as error:
         raise CloudError(f"AWS client: {error}", hint=LAB_HINT if endpoint_url() else "") from None

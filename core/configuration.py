@@ -439,7 +439,7 @@ def _validate(tables: Mapping[str, Any], origin: str, profile: str) -> Configura
     except ValidationError as error:
         found = [_explain(detail) for detail in error.errors()]
         raise ConfigurationError(
-            "\n".join(f"{origin}: {line}" for line in found), hint="docs/configuration.md lists every key."
+            "\n".join(f"{origin}: {line}" for line in found), hint="docs/reference/configuration.md lists every key."
         ) from None
 
 

@@ -18,7 +18,7 @@ ENGINE_NAMES: Final[dict[str, str]] = {
     "openvino": "OpenVINO",
 }
 CAPPED_ENGINES: Final = ("tensorflow", "openvino")
-"""Engines whose instruction sets can be capped (docs/function.md); the others use the widest of their host."""
+"""Engines whose instruction sets can be capped (docs/reference/function.md); the others use what the host has."""
 # What runs a file of each kind with the same numbers; functions/inference/making/exporting.py has the converters.
 _ENGINES_OF_FILES: Final[dict[str, tuple[str, ...]]] = {
     ".onnx": ("onnxruntime", "openvino"),

@@ -125,7 +125,7 @@ def _next_steps(report: Path) -> str:
     return f"""
 Next:
   1. Open the report: {report.resolve().as_uri()}
-  2. Deploy to AWS: docs/aws.md says which permissions it needs and what it costs; then
+  2. Deploy to AWS: docs/reference/aws.md says which permissions it needs and what it costs; then
      source .venv/bin/activate && cdk bootstrap && cdk deploy && python -m experiments run --dry-run
   3. Try your own model: docs/how-to/your-own-model.md leads from its file to a report"""
 

@@ -234,7 +234,8 @@ def _changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) -
         detail = error.errors()[0]
         key = ".".join(str(part) for part in detail["loc"])
         raise UserError(
-            f"{key} is {detail['input']!r}: {detail['msg']}", hint="docs/configuration.md says what is allowed."
+            f"{key} is {detail['input']!r}: {detail['msg']}",
+            hint="docs/reference/configuration.md lists the allowed values.",
         ) from None
 
 

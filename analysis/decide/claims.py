@@ -3,7 +3,7 @@
 Every rule compares medians (or mean costs) and decides by 95% intervals: `supported` needs the interval on the claim's
 side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. Where the data
 break their contract a verdict is `provisional`. The thresholds that
-turn a paper's words into numbers stand here, and in docs/claims.md with their reasons.
+turn a paper's words into numbers stand here, and in docs/explanation/claims.md with their reasons.
 """
 
 from __future__ import annotations

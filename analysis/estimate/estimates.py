@@ -1,6 +1,6 @@
 """What can be said of a sample, and how surely: percentiles, differences, shares. No I/O, nothing trimmed.
 
-Every interval is two-sided at 95%. docs/statistics.md gives the reasons and the measured coverage.
+Every interval is two-sided at 95%. docs/explanation/statistics.md gives the reasons and the measured coverage.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def percentile_over_environments(sample: Sample, share: float) -> Estimate:
     The median's interval is Student's over the environments' medians, widened to hold the median of all calls, where
     environments have about as many calls each. Any other is Woodruff's by Korn and Graubard's effective n, moved by
     what is uncertain of where the environments lie together.
-    Sources: analysis/estimate/environments.py; docs/statistics.md has what both cover.
+    Sources: analysis/estimate/environments.py; docs/explanation/statistics.md has what both cover.
     """
     n, ordered = len(sample), sample.ordered
     if sample.independent or n == 0:
@@ -202,7 +202,7 @@ def mean(sample: Sample, random: np.random.Generator, resamples: int = 1000) -> 
 
     Efron and Tibshirani, An Introduction to the Bootstrap, section 12.5. It keeps its level for skewed data, and falls
     short of it where single samples carry much of the sum: no useful interval of a mean is free of distribution. So it
-    is marked as approximate; docs/statistics.md has the measured coverage.
+    is marked as approximate; docs/explanation/statistics.md has the measured coverage.
     """
     if sample.independent:
         found = _bootstrap_t(sample.ordered, random, resamples)

@@ -23,7 +23,7 @@ from core.variants import DISPLAY_NAMES, Variant
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call
 MISSING_REPORTS: Final = 0.01  # of the reports expected: above it costs are biased by what the missing calls took
 MANY_LATE: Final = 0.01
-# Measured on one core that has AVX-512, VNNI and AMX; docs/function.md has the figures.
+# Measured on one core that has AVX-512, VNNI and AMX; docs/reference/function.md has the figures.
 AVX2_COSTS: Final = "With AVX2 alone, MobileNet takes 1.9 times as long in OpenVINO and 1.3 times in TensorFlow."
 KILLS: Final[tuple[tuple[str, str, str], ...]] = (
     ("out_of_memory", "ran out of memory", "The variant needs a larger memory size."),
@@ -201,7 +201,7 @@ def _own_function(facts: Facts) -> Iterator[DataWarning]:
             code="no_handler_facts",
             severity="info",
             message="The function reports nothing of its own: inference time and the phases of a start are absent.",
-            advice="Start types are the platform's evidence alone; docs/function.md lists what a handler may report.",
+            advice="Start types come from the platform alone; docs/reference/function.md lists what handlers report.",
             variants=tuple(silent),
             count=len(silent),
         )

@@ -1,4 +1,4 @@
-"""docs/configuration.md names every key there is, and none that is not."""
+"""docs/reference/configuration.md names every key there is, and none that is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.configuration import Configuration
 from core.models import Model
 from core.paths import BENCHMARK_TOML, REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "configuration.md"
+PAGE = REPOSITORY / "docs" / "reference" / "configuration.md"
 
 
 def keys(model, prefix=""):

@@ -97,7 +97,7 @@ def test_every_option_of_locust_is_refused_or_does_what_locust_says(options_of_l
 
 
 def test_the_page_lists_every_option_that_is_refused(options_of_locust):
-    page = (REPOSITORY / "docs" / "load.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "explanation" / "load.md").read_text(encoding="utf-8")
     table = page.partition("## Options of Locust")[2].partition("\n## ")[0]
     options = "".join(line.split("|")[1] for line in table.splitlines() if "| refused" in line)
     listed = set(re.findall(r"`(--[a-z-]+)`", options))

@@ -75,7 +75,7 @@ def test_the_probability_of_being_best_is_how_often_it_is_true():
 
 
 def test_two_runs_of_the_same_code_over_18_variants_raise_no_alarm_and_a_change_of_10_percent_is_found():
-    """At the plan that docs/statistics.md states: 24 environments of 25 calls per variant."""
+    """At the plan that docs/explanation/statistics.md states: 24 environments of 25 calls per variant."""
     law = Law(between=0.05)
     alarms, _ = changes_called(law, 24, 25, 1.0, 60)
     _, found = changes_called(law, 24, 25, 1.1, 60)

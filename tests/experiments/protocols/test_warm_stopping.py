@@ -57,7 +57,7 @@ def test_a_series_that_never_settles_stops_at_its_bound_and_says_so():
 
 
 def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
-    """95% would be had without looking repeatedly; docs/warm.md names what is left from a simulation of 6000."""
+    """One look would keep 95%; docs/explanation/warm.md has what repeated looks leave, by a simulation of 6000."""
     source, covered = random.Random(5), 0
     for _ in range(200):
         latencies: list[float] = []
