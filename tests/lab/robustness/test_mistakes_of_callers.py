@@ -88,11 +88,26 @@ def test_a_client_that_closes_its_sending_side_still_gets_its_answer(lab: Lab) -
     assert exchange(lab, plain[:-1]) == b""  # half a request
 
 
+def test_a_client_that_closes_its_sending_side_waits_for_a_function_that_runs(shared: tuple[Lab, str, str]) -> None:
+    lab, name, api = shared
+    event = '{"do": "sleep", "seconds": 0.3}'
+    for request in (
+        raw("POST", f"/2015-03-31/functions/{name}/invocations", port=lab.port, body=event),
+        raw("GET", f"/_aws/execute-api/{api}/v1/?do=sleep&seconds=0.3", port=lab.port),
+    ):
+        head, _, body = exchange(lab, request).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        assert body == b'"slept"'
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [
         ("Authorization", "AWS4-HMAC-SHA256 Credential=lab"),
         ("Authorization", "AWS4-HMAC-SHA256 Credential=////"),
+        ("Authorization", AUTHORIZATION.format("logs").replace(" Credential", "Credential")),
+        ("Authorization", AUTHORIZATION.format("logs").replace(" Credential", ", Credential")),
+        ("Authorization", AUTHORIZATION.format("logs").removeprefix("AWS4-HMAC-SHA256 ")),
         ("Authorization", "Bearer x"),
         ("Authorization", ""),
         ("X-Amz-Target", "Logs_20140328."),
