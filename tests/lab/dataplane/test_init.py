@@ -128,7 +128,7 @@ async def test_a_process_that_exits_while_it_starts_is_an_exit_error(lab):
     )
 
 
-async def test_the_init_phase_has_two_vcpus_whatever_the_memory_size(lab):
+async def test_the_init_phase_of_a_small_memory_size_has_two_vcpus(lab):
     lab.function(
         "import time\nprint('init', flush=True)\ntime.sleep(600)\ndef handler(event, context): pass", memory_mb=256
     )

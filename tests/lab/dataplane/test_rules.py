@@ -23,6 +23,7 @@ from lab.dataplane.rules import (
     vcpu_share,
     visible_cpus,
 )
+from lab.dataplane.settings import DataPlaneSettings
 
 
 @pytest.mark.parametrize(
@@ -177,3 +178,8 @@ def test_a_function_is_named_in_every_form_with_and_without_a_qualifier(given_na
 def test_an_init_never_has_less_cpu_than_an_invoke(memory_mb, burst_vcpu):
     share_vcpu = owed_vcpu(memory_mb, {})
     assert init_vcpu(share_vcpu, burst_vcpu) == max(share_vcpu, burst_vcpu)
+
+
+@pytest.mark.parametrize(("memory_mb", "vcpu"), [(128, 2.0), (3_538, 2.0), (10_240, 10_240 / 1_769)])
+def test_an_init_has_two_vcpus_up_to_3538_mb_and_its_share_above(memory_mb, vcpu):
+    assert init_vcpu(owed_vcpu(memory_mb, {}), DataPlaneSettings().init_burst_vcpu) == vcpu

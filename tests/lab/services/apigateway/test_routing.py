@@ -1,6 +1,6 @@
 from urllib.parse import quote
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.services.apigateway.api import Integration, Method
@@ -55,6 +55,7 @@ segments = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs
 
 
 @given(model=segments, memory=segments)
+@example(model="test+alias", memory="id/100")  # sent as test%2Balias and id%2F100
 def test_path_parameters_are_passed_as_sent(model, memory):
     routes = table(("GET", "/{model}/{memory}"))
     path = f"/{quote(model, safe='')}/{quote(memory, safe='')}"
