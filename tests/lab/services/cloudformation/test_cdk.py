@@ -1,10 +1,14 @@
-"""The real CDK command line against a lab: every function twice and away again, and a function's code alone."""
+"""The real CDK command line against a lab: every function twice and away again, and new code by a swap or a watch."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +73,7 @@ def synthesise(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # synthesis twice, seven commands
 def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: Lab, tmp_path: Path) -> None:
     configuration = parse_configuration(BENCHMARK_TOML.read_text(encoding="utf-8"))
     names = {configuration.names.function(variant) for variant in configuration.variants}
@@ -115,10 +120,47 @@ def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: La
     left = lab.client("cloudformation").describe_stacks()["Stacks"]
     assert [stack["StackName"] for stack in left] == ["CDKToolkit"]
 
+    cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", second)
+    assert {function["FunctionName"] for function in client.list_functions()["Functions"]} == names
+    answer = json.load(client.invoke(FunctionName=min(names), Payload=b"{}")["Payload"])
+    assert answer["event"] == "inference"
+
+    cdk(lab, tmp_path, "destroy", "--force", "--app", second)
+    assert client.list_functions()["Functions"] == []
+
+
+@contextlib.contextmanager
+def watch(lab: Lab, directory: Path, configuration: Path, folder: Path) -> Iterator[Iterator[str]]:
+    """Run `cdk watch` on a folder in `directory`, give the lines that it prints, and end it with Ctrl-C."""
+    settings = {"app": f"{sys.executable} {REPOSITORY / 'app.py'}", "watch": {"include": f"{folder.name}/**"}}
+    (directory / "cdk.json").write_text(json.dumps(settings), encoding="utf-8")
+    variables = {"BENCHMARK_TOML": str(configuration), "BENCHMARK_PROFILE": ""}
+    with subprocess.Popen(
+        [CDK, "watch", "--ci"],
+        cwd=directory,
+        env={**lab.environment, "LAB_IMAGES": str(directory / "images"), **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield iter(process.stdout)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)  # to the whole group, as a terminal does
+            try:
+                said, _ = process.communicate(timeout=60)
+            finally:
+                process.kill()
+    assert process.returncode == -signal.SIGINT, said
+
 
 @pytest.mark.slow
-def test_a_hot_swap_runs_the_new_code_and_one_that_cannot_work_fails(tmp_path: Path) -> None:
-    """`cdk watch` takes the same path. https://github.com/aws/aws-cdk/issues/28077: functions of a nested stack."""
+@pytest.mark.timeout(900)  # synthesis five times, five commands
+def test_a_hot_swap_and_a_watch_run_the_new_code_and_a_swap_that_cannot_work_fails(tmp_path: Path) -> None:
+    """https://github.com/aws/aws-cdk/issues/28077: functions of a nested stack."""
     one_function = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
     with running_lab(state=tmp_path / "state", variables={"LAB_IMAGES": str(tmp_path / "images")}) as lab:
         apps = []
@@ -139,11 +181,20 @@ def test_a_hot_swap_runs_the_new_code_and_one_that_cannot_work_fails(tmp_path: P
         assert f"AWS::Lambda::Function '{name}' hotswapped!" in said
         assert init_ms() == "1"
 
+        dockerfile = tmp_path / "stub-1" / "Dockerfile"
+        code = dockerfile.read_text(encoding="utf-8").replace('STUB_INIT_MS="1"', 'STUB_INIT_MS="3"')
+        with watch(lab, tmp_path, tmp_path / "app-1.toml", dockerfile.parent) as lines:
+            swaps = (line for line in lines if "hotswapped!" in line)
+            next(swaps)  # of the code as it is when the watch begins
+            dockerfile.write_text(code, encoding="utf-8")
+            next(swaps)
+            assert init_ms() == "3"
+
         # The image goes to a store in which the lab does not look.
         elsewhere = str(tmp_path / "elsewhere")
         said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[2], code=1, LAB_IMAGES=elsewhere)
         assert "does not exist. Provide a valid source image" in said
-        assert init_ms() == "1"
+        assert init_ms() == "3"
 
 
 @pytest.mark.slow
