@@ -247,6 +247,7 @@ class Step:
     through_gateway: bool
     under_way: int  # calls that may be sent and not counted yet at one moment: they cost on top when a run stops
     further_calls: int = 0  # that may follow where the plan's number is only expected
+    further_updates: int = 0  # of which each may start further calls in a new environment
     forced_updates: int = 0
     fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
 
@@ -336,6 +337,7 @@ def _steps_of(
             under_way=PARALLEL_WARMUPS,
             further_calls=further + math.ceil(further / PILOT_CALLS) * warm.warmups,
             forced_updates=environments if warm.replaces_environments else 0,
+            further_updates=math.ceil(further / PILOT_CALLS),
         )
     else:
         load = tables.load

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
+from core.configuration import Configuration
 from core.records import ClientRecord, Experiment
-from core.run_directory import RecordWriter, RunDirectory
+from core.run_directory import RecordWriter, RunDirectory, append_line
 from core.variants import Variant
 from experiments.plan import GIVE_UP_AFTER, gave_up
+
+FORCED_UPDATES_FILE: Final = "forced-updates.txt"  # keys of variants, one line per update
 
 
 class RunLog:
@@ -37,6 +40,19 @@ class RunLog:
             writer = self._writers[record.experiment] = RecordWriter(path)
         writer.append(record)
         self.remember(record)
+
+    def append_forced_update(self, variant: Variant) -> None:
+        """Write down an update that has a price by itself, for a run that is resumed."""
+        append_line(self.run.root / FORCED_UPDATES_FILE, variant.key)
+
+    def forced_updates(self, configuration: Configuration) -> list[Variant]:
+        """Return the variants of the updates written down; a line that a kill tore is skipped."""
+        path = self.run.root / FORCED_UPDATES_FILE
+        if not path.exists():
+            return []
+        known = {variant.key: variant for variant in configuration.variants}
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [known[key] for key in lines if key in known]
 
     def is_done(self, call_id: str) -> bool:
         return call_id in self.records

@@ -13,6 +13,7 @@ from core.progress import Progress
 from core.records import ClientRecord, EndpointFacts
 from core.run_directory import RunDirectory
 from core.stops import AS_PLANNED, Stop, append_stop
+from core.variants import Variant
 from experiments.aws.lambda_control import Nonces
 from experiments.checks.spend import SpendMeter, usd
 from experiments.run_log import RunLog
@@ -82,6 +83,8 @@ class Session:
         for record in log.run.client_records():
             log.remember(record)
             meter.add(record)
+        for variant in log.forced_updates(configuration):
+            meter.add_forced_update(variant)
 
     @property
     def run_id(self) -> str:
@@ -93,7 +96,14 @@ class Session:
 
     def nonces(self) -> Nonces:
         """Forced updates of this run, each of which counts towards its spending."""
-        return Nonces(self.services.control, self.run_id, self.meter.add_forced_update)
+        return Nonces(self.services.control, self.run_id, self._forced)
+
+    def _forced(self, variant: Variant) -> None:
+        if variant.start == "on_demand":
+            return  # it has no price
+        with self._lock:
+            self.log.append_forced_update(variant)
+            self.meter.add_forced_update(variant)
 
     def add(self, record: ClientRecord, *, billed_ms: float | None = None) -> None:
         """Keep one record. Safe to call from several threads.

@@ -95,7 +95,7 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         + step.forced_updates * update_usd
         + step.cold_calls * fee_usd,
         longest_usd=(calls + step.further_calls) * (cost(longest_ms) + fee_usd)
-        + (step.forced_updates + step.further_calls) * longest_update_usd,
+        + (step.forced_updates + step.further_updates) * longest_update_usd,
         under_way_usd=min(calls, step.under_way) * (cost(longest_ms) + fee_usd)
         + min(step.forced_updates, step.under_way) * longest_update_usd,
         side_by_side=step.protocol == "scheduled",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -12,17 +13,20 @@ import pytest
 from core.configuration import read_configuration
 from core.errors import UserError
 from core.manifest import new_manifest
+from core.prices import read_prices
 from core.records import EndpointFacts, LimitsInForce
 from core.run_directory import RecordWriter, create_run
 from core.stops import Stop, append_stop, read_stops
 from experiments.__main__ import _configuration, build_parser, main, narrowed
 from experiments.aws.scheduler import ScheduleState
+from experiments.checks.spend import SpendMeter
 from experiments.interruption import SIGNALS
 from experiments.plan import Window, scheduled_call
 from experiments.protocols.cold_scheduled import Asked, _look, _settle
 from experiments.protocols.load import RecordWatch, run_load
+from experiments.run_log import RunLog
 from experiments.runner import Request, command_to_resume, ending
-from experiments.session import SpendLimitError
+from experiments.session import Session, SpendLimitError
 from tests.experiments.checks.test_spend import record
 
 CONFIGURATION = read_configuration(profile="")
@@ -159,3 +163,30 @@ def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_wh
     with pytest.raises(UserError, match="configuration of another version") as refused:
         main(["warm", "--results", str(tmp_path), "--resume", "latest"])
     assert "new run" in refused.value.hint
+
+
+def test_a_resumed_run_knows_what_its_snapshots_have_cost(tmp_path):
+    snapstart = CONFIGURATION.model_copy(
+        update={"matrix": CONFIGURATION.matrix.model_copy(update={"starts": ("snapstart",)})}
+    )
+    variant = snapstart.variants[0]
+    run = create_run(tmp_path)
+
+    def session():
+        meter = SpendMeter(snapstart, read_prices())
+        services = SimpleNamespace(control=SimpleNamespace(set_nonce=lambda *_: None, remove_nonce=lambda _: None))
+        return Session(
+            configuration=snapstart,
+            endpoint=None,
+            services=services,
+            log=RunLog(run),
+            lock=SimpleNamespace(descriptors=()),
+            meter=meter,
+            progress=None,
+        )
+
+    first = session()
+    with first.nonces() as nonces, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: nonces.force(variant, str(number)), range(40)))
+    assert first.meter.spent_usd > 0
+    assert session().meter.spent_usd == pytest.approx(first.meter.spent_usd)
