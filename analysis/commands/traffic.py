@@ -154,7 +154,8 @@ def main(arguments: Sequence[str]) -> int:
     manifest = run.read_manifest()
     configuration = run_configuration(manifest)
     calls = read_rows(run, [*ANALYSED_COLUMNS, "logged_at"])
-    learnt = None if chosen.idle_minutes else find_idle_life(calls, manifest.endpoint.time_scale)
+    interval_minutes = configuration.experiments.cold.interval_minutes
+    learnt = None if chosen.idle_minutes else find_idle_life(calls, interval_minutes, manifest.endpoint.time_scale)
     question = _question(chosen, configuration, chosen.idle_minutes or (learnt.minutes if learnt else OBSERVED_MINUTES))
     rows = list(_answers(run, calls, configuration, question, chosen))
     if chosen.json:
@@ -232,7 +233,7 @@ def _answers(
 
 
 def _idle_text(minutes: tuple[float, float], learnt: IdleLife | None) -> str:
-    source = f"as {learnt.gaps} gaps between scheduled calls show" if learnt else "assumed"
+    source = learnt.source if learnt else "assumed"
     return f"Idle environments live {minutes[0]:.3g} to {minutes[1]:.3g} minutes, {source}."
 
 
@@ -313,14 +314,15 @@ def _band(band: Band, form: str, factor: float = 1.0) -> str:
 
 
 def _highest_rate(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> dict[str, str]:
-    """Search with Poisson arrivals at a constant rate, on demand."""
+    """Search with Poisson arrivals at a constant rate, started as the variant is deployed."""
+    strategy = SnapStart() if variant.start == "snapstart" else OnDemand()
 
     def missed(rate_rps: float) -> float:
         month = simulate(
             samples,
             shaped(rate_rps * DAY_S),
             question.pool,
-            OnDemand(),
+            strategy,
             billing,
             question.prices,
             limit_ms=question.limit_ms,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final, NamedTuple
 
 import polars as pl
 
 # What has been observed of AWS, which publishes no figure.
 SHORTEST_MINUTES, LONGEST_MINUTES = 5.0, 60.0
+_FARTHEST_INTERVALS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class IdleLife:
     gaps: int
 
     @property
+    def source(self) -> str:
+        """Where the range comes from, as the end of a sentence."""
+        shown = f"as {self.gaps} gap{'s' * (self.gaps != 1)} between scheduled calls show{'s' * (self.gaps == 1)}"
+        if self.longest_kept is None:
+            return f"{shown}; the lower end is assumed"
+        return shown if self.shortest_lost is not None else f"{shown}; the upper end is assumed"
+
+    @property
     def minutes(self) -> tuple[float, float]:
         """The range of the life: between the two gaps, or what was observed of AWS on the side that no gap shows.
 
@@ -33,41 +43,55 @@ class IdleLife:
         return min(low, high), max(low, high)
 
 
-def find_idle_life(rows: pl.DataFrame, time_scale: float) -> IdleLife | None:
+def find_idle_life(rows: pl.DataFrame, interval_minutes: float, time_scale: float) -> IdleLife | None:
     """Return what the scheduled calls of a run show, or None where they show nothing.
 
-    Only these leave their function alone in between: the other experiments replace environments. A first start after a
-    deployment and a start ahead of the call say nothing of a life. A lab's gaps count by its clock.
+    Only these leave their function alone in between: the other experiments replace environments, so a gap of more than
+    two intervals, as between two windows of a resumed run, says nothing. Nor does one after a call that failed, which
+    may have ended its environment, or whose end is not known; nor a first start after a deployment or one ahead of the
+    call. A lab's gaps count by its clock.
     """
-    calls = rows.filter(
-        (pl.col("experiment") == "cold")
-        & (pl.col("protocol") == "scheduled")
-        & pl.col("logged_at").is_not_null()
-        & pl.col("duration_ms").is_not_null()
-    ).sort("variant", "logged_at")
+    calls = rows.filter((pl.col("experiment") == "cold") & (pl.col("protocol") == "scheduled"))
     kept: list[float] = []
     lost: list[float] = []
-    for (variant, *_, ended_s), (following, started_s, start, is_first, init_status, _) in pairwise(_moments(calls)):
-        if variant != following or is_first or init_status == "ahead" or started_s <= ended_s:
+    for before, after in pairwise(_moments(calls)):
+        if before.variant != after.variant or not before.is_ok or not after.tells:
             continue
-        minutes = (started_s - ended_s) * time_scale / 60
-        if start == "warm":
+        minutes = (after.started_s - before.ended_s) * time_scale / 60
+        if not 0 < minutes <= _FARTHEST_INTERVALS * interval_minutes:
+            continue
+        if after.start_type == "warm":
             kept.append(minutes)
-        elif start == "cold":
+        elif after.start_type == "cold":
             lost.append(minutes)
     if not kept and not lost:
         return None
     return IdleLife(max(kept, default=None), min(lost, default=None), len(kept) + len(lost))
 
 
-def _moments(calls: pl.DataFrame) -> list[tuple[str, float, str, bool, str | None, float]]:
-    """Variant, start, start type, whether first after a deployment, status of the init, and end of each call."""
-    return calls.select(
+class _Moment(NamedTuple):
+    """When a call began and ended on the platform, and what its start tells of the life of environments."""
+
+    variant: str
+    started_s: float
+    ended_s: float
+    start_type: str
+    is_ok: bool
+    tells: bool
+
+
+def _moments(calls: pl.DataFrame) -> list[_Moment]:
+    """Each scheduled call in its order, those without a log too: they came between two others."""
+    logged, ended = pl.col("logged_at").is_not_null(), pl.col("duration_ms").is_not_null()
+    ahead = pl.col("init_status").fill_null("") == "ahead"
+    # START is logged after the init; the environment was missing before it.
+    started = pl.col("logged_at") - pl.col("init_ms").fill_null(0.0) / 1000
+    table = calls.sort("variant", pl.coalesce("logged_at", "intended_at")).select(
         "variant",
-        # START is logged after the init; the environment was missing before it.
-        pl.col("logged_at") - pl.col("init_ms").fill_null(0.0) / 1000,
+        started.fill_null(0.0),
+        (pl.col("logged_at") + pl.col("duration_ms") / 1000).fill_null(0.0).alias("ended_s"),
         "start_type",
-        "first_after_deploy",
-        "init_status",
-        (pl.col("logged_at") + pl.col("duration_ms") / 1000).alias("ended_at"),
-    ).rows()
+        (pl.col("outcome") == "ok") & logged & ended,
+        (logged & ~pl.col("first_after_deploy") & ~ahead).alias("tells"),
+    )
+    return [_Moment(*row) for row in table.rows()]

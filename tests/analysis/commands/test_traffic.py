@@ -101,3 +101,13 @@ def test_contended_calls_count_where_the_report_counts_them(results):
     few = rows.with_columns(host_contended=pl.int_range(pl.len()) % 10 == 0)
     kept, whole = (samples_of(Measured(one), VARIANT) for one in (few, rows))
     assert len(kept.warm.busy_ms) < len(whole.warm.busy_ms)
+
+
+def test_the_highest_rate_of_a_function_with_snapstart_is_by_its_restores(tmp_path, capsys):
+    small = synthetic.smaller(read_configuration(), models=("mobilenet",), memory_sizes_mb=(1769,))
+    alone = synthetic.with_starts(small, ("snapstart",))
+    synthetic.write_run(tmp_path, alone, synthetic.make_rows(alone, load_rps=1))
+    build(find_run("latest", tmp_path), with_report=False)
+    assert main(["traffic", "--results", str(tmp_path), "--highest-rate", "--max-missed", "0.2", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert float(row["highest rate, requests/s"]) > 0
