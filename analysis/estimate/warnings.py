@@ -221,11 +221,13 @@ def _random_weights(facts: Facts) -> Iterator[DataWarning]:
 
 def _prices(facts: Facts) -> Iterator[DataWarning]:
     endpoint, prices = facts.manifest.endpoint, facts.prices
-    if endpoint.source == "aws" and endpoint.region != prices.region and not prices.overrides:
+    kept = len(prices.values) - len(prices.overrides)
+    if endpoint.source == "aws" and endpoint.region != prices.region and kept:
         yield DataWarning(
             code="prices_of_another_region",
             severity="warning",
-            message=f"The prices are those of {prices.region}; the run was measured in {endpoint.region}.",
+            message=f"{kept} of {len(prices.values)} prices are those of {prices.region}; the run was measured in "
+            f"{endpoint.region}.",
             advice=f"Enter the prices of {endpoint.region} in [prices] of benchmark.toml, and report again.",
         )
 

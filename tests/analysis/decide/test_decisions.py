@@ -469,7 +469,9 @@ def test_prices_of_another_region_are_warned_about_unless_they_were_entered():
 
     assert "prices_of_another_region" in codes("eu-central-1", prices)
     assert "prices_of_another_region" not in codes("us-east-1", prices)
-    entered = read_prices({"requests_per_million_usd": 0.21})
+    one = read_prices({"requests_per_million_usd": 0.21})
+    assert "prices_of_another_region" in codes("eu-central-1", one)
+    entered = read_prices(dict(prices.values))
     assert "prices_of_another_region" not in codes("eu-central-1", entered)
 
 
