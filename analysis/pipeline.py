@@ -48,7 +48,6 @@ from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
 from core.stages import complete_stages
 from core.stops import read_stops
-from core.variants import Image
 
 Say = Callable[[str], None]
 # The line the lab adds after REPORT; AWS would not bill it.
@@ -63,7 +62,7 @@ class Gathered:
     """What the raw logs say besides the rows; filled while they are read."""
 
     log_bytes: dict[str, float] = field(default_factory=dict)
-    deployed: dict[Image, DeployedModel] = field(default_factory=dict)
+    deployed: dict[str, DeployedModel] = field(default_factory=dict)
     breaches: Breaches = field(default_factory=Breaches)
 
 
@@ -117,7 +116,7 @@ def _parts(
             if logged.height:
                 gathered.log_bytes[variant.key] = group.size_bytes / logged.height
             if group.model:
-                gathered.deployed[variant.image] = _deployed(group.model)
+                gathered.deployed[variant.image.key] = _deployed(group.model)
             if logged.height or mine.height:
                 joined = join_variant(
                     variant, logged, mine, manifest.endpoint, manifest.run_id, logs_alone=without_records

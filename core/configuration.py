@@ -21,7 +21,7 @@ from core.errors import ConfigurationError
 from core.models import PAPER_MODELS, Engine, Model
 from core.paths import BENCHMARK_TOML
 from core.records import LimitsMechanism
-from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Architecture, Names, Start, Variant
+from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Architecture, Image, Names, Start, Variant
 
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"
 PATH_VARIABLE: Final = "BENCHMARK_TOML"
@@ -83,7 +83,7 @@ class FunctionTable(_Table):
     name_prefix: str = Field(pattern=r"^[a-z][a-z0-9-]{1,29}$")
     directory: str
     base_image: str = ""
-    timeout_s: int = Field(ge=1, le=900)
+    timeout_s: int = Field(ge=1, le=MAX_TIMEOUT_S)
     # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
     log_retention_days: Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365]
     log_key_arn: str = Field(default="", pattern=r"^(arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+)?$")
@@ -310,6 +310,14 @@ class Configuration(_Table):
     def model(self, name: str) -> Model:
         """The record of a model: one's own, or one of the paper's."""
         return self.models[name] if name in self.models else PAPER_MODELS[name]
+
+    @property
+    def container_images(self) -> tuple[Image, ...]:
+        """Return what is built, in the order of the matrix: start modes share a container image."""
+        images: dict[str, Image] = {}
+        for variant in self.variants:
+            images.setdefault(variant.image.key, variant.image)
+        return tuple(images.values())
 
     @property
     def variants(self) -> tuple[Variant, ...]:

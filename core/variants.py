@@ -22,6 +22,8 @@ ALIAS: Final = "live"  # of the published version that callers reach, where a st
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 MIN_MEMORY_MB: Final = 128
 MAX_MEMORY_MB: Final = 10_240
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
+MAX_TIMEOUT_S: Final = 900
 MEMORY_MB_PER_VCPU: Final = 1_769
 
 # A model of one's own goes by the name that its table in benchmark.toml has.

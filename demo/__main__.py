@@ -54,10 +54,9 @@ def main() -> int:
         environment = {**_environment(arguments.profile), **client_environment(url)}
         _say_if_sizes_are_not_comparable(url)
         steps.begin(f"deploying {len(configuration.variants)} functions to {url}, building their images")
-        images = {variant.image for variant in configuration.variants}
         # The report's simulation compiles once per machine: 15 s that would follow the measurement.
         with in_the_background([PYTHON, "-m", "simulation"], environment):
-            _deploy(environment, logs / "cdk.log", len(images))
+            _deploy(environment, logs / "cdk.log", len(configuration.container_images))
         steps.begin("measuring cold starts, warm calls and load")
         results = ["--results", str(arguments.results), "--run", run.run_id]
         run_step([PYTHON, "-m", "experiments", "run", "--verbose", *results], environment)

@@ -27,7 +27,7 @@ from core.configuration import MACHINES, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.prices import read_prices
 from core.progress import Progress
-from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB, Variant
+from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Variant
 from demo.processes import run_step, running_lab
 from experiments.aws.lambda_control import LambdaControl
 from lab.cli import client_environment
@@ -91,8 +91,7 @@ def _parser() -> Parser:
     parser.add_argument("--seconds", type=seconds, default=240.0, help="stop measuring after this (default: 240)")
     parser.add_argument(
         "--timeout-s",
-        type=int,
-        choices=range(1, 901),
+        type=_timeout_s,
         default=60,
         metavar="S",
         help="the function's timeout, from 1 to 900 (default: 60)",
@@ -103,6 +102,12 @@ def _parser() -> Parser:
 def _size(text: str) -> int:
     if not text.isdecimal() or not MIN_MEMORY_MB <= int(text) <= MAX_MEMORY_MB:
         raise argparse.ArgumentTypeError(f"{text!r} is not from {MIN_MEMORY_MB} to {MAX_MEMORY_MB}")
+    return int(text)
+
+
+def _timeout_s(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MAX_TIMEOUT_S}")
     return int(text)
 
 

@@ -10,7 +10,6 @@ from analysis.estimate.touched_files import Touched
 from analysis.summary import Table1Row
 from core.configuration import Configuration
 from core.models import PAPER_MODELS
-from core.variants import Image
 
 BYTES_PER_MB: Final = 1_000_000
 
@@ -32,14 +31,13 @@ def accuracies(configuration: Configuration) -> dict[str, float]:
 
 
 def table1(
-    configuration: Configuration, deployed: Mapping[Image, DeployedModel], weights: Mapping[str, tuple[str, ...]]
+    configuration: Configuration, deployed: Mapping[str, DeployedModel], weights: Mapping[str, tuple[str, ...]]
 ) -> tuple[Table1Row, ...]:
-    """Table 1 of the paper, measured next to published."""
+    """Table 1 of the paper, measured next to published; `deployed` by the key of the image."""
     rows = []
-    images = {variant.image.key: variant.image for variant in reversed(configuration.variants)}  # start modes share one
-    for image in reversed(images.values()):
+    for image in configuration.container_images:
         model = image.model
-        record, found, paper = configuration.model(model), deployed.get(image), PAPER_MODELS.get(model)
+        record, found, paper = configuration.model(model), deployed.get(image.key), PAPER_MODELS.get(model)
         rows.append(
             Table1Row(
                 model=model,

@@ -47,7 +47,7 @@ class Extras:
     """What is known of a run besides its rows."""
 
     log_bytes: Mapping[str, float] = field(default_factory=dict)  # per invocation, by variant
-    deployed: Mapping[Image, DeployedModel] = field(default_factory=dict)
+    deployed: Mapping[str, DeployedModel] = field(default_factory=dict)  # by the key of the image
     image_gb: Mapping[Image, float] = field(default_factory=dict)
     metric_checks: Sequence[MetricCheck] = ()
     warnings: Sequence[DataWarning] = ()  # of what the rows no longer show
@@ -130,7 +130,8 @@ def summarise(
         lab=origin.source == "lab",
     )
     late_after_ms = configuration.experiments.load.late_after_ms
-    called = [key for key in variants if key in set(measured.rows["variant"].unique().to_list())]
+    with_calls = set(measured.rows["variant"].unique().to_list())
+    called = [key for key in variants if key in with_calls]
 
     def waits_at(peak_rps: float) -> dict[str, tuple[Waits, ...]]:
         return {key: measured_waits(measured, key, peak_rps) for key in called}
@@ -180,8 +181,8 @@ def summarise(
         claims=claims,
         table1=table1(configuration, extras.deployed, weights),
         touched_files=touched_files(
-            dict.fromkeys(variant.image for variant in variants.values()),
-            {image: deployed.touched for image, deployed in extras.deployed.items()},
+            configuration.container_images,
+            {key: deployed.touched for key, deployed in extras.deployed.items()},
         ),
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),

@@ -53,9 +53,9 @@ def parse_touched(record: Any) -> Touched | None:
     return Touched(files, size_bytes, chunks, tuple((str(name), int(size or 0)) for name, size in largest))
 
 
-def touched_files(images: Iterable[Image], measured: Mapping[Image, Touched | None]) -> tuple[TouchedFiles, ...]:
-    """One record per image."""
-    return tuple(_of(image, measured.get(image)) for image in images)
+def touched_files(images: Iterable[Image], measured: Mapping[str, Touched | None]) -> tuple[TouchedFiles, ...]:
+    """One record per image; `measured` by the key of the image."""
+    return tuple(_of(image, measured.get(image.key)) for image in images)
 
 
 def _of(image: Image, touched: Touched | None) -> TouchedFiles:

@@ -29,7 +29,7 @@ class RestCost:
 
 def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> list[RestCost]:
     """Return what costs money at rest, and what one would expect to and does not."""
-    images = len({variant.image.key for variant in configuration.variants})
+    images = len(configuration.container_images)
     functions = len(configuration.variants)
     calls = sum(step.cold_calls + step.warm_calls for step in planned)
     logged_gb = calls * LOG_GB_PER_CALL

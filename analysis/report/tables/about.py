@@ -17,7 +17,7 @@ from analysis.report.tables.parts import (
     share_cell,
 )
 from analysis.report.wording import NO_NUMBER, count_text, moment_text, number_text
-from analysis.summary import Cell, Claim, Summary, TouchedFiles
+from analysis.summary import Cell, Claim, Summary, Table1Row, TouchedFiles
 from core import strict_json
 from core.variants import Image
 
@@ -51,10 +51,7 @@ def table1(summary: Summary) -> Table:
             ("Weights here", lambda row: ", ".join(row.weights)),
             ("Source of accuracy", lambda row: row.accuracy_source),
         ),
-        attributes=lambda row: {
-            "model": row.model,
-            "engine": Image(row.model, row.engine, row.architecture).group,
-        },
+        attributes=lambda row: _of_image(summary, row),
         note="Size, parameters, multiply-adds of the deployed model. Accuracies quoted from their source, not measured",
     )
 
@@ -71,7 +68,7 @@ def touched_files_table(summary: Summary) -> Table:
             ("MB", lambda row: number_cell(row.mb, reason=row.reason)),
             ("Chunks of 512 KiB", lambda row: count_cell(row.chunks, reason=row.reason)),
         ),
-        attributes=_of_image,
+        attributes=lambda row: _of_image(summary, row),
         note=TOUCHED_NOTE,
     )
 
@@ -88,13 +85,15 @@ def largest_files_table(summary: Summary) -> Table:
             ("MB", lambda pair: number_cell(pair[1].mb)),
             ("To read less", lambda pair: pair[1].advice),
         ),
-        attributes=lambda pair: _of_image(pair[0]),
+        attributes=lambda pair: _of_image(summary, pair[0]),
         note=TOUCHED_NOTE,
     )
 
 
-def _of_image(row: TouchedFiles) -> dict[str, str]:
-    return {"model": row.model, "engine": Image(row.model, row.engine, row.architecture).group}
+def _of_image(summary: Summary, row: TouchedFiles | Table1Row) -> dict[str, str]:
+    """What filters a row about a container image; start modes share it, and without one on demand it has no group."""
+    image = Image(row.model, row.engine, row.architecture)
+    return {"model": row.model} | ({"engine": image.group} if image in summary.images else {})
 
 
 def outcomes_table(summary: Summary) -> Table:

@@ -17,14 +17,14 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lam
 
 
 def test_a_measured_image_names_its_files_with_advice():
-    (found,) = touched_files([IMAGE], {IMAGE: parse_touched(RECORD)})
+    (found,) = touched_files([IMAGE], {IMAGE.key: parse_touched(RECORD)})
     assert (found.files, found.mb, found.chunks, found.reason) == (3, 5.0, 11, "")
     assert [(one.file, one.mb) for one in found.largest] == [("model/model.onnx", 4.0)]
     assert found.largest[0].advice == ADVICE["model/"]
 
 
 def test_an_image_without_a_measurement_says_so():
-    for measured in ({}, {IMAGE: None}):
+    for measured in ({}, {IMAGE.key: None}):
         (found,) = touched_files([IMAGE], measured)
         assert (found.files, found.mb, found.chunks, found.largest) == (None, None, None, ())
         assert found.reason == NOT_MEASURED
@@ -44,7 +44,9 @@ def test_every_file_has_advice():
 
 def test_the_tables_show_totals_and_the_largest_files_with_advice():
     other = Image("resnet50", "litert", "x86_64")
-    summary = SimpleNamespace(touched_files=touched_files([IMAGE, other], {IMAGE: parse_touched(RECORD)}))
+    summary = SimpleNamespace(
+        images=[IMAGE, other], touched_files=touched_files([IMAGE, other], {IMAGE.key: parse_touched(RECORD)})
+    )
     totals = touched_files_table(summary)
     assert [cell.text for cell in totals.rows[0].cells][1:] == ["3", "5.00", "11"]
     assert [cell.reason for cell in totals.rows[1].cells] == ["", *[NOT_MEASURED] * 3]
