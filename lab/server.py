@@ -113,7 +113,8 @@ async def _running(
             images=images,
             mistakes=mistakes,
         )
-        stack.callback(control.close)
+        # In a thread: a PublishVersion that it waits for needs this loop to end.
+        stack.push_async_callback(asyncio.to_thread, control.close)
         data_plane = LambdaDataPlane(
             catalogue=control.catalogue,
             images=images,
@@ -153,7 +154,9 @@ async def _running(
         )
         apigateway.add_routes(application, apigateway.Gateway(apis, data_plane, metrics))
         invoke_api.add_routes(application, data_plane, data_plane.fate)
-        ProvisionedApi(control.catalogue, data_plane.provisioned_state).add_routes(application)
+        ProvisionedApi(control.catalogue, data_plane.provisioned_state, data_plane.provision_again).add_routes(
+            application
+        )
         control.add_routes(application)
         yield application, data_plane
 

@@ -17,7 +17,8 @@ from moto.utilities.utils import get_partition
 
 from lab.services.cloudformation import gateway_resources  # noqa: F401 - moto finds its classes once they are made
 from lab.services.cloudformation.resource import Place, Properties, Resource, json_text, number, tags_of
-from lab.services.functions.provisioned import provision, withdraw
+from lab.services.functions.catalogue import say_ignored
+from lab.services.functions.provisioned import check, provision
 
 # Lambda ----------------------------------------------------------------------------------------------
 
@@ -95,12 +96,16 @@ class VersionResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         del name  # its number is its name
-        executions = properties.get("ProvisionedConcurrencyConfig", {}).get("ProvisionedConcurrentExecutions")
+        executions, function = _executions(properties), place.functions.get_function(properties["FunctionName"])
+        if executions is not None:
+            check(function, "", executions)
         version, snapshot = place.functions.publish(properties["FunctionName"], properties.get("Description", ""))
         if snapshot is not None and (reason := snapshot.result()):  # CloudFormation waits for the version
+            # Else the next attempt would publish nothing, as nothing has changed, and take this one for good.
+            place.functions.delete_function(version.function_arn)
             raise ValueError(f"version {version.version} of {version.function_name} has no snapshot: {reason}")
         if executions is not None:
-            provision(place.functions.get_function(properties["FunctionName"]), str(version.version), int(executions))
+            provision(function, str(version.version), executions)
         values = {"FunctionArn": version.function_arn, "Version": str(version.version)}
         return cls(version.function_arn, properties, values)
 
@@ -118,26 +123,39 @@ class AliasResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         del name  # the template gives it
+        _check_alias(properties, place)
         alias = place.functions.create_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
         _provision_alias(properties, place)
         return cls(alias.arn, properties, {"AliasArn": alias.arn})
 
     def change(self, properties: Properties, place: Place) -> None:
+        _check_alias(properties, place)
         place.functions.update_alias(properties["Name"], properties["FunctionName"], *_alias_values(properties))
         _provision_alias(properties, place)
 
     def remove(self, place: Place) -> None:
-        withdraw(place.functions.get_function(self.properties["FunctionName"]), self.properties["Name"])
         place.functions.delete_alias(self.properties["Name"], self.properties["FunctionName"])
 
 
-def _provision_alias(properties: Properties, place: Place) -> None:
-    function = place.functions.get_function(properties["FunctionName"])
+def _executions(properties: Properties) -> int | None:
     wanted = properties.get("ProvisionedConcurrencyConfig")
-    if wanted:
-        provision(function, properties["Name"], int(wanted["ProvisionedConcurrentExecutions"]))
+    return int(wanted["ProvisionedConcurrentExecutions"]) if wanted else None
+
+
+def _check_alias(properties: Properties, place: Place) -> None:
+    """Refuse an alias's provisioned concurrency before the alias is made or changed: nothing would undo that."""
+    executions = _executions(properties)
+    if executions is not None:
+        function = place.functions.get_function(properties["FunctionName"], str(properties["FunctionVersion"]))
+        check(place.functions.get_function(properties["FunctionName"]), properties["Name"], executions, function)
+
+
+def _provision_alias(properties: Properties, place: Place) -> None:
+    function, executions = place.functions.get_function(properties["FunctionName"]), _executions(properties)
+    if executions is None:
+        function.withdraw(properties["Name"])
     else:
-        withdraw(function, properties["Name"])
+        provision(function, properties["Name"], executions)
 
 
 class EventInvokeConfigResource(Resource, CloudFormationModel):
@@ -154,6 +172,7 @@ class EventInvokeConfigResource(Resource, CloudFormationModel):
             if key in properties
         }
         settings["DestinationConfig"] = properties.get("DestinationConfig", {})
+        say_ignored(function.function_name, settings)
         function.event_invoke_config = [EventInvokeConfig(function.function_arn, function.last_modified, settings)]
 
     def remove(self, place: Place) -> None:
@@ -317,7 +336,7 @@ def _function_specification(properties: Properties) -> dict[str, Any]:
     names = (
         "Description", "Handler", "Role", "Runtime", "MemorySize", "Timeout", "VpcConfig", "Environment", "Layers",
         "ReservedConcurrentExecutions", "PackageType", "TracingConfig", "Architectures", "ImageConfig",
-        "EphemeralStorage", "LoggingConfig", "KmsKeyArn", "SnapStart",
+        "EphemeralStorage", "LoggingConfig", "KmsKeyArn", "SnapStart", "DeadLetterConfig",
     )  # fmt: skip
     specification = {name: properties[name] for name in names if name in properties}
     for name in ("MemorySize", "Timeout", "ReservedConcurrentExecutions"):

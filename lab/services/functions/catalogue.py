@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 import uuid
@@ -14,26 +15,40 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar, Final
 
-from moto.awslambda.exceptions import InvalidParameterValueException, PreconditionFailedException
+from moto.awslambda.exceptions import InvalidParameterValueException, LambdaClientError, PreconditionFailedException
 from moto.awslambda.models import ImageConfig, LambdaBackend, LambdaFunction, lambda_backends
 from moto.awslambda.utils import make_function_arn
 from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from moto.ecr.models import ecr_backends
 
-from core.variants import MAX_MEMORY_MB, MIN_MEMORY_MB
+from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB
 from lab.contracts import LATEST, FunctionConfiguration, FunctionState, LogFormat
+from lab.dataplane.rules import split_qualifier
 from lab.services.moto_backend import MotoUrls
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_FunctionEventInvokeConfig.html
 DEFAULT_RETRY_ATTEMPTS: Final = 2
 DEFAULT_EVENT_AGE_S: Final = 21_600
-MAX_TIMEOUT_S: Final = 900
 _IMAGE_URI: Final = re.compile(
     r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.[a-z0-9.-]+(?::\d+)?/(?P<repository>[^:@]+)(?::(?P<tag>[\w.-]+))?"
     r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+_LOG: Final = logging.getLogger(__name__)
 MAX_SNAPSTART_STORAGE_MB: Final = 512  # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+
+
+class VersionInUseError(LambdaClientError):
+    """What AWS answers where an alias leads to the version that is to be deleted."""
+
+    code = 409
+
+    def __init__(self, aliases: Sequence[str]) -> None:
+        names = ", ".join(aliases)
+        super().__init__(
+            "ResourceConflictException",
+            f"Unable to delete version because the following aliases reference it: [{names}]",
+        )
 
 
 class LabFunction(LambdaFunction):
@@ -50,6 +65,8 @@ class LabFunction(LambdaFunction):
         self.revision_id = str(uuid.uuid4())
         super().__init__(account_id, spec, region, version)
         self._set_logging(spec.get("LoggingConfig") or {})
+        if version == LATEST:
+            say_ignored(self.function_name, spec)
         if "ImageUri" in self.code:
             self.package_type = "Image"
 
@@ -108,6 +125,7 @@ class LabFunction(LambdaFunction):
         self._check_revision(config_updates)
         present = self.get_configuration()
         _check_limits({key: present[key] for key in ("EphemeralStorage", "SnapStart")} | config_updates)
+        say_ignored(self.function_name, config_updates)
         updates = dict(config_updates)
         if "LoggingConfig" in updates:
             self._set_logging(updates["LoggingConfig"] or {})
@@ -152,12 +170,17 @@ class LabFunction(LambdaFunction):
                 "the GetFunction or the GetAlias API to retrieve the latest RevisionId for your resource."
             )
 
+    def withdraw(self, qualifier: str) -> None:
+        """Take the provisioned concurrency of a version or alias away."""
+        self.provisioned = {name: count for name, count in self.provisioned.items() if name != qualifier}
+
     def snapshot_ended(self, outcome: Future[str]) -> str:
         """Leave the state Pending, for Active, or for Failed with the reason that is returned.
 
         https://docs.aws.amazon.com/lambda/latest/api/API_GetFunctionConfiguration.html
         """
-        reason = "the lab was shut down" if outcome.cancelled() else str(outcome.exception() or outcome.result())
+        error = None if outcome.cancelled() else outcome.exception()
+        reason = "the lab was shut down" if outcome.cancelled() else (repr(error) if error else outcome.result())
         if reason:
             self.state_reason = {"StateReason": reason, "StateReasonCode": "FunctionError"}
             self.state = "Failed"
@@ -272,7 +295,8 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
         version.state = "Pending"
         version.state_reason = {"StateReason": "The snapshot is being taken.", "StateReasonCode": "Creating"}
         outcome: Future[str] = Future()
-        taken = LabLambdaBackend.take_snapshot(version.function_name, str(version.version))
+        arn = make_function_arn(self.region_name, self.account_id, version.function_name)
+        taken = LabLambdaBackend.take_snapshot(arn, str(version.version))
 
         def ended(snapshot: Future[str]) -> None:
             outcome.set_result(version.snapshot_ended(snapshot))  # who waits for it finds the version's state changed
@@ -280,8 +304,30 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
         taken.add_done_callback(ended)
         return version, outcome
 
+    def delete_function(self, function_name: str, qualifier: str | None = None) -> None:
+        """Refuse to delete $LATEST alone, or a version to which an alias leads; moto 5.2.5 deletes both.
+
+        https://docs.aws.amazon.com/lambda/latest/api/API_DeleteFunction.html
+        """
+        name, own = split_qualifier(function_name)
+        number = qualifier or own
+        if number == LATEST:
+            raise InvalidParameterValueException("$LATEST version cannot be deleted without deleting the function.")
+        if number:
+            leading = [alias.name for alias in self.list_aliases(name) if number in _versions_of(alias)]
+            if leading:
+                raise VersionInUseError(leading)
+            self.get_function(name).withdraw(number)
+        super().delete_function(function_name, qualifier)
+
+    def delete_alias(self, name: str, function_name: str) -> None:
+        """Take the alias's provisioned concurrency away with it."""
+        self.get_function(function_name).withdraw(name)
+        super().delete_alias(name, function_name)
+
     def put_function_event_invoke_config(self, function_name: str, config: dict[str, Any]) -> dict[str, Any]:
         """Replace the configuration: moto 5.2.5 appends the new one and keeps answering the first."""
+        say_ignored(function_name, config)
         self.get_function(function_name).event_invoke_config = []
         answer: dict[str, Any] = super().put_function_event_invoke_config(function_name, config)
         return answer
@@ -343,17 +389,30 @@ class MotoFunctionCatalogue:
         return cached[1]
 
     def _version(
-        self, latest: LabFunction, published: Sequence[LabFunction], region: str, qualifier: str | None
+        self,
+        latest: LabFunction,
+        published: Sequence[LabFunction],
+        region: str,
+        qualifier: str | None,
+        *,
+        by_weight: bool = True,
     ) -> LabFunction | None:
         """The version of this number, or that an alias of this name leads to; None where there is neither."""
         if qualifier in (None, "", LATEST):
             return latest
         arn = make_function_arn(region, self._account_id, latest.function_name)
         alias = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {}).get(qualifier)
-        number = str(qualifier) if alias is None else _routed(alias)
+        number = str(qualifier) if alias is None else _routed(alias) if by_weight else str(alias.function_version)
         if number == LATEST:
             return latest
         return next((one for one in published if str(one.version) == number), None)
+
+    def leads_to(self, latest: LabFunction, qualifier: str) -> LabFunction | None:
+        """The version of this number, or the main one that an alias names; None where there is neither."""
+        versions = lambda_backends[self._account_id][latest.region]._lambdas._functions[latest.function_name][
+            "versions"
+        ]
+        return self._version(latest, versions, latest.region, qualifier, by_weight=False)
 
     def functions(self) -> list[FunctionConfiguration]:
         """Every function of the lab's region, by name."""
@@ -374,7 +433,7 @@ class MotoFunctionCatalogue:
         """The provisioned concurrency of a version: its own, and that of the aliases that lead to it."""
         arn = make_function_arn(region, self._account_id, latest.function_name)
         aliases = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {})
-        versions = {name: str(alias.function_version) for name, alias in aliases.items()}
+        versions = {name: str(alias.function_version) for name, alias in list(aliases.items())}
         return sum(count for name, count in latest.provisioned.items() if versions.get(name, name) == version)
 
     def arn(self, name: str) -> str:
@@ -410,6 +469,18 @@ class MotoFunctionCatalogue:
             provisioned=provisioned,
             state=function.state,
         )
+
+
+def say_ignored(function_name: str, settings: Mapping[str, Any]) -> None:
+    """Log what a function's settings ask for and the lab does not do, though its calls run as they should."""
+    for name in ("DeadLetterConfig", "DestinationConfig"):
+        if settings.get(name):
+            _LOG.warning("function %s: %s is not modelled; nothing is sent there", function_name, name)
+
+
+def _versions_of(alias: Any) -> set[str]:
+    weights: Mapping[str, float] = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
+    return {str(alias.function_version), *weights}
 
 
 def _routed(alias: Any) -> str:

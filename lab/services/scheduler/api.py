@@ -109,8 +109,11 @@ class LabEventsBackend(MotoUrls, EventsBackend):
             if problem:
                 raise RuleValidationException(f"JSON syntax error in input for target {target.get('Id')}: {problem}")
         super().put_targets(name, event_bus_arn, targets)
+        pattern = self.describe_rule(name, event_bus_arn).event_pattern.dump()
         for target in targets:
             _say_ignored(f"rule {name}", target)
+            if pattern and _is_function(target):
+                _log.warning("rule %s: EventPattern is not modelled; only its schedule calls a function", name)
 
 
 def check_schedule(schedule: Mapping[str, Any]) -> None:

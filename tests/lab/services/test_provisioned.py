@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import time
 from collections.abc import Iterator
@@ -43,12 +45,17 @@ def call(client: Any, name: str, **options: str) -> Any:
     return json.load(client.invoke(FunctionName=name, **options)["Payload"])
 
 
-def test_a_version_gets_what_is_asked_for_and_gives_it_back(served: tuple[Lab, str]) -> None:
-    lab, image = served
+def published(lab: Lab, image: str) -> tuple[Any, str]:
+    """A function with version 1."""
     client, name = lab.client("lambda"), new_name()
     role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role)
-    client.publish_version(FunctionName=name)
+    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role, Publish=True)
+    return client, name
+
+
+def test_a_version_gets_what_is_asked_for_and_gives_it_back(served: tuple[Lab, str]) -> None:
+    lab, image = served
+    client, name = published(lab, image)
     put = {"FunctionName": name, "ProvisionedConcurrentExecutions": 2}
     for qualifier in ("$LATEST", "7"):
         with pytest.raises(botocore.exceptions.ClientError):
@@ -67,6 +74,60 @@ def test_a_version_gets_what_is_asked_for_and_gives_it_back(served: tuple[Lab, s
     client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
     with pytest.raises(botocore.exceptions.ClientError, match="reservedConcurrentExecution"):
         client.put_provisioned_concurrency_config(**put, Qualifier="1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"[]", b"null", b'{"ProvisionedConcurrentExecutions": NaN}']
+    + [b'{"ProvisionedConcurrentExecutions": %b}' % value for value in (b"1e999", b"true", b"1.5", b'"1"', b"null")],
+)
+def test_a_body_without_a_whole_number_is_refused(served: tuple[Lab, str], body: bytes) -> None:
+    lab, image = served
+    client, name = published(lab, image)
+    path = f"/2019-09-30/functions/{name}/provisioned-concurrency?Qualifier=1"
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", lab.port)) as connection:
+        connection.request("PUT", path, body)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["x-amzn-ErrorType"]) == (400, "InvalidRequestContentException")
+    assert client.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"] == []
+
+
+def test_what_is_provisioned_goes_with_its_alias_and_its_version(served: tuple[Lab, str]) -> None:
+    lab, image = served
+    client, name = published(lab, image)
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    client.create_alias(FunctionName=name, Name="latest", FunctionVersion="$LATEST")
+    put = {"FunctionName": name, "ProvisionedConcurrentExecutions": 1}
+    with pytest.raises(botocore.exceptions.ClientError, match="unpublished function versions"):
+        client.put_provisioned_concurrency_config(**put, Qualifier="latest")
+    client.put_provisioned_concurrency_config(**put, Qualifier="live")
+    assert ready(client, name, "live")["Status"] == "READY"
+    with pytest.raises(botocore.exceptions.ClientError, match=r"ResourceConflictException.*reference it: \[live\]"):
+        client.delete_function(FunctionName=name, Qualifier="1")
+    with pytest.raises(botocore.exceptions.ClientError, match="without deleting the function"):
+        client.delete_function(FunctionName=name, Qualifier="$LATEST")
+    client.delete_alias(FunctionName=name, Name="live")
+    client.put_provisioned_concurrency_config(**put, Qualifier="1")
+    client.delete_function(FunctionName=name, Qualifier="1")
+    assert client.list_provisioned_concurrency_configs(FunctionName=name)["ProvisionedConcurrencyConfigs"] == []
+
+
+def test_a_stack_whose_concurrency_is_refused_leaves_no_alias(served: tuple[Lab, str]) -> None:
+    lab, image = served
+    cloudformation = lab.client("cloudformation")
+    client, name = published(lab, image)
+    client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+    alias: dict[str, Any] = {
+        "FunctionName": name,
+        "Name": "live",
+        "FunctionVersion": "1",
+        "ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 2},
+    }
+    template = {"Resources": {"Alias": {"Type": "AWS::Lambda::Alias", "Properties": alias}}}
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert client.list_aliases(FunctionName=name)["Aliases"] == []
 
 
 def test_an_alias_of_a_stack_keeps_its_concurrency_on_the_version_that_it_names(served: tuple[Lab, str]) -> None:

@@ -121,6 +121,17 @@ def test_a_stack_waits_for_the_snapshot_and_fails_with_its_reason(served: tuple[
     assert any("no model here" in event.get("ResourceStatusReason", "") for event in events)
 
 
+def test_a_version_without_its_snapshot_fails_a_stack_each_time(served: tuple[Lab, str]) -> None:
+    lab, image = served
+    name, client = new_name(), lab.client("cloudformation")
+    create(lab, image, name, Environment={"Variables": {"FAIL": "1"}})
+    version = {"Type": "AWS::Lambda::Version", "Properties": {"FunctionName": name}}
+    for stack_name in (new_name(), new_name()):
+        client.create_stack(StackName=stack_name, TemplateBody=json.dumps({"Resources": {"Version": version}}))
+        (stack,) = client.describe_stacks(StackName=stack_name)["Stacks"]
+        assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+
+
 def test_a_forced_update_publishes_a_version_and_undoing_it_leaves_the_deployed_one(
     served: tuple[Lab, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

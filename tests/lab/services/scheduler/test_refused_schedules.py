@@ -180,6 +180,13 @@ def test_a_dead_letter_queue_that_gets_nothing_is_said(module_lab: Lab) -> None:
         wait_until(lambda said=said: sum(said in line for line in module_lab.log) == 1, said)
 
 
+def test_a_pattern_that_calls_no_function_is_said(module_lab: Lab) -> None:
+    name, rules = f"rule-{uuid.uuid4().hex}", module_lab.client("events")
+    rules.put_rule(Name=name, EventPattern='{"source": ["aws.s3"]}')
+    rules.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": FUNCTION}])
+    wait_until(lambda: any(f"rule {name}: EventPattern is not modelled" in line for line in module_lab.log), name)
+
+
 def test_an_input_that_is_not_for_a_function_may_be_any_text(module_lab: Lab) -> None:
     target = {"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "RoleArn": "arn:aws:iam::1:role/r", "Input": "now"}
     module_lab.client("scheduler").create_schedule(Name=f"s-{uuid.uuid4().hex}", **schedule({"Target": target}))
