@@ -12,7 +12,7 @@ export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lab estimate policies lock clean
+.PHONY: help setup demo test test-all check bench lab estimate policies reference pictures lock clean
 
 help:  ## list these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/; s/\$$\$$/$$/g' | expand -t 10
@@ -31,13 +31,13 @@ test-all: $(VENV)/.ready-dev node_modules/.ready  ## run every test: also real m
 check: $(VENV)/.ready-dev  ## format, lint and types; no cloud effects
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy app.py core stacks lab experiments loadtests simulation analysis demo trial bench tools
+	$(BIN)/mypy app.py core stacks lab experiments loadtests simulation analysis demo trial bench inference_lab tools
 	cd functions/inference && $(BIN)/mypy --config-file ../../pyproject.toml .
 
 bench: $(VENV)/.ready-dev node_modules/.ready  ## run every bench next to its peers; writes bench/RESULTS.md
 	@$(BIN)/python -m bench $(BENCHES)
 
-lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/python -m lab env)"
+lab: setup  ## start a lab in the foreground; point another shell at it with: eval "$$(.venv/bin/inference-lab lab env)"
 	@$(BIN)/python -m lab serve
 
 estimate: $(VENV)/.ready  ## print what a deployment costs at rest and what each experiment adds
@@ -45,6 +45,9 @@ estimate: $(VENV)/.ready  ## print what a deployment costs at rest and what each
 
 policies: $(VENV)/.ready  ## write the IAM policies again, after a change of their rules or of the name prefix
 	@$(BIN)/python -m stacks.policies
+
+reference: $(VENV)/.ready  ## write docs/reference/commands.md again, after a change of a command line
+	@$(BIN)/python -m inference_lab.reference
 
 pictures: $(VENV)/.ready-dev  ## picture the report of RUN=results/... for the README
 	@$(BIN)/python tools/picture_report.py $(RUN)

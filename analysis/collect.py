@@ -1,7 +1,7 @@
 """Collect a run: fetch its logs and metrics, join them with the client records, estimate, and write the report.
 
-Works as a script (`python analysis/collect.py`) and as a module (`python -m analysis collect`). Talks to AWS, or to a
-lab where AWS_ENDPOINT_URL names one.
+Works as a script (`python analysis/collect.py`) and as a command (`inference-lab analysis collect`). Talks to AWS, or
+to a lab where AWS_ENDPOINT_URL names one.
 """
 
 from __future__ import annotations
@@ -312,30 +312,33 @@ def start_run_from_logs(cloud: Cloud, configuration: Configuration, window: Wind
 
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python analysis/collect.py",
+        prog="inference-lab analysis collect" if __package__ else "python analysis/collect.py",
         description="Fetch a run's logs and metrics from CloudWatch (or the lab that AWS_ENDPOINT_URL names), join "
-        "them "
-        "with its client records, print one table, and write data, summary, figures and report below results/<run>/.",
-        epilog="Run it twice and you get the same data; interrupt it and it goes on where it ended.",
+        "them with its client records, print one table, and write data, summary, figures, and report to results/RUN/.",
+        epilog="You can run it again at any time: it fetches what is missing and gives the same result.",
     )
-    parser.add_argument("--run", default="latest", help="a run's name or directory (default: latest)")
+    parser.add_argument("--run", default="latest", help="name or directory of the run (default: latest)")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        default=RESULTS_DIRECTORY,
+        help="directory of the runs (default: results/)",
     )
-    parser.add_argument("--since", metavar="TIME", help="without a run: make one from the logs since 2h, 90m or a time")
-    parser.add_argument("--until", metavar="TIME", help="end of that window (default: now)")
+    parser.add_argument(
+        "--since", metavar="TIME", help="make a run from the logs alone, from this time on: 2h, 90m, or a date and time"
+    )
+    parser.add_argument("--until", metavar="TIME", help="end of the window that --since begins (default: now)")
     parser.add_argument(
         "--profile", help="profile of benchmark.toml for --since (default: BENCHMARK_PROFILE, else none)"
     )
-    parser.add_argument("--refresh", action="store_true", help="fetch again what was fetched before")
+    parser.add_argument("--refresh", action="store_true", help="fetch everything again")
     parser.add_argument(
-        "--deadline", type=seconds, metavar="S", help="how long to wait for logs that are missing (300 s; lab: 20 s)"
+        "--deadline", type=seconds, metavar="S", help="seconds to wait for missing logs (default: 300; lab: 20)"
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="exit with 2 where invocations that were sent are missing"
-    )
+    parser.add_argument("--strict", action="store_true", help="exit with 2 if invocations that were sent have no logs")
     parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
-    parser.add_argument("--no-report", action="store_true", help="data and summary only")
+    parser.add_argument("--no-report", action="store_true", help="write data and summary only")
     return parser
 
 
@@ -361,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cloud.endpoint_facts(),
                 names=IDENTITY,
                 hint="Point AWS_ENDPOINT_URL, credentials, and region at where it was measured; "
-                f"offline: python -m analysis report {run.run_id}",
+                f"offline: inference-lab analysis report {run.run_id}",
             )
         summary = _guarded(
             run,

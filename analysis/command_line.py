@@ -10,13 +10,17 @@ from core.command_line import Parser
 from core.run_directory import RESULTS_DIRECTORY
 
 
-def command_parser(name: str, *, takes_run: bool = False) -> argparse.ArgumentParser:
+def command_parser(name: str, description: str, *, takes_run: bool = False) -> argparse.ArgumentParser:
     """Return the parser of a subcommand with `--results`; and the run it works on, if it takes one."""
-    parser = Parser(prog=f"python -m analysis {name}")
+    parser = Parser(prog=f"inference-lab analysis {name}", description=description)
     if takes_run:
-        parser.add_argument("run", nargs="?", default="latest", help="a run's name or directory (default: latest)")
+        parser.add_argument("run", nargs="?", default="latest", help="name or directory of the run (default: latest)")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        default=RESULTS_DIRECTORY,
+        help="directory of the runs (default: results/)",
     )
     return parser
 

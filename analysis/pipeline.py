@@ -213,7 +213,7 @@ def build(
     if rows.height == 0:
         raise RecordError(
             f"{run.root} holds neither client records nor log events",
-            hint="Measure first: `python -m experiments run`, then collect.",
+            hint="Measure first: `inference-lab experiments run`, then collect.",
         )
     say(f"estimating from {rows.height:,} invocations")
     extras = Extras(
@@ -246,5 +246,6 @@ def read_summary(run: RunDirectory) -> Summary:
         ) from None
     except ValueError:
         raise RecordError(
-            f"{path} is not a summary of this version", hint=f"Write it again: python -m analysis report {run.run_id}"
+            f"{path} is not a summary of this version",
+            hint=f"Write it again: inference-lab analysis report {run.run_id}",
         ) from None

@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: run the benches, each in a fresh process, and write bench/RESULTS.md."""
+"""`inference-lab bench [NAME ...]`: run the benches, each in a fresh process, and write bench/RESULTS.md."""
 
 from __future__ import annotations
 
@@ -20,21 +20,34 @@ from core.paths import REPOSITORY
 
 INTRODUCTION: Final = (
     "# Results of `make bench`\n\n"
-    "Written by `python -m bench`. Each figure is a median over runs with the lowest and the highest next to it; a\n"
-    "ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
+    "Written by `inference-lab bench`. Each figure is a median over runs with the lowest and the highest next to it;\n"
+    "a ratio is ours over the peer's, both from the same minutes on the same machine. A shared or busy machine\n"
     "shows in the load average. Other machines have other figures: run it there.\n"
 )
 README: Final = REPOSITORY / "README.md"
 RESULTS: Final = Path(__file__).resolve().parent / "RESULTS.md"
 
 
+def benches() -> list[str]:
+    """Return the names of all benches."""
+    return sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="inference-lab bench",
+        description="Run benches next to their peers and write bench/RESULTS.md. A bench that fails keeps its last "
+        "results and fails the command.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"bench to run: {', '.join(benches())} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="only check that the benches work; write no results")
+    return parser
+
+
 def main() -> int:
     """Run the benches that were named, or all; a bench that fails keeps its last results and fails the command."""
-    available = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
-    parser = Parser(prog="python -m bench", description=main.__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(available)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="see that the benches work; writes no results")
-    options = parser.parse_args()
+    available = benches()
+    options = build_parser().parse_args()
     unknown = sorted(set(options.names) - set(available))
     if unknown:
         raise UserError(f"no bench {', '.join(unknown)}", hint=f"There are: {', '.join(available)}.")

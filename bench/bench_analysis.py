@@ -180,7 +180,7 @@ def _report(root: Path, size: int) -> Iterator[Comparison]:
     peak_mb, _printed = _watched([sys.executable, "-m", "analysis", "report", str(root)])
     taken = time.perf_counter() - began
     yield Comparison(
-        what=f"memory of `python -m analysis report`, {size:,} invocations",
+        what=f"memory of `inference-lab analysis report`, {size:,} invocations",
         unit="MB",
         ours=(peak_mb,),
         peer_name=NO_PEER,

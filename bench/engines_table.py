@@ -1,4 +1,4 @@
-"""The table of engines and models in README.md, written from the results of `python -m bench engines`."""
+"""The table of engines and models in README.md, written from the results of `inference-lab bench engines`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.measurement import figure
 from core.models import ENGINE_NAMES
 from core.variants import DISPLAY_NAMES, ENGINES, MEMORY_MB_PER_VCPU, PAPER_ENGINE, Image
 
-BEGIN: Final = "<!-- written by `python -m bench engines` -->"
+BEGIN: Final = "<!-- written by `inference-lab bench engines` -->"
 END: Final = "<!-- end of what it writes -->"
 # Column head -> the quantity of the bench.
 COLUMNS: Final = {

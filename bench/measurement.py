@@ -1,4 +1,4 @@
-"""What a bench hands to `python -m bench`: comparisons with every run's figure kept.
+"""What a bench hands to `inference-lab bench`: comparisons with every run's figure kept.
 
 A bench is a module `bench/bench_NAME.py` that ends in
 

@@ -39,7 +39,7 @@ LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 # botocore renews those of any other source by itself.
 FIXED_SOURCES: Final = frozenset({"env", "shared-credentials-file", "config-file"})
-LAB_HINT: Final = "Is the lab up? Start it with `python -m lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
+LAB_HINT: Final = "Is the lab up? Start it with `inference-lab lab serve`, or unset AWS_ENDPOINT_URL to talk to AWS."
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Cloud:
         if not region:
             raise CloudError(
                 "no AWS region is set",
-                hint='Set AWS_DEFAULT_REGION, or for the lab: eval "$(python -m lab env)".',
+                hint='Set AWS_DEFAULT_REGION, or for the lab: eval "$(inference-lab lab env)".',
             )
         return region
 
@@ -119,13 +119,13 @@ def cloud_errors() -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError):
         raise CloudError(
             "no AWS credentials were found",
-            hint='Configure them (`aws configure`, or AWS_PROFILE), or use the lab: eval "$(python -m lab env)".',
+            hint='Configure them (`aws configure`, or AWS_PROFILE), or use the lab: eval "$(inference-lab lab env)".',
         ) from None
     except ProfileNotFound as error:
         raise CloudError(
             f"AWS client: {error}",
             hint="Set AWS_PROFILE to one that `aws configure list-profiles` names, or unset it. "
-            'For the lab: eval "$(python -m lab env)".',
+            'For the lab: eval "$(inference-lab lab env)".',
         ) from None
     except NoRegionError:
         raise CloudError("no AWS region is set", hint="Set AWS_DEFAULT_REGION.") from None

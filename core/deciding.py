@@ -10,7 +10,7 @@ Sequences", Annals of Statistics 49 (2021), 1055-1080.
 
 That is exact for independent calls. Calls of one execution environment share its luck, so they count as the effective
 number of calls, and the latency limit moves by what is uncertain of where environments lie, as in the report's
-intervals; `python -m bench statistics` measures how often a decision is wrong.
+intervals; `inference-lab bench statistics` measures how often a decision is wrong.
 """
 
 from __future__ import annotations

@@ -12,3 +12,4 @@ COLLECT: Final = REPOSITORY / "analysis" / "collect.py"
 LOCUSTFILE: Final = REPOSITORY / "loadtests" / "locustfile.py"
 SETUP: Final = REPOSITORY / "tools" / "setup"
 NODE_COMMANDS: Final = REPOSITORY / "node_modules" / ".bin"  # the CDK command line, among others
+COMMANDS_PAGE: Final = REPOSITORY / "docs" / "reference" / "commands.md"

@@ -104,7 +104,7 @@ def find_run(name: str = "latest", results: Path = RESULTS_DIRECTORY) -> RunDire
         )
         if not runs:
             raise RecordError(
-                f"no run in {results.resolve()}", hint="Measure first: `make demo`, or `python -m experiments run`."
+                f"no run in {results.resolve()}", hint="Measure first: `make demo`, or `inference-lab experiments run`."
             )
         return RunDirectory(runs[-1])
     for candidate in (results / name, Path(name)):

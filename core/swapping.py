@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SWAPPING: Final = "swapping"  # the protocol of `python -m experiments swapping`
+SWAPPING: Final = "swapping"  # the protocol of `inference-lab experiments swapping`
 # Two named groups, so that polars can extract both columns by the same expression.
 CELL_PATTERN: Final = r"^memory_mb=(?P<memory_mb>\d+) vcpu=(?P<vcpu>\d+(?:\.\d+)?)$"
 

@@ -1,4 +1,4 @@
-"""`python -m demo`: start a lab, deploy with the CDK CLI, measure, collect, report, check the result."""
+"""`inference-lab demo`: start a lab, deploy with the CDK CLI, measure, collect, report, check the result."""
 
 from __future__ import annotations
 
@@ -33,13 +33,24 @@ PYTHON: Final = sys.executable
 STEPS_S: Final = (3.0, 90.0, 130.0, 20.0)  # as measured from a fresh clone on 2 CPUs
 
 
-def main() -> int:
-    parser = Parser(prog="demo", description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(
+        prog="inference-lab demo",
+        description="Run the whole job on this machine: start a lab, deploy, measure, collect, report, check.",
+    )
     parser.add_argument("--profile", default="demo", help="profile of benchmark.toml (default: demo)")
     parser.add_argument(
-        "--results", type=Path, default=RESULTS_DIRECTORY, help="where runs are kept (default: results/)"
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        default=RESULTS_DIRECTORY,
+        help="directory of the runs (default: results/)",
     )
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    arguments = build_parser().parse_args()
     signal.signal(signal.SIGTERM, _as_interrupt)
 
     configuration = read_configuration(profile=arguments.profile)
@@ -125,7 +136,7 @@ def _next_steps(report: Path) -> str:
 Next:
   1. Open the report: {report.resolve().as_uri()}
   2. Deploy to AWS: docs/reference/aws.md says which permissions it needs and what it costs; then
-     source .venv/bin/activate && cdk bootstrap && cdk deploy && python -m experiments run --dry-run
+     source .venv/bin/activate && cdk bootstrap && cdk deploy && inference-lab experiments run --dry-run
   3. Try your own model: docs/how-to/your-own-model.md leads from its file to a report"""
 
 

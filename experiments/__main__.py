@@ -1,4 +1,4 @@
-"""`python -m experiments`: measure a deployment, on AWS or in a lab."""
+"""`inference-lab experiments`: measure a deployment, on AWS or in a lab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.records import Experiment
 from core.run_directory import RESULTS_DIRECTORY
-from experiments.checks.findings import has_problem, print_findings
+from experiments.checks.findings import findings_json, has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.interruption import raise_on_signals
 from experiments.runner import Request, find_existing, measure, show_estimate, show_plan
@@ -38,30 +38,62 @@ PURPOSES: Final = {
     "cleanup": "switch off what an interrupted run left on, and list what still costs money",
 }
 
+PROFILE_HELP: Final = "profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)"
+_PLAN_AS_JSON: Final = "with --dry-run: print JSON instead of a table"
+JSON_OF: Final = {
+    **dict.fromkeys(("run", *EXPERIMENTS), _PLAN_AS_JSON),
+    "estimate": "print JSON instead of tables",
+    "preflight": "print JSON instead of lines",
+    "cleanup": "print JSON instead of lines, at the end",
+}
+
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m experiments", description=__doc__)
+    parser = Parser(prog="inference-lab experiments", description="Measure a deployment, on AWS or in a lab.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, purpose in PURPOSES.items():
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
-        command.add_argument("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
+        command.add_argument("--profile", help=PROFILE_HELP)
         command.add_argument("-v", "--verbose", action="store_true", help="log more on standard error")
         command.add_argument(
-            "--results", type=Path, default=RESULTS_DIRECTORY, help="directory of the runs (default: results/)"
+            "--results",
+            type=Path,
+            metavar="DIRECTORY",
+            default=RESULTS_DIRECTORY,
+            help="directory of the runs (default: results/)",
         )
+        if name in JSON_OF:
+            command.add_argument("--json", action="store_true", help=JSON_OF[name])
         if name == "cleanup":
             command.add_argument(
                 "--images", action="store_true", help="delete the function images that no deployed function uses"
             )
             continue
-        command.add_argument("--models", nargs="+", metavar="MODEL", help="measure these models only")
-        command.add_argument("--memory-mb", nargs="+", type=int, metavar="MB", help="measure these memory sizes only")
+        command.add_argument(
+            "--models", nargs="+", metavar="MODEL", help="measure these models only (default: all of [matrix])"
+        )
+        command.add_argument(
+            "--memory-mb",
+            nargs="+",
+            type=int,
+            metavar="MB",
+            help="measure these memory sizes only (default: all of [matrix])",
+        )
         if name in ("preflight", "estimate"):
             continue
         which = command.add_mutually_exclusive_group()
-        which.add_argument("--run", metavar="RUN", help="name of a new run, or of a run to add to (`latest` works)")
+        which.add_argument(
+            "--run",
+            metavar="RUN",
+            help="name of a new run, or of a run to add to (`latest` works; default: a new name)",
+        )
         which.add_argument("--resume", metavar="RUN", help="resume an interrupted run (`latest` works)")
-        command.add_argument("--max-usd", type=float, help="refuse a plan, or stop a run, that costs more")
+        command.add_argument(
+            "--max-usd",
+            type=float,
+            metavar="USD",
+            help="refuse a plan, or stop a run, that costs more (default: experiments.max_usd)",
+        )
         until = command.add_mutually_exclusive_group()
         until.add_argument(
             "--until-decided",
@@ -104,13 +136,16 @@ def _obey(chosen: argparse.Namespace) -> int:
     if chosen.command == "cleanup":
         from experiments.checks.cleanup import clean_up  # noqa: PLC0415 - no other command needs it
 
-        return clean_up(read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images)
+        return clean_up(
+            read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images, as_json=chosen.json
+        )
     if chosen.command == "swapping":
         return _swapping(chosen)
     if chosen.command == "preflight":
-        return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen))
+        return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen), as_json=chosen.json)
     if chosen.command == "estimate":
-        return show_estimate(narrowed(read_configuration(profile=chosen.profile), chosen), EXPERIMENTS)
+        configuration = narrowed(read_configuration(profile=chosen.profile), chosen)
+        return show_estimate(configuration, EXPERIMENTS, as_json=chosen.json)
     wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
     request = Request(
         experiments=wanted,
@@ -118,8 +153,13 @@ def _obey(chosen: argparse.Namespace) -> int:
         results=chosen.results,
         run_name=chosen.resume or chosen.run or "",
         verbose=chosen.verbose,
+        as_json=chosen.json,
     )
-    return show_plan(request) if chosen.dry_run else measure(request)
+    if chosen.dry_run:
+        return show_plan(request)
+    if chosen.json:
+        raise UserError("--json without --dry-run", hint="A run writes results/RUN/; --json prints a plan.")
+    return measure(request)
 
 
 def _swapping(chosen: argparse.Namespace) -> int:
@@ -135,10 +175,13 @@ def _swapping(chosen: argparse.Namespace) -> int:
     return measure_swapping(request, dry_run=chosen.dry_run)
 
 
-def _preflight(configuration: Configuration) -> int:
+def _preflight(configuration: Configuration, *, as_json: bool) -> int:
     began = time.monotonic()
     findings = check_everything(Cloud(), configuration, EXPERIMENTS)
-    print_findings(findings, sys.stdout, all_of_them=True)
+    if as_json:
+        print(findings_json(findings))
+    else:
+        print_findings(findings, sys.stdout, all_of_them=True)
     print(f"checked in {time.monotonic() - began:.1f} s", file=sys.stderr)
     return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
 

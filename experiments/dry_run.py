@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -22,6 +24,56 @@ def planned_steps(configuration: Configuration, experiments: Sequence[Experiment
     return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale)
 
 
+@dataclass(frozen=True)
+class PlanRow:
+    """One protocol of the plan; "all" is the sum."""
+
+    experiment: str
+    protocol: str
+    variants: int
+    calls: int
+    duration_s: float
+    expected_usd: float
+    at_most_usd: float
+
+
+def plan_rows(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> list[PlanRow]:
+    """One row per protocol, and the sum."""
+    by_protocol: dict[tuple[str, str], list[Step]] = {}
+    for step in planned:
+        by_protocol.setdefault((step.experiment, step.protocol), []).append(step)
+    by_protocol["all", ""] = list(planned)
+    limit_usd = configuration.experiments.max_usd
+
+    def row(experiment: str, protocol: str, members: Sequence[Step]) -> PlanRow:
+        figures = total([estimate(step, configuration, prices) for step in members])
+        return PlanRow(
+            experiment,
+            protocol,
+            variants=len({step.variant.key for step in members}),
+            calls=figures.calls,
+            duration_s=figures.duration_s,
+            expected_usd=figures.expected_usd,
+            at_most_usd=figures.upper_usd(limit_usd),
+        )
+
+    return [row(*names, members) for names, members in by_protocol.items()]
+
+
+def plan_facts(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> dict[str, Any]:
+    """The plan for a program: what `print_plan` prints, with the limit and the date of the prices."""
+    return {
+        "plan": [asdict(row) for row in plan_rows(planned, configuration, prices)],
+        "max_usd": configuration.experiments.max_usd,
+        "prices_as_of": prices.as_of,
+    }
+
+
+def rest_facts(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> dict[str, Any]:
+    """What the deployment costs per month while nobody measures, for a program."""
+    return {"at_rest": [asdict(cost) for cost in rest_costs(configuration, planned, prices)]}
+
+
 def print_rest(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> None:
     """Print what the deployment costs per month while nobody measures, to standard output."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -37,30 +89,26 @@ def print_rest(configuration: Configuration, planned: Sequence[Step], prices: Pr
 
 
 def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:
-    """Print one row a protocol, and the sum, to standard output."""
+    """Print one row per protocol, and the sum, to standard output."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("experiment", "protocol"):
         table.add_column(heading, no_wrap=True)
     for heading in ("variants", "calls", "duration", "expected USD", "at most USD"):
         table.add_column(heading, justify="right", no_wrap=True)
-    limit_usd = configuration.experiments.max_usd
-    by_protocol: dict[tuple[str, str], list[Step]] = {}
-    for step in planned:
-        by_protocol.setdefault((step.experiment, step.protocol), []).append(step)
-    for (experiment, protocol), members in by_protocol.items():
-        figures = total([estimate(step, configuration, prices) for step in members])
-        table.add_row(experiment, protocol, str(len(members)), *_cells(figures, limit_usd))
-    whole = total([estimate(step, configuration, prices) for step in planned])
+    *rows, whole = plan_rows(planned, configuration, prices)
+    for row in rows:
+        table.add_row(row.experiment, row.protocol, str(row.variants), *_cells(row))
     table.add_section()
-    table.add_row("all", "", "", *_cells(whole, limit_usd))
+    table.add_row("all", "", "", *_cells(whole))
     Console(width=100).print(table)
-    print(_remarks(planned, whole, configuration, prices))
+    figures = total([estimate(step, configuration, prices) for step in planned])
+    print(_remarks(planned, figures, configuration, prices))
 
 
-def _cells(figures: Estimate, limit_usd: float) -> list[str]:
-    minutes = figures.duration_s / 60
+def _cells(row: PlanRow) -> list[str]:
+    minutes = row.duration_s / 60
     duration = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.1f} min"
-    return [f"{figures.calls:,}", duration, f"{figures.expected_usd:.3f}", f"{figures.upper_usd(limit_usd):,.2f}"]
+    return [f"{row.calls:,}", duration, f"{row.expected_usd:.3f}", f"{row.at_most_usd:,.2f}"]
 
 
 def _remarks(planned: Sequence[Step], whole: Estimate, configuration: Configuration, prices: Prices) -> str:
@@ -68,12 +116,12 @@ def _remarks(planned: Sequence[Step], whole: Estimate, configuration: Configurat
     longest = f"{LONGEST_INIT_S:g} s of init and the timeout of {timeout_s} s"
     at_most = f"At most: every call billed as long as Lambda lets it run, {longest}"
     if whole.upper_usd(limit_usd) < whole.longest_usd:
-        under_way = f"pays for what is under way then, {usd(whole.under_way_usd)}"
+        under_way = f"{usd(whole.under_way_usd)} for calls in progress at that moment"
         at_most += f""", which is {usd(whole.longest_usd)};
-but a run stops when its billed time has cost the limit, and {under_way}"""
+but a run stops when its billed time reaches the limit, plus {under_way}"""
     return f"""\
 {_until_decided(planned, configuration)}\
-Expected: the CPU time each model needs on one core, divided by the share of its memory size; another function differs.
+Expected: the CPU time each model needs on one core, divided by the share of its memory size. Other functions differ.
 {at_most}.
 Limit: {usd(limit_usd)} (--max-usd). A plan expected to cost more is refused.
 Prices of {prices.as_of}: compute, requests and REST API, without a free tier; a lab charges nothing."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import strict_json
 from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
@@ -24,7 +25,7 @@ from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.checks.spend import SpendMeter, estimate, total, usd
-from experiments.dry_run import planned_steps, print_plan, print_rest
+from experiments.dry_run import plan_facts, planned_steps, print_plan, print_rest, rest_facts
 from experiments.plan import Step
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.protocols.cold_scheduled import run_scheduled
@@ -44,6 +45,7 @@ class Request:
     results: Path
     run_name: str  # of a run to make or to resume; "" makes one with a name of its own
     verbose: bool
+    as_json: bool = False  # print the plan for a program
 
 
 def show_plan(request: Request) -> int:
@@ -53,7 +55,10 @@ def show_plan(request: Request) -> int:
     time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
     planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale)
     prices = read_prices(request.configuration.prices)
-    print_plan(planned, request.configuration, prices)
+    if request.as_json:
+        print(strict_json.dumps(plan_facts(planned, request.configuration, prices), indent=2))
+    else:
+        print_plan(planned, request.configuration, prices)
     try:
         _refuse_over_limit(planned, request.configuration, prices)
     except UserError as error:
@@ -62,12 +67,16 @@ def show_plan(request: Request) -> int:
     return EXIT_OK
 
 
-def show_estimate(configuration: Configuration, experiments: Sequence[Experiment]) -> int:
+def show_estimate(configuration: Configuration, experiments: Sequence[Experiment], *, as_json: bool) -> int:
     """Print what a deployment costs at rest and what each experiment adds; nothing is called, deployed or not."""
     planned = planned_steps(configuration, experiments, time_scale=1.0)
     prices = read_prices(configuration.prices)
-    print_rest(configuration, planned, prices)
-    print_plan(planned, configuration, prices)
+    if as_json:
+        facts = {**rest_facts(configuration, planned, prices), **plan_facts(planned, configuration, prices)}
+        print(strict_json.dumps(facts, indent=2))
+    else:
+        print_rest(configuration, planned, prices)
+        print_plan(planned, configuration, prices)
     return EXIT_OK
 
 
@@ -136,7 +145,7 @@ def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[E
 def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
     """The command that resumes what was asked for; `name` is that of the experiment, or "run" for all of them."""
     results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
-    return f"python -m experiments {name} --resume {run.run_id}{results}"
+    return f"inference-lab experiments {name} --resume {run.run_id}{results}"
 
 
 def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:

@@ -8,8 +8,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from core import strict_json
 from core.command_line import Parser
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_OK
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["try"]:
         # A program of its own: it calls experiments and analysis, which the lab must not know.
         os.execv(sys.executable, [sys.executable, "-m", "trial", *arguments[1:]])  # noqa: S606 - no shell is wanted
-    parsed = _parser().parse_args(arguments)
+    parsed = build_parser().parse_args(arguments)
     if parsed.command in {"serve", "doctor"}:
         from lab.limits import scope  # noqa: PLC0415 - as above
 
@@ -86,6 +87,9 @@ def _print_urls(parsed: argparse.Namespace) -> int:
 
     port = lab_settings(read_configuration(), port=parsed.port).port
     found = deployed_urls(port)
+    if parsed.json:
+        print(strict_json.dumps([{"name": name, "url": url} for name, url in found], indent=2))
+        return EXIT_OK
     for name, url in found:
         print(f"{url}  {name}")
     if not found:
@@ -119,59 +123,82 @@ def _directory(text: str) -> Path:
     return Path(text)
 
 
-def _parser() -> Parser:
-    defaults = _defaults()
+def build_parser() -> Parser:
     parser = Parser(
-        prog="python -m lab",
-        description="A Lambda on this machine: the CDK app deploys to it, the same functions run in it.",
-        epilog="docker: what the CDK command line calls to build images (CDK_DOCKER); takes docker's own arguments.",
+        prog="inference-lab lab",
+        description="A Lambda on this machine: the CDK app deploys to it, and the same functions run in it.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,urls,doctor,docker,try}")
 
-    serve = commands.add_parser("serve", help="start a lab; prints one line `ready URL`, stops with Ctrl-C")
-    serve.add_argument("--port", type=int, help=f"loopback port, 0 for any free one (default {defaults.lab.port})")
-    serve.add_argument("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
-    serve.add_argument(
+    def command(name: str, purpose: str, **options: Any) -> argparse.ArgumentParser:
+        described = f"{purpose[0].upper()}{purpose[1:]}."
+        added: argparse.ArgumentParser = commands.add_parser(name, help=purpose, description=described, **options)
+        return added
+
+    _add_serve_options(command("serve", "start a lab in the foreground; it prints `ready URL` and stops with Ctrl-C"))
+    env = command("env", 'print the exports that point a shell at a lab: eval "$(inference-lab lab env)"')
+    urls = command("urls", "print the addresses of the REST APIs that are deployed to a lab")
+    for one in (env, urls):
+        one.add_argument("--port", type=int, help=f"port of the lab (default: {_defaults().lab.port})")
+    doctor = command("doctor", "show which limits this machine can enforce, and how to enable the rest")
+    for one in (urls, doctor):
+        one.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    command("try", "find what any folder with a Dockerfile needs and costs", add_help=False)
+    command("docker", "build images for the CDK command line (CDK_DOCKER), with docker's arguments", add_help=False)
+    return parser
+
+
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
+    defaults = _defaults().lab
+    add = serve.add_argument
+    add("--port", type=int, help=f"loopback port; 0: any free one (default: {defaults.port})")
+    add("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
+    add(
         "--state",
         type=_directory,
-        help="directory for logs and metrics, kept over restarts (default .lab/PORT, or LAB_STATE)",
+        metavar="DIRECTORY",
+        help="where logs and metrics are kept across restarts (default: LAB_STATE, else .lab/PORT)",
     )
-    serve.add_argument(
-        "--driver", choices=DRIVERS, default="auto", help="how environments run (default auto: as processes)"
+    add(
+        "--driver", choices=DRIVERS, default="auto", help="how execution environments run (default: auto, as processes)"
     )
-    serve.add_argument(
+    add(
         "--limits",
         choices=MECHANISMS,
-        help=f"what enforces CPU share and memory on processes (default {defaults.lab.limits})",
+        help=f"what enforces CPU share and memory limit on processes (default: {defaults.limits})",
     )
-    serve.add_argument(
-        "--time-scale", type=float, help="shortens schedule intervals, idle time and retry delays alike (default 1)"
+    add(
+        "--time-scale",
+        type=float,
+        metavar="FACTOR",
+        help=f"divide schedule intervals, idle time, and retry delays by this (default: {defaults.time_scale:g})",
     )
-    serve.add_argument("--idle-minutes", type=float, help="an idle environment is reclaimed after this, before scaling")
-    serve.add_argument(
-        "--init-burst-vcpu", type=float, help="least CPU during the init phase, whatever the memory size"
+    add(
+        "--idle-minutes",
+        type=float,
+        metavar="MINUTES",
+        help="minutes after which an idle environment is reclaimed, before --time-scale divides them "
+        f"(default: {defaults.idle_minutes:g})",
     )
-    serve.add_argument(
-        "--account-concurrency", type=int, help="concurrent environments; 0: as many as this host's memory holds"
+    add(
+        "--init-burst-vcpu",
+        type=float,
+        metavar="VCPU",
+        help=f"least CPU during the init phase, at any memory size (default: {defaults.init_burst_vcpu:g} vCPU)",
     )
-    serve.add_argument(
-        "--log-retention-invocations", type=int, help="logs and metrics of older invocations are forgotten"
+    add(
+        "--account-concurrency",
+        type=int,
+        metavar="N",
+        help="most execution environments at once; 0: as many as this host's memory holds "
+        f"(default: {defaults.account_concurrency})",
     )
-
-    env = commands.add_parser("env", help='print the exports that point a shell at a lab: eval "$(python -m lab env)"')
-    env.add_argument("--port", type=int, help=f"the lab's port (default {defaults.lab.port})")
-
-    urls = commands.add_parser("urls", help="print the addresses of the REST APIs that are deployed to a lab")
-    urls.add_argument("--port", type=int, help=f"the lab's port (default {defaults.lab.port})")
-
-    doctor = commands.add_parser("doctor", help="what this machine can enforce, and how to get more")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-
-    commands.add_parser(
-        "try", help="what any folder with a Dockerfile needs and costs (see try --help)", add_help=False
+    add(
+        "--log-retention-invocations",
+        type=int,
+        metavar="N",
+        help=f"keep logs and metrics of this many invocations (default: {defaults.log_retention_invocations:,})",
     )
-    commands.add_parser("docker", help="stand-in for docker, for the CDK command line", add_help=False)
-    return parser
 
 
 def _defaults() -> Configuration:

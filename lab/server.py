@@ -138,7 +138,9 @@ async def _running(
         schedules.start()
         stack.push_async_callback(schedules.stop)
         facts = _facts(settings, port, data_plane)
-        _say(f"REST APIs: {stage_url(port, 'API_ID', 'STAGE')}... (python -m lab urls lists those that are deployed)")
+        _say(
+            f"REST APIs: {stage_url(port, 'API_ID', 'STAGE')}... (inference-lab lab urls lists those that are deployed)"
+        )
         _say(f"page of this lab: {lab_url(port)}{page.PAGE_PATH}")
         _say(f"limits in force: {facts.limits.driver}, CPU {facts.limits.cpu}, memory {facts.limits.memory}")
         _say(f"state in {settings.state_directory}, concurrency {concurrency}, time scale {settings.time_scale:g}")
@@ -242,7 +244,7 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
         if error.errno == errno.EADDRINUSE:
             raise UserError(
                 f"port {port} of {address} is taken by another program",
-                hint="Stop it (another lab, perhaps), or choose another port: python -m lab serve --port PORT.",
+                hint="Stop it (another lab, perhaps), or choose another port: inference-lab lab serve --port PORT.",
             ) from None
         if error.errno == errno.EACCES:
             raise UserError(

@@ -30,5 +30,5 @@ def deployed_urls(port: int) -> list[tuple[str, str]]:
     except botocore.exceptions.BotoCoreError as error:
         raise UserError(
             f"no lab answers at {lab_url(port)}: {error}",
-            hint="Start one with `python -m lab serve`, or give its --port.",
+            hint="Start one with `inference-lab lab serve`, or give its --port.",
         ) from None

@@ -1,19 +1,29 @@
-"""`python -m simulation`: compile the simulation, so that the first report does not wait for it."""
+"""`inference-lab simulation`: compile the simulation, so that the first report does not wait for it."""
 
 from __future__ import annotations
 
 import os
 
-from simulation.arrivals import HOURS_PER_WEEK, Shaped
-from simulation.levels import find_levels, share_within
+from core.command_line import Parser
 
-_BURSTS = Shaped((0.1,) * HOURS_PER_WEEK, (100.0, 100.0))
+
+def build_parser() -> Parser:
+    return Parser(
+        prog="inference-lab simulation",
+        description="Compile the traffic simulation once per machine, so that the first report does not wait for it.",
+    )
 
 
 def main() -> None:
+    build_parser().parse_args()
+    # The compiler takes a second to import; `--help` should not wait for it.
+    from simulation.arrivals import HOURS_PER_WEEK, Shaped  # noqa: PLC0415 - as the comment says
+    from simulation.levels import find_levels, share_within  # noqa: PLC0415 - as the comment says
+
     os.nice(10)  # whoever started it has something better to do meanwhile
-    find_levels(_BURSTS, 0.1, 1.0, 600.0)
-    share_within(_BURSTS, 1, 0.1, 1.0, 600.0)
+    bursts = Shaped((0.1,) * HOURS_PER_WEEK, (100.0, 100.0))
+    find_levels(bursts, 0.1, 1.0, 600.0)
+    share_within(bursts, 1, 0.1, 1.0, 600.0)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Lab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of `python -m lab env`, over a copy of this process's without its own AWS_ ones."""
+        """The variables of `inference-lab lab env`, over a copy of this process's without its own AWS_ ones."""
         from lab.cli import client_environment
 
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -180,7 +180,7 @@ def running_lab(
     port: int = 0,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[Lab]:
-    """A lab for a `with` block; `arguments` are those of `python -m lab serve`, for example ("--time-scale", "60")."""
+    """A lab for a `with` block; `arguments` are those of `lab serve`, for example ("--time-scale", "60")."""
     with contextlib.ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-test-")))

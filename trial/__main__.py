@@ -1,4 +1,4 @@
-"""`python -m lab try FOLDER`: what a function of your own needs and costs, in five minutes and without editing a file.
+"""Find what a function of your own needs and costs, in about five minutes and without editing a file.
 
 Builds the folder's Dockerfile, runs the function in a lab of its own at each memory size, and prints the smallest size
 that runs, the knee, cold and warm times with intervals, and USD per million calls.
@@ -31,6 +31,7 @@ from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Variant
 from demo.processes import run_step, running_lab
 from experiments.aws.lambda_control import LambdaControl
 from lab.cli import client_environment
+from trial import estimating
 from trial.estimating import answers, sizes_of, table
 from trial.measuring import Call, configured, measure
 
@@ -41,7 +42,7 @@ ARCHITECTURE: Final = MACHINES.get(platform.machine(), platform.machine())
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try a folder and print what was found."""
-    chosen = _parser().parse_args(arguments)
+    chosen = build_parser().parse_args(arguments)
     folder: Path = chosen.folder.resolve()
     if not (folder / "Dockerfile").is_file():
         raise UserError(f"{folder} has no Dockerfile", hint="Name the folder that `docker build` takes.")
@@ -68,34 +69,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             calls = list(measure(control, variants, payload, deadline=began + chosen.seconds, say=say))
     limits = f"limits in force: CPU {facts.limits.cpu}, memory {facts.limits.memory}"
-    _print(folder, calls, f"Measured in the lab on {facts.host}: not a cloud figure; {limits}")
+    measured_on = f"Measured in the lab on {facts.host}: not a cloud figure; {limits}"
+    if chosen.json:
+        found = estimating.facts(sizes_of(calls, read_prices()))
+        print(strict_json.dumps({"folder": str(folder), "measured_on": measured_on, **found}, indent=2))
+    else:
+        _print(folder, calls, measured_on)
     if not facts.limits.memory_sizes_are_comparable:
-        print(f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ only in name.")
+        print(
+            f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ only in name.",
+            file=sys.stderr,
+        )
     return EXIT_OK if any(call.outcome == "ok" for call in calls) else EXIT_CHECK_FAILED
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m lab try", description=__doc__)
+def build_parser() -> Parser:
+    parser = Parser(prog="inference-lab lab try", description=__doc__)
     parser.add_argument("folder", type=Path, help="a folder with a Dockerfile, as `docker build` takes it")
     parser.add_argument("--event", type=Path, metavar="FILE", help="JSON that each call sends (default: {})")
     parser.add_argument(
-        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="as for `docker build`; may be repeated"
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="build argument, as for `docker build`; may be repeated",
     )
     parser.add_argument(
         "--memory-mb",
         type=_size,
         nargs="+",
         metavar="MB",
-        help=f"sizes to try (default: {' '.join(map(str, SIZES_MB))})",
+        help=f"memory sizes to try (default: {' '.join(map(str, SIZES_MB))})",
     )
-    parser.add_argument("--seconds", type=seconds, default=240.0, help="stop measuring after this (default: 240)")
+    parser.add_argument(
+        "--seconds",
+        type=seconds,
+        default=240.0,
+        metavar="S",
+        help="stop measuring after this many seconds (default: 240)",
+    )
     parser.add_argument(
         "--timeout-s",
         type=_timeout_s,
         default=60,
         metavar="S",
-        help="the function's timeout, from 1 to 900 (default: 60)",
+        help="timeout of the function in seconds, 1 to 900 (default: 60)",
     )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 
 

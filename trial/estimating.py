@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -110,6 +110,29 @@ def knee_of(sizes: Sequence[Size]) -> Knee | None:
     curve = {size.variant.memory_mb: size.warm.value for size in sizes if not size.fails and size.warm.value}
     running = [size for size in sizes if size.variant.memory_mb in curve]
     return knee(running[0].variant.image, "duration_ms", curve) if running else None
+
+
+def facts(sizes: Sequence[Size]) -> dict[str, Any]:
+    """What `table` and `answers` say, for a program."""
+    knee_found = knee_of(sizes)
+    return {
+        "sizes": [
+            {
+                "memory_mb": size.variant.memory_mb,
+                "fails": size.fails,
+                "calls": size.calls,
+                "contended": size.contended,
+                "memory_used_mb": size.memory_used_mb,
+                "cold_ms": size.cold.model_dump(),
+                "warm_ms": size.warm.model_dump(),
+                "cold_usd_per_million": size.cold_usd.model_dump(),
+                "warm_usd_per_million": size.warm_usd.model_dump(),
+            }
+            for size in sizes
+        ],
+        "smallest_mb": next((size.variant.memory_mb for size in sizes if not size.fails), None),
+        "knee_mb": knee_found.memory_mb if knee_found else None,
+    }
 
 
 def table(sizes: Sequence[Size]) -> str:

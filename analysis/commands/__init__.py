@@ -1,1 +1,1 @@
-"""One module for each subcommand of `python -m analysis`; `collect` is `analysis/collect.py`."""
+"""One module for each subcommand of `inference-lab analysis`; `collect` is `analysis/collect.py`."""

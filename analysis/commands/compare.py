@@ -1,8 +1,11 @@
-"""`python -m analysis compare`: differences of two runs, with intervals."""
+"""`inference-lab analysis compare`: differences of two runs, with intervals."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from analysis.command_line import command_parser, percent
 from analysis.decide.comparison import Comparison, Side, compare, has_regression
@@ -11,28 +14,62 @@ from analysis.ingest.run_files import read_rows
 from analysis.pipeline import read_summary
 from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Summary
+from core import strict_json
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK
 from core.run_directory import RunDirectory, find_run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the comparison as Markdown; 2 for a regression."""
-    parser = command_parser("compare")
-    parser.add_argument("before", help="the older run's name or directory")
-    parser.add_argument("after", help="the newer run's name or directory (`latest` too)")
-    parser.add_argument(
-        "--threshold", type=percent, default=0.03, metavar="PERCENT", help="changes below this count as none (3%%)"
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "compare", "Compare two runs. Exit code 0: no regression; 2: a regression; 1: the runs cannot be compared."
     )
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("before", help="name or directory of the older run")
+    parser.add_argument("after", help="name or directory of the newer run (`latest` works)")
+    parser.add_argument(
+        "--threshold",
+        type=percent,
+        default=0.03,
+        metavar="PERCENT",
+        help="ignore changes smaller than this share of the median (default: 3%%)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the comparison as Markdown or JSON; 2 for a regression."""
+    chosen = build_parser().parse_args(arguments)
     before, after = (load_side(find_run(name, chosen.results)) for name in (chosen.before, chosen.after))
     comparisons = compare(before, after, threshold=chosen.threshold)
-    print(markdown(before.summary, after.summary, comparisons, chosen.threshold), end="")
+    if chosen.json:
+        print(strict_json.dumps(facts(before.summary, after.summary, comparisons, chosen.threshold), indent=2))
+    else:
+        print(markdown(before.summary, after.summary, comparisons, chosen.threshold), end="")
     return EXIT_CHECK_FAILED if has_regression(comparisons) else EXIT_OK
 
 
 def load_side(run: RunDirectory) -> Side:
     """Summary and samples of a collected run. Raises RecordError."""
     return Side(read_summary(run), Measured(read_rows(run, ANALYSED_COLUMNS)))
+
+
+def facts(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshold: float) -> dict[str, Any]:
+    """The comparison for a program; shares are from 0 to 1, differences are after - before."""
+    return {
+        "before": a.run_id,
+        "after": b.run_id,
+        "measured_on": b.origin.badge,
+        "threshold": threshold,
+        "regression": has_regression(comparisons),
+        "comparisons": [
+            {
+                **asdict(c),
+                "difference": c.difference.model_dump(),
+                "ratio": c.ratio.model_dump(),
+            }
+            for c in comparisons
+        ],
+    }
 
 
 def markdown(a: Summary, b: Summary, comparisons: Sequence[Comparison], threshold: float) -> str:

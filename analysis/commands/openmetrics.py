@@ -1,7 +1,8 @@
-"""`python -m analysis openmetrics`: a run's summary for anything that scrapes."""
+"""`inference-lab analysis openmetrics`: a run's summary for anything that scrapes."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from analysis.command_line import command_parser
@@ -11,8 +12,12 @@ from core.errors import EXIT_OK
 from core.run_directory import find_run
 
 
+def build_parser() -> argparse.ArgumentParser:
+    return command_parser("openmetrics", "Print a run's summary as OpenMetrics text, for Prometheus.", takes_run=True)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print OpenMetrics text."""
-    chosen = command_parser("openmetrics", takes_run=True).parse_args(arguments)
+    chosen = build_parser().parse_args(arguments)
     print(open_metrics(read_summary(find_run(chosen.run, chosen.results))), end="")
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""`python -m analysis power-tuning`: write the input of aws-lambda-power-tuning, or compare its result with a run."""
+"""`inference-lab analysis power-tuning`: write what aws-lambda-power-tuning reads, or compare its result."""
 
 from __future__ import annotations
 
@@ -20,16 +20,24 @@ from core.errors import EXIT_OK, UserError
 from core.run_directory import find_run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the state machine's input as JSON, or its result next to ours as Markdown."""
-    parser = command_parser("power-tuning")
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "power-tuning", "Write the input of aws-lambda-power-tuning, or compare its result with a run."
+    )
     parser.add_argument("model", help="a model of benchmark.toml")
     parser.add_argument("--engine", help="an engine of the run (default: the only one that ran the model)")
     parser.add_argument("--input-for", metavar="ARN", help="print the state machine's input for this function")
-    parser.add_argument("--samples", type=int, default=50, help="invocations for each memory size (default: 50)")
-    parser.add_argument("--result", type=Path, metavar="FILE", help="the state machine's output")
-    parser.add_argument("--run", default="latest", help="the run to compare it with (default: latest)")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument(
+        "--samples", type=int, metavar="N", default=50, help="invocations per memory size (default: 50)"
+    )
+    parser.add_argument("--result", type=Path, metavar="FILE", help="read the state machine's output from this file")
+    parser.add_argument("--run", default="latest", help="name or directory of the run to compare (default: latest)")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the state machine's input as JSON, or its result next to ours as Markdown."""
+    chosen = build_parser().parse_args(arguments)
     if chosen.input_for:
         matrix = read_configuration().matrix
         _check_model(chosen.model, matrix.models)

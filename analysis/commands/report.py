@@ -1,7 +1,8 @@
-"""`python -m analysis report`: make data, summary, figures and report again, offline."""
+"""`inference-lab analysis report`: make data, summary, figures and report again, offline."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from analysis.command_line import command_parser
@@ -13,15 +14,23 @@ from core.errors import EXIT_OK
 from core.run_directory import find_run
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the results and where the report is."""
-    parser = command_parser("report", takes_run=True)
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "report",
+        "Write data, summary, figures, and report again from what was collected. Needs no network.",
+        takes_run=True,
+    )
     parser.add_argument(
-        "--current-goal", action="store_true", help="take [goal], [traffic] and [prices] from today's benchmark.toml"
+        "--current-goal", action="store_true", help="take [goal], [traffic], and [prices] from today's benchmark.toml"
     )
     parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
-    parser.add_argument("--no-report", action="store_true", help="data and summary only")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--no-report", action="store_true", help="write data and summary only")
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the results and where the report is."""
+    chosen = build_parser().parse_args(arguments)
     run = find_run(chosen.run, chosen.results)
     with Progress() as progress:
         summary = build(

@@ -1,4 +1,4 @@
-"""`python -m analysis traffic`: simulate other traffic with the calls of a run, without measuring again."""
+"""`inference-lab analysis traffic`: simulate other traffic with the calls of a run, without measuring again."""
 
 from __future__ import annotations
 
@@ -73,30 +73,55 @@ class _Question:
     seed: int
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("traffic", takes_run=True)
+def build_parser() -> argparse.ArgumentParser:
+    parser = command_parser(
+        "traffic",
+        "Simulate a month of other traffic with the calls of a run: what callers get and what it costs.",
+        takes_run=True,
+    )
     add = parser.add_argument
-    add("--variant", action="append", help="a variant's key; repeat for several (default: all)")
+    add("--variant", action="append", metavar="KEY", help="simulate this variant; may be repeated (default: all)")
     _add_arrivals(parser)
     add(
         "--idle-minutes",
         type=span,
         metavar=SPAN,
-        help="life of an idle environment (default: as the run shows, or 5:60)",
+        help="minutes after which an idle environment is reclaimed (default: as the run shows, or 5:60)",
     )
-    add("--choice", default="newest_first", help="which idle environment: newest_first, oldest_first, random")
-    add("--concurrency", type=count, default=1000, help="reserved or account concurrency (default: 1000)")
-    add("--front-door", choices=FRONT_DOORS, default="rest_api", help="what is in front (default: rest_api)")
     add(
-        "--retries", type=int, choices=range(11), default=0, metavar="N", help="how often a caller retries (default: 0)"
+        "--choice",
+        choices=get_args(Choice),
+        default="newest_first",
+        help="which idle environment serves next (default: newest_first)",
     )
-    add("--pings", type=count, default=1, help="schedules that ping the function every 4 minutes (default: 1)")
-    add("--limit-ms", type=positive, help="how long a caller waits (default: that of [goal])")
+    add("--concurrency", type=count, default=1000, metavar="N", help="most environments at once (default: 1000)")
+    add(
+        "--front-door",
+        choices=FRONT_DOORS,
+        default="rest_api",
+        help="how callers reach the function (default: rest_api)",
+    )
+    add(
+        "--retries",
+        type=int,
+        choices=range(11),
+        default=0,
+        metavar="N",
+        help="retries of a caller, 0 to 10 (default: 0)",
+    )
+    add(
+        "--pings",
+        type=count,
+        default=1,
+        metavar="N",
+        help="schedules that ping the function every 4 minutes (default: 1)",
+    )
+    add("--limit-ms", type=positive, metavar="MS", help="longest wait of a caller, in ms (default: that of [goal])")
     add(
         "--max-missed",
         type=share,
         metavar="SHARE",
-        help="callers that may miss the limit (default: that of [goal])",
+        help="share of callers that may miss the limit, 0 to 1 (default: that of [goal])",
     )
     add("--highest-rate", action="store_true", help="find the highest rate that keeps --max-missed instead")
     add("--json", action="store_true", help="print JSON instead of a table")
@@ -105,13 +130,40 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_arrivals(parser: argparse.ArgumentParser) -> None:
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--requests-per-day", type=positive, help="default: that of [traffic] in the run's configuration")
-    add("--trace", type=Path, help="a CSV file: `timestamp`, `count` (per minute), or Azure's functions trace")
-    add("--from-function", metavar="NAME", help="the Invocations metric of a live function, last 14 days")
+    add(
+        "--requests-per-day",
+        type=positive,
+        metavar="N",
+        help="requests on an average day (default: that of [traffic] in the run)",
+    )
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="replay a CSV file: `timestamp`, `count` (per minute), or Azure's functions trace",
+    )
+    add("--from-function", metavar="NAME", help="replay the last 14 days of a live function, by its Invocations metric")
     add = parser.add_argument
-    add("--trace-function", default="", metavar="HASH", help="which function of Azure's trace")
-    add("--burstiness", type=span, default=(1.0, 1.0), metavar=SPAN, help="index of dispersion; 1 (default) is Poisson")
-    add("--batch-size", type=positive, default=1.0, help="mean number of simultaneous requests (default: 1)")
+    add(
+        "--trace-function",
+        default="",
+        metavar="HASH",
+        help="the function to replay of Azure's trace (default: all together)",
+    )
+    add(
+        "--burstiness",
+        type=span,
+        default=(1.0, 1.0),
+        metavar=SPAN,
+        help="index of dispersion of the arrivals (default: 1, a Poisson process)",
+    )
+    add(
+        "--batch-size",
+        type=positive,
+        default=1.0,
+        metavar="N",
+        help="mean number of simultaneous requests (default: 1)",
+    )
 
 
 def positive(text: str) -> float:
@@ -149,7 +201,7 @@ def span(text: str) -> tuple[float, float]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print a month of each variant under each strategy, or the highest rates."""
-    chosen = _parser().parse_args(arguments)
+    chosen = build_parser().parse_args(arguments)
     run = find_run(chosen.run, chosen.results)
     manifest = run.read_manifest()
     configuration = run_configuration(manifest)
@@ -169,8 +221,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _question(chosen: argparse.Namespace, configuration: Configuration, idle_minutes: tuple[float, float]) -> _Question:
-    if chosen.choice not in get_args(Choice):
-        raise UserError(f"there is no rule {chosen.choice!r}", hint=f"There are: {', '.join(get_args(Choice))}.")
     limit_s = configuration.gateway.integration_timeout_ms / 1000 if chosen.front_door == "rest_api" else None
     pool = Pool(
         idle_minutes=idle_minutes,

@@ -175,7 +175,7 @@ def no_answer(
         return Text(
             "No memory size can be recommended: nothing enforced the limits that tell them apart.",
             ("Without a CPU share and a memory limit, memory sizes differ in name alone.",),
-            "Undecided. `python -m lab doctor` says which limits this machine can enforce, and how to enable the rest.",
+            "Undecided. `inference-lab lab doctor` says which limits work here, and how to enable the rest.",
         )
     failing = {c.variant for c in constraints if c.verdict == "fails"}
     unmeasured = [key for key in names if key not in failing]

@@ -517,7 +517,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                     n=faults.len(),
                 )
             )
-    return evidence, "needs the swapping experiment: python -m experiments swapping, in the lab"
+    return evidence, "needs the swapping experiment: inference-lab experiments swapping, in the lab"
 
 
 _CLAIMS: Final = (

@@ -80,7 +80,7 @@ def _completeness(facts: Facts) -> Iterator[DataWarning]:
             code="no_client_records",
             severity="warning",
             message="There are no client records: latency as a client saw it, and coverage, are unknown.",
-            advice="Measure with `python -m experiments run`; it records every call as it happens.",
+            advice="Measure with `inference-lab experiments run`; it records every call as it happens.",
         )
     silent = [key for key in facts.variants if not (facts.rows["variant"] == key).any()]
     if silent:
@@ -88,7 +88,7 @@ def _completeness(facts: Facts) -> Iterator[DataWarning]:
             code="not_measured",
             severity="warning",
             message=f"{len(silent)} of {len(facts.variants)} variants have no invocation.",
-            advice="Check that they are deployed, and measure again with `python -m experiments run --resume`.",
+            advice="Check that they are deployed, and measure again with `inference-lab experiments run --resume`.",
             variants=tuple(silent),
             count=len(silent),
         )
@@ -97,7 +97,7 @@ def _completeness(facts: Facts) -> Iterator[DataWarning]:
             code="unfinished_run",
             severity="warning",
             message="The run is not finished; what it measured so far is shown.",
-            advice=f"Resume it with `python -m experiments run --resume {facts.manifest.run_id}`, then collect again.",
+            advice=f"Run `inference-lab experiments run --resume {facts.manifest.run_id}`, then collect again.",
         )
 
 
@@ -248,7 +248,7 @@ def _lab(facts: Facts) -> Iterator[DataWarning]:
             code="no_limits",
             severity="serious",
             message=f"Nothing enforced {' and '.join(endpoint.limits.not_enforced)}: memory sizes are not compared.",
-            advice="`python -m lab doctor` says which limits this machine can enforce, and how to enable the rest.",
+            advice="`inference-lab lab doctor` says which limits this machine can enforce, and how to enable the rest.",
             caps_verdicts=True,
         )
     if endpoint.time_scale != 1:

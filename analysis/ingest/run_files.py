@@ -277,5 +277,5 @@ def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.Dat
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RecordError(
-            f"{path} cannot be read: {error}", hint=f"Write it again: python -m analysis report {run.run_id}"
+            f"{path} cannot be read: {error}", hint=f"Write it again: inference-lab analysis report {run.run_id}"
         ) from None

@@ -229,7 +229,7 @@ class Nonces:
         if not problems:
             return
         kept = f"{len(problems)} functions keep the variable {NONCE_VARIABLE}"
-        hint = "`python -m experiments cleanup` removes it."
+        hint = "`inference-lab experiments cleanup` removes it."
         if isinstance(error, UserError):  # why the block ended matters more than what could not be undone
             error.hint = f"{error.hint} {kept}: {hint}".lstrip()
         else:

@@ -14,7 +14,7 @@ from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from core.variants import GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler
-from experiments.checks.findings import Finding, guarded, has_problem, print_findings
+from experiments.checks.findings import Finding, findings_json, guarded, has_problem, print_findings
 from experiments.checks.first_calls import CalledImages
 
 MB: Final = 1024 * 1024
@@ -22,7 +22,7 @@ DESTROY: Final = "`cdk destroy` removes it."
 LEFT: Final = "No stack owns it any more: delete it."
 
 
-def clean_up(configuration: Configuration, results: Path, *, remove_images: bool) -> int:
+def clean_up(configuration: Configuration, results: Path, *, remove_images: bool, as_json: bool = False) -> int:
     """Switch off, restore, list what is left; exit code 2 when something stays on or is left without an owner.
 
     Switching off comes first, and a part that AWS refuses keeps no other part from being done: this is the command
@@ -40,14 +40,13 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
     findings: list[Finding] = []
     for part in parts:
         found = guarded(part)
-        print_findings(found, sys.stdout, all_of_them=True)
+        if not as_json:
+            print_findings(found, sys.stdout, all_of_them=True)
         findings += found
-    if not findings:
-        print_findings(
-            [Finding("ok", "everything", "no stack is deployed, and nothing is left of one")],
-            sys.stdout,
-            all_of_them=True,
-        )
+    if as_json:
+        print(findings_json(findings))
+    elif not findings:
+        print(Finding("ok", "everything", "no stack is deployed, and nothing is left of one"))
     return EXIT_CHECK_FAILED if has_problem(findings) else EXIT_OK
 
 
@@ -176,7 +175,7 @@ def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove
             _delete_image(cloud, uri)
             findings.append(Finding("ok", subject, "was unused; deleted"))
         else:
-            advice = "`python -m experiments cleanup --images` deletes it; so does `cdk gc`."
+            advice = "`inference-lab experiments cleanup --images` deletes it; so does `cdk gc`."
             findings.append(Finding("problem", subject, f"{text}; no function uses it", advice))
     return findings
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, Literal, TextIO
 
+from core import strict_json
 from core.errors import UserError
 
 Level = Literal["ok", "warning", "problem"]
@@ -34,6 +35,11 @@ def print_findings(findings: Sequence[Finding], file: TextIO, *, all_of_them: bo
     for finding in findings:
         if all_of_them or finding.level != "ok":
             print(finding, file=file, flush=True)
+
+
+def findings_json(findings: Sequence[Finding]) -> str:
+    """Return the findings for a program."""
+    return strict_json.dumps([asdict(finding) for finding in findings], indent=2)
 
 
 def guarded(check: Callable[[], list[Finding]]) -> list[Finding]:

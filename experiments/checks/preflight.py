@@ -25,7 +25,7 @@ from experiments.dry_run import planned_steps
 from loadtests.arrivals import shape_of
 
 DEPLOY: Final = "Deploy it with `cdk deploy`, under the same profile (BENCHMARK_PROFILE)."
-CLEANUP: Final = "Run `python -m experiments cleanup`."
+CLEANUP: Final = "Run `inference-lab experiments cleanup`."
 # New accounts get these; see the quota "Concurrent executions" and https://docs.aws.amazon.com/lambda/latest/dg/limits.html
 NEW_ACCOUNT_MEMORY_MB: Final = 3008
 # A signature is refused when it is off by five minutes; before that, times of logs and client drift apart.
@@ -89,7 +89,7 @@ def check_endpoint(endpoint: EndpointFacts) -> list[Finding]:
             "warning",
             "limits",
             f"the lab enforces no limit on {' and '.join(missing)}: memory sizes will not differ as they do on Lambda",
-            "`python -m lab doctor` shows how to enable limits. The records and the report repeat this warning.",
+            "`inference-lab lab doctor` shows how to enable limits. The records and the report repeat this warning.",
         )
     ]
 

@@ -109,7 +109,7 @@ def run_scheduled(session: Session) -> None:
     if problems:
         raise CloudError(
             f"{len(problems)} schedules could not be switched off: {problems[0]}",
-            hint="They end by their own end date; `python -m experiments cleanup` switches them off now.",
+            hint="They end by their own end date; `inference-lab experiments cleanup` switches them off now.",
         )
 
 

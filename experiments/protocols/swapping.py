@@ -138,12 +138,12 @@ def run_swapping(
     if endpoint.source != "lab":
         raise UserError(
             "the swapping experiment needs the lab: on AWS, memory and CPU share cannot be varied independently",
-            hint='Start one with `python -m lab serve`, and point here with eval "$(python -m lab env)".',
+            hint='Start one with `inference-lab lab serve`, and point here with eval "$(inference-lab lab env)".',
         )
     if not endpoint.limits.memory_sizes_are_comparable:
         raise UserError(
             "this lab cannot limit CPU and memory, which is what the experiment varies",
-            hint="`python -m lab doctor` shows how to enable limits.",
+            hint="`inference-lab lab doctor` shows how to enable limits.",
         )
     if not grid(configuration):
         raise UserError(

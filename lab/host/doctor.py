@@ -1,4 +1,4 @@
-"""`python -m lab doctor`: what this machine can enforce on an execution environment, and how to get more."""
+"""`inference-lab lab doctor`: what this machine can enforce on an execution environment, and how to get more."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def how_to_get_limits() -> str:
         return f"{platform.system()} has no cgroups: run the lab in Linux, for example in a virtual machine."
     return (
         "Run the lab as root; or in a delegated cgroup: "
-        "systemd-run --user --scope -p Delegate=yes python -m lab serve; or in a container with --privileged."
+        "systemd-run --user --scope -p Delegate=yes inference-lab lab serve; or in a container with --privileged."
     )
 
 

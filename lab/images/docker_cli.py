@@ -1,4 +1,4 @@
-"""`python -m lab docker ...`: answers what the CDK command line asks of docker (CDK_DOCKER).
+"""`inference-lab lab docker ...`: answers what the CDK command line asks of docker (CDK_DOCKER).
 
 build, tag, push, inspect, images, login, and rmi, image prune, version for people. Where the lab that AWS_ENDPOINT_URL
 names runs containers, or LAB_ENGINE names one, the real engine builds and tags, and this records what was pushed;
@@ -186,7 +186,7 @@ def _login(parsed: argparse.Namespace, _: DirectoryImageStore, __: Engine | None
 def _rmi(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
     for reference in parsed.reference:
         if not store.remove_name(_with_tag(reference), force=parsed.force):
-            raise ImageError(f"no image {reference}", hint="`python -m lab docker images` lists the images.")
+            raise ImageError(f"no image {reference}", hint="`inference-lab lab docker images` lists the images.")
         print(f"Untagged: {reference}")
     return EXIT_OK
 
@@ -205,7 +205,7 @@ def _found(store: DirectoryImageStore, reference: str, engine: Engine | None) ->
     record = _usable(store, reference, engine)
     if record is None:
         raise ImageError(
-            f"no image {reference}", hint="Build it first; `python -m lab docker images` lists the images."
+            f"no image {reference}", hint="Build it first; `inference-lab lab docker images` lists the images."
         )
     return record
 

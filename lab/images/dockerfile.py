@@ -13,7 +13,7 @@ from core.errors import UserError
 
 KNOWN: Final = ("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "CMD", "ENTRYPOINT", "LABEL", "USER")
 ENGINE_HINT: Final = (
-    "The lab reads a subset of Dockerfiles. Where Docker or Podman runs, `python -m lab serve --driver container` "
+    "The lab reads a subset of Dockerfiles. Where Docker or Podman runs, `inference-lab lab serve --driver container` "
     "builds and runs any image."
 )
 

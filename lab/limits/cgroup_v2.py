@@ -78,7 +78,7 @@ class CgroupV2Limits:
         self.freezer = "cgroup-v2"
         self.notes: Sequence[str] = tuple(
             f"cgroup v2 controller {name} is not handed down to this process: start the lab with "
-            "`systemd-run --user --scope -p Delegate=yes python -m lab serve`, or as root."
+            "`systemd-run --user --scope -p Delegate=yes inference-lab lab serve`, or as root."
             for name in ("cpu", "memory")
             if name not in controllers
         )

@@ -59,7 +59,7 @@ class NoLimits:
             (
                 f"CPU share and memory limit are not enforced: {reason} "
                 "Run the lab on Linux as root or in a delegated cgroup "
-                "(`systemd-run --user --scope -p Delegate=yes python -m lab serve`), or with the container driver."
+                "(`systemd-run --user --scope -p Delegate=yes inference-lab lab serve`), or with the container driver."
             ),
         )
 

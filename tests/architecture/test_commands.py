@@ -14,7 +14,9 @@ from core.paths import REPOSITORY
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "lab/*.md", "bench/*.md") for path in REPOSITORY.glob(pattern)
 )
-MODULE = re.compile(r"python -m (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)")
+MODULE = re.compile(
+    r"(?:inference-lab|python -m) (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)"
+)
 SCRIPT = re.compile(r"python ([a-z]+/[a-z_]+\.py)")
 LOCUSTFILE = re.compile(r"locust -f ([a-z]+/[a-z_]+\.py)")
 TARGET = re.compile(r"(?:`|^ {4})make ([a-z]+)\b", re.MULTILINE)

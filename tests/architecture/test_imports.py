@@ -23,6 +23,7 @@ ROOMS = {
     "functions": set(),
     "demo": {"core", "lab"},
     "trial": {"core", "lab", "experiments", "analysis", "demo"},
+    "inference_lab": {"core"},
 }
 
 

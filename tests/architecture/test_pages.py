@@ -56,11 +56,9 @@ def test_every_path_into_docs_that_a_text_names_exists():
 
 def test_no_line_of_the_pages_is_longer_than_100_characters():
     for page in DOCS.glob("**/*.md"):
-        code = False
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-            code ^= line.startswith("```")
-            if not (code or line.startswith(("    ", "|"))):
-                assert len(line) <= 100, f"{page}:{number}: {line}"
+            # A row of a table is one line by its syntax.
+            assert len(line) <= 100 or line.lstrip().startswith("|"), f"{page}:{number}: {line}"
 
 
 def test_the_index_of_decisions_lists_each_with_its_title():

@@ -1,4 +1,4 @@
-"""What `python -m bench` writes keeps what it did not measure."""
+"""What `inference-lab bench` writes keeps what it did not measure."""
 
 from __future__ import annotations
 

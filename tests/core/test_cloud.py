@@ -50,7 +50,7 @@ def test_an_address_where_no_lab_answers_is_named_with_what_to_do(answer, monkey
         with pytest.raises(CloudError, match="no lab answers there") as refused:
             Cloud().endpoint_facts()
     assert url in refused.value.message
-    assert "python -m lab serve" in refused.value.hint
+    assert "inference-lab lab serve" in refused.value.hint
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://", "http://localhost:port", "http://local host:4566", "://"])
@@ -58,4 +58,4 @@ def test_an_address_that_is_none_is_named_with_what_to_do(url, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     with pytest.raises(CloudError, match="no lab answers there") as refused:
         Cloud().endpoint_facts()
-    assert "python -m lab serve" in refused.value.hint
+    assert "inference-lab lab serve" in refused.value.hint

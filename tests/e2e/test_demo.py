@@ -1,4 +1,4 @@
-"""`python -m demo` with stub functions: twice in a row, interrupted anywhere, on a full disk, without a network."""
+"""`inference-lab demo` with stub functions: twice in a row, interrupted anywhere, on a full disk, without a network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ protocols = ["forced"]
 
 
 class Demo:
-    """Runs of `python -m demo` that share an image store, and everything that they leave on this machine."""
+    """Runs of `inference-lab demo` that share an image store, and everything that they leave on this machine."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

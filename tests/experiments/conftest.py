@@ -51,7 +51,7 @@ class Deployed:
         return found.get("Environment", {}).get("Variables", {})
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run `python -m experiments` to its end, and check its exit code."""
+        """Run `inference-lab experiments` to its end, and check its exit code."""
         done = subprocess.run(
             self.command(*words),
             cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""Run `python -m experiments ...` again and again, each time killed at a random moment; then once to its end.
+"""Run `inference-lab experiments ...` again and again, each time killed at a random moment; then once to its end.
 
 Usage: python -m tests.experiments.killing KILLS SEED RECORDS WORDS...
 Prints one line of JSON. Each attempt is a fork of this process, so that the imports are paid for once; a kill is

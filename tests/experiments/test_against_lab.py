@@ -229,7 +229,7 @@ def test_an_interrupted_schedule_is_off_at_once_and_resumed_for_what_is_missing(
         relay.resume()
         _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert f"python -m experiments cold --resume {run.run_id} --results {tmp_path}" in said
+    assert f"inference-lab experiments cold --resume {run.run_id} --results {tmp_path}" in said
     assert "Traceback" not in said
     assert {schedule["State"] for schedule in schedules(deployed)} == {"DISABLED"}
     assert run.read_manifest().stopped_because == "interrupted"
@@ -585,7 +585,7 @@ def test_without_a_lab_a_deployment_or_credentials_the_checks_fail_with_what_to_
         assert not list(tmp_path.iterdir())
 
     with refusing_port() as port:
-        checked(deployed.environment(AWS_ENDPOINT_URL=f"http://localhost:{port}"), "python -m lab serve")
+        checked(deployed.environment(AWS_ENDPOINT_URL=f"http://localhost:{port}"), "inference-lab lab serve")
     aws = {k: v for k, v in deployed.environment().items() if not k.startswith("AWS_") and k != "HOME"}
     nothing = aws | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
     checked(nothing, "no AWS region is set")

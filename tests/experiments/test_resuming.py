@@ -116,7 +116,7 @@ def test_the_end_of_a_run_is_kept_and_an_early_one_names_the_command_that_goes_o
     manifest = run.read_manifest()
     assert manifest.stopped_because == kept
     assert manifest.finished_at is not None
-    command = f"python -m experiments swapping --resume {run.run_id} --results {tmp_path}"
+    command = f"inference-lab experiments swapping --resume {run.run_id} --results {tmp_path}"
     assert any(line.endswith(command) for line in said) == bool(kept)
 
 

@@ -150,6 +150,15 @@ def test_uv_on_path_is_used_and_pip_is_not(machine):
     assert install.endswith("--requirement requirements.txt")
 
 
+def test_the_one_command_is_linked_into_the_environment(machine):
+    machine.add_uv()
+    succeeded(machine.run())
+    succeeded(machine.run())
+    link = machine.root / "project/.venv/bin/inference-lab"
+    assert link.readlink() == Path("../../tools/inference-lab")
+    assert link.resolve().parent == (machine.root / "project/tools").resolve()
+
+
 def test_uv_on_path_needs_no_python_at_all(machine):
     machine.add_uv()
     succeeded(machine.run())
@@ -377,5 +386,5 @@ def test_the_lock_takes_its_hashes_from_the_main_index_alone(machine):
 
 def test_a_command_in_the_help_of_make_is_ready_to_paste():
     done = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert 'eval "$(.venv/bin/python -m lab env)"' in done.stdout
+    assert 'eval "$(.venv/bin/inference-lab lab env)"' in done.stdout
     assert "$$" not in done.stdout

@@ -9,7 +9,7 @@ import pytest
 from core.prices import read_prices
 from core.variants import Variant
 from experiments.aws.lambda_control import InvokeAnswer
-from trial.estimating import answers, knee_of, sizes_of, table
+from trial.estimating import answers, facts, knee_of, sizes_of, table
 from trial.measuring import ROUNDS, WARM_CALLS, call_of
 
 SIZES = {size: Variant("tiny", "own", "x86_64", size) for size in (128, 512, 1024, 2048)}
@@ -72,6 +72,14 @@ def test_the_answers_name_what_fails_the_smallest_size_and_the_knee(sizes):
     assert knee_of(sizes).memory_mb == 1024
     assert "Inference time is absent" in said
     assert len(table(sizes).splitlines()) == 2 + len(sizes)
+
+
+def test_the_facts_for_a_program_are_those_of_the_table(sizes):
+    found = json.loads(json.dumps(facts(sizes), allow_nan=False))
+    assert (found["smallest_mb"], found["knee_mb"]) == (512, 1024)
+    for size, one in zip(sizes, found["sizes"], strict=True):
+        assert one["memory_mb"] == size.variant.memory_mb
+        assert (one["warm_ms"]["value"], one["warm_ms"]["reason"]) == (size.warm.value, size.warm.reason)
 
 
 def test_a_function_that_fails_everywhere_has_no_knee_and_no_smallest_size():

@@ -1,4 +1,4 @@
-"""`python -m lab try` with a folder that knows nothing of this project."""
+"""`inference-lab lab try` with a folder that knows nothing of this project."""
 
 from __future__ import annotations
 

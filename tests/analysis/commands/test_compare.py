@@ -31,6 +31,8 @@ from analysis.decide.comparison import (
 )
 from analysis.estimate.cells import Measured
 from analysis.ingest.run_files import write_rows
+from analysis.summary import METRICS
+from core import strict_json
 from core.configuration import read_configuration
 from core.errors import RecordError
 from core.paths import REPOSITORY
@@ -261,6 +263,23 @@ def test_the_command_answers_with_exit_codes_for_a_pipeline(tmp_path, sides, cap
     assert command.main(["compare", *reversed(NAMES), "--results", str(tmp_path)]) == 0
     with pytest.raises(RecordError, match="is not in"):
         command.main(["compare", "nothing", NAMES[0], "--results", str(tmp_path)])
+
+
+def test_the_json_of_a_comparison_has_the_figures_of_its_table(tmp_path, sides, capsys):
+    store(sides, (tmp_path, tmp_path))
+    words = ["compare", *NAMES, "--results", str(tmp_path)]
+    assert command.main(words) == 2
+    table = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert command.main([*words, "--json"]) == 2
+    facts = strict_json.loads(capsys.readouterr().out)
+    assert (facts["before"], facts["after"], facts["regression"]) == (*NAMES, True)
+    for one in facts["comparisons"]:
+        label = "failed" if one["metric"] == "failures" else METRICS[one["metric"]][0]
+        row = next(row for row in table if row[1:4] == [one["variant"], one["experiment"], label])
+        if one["metric"] != "failures":
+            assert row[4].split()[0] == f"{one['a']:.1f}"
+            assert row[6] == f"{100 * (one['ratio']['value'] - 1):+.1f}%"
+        assert row[-2] == one["change"]
 
 
 def run_step(name, workspace):

@@ -1,4 +1,4 @@
-"""`python -m analysis traffic` answers from a run's measured calls."""
+"""`inference-lab analysis traffic` answers from a run's measured calls."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_the_highest_rate_is_found(results, capsys):
     assert float(rows[0]["highest rate, requests/s"]) > 1
 
 
-@pytest.mark.parametrize(("option", "value"), [("--choice", "best"), ("--burstiness", "0.5"), ("--variant", "x")])
+@pytest.mark.parametrize(("option", "value"), [("--burstiness", "0.5"), ("--variant", "x")])
 def test_what_is_not_there_is_refused_with_what_is(results, option, value):
     with pytest.raises(UserError, match=r"there is no|below 1"):
         main(["traffic", "--results", str(results), option, value])

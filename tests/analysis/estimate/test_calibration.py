@@ -1,6 +1,6 @@
 """Intervals cover, certain answers hold and comparisons raise no alarm where calls share their environment's luck.
 
-The full table comes from `python -m bench statistics`.
+The full table comes from `inference-lab bench statistics`.
 """
 
 import numpy as np

@@ -77,7 +77,7 @@ def test_invocations_cut_off_are_named_with_how_to_make_them_anew(run):
     pl.DataFrame(schema=synthetic.SCHEMA).write_parquet(path)
     assert read_rows(run).height == 0
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(RecordError, match=r"invocations\.parquet cannot be read(.|\n)*python -m analysis report"):
+    with pytest.raises(RecordError, match=r"invocations\.parquet cannot be read(.|\n)*inference-lab analysis report"):
         read_rows(run)
 
 

@@ -1,4 +1,4 @@
-"""Building without an engine, as the CDK command line does it: `python -m lab docker` on small functions."""
+"""Building without an engine, as the CDK command line does it: `inference-lab lab docker` on small functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m lab`: starting, stopping, who it answers, what it says when it cannot."""
+"""`inference-lab lab`: starting, stopping, who it answers, what it says when it cannot."""
 
 from __future__ import annotations
 
@@ -291,6 +291,8 @@ def test_each_address_that_a_lab_prints_is_one_of_what_is_deployed_and_answers(s
     assert (listed.returncode, listed.stderr) == (0, "")
     printed = [(url, name) for url, _, name in (line.partition("  ") for line in listed.stdout.splitlines())]
     assert len(printed) == len(set(printed))
+    as_json = run_here("lab", main, "urls", "--port", str(shared_lab.port), "--json")
+    assert [(one["url"], one["name"]) for one in json.loads(as_json.stdout)] == printed
     assert {(url, name) for url, name in printed if any(api in url for api in apis)} == expected
     for url, name in expected:
         api, stage = url.removeprefix("http://").partition(".")[0], name.rpartition(" ")[2]
@@ -315,7 +317,7 @@ def test_urls_says_that_no_lab_runs_and_what_to_do() -> None:
         ended = run_here("lab", main, "urls", "--port", str(port))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"no lab answers at http://localhost:{port}" in ended.stderr
-    assert "python -m lab serve" in ended.stderr
+    assert "inference-lab lab serve" in ended.stderr
 
 
 def test_a_bucket_is_reached_by_its_name_as_host(shared_lab: Lab) -> None:
@@ -445,4 +447,4 @@ def test_doctor_says_what_this_machine_can_enforce() -> None:
 def test_help_names_the_options(command: list[str]) -> None:
     ended = run_here("lab", main, *command, "--help")
     assert ended.returncode == 0
-    assert "usage: python -m lab" in ended.stdout
+    assert "usage: inference-lab lab" in ended.stdout
