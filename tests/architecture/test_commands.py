@@ -1,77 +1,87 @@
-"""Every command that the documents name is there."""
+"""Every command that the pages show is accepted by the parser that reads it."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import io
 import re
-import subprocess
-import sys
+import shlex
 
 import pytest
 
+from analysis.collect import build_parser as collect_parser
 from core.paths import REPOSITORY
+from inference_lab.completion import complete_parser
 
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "lab/*.md", "bench/*.md") for path in REPOSITORY.glob(pattern)
 )
-MODULE = re.compile(
-    r"(?:inference-lab|python -m) (experiments|lab|analysis|demo|bench)((?: +[a-z][a-z-]*)?)((?: +--[a-z][a-z-]*)*)"
+# A command ends where its line of code does, or the shell's next word begins.
+COMMAND = re.compile(
+    r"(?:inference-lab|python -m (?=(?:lab|experiments|analysis|bench|demo|trial)\b))((?: +[^\s`&|#;)]+)*)"
 )
+COLLECT = re.compile(r"python analysis/collect\.py((?: +[^\s`&|#;)]+)*)")
 SCRIPT = re.compile(r"python ([a-z]+/[a-z_]+\.py)")
 LOCUSTFILE = re.compile(r"locust -f ([a-z]+/[a-z_]+\.py)")
 TARGET = re.compile(r"(?:`|^ {4})make ([a-z]+)\b", re.MULTILINE)
 
 
-def mentions(pattern):
-    found = {}
-    for document in DOCUMENTS:
-        for match in pattern.finditer(document.read_text(encoding="utf-8")):
-            found.setdefault(tuple(group or "" for group in match.groups()), document.relative_to(REPOSITORY))
-    return found
+def code(text):
+    """What a page shows as code, a piece per line."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```|((?:^ {4}.*\n)+)", text, re.MULTILINE | re.DOTALL)
+    joined = "\n".join("".join(block) for block in blocks).replace("\\\n", " ")
+    return [*joined.splitlines(), *re.findall(r"`([^`\n]+)`", text)]
 
 
-@functools.cache
-def help_text(*words):
-    done = subprocess.run(
-        [sys.executable, "-m", *words, "--help"],
-        check=False,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, f"python -m {' '.join(words)} --help: {done.stderr}"
-    return done.stdout
+def mentions(pattern, pieces=code):
+    """Each match in a page, with the page."""
+    return {
+        match.group(1): document.relative_to(REPOSITORY)
+        for document in DOCUMENTS
+        for piece in pieces(document.read_text(encoding="utf-8"))
+        for match in pattern.finditer(piece)
+    }
 
 
-def test_every_module_command_in_the_documents_exists_with_its_options():
-    subcommands, options = {}, {}
-    for (package, subcommand, flags), document in mentions(MODULE).items():
-        subcommands.setdefault((package, subcommand.strip()), document)
-        for flag in flags.split():
-            options.setdefault((package, subcommand.strip(), flag), document)
-    assert ("experiments", "run") in subcommands
-    helps = {}
-    for package, subcommand in subcommands:
-        overview = helps.setdefault((package, ""), help_text(package))
-        # A word after a package that takes no subcommands is the sentence going on, not a command.
-        if subcommand and re.search(rf"^\s+{subcommand}\b|[{{,]{subcommand}[,}}]", overview, re.MULTILINE):
-            helps[package, subcommand] = help_text(package, subcommand)
-    for (package, subcommand, flag), document in options.items():
-        text = helps.get((package, subcommand), helps[package, ""])
-        assert re.search(rf"{flag}\b", text), f"{document}: python -m {package} {subcommand} has no option {flag}"
+@pytest.fixture(scope="module")
+def parsers():
+    return {COMMAND: complete_parser(), COLLECT: collect_parser()}
+
+
+@pytest.mark.parametrize("pattern", [COMMAND, COLLECT], ids=["inference-lab", "collect.py"])
+def test_every_command_in_the_pages_is_accepted_by_its_parser(parsers, pattern):
+    found = mentions(pattern)
+    assert found
+    for text, document in found.items():
+        # [...] and ... stand for what a reader chooses.
+        words = [word for word in shlex.split(text.replace('"', "")) if not re.fullmatch(r"\.\.\.|\[.*|.*\]", word)]
+        if words[:2] == ["lab", "docker"]:
+            del words[2:]  # docker's own
+        said = refusal(parsers[pattern], words)
+        # A command may be named without what it needs.
+        assert not said or "arguments are required" in said, f"{document}: {text}: {said}"
+
+
+def refusal(parser, words):
+    """What a parser says against a command line, "" if it takes it; a request for help is taken."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+            parser.parse_args(words)
+    except SystemExit:
+        return err.getvalue()
+    return ""
 
 
 @pytest.mark.parametrize("pattern", [SCRIPT, LOCUSTFILE], ids=["script", "locustfile"])
 def test_every_script_in_the_documents_exists(pattern):
     found = mentions(pattern)
     assert found
-    for (script,), document in found.items():
+    for script, document in found.items():
         assert (REPOSITORY / script).is_file(), f"{document} names {script}"
 
 
 def test_every_make_target_in_the_documents_exists():
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
-    for (target,), document in mentions(TARGET).items():
+    for target, document in mentions(TARGET, lambda text: [text]).items():
         assert target in targets, f"{document} names make {target}"
