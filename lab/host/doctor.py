@@ -1,9 +1,10 @@
-"""`inference-lab lab doctor`: what this machine can enforce on an execution environment, and how to get more."""
+"""`inference-lab lab doctor`: which limits this machine can enforce, and how to enable the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import shutil
 import sys
@@ -19,7 +20,7 @@ from core.variants import MEMORY_MB_PER_VCPU
 from lab.drivers.process import ProcessDriver
 from lab.host.load import read_cpus
 from lab.host.resources import available_memory_mb, host_cpus
-from lab.images.engine import EngineError, engine_socket, find_engine
+from lab.images.engine import ENGINE_VARIABLE, EngineError, engine_socket, find_engine
 
 _LOOK_S: Final = 0.5
 _BUSY_SHARE: Final = 0.1
@@ -29,7 +30,7 @@ _MARKS: Final[dict[Grade, str]] = {"ok": "ok     ", "limited": "limited", "missi
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, and what would better it ("" where nothing has to be)."""
+    """One thing looked at: what was found, and how to improve it ("" if nothing is wrong)."""
 
     subject: str
     grade: Grade
@@ -144,7 +145,7 @@ def _engine() -> Finding:
     except EngineError as error:
         # No deployment needs one, so nothing is missing.
         found = f"{error.message}; images are built and run as directories, which needs none"
-        return Finding("container engine", "ok", found, error.hint)
+        return Finding("container engine", "ok", found, error.hint if ENGINE_VARIABLE in os.environ else "")
     return Finding(
         "container engine", "ok", f"{program} {version} at {socket_path} (only --driver container needs one)"
     )
