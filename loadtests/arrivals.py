@@ -77,15 +77,22 @@ class Shape:
         return 0.0
 
     def times_s(self, *, spacing: Spacing = "even", seed: int = 0) -> Iterator[float]:
-        """Arrival times in ascending order, from 0 to `duration_s`.
+        """Arrival times in ascending order, from 0 to `duration_s`."""
+        return (at_s for _, at_s in self.arrivals(spacing=spacing, seed=seed))
+
+    def arrivals(
+        self, *, spacing: Spacing = "even", seed: int = 0, index: int = 0, count: int = 1
+    ) -> Iterator[tuple[int, float]]:
+        """Number and time of the arrivals n with n mod `count` == `index`, in ascending order.
 
         The n-th arrival is where the integral of the rate reaches a mark. "even": marks 0.5, 1.5, ..., so that
-        spacings follow the rate and nothing else. "poisson": marks of a Poisson process of rate 1, which makes the
-        arrivals a Poisson process of the shape's rate (E. Cinlar, Introduction to Stochastic Processes, 4.7).
+        spacings follow the rate and nothing else; a worker's share takes no longer for the others' shares. "poisson":
+        marks of a Poisson process of rate 1, which makes the arrivals a Poisson process of the shape's rate (E. Cinlar,
+        Introduction to Stochastic Processes, 4.7).
         """
         remaining = iter(self.segments)
         segment, before_s, before = next(remaining), 0.0, 0.0
-        for mark in _marks(spacing, seed):
+        for number, mark in _marks(spacing, seed, index, count):
             while mark > before + segment.arrivals:
                 before += segment.arrivals
                 before_s += segment.duration_s
@@ -93,18 +100,28 @@ class Shape:
                 if following is None:
                     return
                 segment = following
-            yield before_s + segment.time_s(mark - before)
+            yield number, before_s + segment.time_s(mark - before)
+
+    def number_of_arrivals(self, *, spacing: Spacing, seed: int) -> int:
+        """Return how many arrivals there are."""
+        if spacing == "poisson":
+            return sum(1 for _ in self.arrivals(spacing=spacing, seed=seed))
+        reached = 0.0
+        for segment in self.segments:  # in the order that `arrivals` adds them up, for the same rounding
+            reached += segment.arrivals
+        return max(0, math.floor(reached - 0.5) + 1)
 
 
-def _marks(spacing: Spacing, seed: int) -> Iterator[float]:
+def _marks(spacing: Spacing, seed: int, index: int, count: int) -> Iterator[tuple[int, float]]:
     if spacing == "even":
-        yield from (n + 0.5 for n in itertools.count())
+        yield from ((n, n + 0.5) for n in itertools.count(index, count))
     else:
         draws = random.Random(seed)  # noqa: S311 - a reproducible sequence, nothing secret
         mark = 0.0
-        while True:
+        for n in itertools.count():
             mark += draws.expovariate(1.0)
-            yield mark
+            if n % count == index:
+                yield n, mark
 
 
 def shape_of(table: LoadTable) -> Shape:
@@ -116,8 +133,3 @@ def shape_of(table: LoadTable) -> Shape:
     else:
         segments = tuple(Segment(rate_rps, rate_rps, duration_s) for rate_rps, duration_s in table.steps)
     return Shape(table.shape, segments)
-
-
-def share(times_s: Iterator[float], *, index: int, count: int) -> Iterator[tuple[int, float]]:
-    """Arrivals of one of `count` workers, numbered as in the whole: n belongs to worker n mod count."""
-    return ((number, at_s) for number, at_s in enumerate(times_s) if number % count == index)

@@ -17,7 +17,6 @@ from locust.runners import WorkerRunner
 from core.records import ClientRecord
 from core.run_directory import RecordWriter, RunDirectory
 from loadtests.account import Account
-from loadtests.arrivals import share
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.sender import Sender, Stage
@@ -88,8 +87,7 @@ class Performer:
         sender = self._sender(part)
         self._senders[part] = sender
         try:
-            times_s = part.shape.times_s(spacing=part.spacing, seed=part.seed)
-            mine = share(times_s, index=part.index, count=part.count)
+            mine = part.shape.arrivals(spacing=part.spacing, seed=part.seed, index=part.index, count=part.count)
             sender.run((number, at_s) for number, at_s in mine if at_s >= part.from_s)
         finally:
             del self._senders[part]

@@ -64,7 +64,7 @@ class LoadPlan:
     @property
     def offered(self) -> int:
         """Arrivals of one stage."""
-        return sum(1 for _ in self.shape.times_s(spacing=self.spacing, seed=self.seed))
+        return self.shape.number_of_arrivals(spacing=self.spacing, seed=self.seed)
 
 
 def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadPlan:

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.configuration import read_configuration
-from loadtests.arrivals import Segment, Shape, shape_of, share
+from loadtests.arrivals import Segment, Shape, shape_of
 
 rates = st.floats(0, 60)
 segments = st.builds(Segment, start_rps=rates, end_rps=rates, duration_s=st.floats(0.1, 5))
@@ -71,9 +71,10 @@ def test_arrivals_ascend_within_the_shape_and_are_as_many_as_its_integral(shape)
 @given(shapes, st.integers(1, 7), st.sampled_from(["even", "poisson"]))
 def test_shares_of_workers_make_up_the_whole_and_no_arrival_belongs_to_two(shape, count, spacing):
     whole = list(enumerate(shape.times_s(spacing=spacing, seed=7)))
-    parts = [list(share(shape.times_s(spacing=spacing, seed=7), index=i, count=count)) for i in range(count)]
+    parts = [list(shape.arrivals(spacing=spacing, seed=7, index=i, count=count)) for i in range(count)]
     assert sorted(itertools.chain.from_iterable(parts)) == whole
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert shape.number_of_arrivals(spacing=spacing, seed=7) == len(whole)
 
 
 @settings(max_examples=50)
