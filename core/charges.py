@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from core.load_tasks import TASK_MEMORY_GB, TASK_VCPU
 from core.prices import MB_PER_GB, Prices, gb_seconds
 
 SECONDS_PER_MONTH: Final = 730 * 3600.0  # AWS's own calculators count 730 hours a month
@@ -19,6 +20,8 @@ SECONDS_PER_MONTH: Final = 730 * 3600.0  # AWS's own calculators count 730 hours
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
 LOG_EVENT_OVERHEAD_BYTES: Final = 26
 BYTES_PER_GB: Final = 1024**3
+# A request and its answer with headers, on a kept connection with TLS; assumed, about twice what the body has.
+BYTES_PER_CALL: Final = 3_000
 LEAST_CACHED_S: Final = 3 * 3600.0
 
 
@@ -141,3 +144,22 @@ def call_cost(
         logs=logs_usd(log_bytes, prices),
         restore=restore_usd,
     )
+
+
+def load_tasks_usd(tasks: int, seconds: float, architecture: str, prices: Prices) -> float:
+    """Return what Fargate tasks of a load cost for a time. https://aws.amazon.com/fargate/pricing/"""
+    hourly_usd = (
+        TASK_VCPU * prices[f"{architecture}_fargate_vcpu_hour_usd"]
+        + TASK_MEMORY_GB * prices[f"{architecture}_fargate_gb_hour_usd"]
+    )
+    return tasks * seconds / 3600 * hourly_usd
+
+
+def network_rest_usd(hours: float, prices: Prices) -> float:
+    """Return what the network of the load tasks costs while it is deployed: a NAT gateway and its public address."""
+    return hours * (prices["nat_gateway_hour_usd"] + prices["public_ipv4_hour_usd"])
+
+
+def network_traffic_usd(calls: float, prices: Prices) -> float:
+    """Return what the NAT gateway charges for calls and their answers."""
+    return calls * BYTES_PER_CALL / BYTES_PER_GB * prices["nat_gateway_gb_usd"]

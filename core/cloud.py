@@ -76,6 +76,8 @@ class Cloud:
             retries={"mode": "adaptive" if max_attempts > 1 else "standard", "total_max_attempts": max_attempts},
             read_timeout=read_timeout_s,
             max_pool_connections=64,
+            # A bucket's name before a lab's address would be a host name that does not resolve everywhere.
+            s3={"addressing_style": "path"} if self.endpoint_url else None,
         )
         # A session is not safe to make clients from in several threads; the clients themselves are.
         with cloud_errors(), self._making:
@@ -218,8 +220,8 @@ def stack_status(cloud: Cloud, name: str) -> str | None:
     return None if status == "DELETE_COMPLETE" else status
 
 
-def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
-    """Find the REST APIs by the outputs of the stack. Raises DeploymentError."""
+def stack_outputs(cloud: Cloud, configuration: Configuration) -> tuple[str, dict[str, str]]:
+    """Return the status of the stack and its outputs by name. Raises DeploymentError where there is no stack."""
     name = configuration.names.stack
     try:
         with cloud_errors():
@@ -231,7 +233,15 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
             ) from None
         raise
     stacks = described["Stacks"]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])} if stacks else {}
+    if not stacks:
+        return "absent", {}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+    return str(stacks[0]["StackStatus"]), outputs
+
+
+def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
+    """Find the REST APIs by the outputs of the stack. Raises DeploymentError."""
+    status, outputs = stack_outputs(cloud, configuration)
     apis: dict[str, Api] = {}
     for group in configuration.groups:
         values = [outputs.get(part(role, group), "") for role in API_OUTPUTS]
@@ -240,9 +250,10 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
             url = _stage_url(api_id, configuration.gateway.stage_name, url, cloud.endpoint_url)
             apis[group] = Api(api_id, url, float(rate_rps), key=_api_key(cloud, key_id))
     if not apis:
-        status = stacks[0]["StackStatus"] if stacks else "absent"
         wanted = " and ".join(part(role, configuration.groups[0]) for role in API_OUTPUTS)
-        raise DeploymentError(f"stack {name} is {status} and lacks outputs {wanted}", hint=DEPLOY_HINT)
+        raise DeploymentError(
+            f"stack {configuration.names.stack} is {status} and lacks outputs {wanted}", hint=DEPLOY_HINT
+        )
     return Deployment(apis)
 
 

@@ -122,6 +122,7 @@ class GatewayTable(_Table):
 
 class OperationsTable(_Table):
     dashboard: bool = True
+    load_tasks: bool = False
     notify_email: str = Field(default="", pattern=r"^([^@\s]+@[^@\s]+)?$")
     monthly_budget_usd: NotNegative = 50.0
     permissions_boundary: str = Field(default="", pattern=r"^[\w+=,.@-]{0,128}$")  # the name of a managed policy
@@ -362,14 +363,18 @@ class Configuration(_Table):
         return Names(self.function.name_prefix)
 
 
+def configuration_path() -> Path:
+    """Return the file that BENCHMARK_TOML names, or the one at the repository's top."""
+    return Path(os.environ.get(PATH_VARIABLE) or BENCHMARK_TOML)
+
+
 def read_configuration(path: Path | None = None, *, profile: str | None = None) -> Configuration:
     """Read `benchmark.toml` and apply a profile.
 
-    `path` and `profile` default to the environment variables BENCHMARK_TOML and BENCHMARK_PROFILE, then to the
-    file at the repository's top and no profile. Raises ConfigurationError that names the key, the value found and
-    the values allowed.
+    `path` defaults to `configuration_path`, `profile` to the environment variable BENCHMARK_PROFILE, then to none.
+    Raises ConfigurationError that names the key, the value found and the values allowed.
     """
-    path = path or Path(os.environ.get(PATH_VARIABLE) or BENCHMARK_TOML)
+    path = path or configuration_path()
     profile = os.environ.get(PROFILE_VARIABLE, "") if profile is None else profile
     try:
         text = path.read_text(encoding="utf-8")

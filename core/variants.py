@@ -150,6 +150,16 @@ class Names:
         return f"{self.prefix}"
 
     @property
+    def load_tasks(self) -> str:
+        """Return the name of the cluster and of the family of tasks that send a load."""
+        return f"{self.prefix}-load"
+
+    @property
+    def load_log_group(self) -> str:
+        """Return the log group of what these tasks print."""
+        return f"/aws/ecs/{self.load_tasks}"
+
+    @property
     def stack(self) -> str:
         """Return the name of the one stack that holds everything; its parts are nested stacks."""
         return self.prefix

@@ -19,6 +19,7 @@ from core.cloud import Cloud, cloud_errors
 from core.command_line import Parser
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
+from core.load_tasks import WORKER_RPS, workers_for
 from core.records import Experiment
 from core.run_directory import RESULTS_DIRECTORY
 from experiments.checks.findings import findings_json, has_problem, print_findings
@@ -94,6 +95,19 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="USD",
             help="refuse a plan, or stop a run, that costs more (default: experiments.max_usd)",
         )
+        if name in ("run", "load"):
+            command.add_argument(
+                "--on",
+                choices=("this-machine", "fargate"),
+                default="this-machine",
+                help="load: where it is sent from; Fargate tasks need `operations.load_tasks`",
+            )
+            command.add_argument(
+                "--workers",
+                type=workers,
+                metavar="N",
+                help=f"load: Fargate tasks that send it (default: one per {WORKER_RPS:g} requests/s of its peak)",
+            )
         until = command.add_mutually_exclusive_group()
         until.add_argument(
             "--until-decided",
@@ -111,6 +125,27 @@ def build_parser() -> argparse.ArgumentParser:
             "--dry-run", action="store_true", help="print calls, duration, and cost without calling anything"
         )
     return parser
+
+
+def workers(text: str) -> int:
+    """Return a number of workers. Raises ValueError, which the parser reports with this function's name."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _workers(chosen: argparse.Namespace, configuration: Configuration) -> int:
+    """Return the Fargate tasks that are to send the load; 0 is this machine. Raises ConfigurationError."""
+    on, asked = getattr(chosen, "on", "this-machine"), getattr(chosen, "workers", None)
+    if on == "fargate":
+        return asked or workers_for(configuration.experiments.load.peak_rps)
+    if asked is not None:
+        raise ConfigurationError(
+            f"--workers {asked} has no effect on this machine",
+            hint="Add --on fargate. Several processes here: `locust -f loadtests/locustfile.py --processes N`.",
+        )
+    return 0
 
 
 def percent(text: str) -> float:
@@ -147,13 +182,15 @@ def _obey(chosen: argparse.Namespace) -> int:
         configuration = narrowed(read_configuration(profile=chosen.profile), chosen)
         return show_estimate(configuration, EXPERIMENTS, as_json=chosen.json)
     wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
+    configuration = _configuration(chosen)
     request = Request(
         experiments=wanted,
-        configuration=_configuration(chosen),
+        configuration=configuration,
         results=chosen.results,
         run_name=chosen.resume or chosen.run or "",
         verbose=chosen.verbose,
         as_json=chosen.json,
+        workers=_workers(chosen, configuration),
     )
     if chosen.dry_run:
         return show_plan(request)

@@ -14,14 +14,17 @@ from core.configuration import PILOT_CALLS, Configuration
 from core.prices import Prices
 from core.records import Experiment
 from experiments.checks.at_rest import rest_costs
-from experiments.checks.spend import LONGEST_INIT_S, Estimate, estimate, total, usd
+from experiments.checks.spend import LONGEST_INIT_S, TASK_START_S, Estimate, estimate, total, usd
 from experiments.plan import Step, deciding_on, planned_environments, steps
 from loadtests.arrivals import shape_of
 
 
-def planned_steps(configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float) -> list[Step]:
+def planned_steps(
+    configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float, workers: int = 0
+) -> list[Step]:
+    """Return the steps of a plan; `workers` are the Fargate tasks that send the load, 0 is this machine."""
     arrivals = round(shape_of(configuration.experiments.load).expected_arrivals)
-    return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale)
+    return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _remarks(planned: Sequence[Step], whole: Estimate, configuration: Configurat
         at_most += f""", which is {usd(whole.longest_usd)};
 but a run stops when its billed time reaches the limit, plus {under_way}"""
     return f"""\
-{_until_decided(planned, configuration)}\
+{_until_decided(planned, configuration)}{_on_fargate(planned)}\
 Expected: the CPU time each model needs on one core, divided by the share of its memory size. Other functions differ.
 {at_most}.
 Limit: {usd(limit_usd)} (--max-usd). A plan expected to cost more is refused.
@@ -138,3 +141,13 @@ Until decided: without a bad call, {sum(sizes)} samples in {len(sizes)} environm
 A variant that fails or costs more takes fewer, {PILOT_CALLS * warm.environments} at least; a close one up to \
 {warm.max_samples}.
 """
+
+
+def _on_fargate(planned: Sequence[Step]) -> str:
+    """What the load's own machines are, where it runs on Fargate."""
+    tasks = max(step.tasks for step in planned)
+    return (
+        f"Load: the cost has {tasks} Fargate tasks and their traffic, with {TASK_START_S:g} s of start per variant.\n"
+        if tasks
+        else ""
+    )

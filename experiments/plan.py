@@ -249,18 +249,25 @@ class Step:
     further_calls: int = 0  # that may follow where the plan's number is only expected
     further_updates: int = 0  # of which each may start further calls in a new environment
     forced_updates: int = 0
+    tasks: int = 0  # of Fargate, which send it: a master and its workers
     fixed_s: float | None = None  # its duration, where the protocol sets it; else it follows from the calls
 
 
 def steps(
-    configuration: Configuration, experiments: Sequence[Experiment], *, arrivals: int, time_scale: float = 1.0
+    configuration: Configuration,
+    experiments: Sequence[Experiment],
+    *,
+    arrivals: int,
+    time_scale: float = 1.0,
+    workers: int = 0,
 ) -> list[Step]:
     """How many calls each protocol makes of each variant, as far as a plan can tell (`planned_environments`).
 
-    `arrivals` is what one variant's load test offers.
+    `arrivals` is what one variant's load test offers; `workers` are the Fargate tasks that send it, 0 is this machine.
     """
+    tasks = workers + 1 if workers else 0
     return [
-        step
+        replace(step, tasks=tasks) if step.experiment == "load" else step
         for experiment in experiments
         for variant in configuration.variants
         for step in _steps_of(experiment, variant, configuration, arrivals, time_scale)

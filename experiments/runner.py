@@ -46,6 +46,7 @@ class Request:
     run_name: str  # of a run to make or to resume; "" makes one with a name of its own
     verbose: bool
     as_json: bool = False  # print the plan for a program
+    workers: int = 0  # Fargate tasks that send the load; 0 is this machine
 
 
 def show_plan(request: Request) -> int:
@@ -53,7 +54,7 @@ def show_plan(request: Request) -> int:
     cloud = Cloud()
     # Only a lab shortens intervals. AWS need not be asked, so a plan can be seen without credentials.
     time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
-    planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale)
+    planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale, workers=request.workers)
     prices = read_prices(request.configuration.prices)
     if request.as_json:
         print(strict_json.dumps(plan_facts(planned, request.configuration, prices), indent=2))
@@ -84,20 +85,20 @@ def measure(request: Request) -> int:
     """Measure, and print the run's id as the last line of standard output."""
     configuration, cloud = request.configuration, Cloud()
     prices = read_prices(configuration.prices)
-    findings = check_everything(cloud, configuration, request.experiments)
+    findings = check_everything(cloud, configuration, request.experiments, workers=request.workers)
     print_findings(findings, sys.stderr, all_of_them=request.verbose)
     if has_problem(findings):
         print("nothing was measured: a check failed", file=sys.stderr)
         return EXIT_CHECK_FAILED
     endpoint = cloud.endpoint_facts()
-    planned = planned_steps(configuration, request.experiments, time_scale=endpoint.time_scale)
+    planned = planned_steps(configuration, request.experiments, time_scale=endpoint.time_scale, workers=request.workers)
     _refuse_over_limit(planned, configuration, prices)
     run = open_run(request, endpoint, prices)
     with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
         session = Session(
             configuration=configuration,
             endpoint=endpoint,
-            services=Services.connect(cloud, configuration, endpoint, request.results),
+            services=Services.connect(cloud, configuration, endpoint, request.results, workers=request.workers),
             log=RunLog(run),
             lock=lock,
             meter=SpendMeter(configuration, prices),
@@ -145,7 +146,8 @@ def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[E
 def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
     """The command that resumes what was asked for; `name` is that of the experiment, or "run" for all of them."""
     results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
-    return f"inference-lab experiments {name} --resume {run.run_id}{results}"
+    on = f" --on fargate --workers {request.workers}" if request.workers else ""
+    return f"inference-lab experiments {name} --resume {run.run_id}{results}{on}"
 
 
 def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:

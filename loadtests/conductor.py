@@ -10,10 +10,9 @@ what it left without a record is counted, and said.
 
 from __future__ import annotations
 
-import csv
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,9 +26,9 @@ from core.cloud import Deployment
 from core.errors import CloudError, UserError
 from core.records import ClientRecord
 from core.run_directory import RecordWriter, RunDirectory
-from core.stages import INTERRUPTED, LoadStage, append_stage, stage_of
+from core.stages import INTERRUPTED, LoadStage, append_stage
 from core.variants import Variant
-from loadtests.account import Account, Second, StageSummary, merge_rows, summarise
+from loadtests.account import merge_rows
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
@@ -38,7 +37,6 @@ from loadtests.sender import Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
-SECONDS_FILE: Final = "load-seconds.csv"
 WARMUPS_FILE: Final = "load-warmups.jsonl"
 LOCAL: Final = "local"  # the only worker of a single process
 # Time for a message to reach every worker, and for each to open its spare connections.
@@ -104,42 +102,6 @@ class Conductor:
         """Second by second over all workers, as last reported."""
         by_worker = {LOCAL: self._performer.rows()} if self._performer else self._rows
         return merge_rows(rows[stage] for rows in by_worker.values() if stage in rows)
-
-    def sum_up(self) -> list[tuple[LoadStage, StageSummary]]:
-        """Summarise every stage from the records on disk, and write them second by second into `load-seconds.csv`."""
-        if self._run is None:
-            return []
-        by_stage = self._records_by_stage(self._run)
-        found = []
-        with (self._run.root / SECONDS_FILE).open("a", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, ["variant", "started_at", *asdict(Second(0))])
-            if file.tell() == 0:
-                table.writeheader()
-            for report in self.reports:
-                records = by_stage.get(report.key, {}).values()
-                account = Account(started_at=report.started_at, late_after_ms=report.late_after_ms)
-                for record in records:
-                    account.add(record)
-                for row in account.rows():
-                    table.writerow({"variant": report.variant, "started_at": report.started_at, **row})
-                summary = summarise(
-                    records,
-                    offered=report.offered,
-                    started_at=report.started_at,
-                    duration_s=report.duration_s,
-                    late_after_ms=report.late_after_ms,
-                )
-                found.append((report, summary))
-        return found
-
-    @staticmethod
-    def _records_by_stage(run: RunDirectory) -> dict[str, dict[str, ClientRecord]]:
-        by_stage: dict[str, dict[str, ClientRecord]] = {}
-        for record in run.client_records():
-            if record.experiment == "load":
-                # Two of one call there are where a worker thought lost sent it as well as its heir.
-                by_stage.setdefault(stage_of(record.call_id), {}).setdefault(record.call_id, record)
-        return by_stage
 
     # --- messages ----------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from loadtests.conductor import Conductor
 from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, check_replaced_options, make_plan
+from loadtests.results import sum_up
 from loadtests.summary import summary_text
 
 # Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
@@ -164,7 +165,8 @@ class LoadTest:
         conductor.close()
         failure = conductor.failure
         self._close_run(run, str(failure) if failure else "" if conductor.finished else "interrupted")
-        print(summary_text(run.run_id, conductor.sum_up()))
+        if not self._environment.parsed_options.no_summary:
+            print(summary_text(run.run_id, sum_up(run, conductor.reports)))
         if failure is not None:
             print(f"locust: {failure}", file=sys.stderr)
 
@@ -205,6 +207,12 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     parser.add_argument("--duration-s", default="", help="Duration of a linear or constant shape, a variant")
     parser.add_argument("--max-in-flight", default="", help="Calls under way at once; arrivals beyond are dropped")
     parser.add_argument("--spacing", default="even", help="even, or poisson for random arrivals of the same rate")
+    parser.add_argument(
+        "--no-summary",
+        action="store_true",
+        help="Leave the summary to who collects the records of all workers",
+        include_in_web_ui=False,
+    )
     # Both listen on every interface by Locust's default.
     parser.set_defaults(web_host=LOOPBACK, master_bind_host=LOOPBACK)
     if not sys.stdout.isatty():

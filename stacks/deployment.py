@@ -18,6 +18,7 @@ from core.variants import API_OUTPUTS, part
 from stacks.alerts import Alerts
 from stacks.endpoints import Endpoints
 from stacks.functions import Functions
+from stacks.load_tasks import LoadTasks
 from stacks.monitoring import Monitoring
 from stacks.schedules import Schedules
 
@@ -37,12 +38,15 @@ class InferenceLab(cdk.Stack):
         )
         self._configuration = configuration
         schedule_group = self._build_schedule_group()
-        for group in configuration.groups:
-            self._build_group(group, schedule_group)
+        keys = [self._build_group(group, schedule_group).key for group in configuration.groups]
         if configuration.operations.dashboard:
             Monitoring(self, "Monitoring", configuration=configuration)
         if configuration.operations.notify_email:
             Alerts(self, "Alerts", configuration=configuration)
+        if configuration.operations.load_tasks:
+            tasks = LoadTasks(self, "LoadTasks", configuration=configuration, keys=keys)
+            for name, value in tasks.outputs.items():
+                cdk.CfnOutput(self, name, value=value)
 
     def _build_schedule_group(self) -> scheduler.ScheduleGroup:
         return scheduler.ScheduleGroup(
@@ -52,7 +56,7 @@ class InferenceLab(cdk.Stack):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
-    def _build_group(self, group: str, schedule_group: scheduler.ScheduleGroup) -> None:
+    def _build_group(self, group: str, schedule_group: scheduler.ScheduleGroup) -> Endpoints:
         functions = Functions(self, part("Functions", group), configuration=self._configuration, group=group)
         endpoints = Endpoints(
             self,
@@ -74,3 +78,4 @@ class InferenceLab(cdk.Stack):
         )
         for role, value in zip(API_OUTPUTS, values, strict=True):
             cdk.CfnOutput(self, part(role, group), value=value)
+        return endpoints

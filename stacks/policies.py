@@ -13,6 +13,7 @@ from typing import Any, Final
 from core import strict_json
 from core.configuration import read_configuration
 from core.errors import run_command
+from core.load_tasks import RUNS
 from core.paths import REPOSITORY
 from core.variants import Names
 
@@ -67,7 +68,24 @@ def operator_policy(names: Names) -> Policy:
         _allow("Schedules", ["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [_schedules(names)]),
         _allow("SchedulesRole", ["iam:PassRole"], [_roles(names)], _passed_to("scheduler.amazonaws.com")),
         _allow("Images", ["ecr:DescribeImages", "ecr:BatchDeleteImage"], [_arn("ecr", "repository/cdk-*-assets-*")]),
+        *_load_statements(names),
     )
+
+
+def _load_statements(names: Names) -> list[dict[str, Any]]:
+    """Return what a load on Fargate tasks needs besides."""
+    cluster = {"ArnLike": {"ecs:cluster": _arn("ecs", f"cluster/{names.load_tasks}")}}
+    bucket = _load_bucket(names)
+    return [
+        _allow("LoadStart", ["ecs:RunTask"], [_arn("ecs", f"task-definition/{names.load_tasks}:*")], cluster),
+        _allow("LoadTasks", ["ecs:DescribeTasks", "ecs:StopTask"], [_arn("ecs", f"task/{names.load_tasks}/*")]),
+        # AWS checks a cluster's tasks as those of its container instances, which Fargate has none of.
+        _allow("LoadList", ["ecs:ListTasks"], [_arn("ecs", f"container-instance/{names.load_tasks}/*")]),
+        _allow("LoadRoles", ["iam:PassRole"], [_roles(names)], _passed_to("ecs-tasks.amazonaws.com")),
+        _allow("LoadQuota", ["servicequotas:GetServiceQuota"], ["*"]),
+        _allow("LoadBucket", ["s3:ListBucket"], [bucket]),
+        _allow("LoadFiles", ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], [f"{bucket}/{RUNS}/*"]),
+    ]
 
 
 def deploy_policy() -> Policy:
@@ -80,6 +98,16 @@ def boundary_policy(names: Names) -> Policy:
     return _policy(
         _allow("WriteLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], _log_groups(names)),
         _allow("Invoke", ["lambda:InvokeFunction"], _functions(names)),
+        _allow("LoadLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], _log_groups(names, "ecs")),
+        _allow("LoadFiles", ["s3:GetObject", "s3:PutObject"], [f"{_load_bucket(names)}/{RUNS}/*"]),
+        _allow("LoadEndpoints", ["cloudformation:DescribeStacks"], [_stacks(names)[0]]),
+        _allow("LoadKeys", ["apigateway:GET"], _gateway("apikeys/*")),
+        _allow(
+            "LoadImage",
+            ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+            [_arn("ecr", "repository/cdk-*-assets-*")],
+        ),
+        _allow("LoadSignIn", ["ecr:GetAuthorizationToken"], ["*"]),
     )
 
 
@@ -134,6 +162,34 @@ def execution_policy(names: Names) -> Policy:
     )
 
 
+def load_execution_policy(names: Names) -> Policy:
+    """Return what CloudFormation needs besides for `operations.load_tasks`.
+
+    Parts of a network have no names, so that what exists may be changed where it carries the deployment's tag.
+    """
+    tagged = {"StringEquals": {"aws:ResourceTag/deployment": names.prefix}}
+    network = [_arn("ec2", f"{kind}/*") for kind in _NETWORK_PARTS]
+    tasks = [_arn("ecs", f"cluster/{names.load_tasks}"), _arn("ecs", f"task-definition/{names.load_tasks}:*")]
+    return _policy(
+        _allow("Network", _all_of("ec2", _NETWORK_ACTIONS), network),
+        _allow("OwnNetwork", _all_of("ec2", _OWN_NETWORK_ACTIONS), network, tagged),
+        _allow("Bucket", _all_of("s3", _BUCKET_ACTIONS), [_load_bucket(names)]),
+        _allow("Tasks", _all_of("ecs", _TASK_ACTIONS), tasks),
+        _allow(
+            "Unbounded",
+            [*_all_of("ecs", _UNBOUNDED_TASK_ACTIONS), *_all_of("ec2", _UNBOUNDED_NETWORK_ACTIONS)],
+            ["*"],
+        ),
+        _allow("LogGroups", _all_of("logs", _LOG_ACTIONS), _log_groups(names, "ecs")),
+        _allow("PassRoles", ["iam:PassRole"], [_roles(names)], _passed_to("ecs-tasks.amazonaws.com")),
+        _allow(
+            "ServiceRole",
+            ["iam:CreateServiceLinkedRole"],
+            [_arn("iam", "role/aws-service-role/ecs.amazonaws.com/*", region="")],
+        ),
+    )
+
+
 def boundary_name(names: Names) -> str:
     """Return the name under which the boundary is to be created."""
     return f"{names.prefix}-permissions-boundary"
@@ -145,6 +201,7 @@ def policies(names: Names) -> dict[str, Policy]:
         "operator": operator_policy(names),
         "deploy": deploy_policy(),
         "cloudformation-execution": execution_policy(names),
+        "cloudformation-execution-load": load_execution_policy(names),
         "permissions-boundary": boundary_policy(names),
     }
 
@@ -186,6 +243,46 @@ _FUNCTION_ACTIONS: Final = (
     "ListAliases", "ListFunctionEventInvokeConfigs", "ListVersionsByFunction", "PublishVersion",
     "PutFunctionConcurrency", "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource",
     "UpdateAlias", "UpdateFunctionCode", "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
+)  # fmt: skip
+_NETWORK_ACTIONS: Final = (
+    "AllocateAddress", "AssociateAddress", "AssociateNatGatewayAddress", "AssociateRouteTable",
+    "AttachInternetGateway", "CreateInternetGateway", "CreateNatGateway", "CreateRoute", "CreateRouteTable",
+    "CreateSecurityGroup", "CreateSubnet", "CreateTags", "CreateVpc", "CreateVpcEndpoint", "DeleteRoute", "DeleteTags",
+    "DeleteVpcEndpoints", "DetachInternetGateway", "DisassociateAddress", "DisassociateNatGatewayAddress",
+    "DisassociateRouteTable", "ModifyVpcEndpoint", "ReplaceRoute", "ReplaceRouteTableAssociation",
+)  # fmt: skip
+_UNBOUNDED_NETWORK_ACTIONS: Final = (
+    "DescribeAddresses", "DescribeInstances", "DescribeInternetGateways", "DescribeNatGateways", "DescribeNetworkAcls",
+    "DescribeNetworkInterfaces", "DescribeRouteTables", "DescribeSecurityGroupRules", "DescribeSecurityGroups",
+    "DescribeSubnets", "DescribeVpcEndpoints", "DescribeVpcs", "DescribeVpnGateways",
+)  # fmt: skip
+_NETWORK_PARTS: Final = (
+    "elastic-ip", "internet-gateway", "natgateway", "network-interface", "route-table", "security-group",
+    "security-group-rule", "subnet", "vpc", "vpc-endpoint",
+)  # fmt: skip
+_OWN_NETWORK_ACTIONS: Final = (
+    "AuthorizeSecurityGroupEgress", "AuthorizeSecurityGroupIngress", "DeleteInternetGateway", "DeleteNatGateway",
+    "DeleteRouteTable", "DeleteSecurityGroup", "DeleteSubnet", "DeleteVpc", "DescribeVpcAttribute",
+    "ModifySubnetAttribute", "ModifyVpcAttribute", "ReleaseAddress", "RevokeSecurityGroupEgress",
+    "RevokeSecurityGroupIngress", "UpdateSecurityGroupRuleDescriptionsEgress",
+    "UpdateSecurityGroupRuleDescriptionsIngress",
+)  # fmt: skip
+_BUCKET_ACTIONS: Final = (
+    "CreateBucket", "DeleteBucket", "DeleteBucketPolicy", "GetAccelerateConfiguration", "GetAnalyticsConfiguration",
+    "GetBucketAbac", "GetBucketAcl", "GetBucketCORS", "GetBucketLogging", "GetBucketMetadataTableConfiguration",
+    "GetBucketNotification", "GetBucketObjectLockConfiguration", "GetBucketOwnershipControls", "GetBucketPolicy",
+    "GetBucketPublicAccessBlock", "GetBucketTagging", "GetBucketVersioning", "GetBucketWebsite",
+    "GetEncryptionConfiguration", "GetIntelligentTieringConfiguration", "GetInventoryConfiguration",
+    "GetLifecycleConfiguration", "GetMetricsConfiguration", "GetReplicationConfiguration", "ListBucket",
+    "ListTagsForResource", "PutBucketOwnershipControls", "PutBucketPolicy", "PutBucketPublicAccessBlock",
+    "PutBucketTagging", "PutEncryptionConfiguration", "PutLifecycleConfiguration", "TagResource", "UntagResource",
+)  # fmt: skip
+_TASK_ACTIONS: Final = (
+    "CreateCluster", "DeleteCluster", "DescribeClusters", "ListTagsForResource", "PutClusterCapacityProviders",
+    "RegisterTaskDefinition", "TagResource", "UntagResource", "UpdateCluster", "UpdateClusterSettings",
+)  # fmt: skip
+_UNBOUNDED_TASK_ACTIONS: Final = (
+    "DeregisterTaskDefinition", "DescribeTaskDefinition", "ListClusters", "ListTaskDefinitions",
 )  # fmt: skip
 # No resource can bound these.
 _UNBOUNDED_ACTIONS: Final = (
@@ -238,6 +335,11 @@ def _schedules(names: Names) -> str:
 def _roles(names: Names) -> str:
     """Return the roles of the parts: CloudFormation begins their names with the stack's."""
     return _arn("iam", f"role/{names.stack}-*", region="")
+
+
+def _load_bucket(names: Names) -> str:
+    """Return the bucket of the load tasks: CloudFormation begins its name with the stack's."""
+    return f"arn:{_PARTITION}:s3:::{names.stack}-*"
 
 
 def _gateway(*paths: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.charges import SECONDS_PER_MONTH, snapstart_usd
+from core.charges import SECONDS_PER_MONTH, network_rest_usd, snapstart_usd
 from core.configuration import Configuration
 from core.prices import MB_PER_GB, Prices
 from experiments.plan import Step
@@ -59,6 +59,9 @@ def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Pr
         lines.append(
             RestCost("dashboard", count * prices["dashboard_month_usd"], f"{count}; an account's first 3 are free")
         )
+    if operations.load_tasks:
+        usd = network_rest_usd(SECONDS_PER_MONTH / 3600, prices)
+        lines.append(RestCost("NAT gateway", usd, "of the load tasks, with its public address"))
     if operations.notify_email:
         metrics = ALARMED_METRICS * functions
         lines.append(

@@ -14,10 +14,12 @@ from core.cloud import Cloud, CredentialFacts, cloud_errors, find_deployment, st
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError, UserError
 from core.http_connections import connection_to
+from core.load_tasks import TASK_VCPU, WORKER_RPS, workers_for
 from core.prices import read_prices
 from core.records import EndpointFacts, Experiment
 from core.variants import Variant
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
+from experiments.aws.load_tasks import QUOTA_CODE, QUOTA_SERVICE, SWITCH, find_load_stack, vcpu_quota
 from experiments.aws.scheduler import Scheduler, ScheduleState
 from experiments.checks.findings import Finding, guarded
 from experiments.checks.spend import estimate, total
@@ -42,8 +44,13 @@ GATEWAY_DEFAULT_MS: Final = 29_000  # an integration that names no timeout
 AT_ONCE: Final = 8
 
 
-def check_everything(cloud: Cloud, configuration: Configuration, experiments: Sequence[Experiment]) -> list[Finding]:
-    """All checks, each of which finds something or says that it is well. Never raises for what it finds."""
+def check_everything(
+    cloud: Cloud, configuration: Configuration, experiments: Sequence[Experiment], *, workers: int = 0
+) -> list[Finding]:
+    """All checks, each of which finds something or says that it is well. Never raises for what it finds.
+
+    `workers` are the Fargate tasks that send the load; 0 is this machine.
+    """
     endpoint, findings = _ask_endpoint(cloud)
     if endpoint is None:
         return findings
@@ -60,6 +67,7 @@ def check_everything(cloud: Cloud, configuration: Configuration, experiments: Se
         lambda: _check_quotas(control, configuration, experiments),
         lambda: check_live(scheduler.live(time.time())),
         *([lambda: _check_schedules(scheduler, configuration)] if scheduled else []),
+        *([lambda: _check_load_tasks(cloud, configuration, endpoint, workers)] if workers else []),
     ]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         for found in pool.map(guarded, checks):
@@ -347,3 +355,30 @@ def expected_expression(interval_minutes: int) -> str:
             count = interval_minutes // minutes
             return f"rate({count} {unit}{'' if count == 1 else 's'})"
     return f"rate({interval_minutes} minute{'' if interval_minutes == 1 else 's'})"
+
+
+def _check_load_tasks(
+    cloud: Cloud, configuration: Configuration, endpoint: EndpointFacts, workers: int
+) -> list[Finding]:
+    try:
+        find_load_stack(cloud, configuration)
+    except DeploymentError as error:
+        return [Finding("problem", "load tasks", error.message, error.hint or SWITCH)]
+    findings = [check_fargate(vcpu_quota(cloud), workers, in_lab=endpoint.source == "lab")]
+    peak_rps = configuration.experiments.load.peak_rps
+    if workers < workers_for(peak_rps):
+        text = f"{workers} workers send {peak_rps / workers:g} requests/s each; more than {WORKER_RPS:g} leave late"
+        findings.append(Finding("warning", "load tasks", text, f"Use --workers {workers_for(peak_rps)}."))
+    return findings
+
+
+def check_fargate(quota_vcpu: float, workers: int, *, in_lab: bool) -> Finding:
+    """Compare the account's quota of Fargate vCPU with what a master and its workers take."""
+    need = TASK_VCPU * (workers + 1)
+    text = f"a master and {workers} workers take {need} vCPU of Fargate, the account may run {quota_vcpu:g}"
+    if need <= quota_vcpu:
+        return Finding("ok", "load tasks", text)
+    advice = f"Use fewer --workers, or ask AWS for more: quota {QUOTA_CODE} of {QUOTA_SERVICE}."
+    if in_lab:
+        advice = "A lab runs no Fargate tasks. Load it from this machine: omit --on fargate."
+    return Finding("problem", "load tasks", text, advice)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.charges import restore_usd, snapshot_usd
+from core.charges import load_tasks_usd, network_traffic_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
 from core.records import ClientRecord
@@ -26,6 +26,7 @@ USEFUL_VCPU: Final = 2.0
 # both. https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 LONGEST_INIT_S: Final = 10.0
 LONGEST_SNAPSHOT_INIT_S: Final = 130.0
+TASK_START_S: Final = 120.0  # assumed: a Fargate task is billed from the pull of its image on
 ROUND_TRIP_MS: Final = 40.0
 FORCED_UPDATE_MS: Final = 3000.0
 SNAPSHOT_MS: Final = 120_000.0  # assumed: AWS publishes no figure for how long it takes to publish a version
@@ -87,14 +88,21 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
             + step.cold_calls / size * (cold_ms + ROUND_TRIP_MS)
             + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
         ) / 1000
+    sending_usd = 0.0
+    if step.tasks:
+        sending_usd = network_traffic_usd(calls, prices) + load_tasks_usd(
+            step.tasks, duration_s + TASK_START_S, configuration.matrix.architectures[0], prices
+        )
     return Estimate(
         calls=calls,
         duration_s=duration_s,
-        expected_usd=step.cold_calls * cost(cold_ms)
+        expected_usd=sending_usd
+        + step.cold_calls * cost(cold_ms)
         + step.warm_calls * cost(warm_ms)
         + step.forced_updates * update_usd
         + step.cold_calls * fee_usd,
-        longest_usd=(calls + step.further_calls) * (cost(longest_ms) + fee_usd)
+        longest_usd=sending_usd
+        + (calls + step.further_calls) * (cost(longest_ms) + fee_usd)
         + (step.forced_updates + step.further_updates) * longest_update_usd,
         under_way_usd=min(calls, step.under_way) * (cost(longest_ms) + fee_usd)
         + min(step.forced_updates, step.under_way) * longest_update_usd,

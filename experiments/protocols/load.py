@@ -1,4 +1,4 @@
-"""The load protocol: runs `loadtests/locustfile.py` as a program of its own, and watches what it records.
+"""The load protocol: runs `loadtests/locustfile.py` as a program of its own, here or on Fargate, and watches it.
 
 Locust patches Python's sockets and threads when it is imported, so it has its process to itself. A stage, one variant
 under the whole shape, is the unit of a resumed run: a rising rate cannot be entered half way.
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +26,10 @@ from core.run_directory import RunDirectory, read_client_records
 from core.stages import LoadStage, read_stages, stage_of
 from core.stops import Stop, read_stops
 from core.variants import Variant
+from experiments.protocols.load_on_fargate import LOG_FILE, locust_on_fargate, recover
 from experiments.session import Session
 from loadtests.arrivals import shape_of
 
-LOG_FILE: Final = "load.log"
 OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
 STOP_PATIENCE_S: Final = 30.0
@@ -38,6 +40,9 @@ def run_load(session: Session) -> None:
     """Load every variant that was not loaded yet and that can run."""
     configuration = session.configuration
     shape = shape_of(configuration.experiments.load)
+    fargate = session.services.fargate
+    if fargate is not None:
+        recover(session, fargate)
     stages = read_stages(session.log.run) or []
     done = {stage.variant for stage in stages if not stage.interrupted}
     _report_interrupted_stages(session, stages, shape.name)
@@ -85,9 +90,30 @@ def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
 
 
 def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
-    log_path = session.log.run.root / LOG_FILE
+    """Load these variants, here or on Fargate, and count each call as its record comes in."""
     watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
+    fargate = session.services.fargate
+    where = locust_here(session, variants) if fargate is None else locust_on_fargate(session, fargate, variants)
+    try:
+        with where as locust:
+            while (code := locust.poll()) is None:
+                time.sleep(WATCH_EVERY_S)
+                for record in watched.new_records():
+                    session.meter.add(record)
+                session.check_spend()
+                session.progress.at(time.monotonic() - began, f"{watched.seen} calls")
+    finally:
+        for record in watched.new_records():
+            session.meter.add(record)
+    if code != 0:
+        raise locust.failure(code)
+
+
+@contextmanager
+def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[LocustHere]:
+    """Run Locust on this machine for the time of the block."""
+    log_path = session.log.run.root / LOG_FILE
     with log_path.open("ab") as log:
         process = start_child(
             locust_command(session.log.run, variants, session.configuration.profile),
@@ -102,21 +128,28 @@ def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> 
             pass_fds=session.lock_descriptors,
         )
     try:
-        while process.poll() is None:
-            time.sleep(WATCH_EVERY_S)
-            for record in watched.new_records():
-                session.meter.add(record)
-            session.check_spend()
-            session.progress.at(time.monotonic() - began, f"{watched.seen} calls")
+        yield LocustHere(process, log_path)
     finally:
         _end(process)
-        for record in watched.new_records():
-            session.meter.add(record)
-    if process.returncode != 0:
-        lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        raise CloudError(
-            "the load test ended with exit code {}:\n    {}".format(process.returncode, "\n    ".join(lines)),
-            hint=f"The full log is {log_path}.",
+
+
+@dataclass(frozen=True)
+class LocustHere:
+    """Locust as a process of this machine."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        return self.process.poll()
+
+    def failure(self, code: int) -> CloudError:
+        """Return the error for a Locust that ended with this code."""
+        lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return CloudError(
+            "the load test ended with exit code {}:\n    {}".format(code, "\n    ".join(lines)),
+            hint=f"The full log is {self.log_path}.",
         )
 
 

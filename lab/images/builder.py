@@ -178,6 +178,8 @@ def _apply(instruction: Instruction, stage: StagePlan, state: StageState, builde
             _check_entrypoint(instruction)
         case "USER":
             pass  # Lambda runs every image as its own unprivileged user, whatever USER says
+        case "VOLUME":
+            pass  # Lambda mounts none
 
 
 def _check_entrypoint(instruction: Instruction) -> None:

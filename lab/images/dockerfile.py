@@ -11,7 +11,7 @@ from typing import Final
 from core import strict_json
 from core.errors import UserError
 
-KNOWN: Final = ("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "CMD", "ENTRYPOINT", "LABEL", "USER")
+KNOWN: Final = ("FROM", "ARG", "ENV", "WORKDIR", "COPY", "RUN", "CMD", "ENTRYPOINT", "LABEL", "USER", "VOLUME")
 ENGINE_HINT: Final = (
     "The lab reads a subset of Dockerfiles. Where Docker or Podman runs, `inference-lab lab serve --driver container` "
     "builds and runs any image."

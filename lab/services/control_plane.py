@@ -48,7 +48,12 @@ class ControlPlane:
         self._region = region
         self._account_concurrency = account_concurrency
         self._moto = MotoApplication(
-            mistakes, before_first_request={"cloudformation": lambda: _install_cloudformation(port)}
+            mistakes,
+            before_first_request={
+                "cloudformation": lambda: _install_cloudformation(port),
+                "ecs": _install_load_tasks,
+                "servicequotas": _install_load_tasks,
+            },
         )
         self.catalogue = MotoFunctionCatalogue(account_id, region, account_concurrency)
 
@@ -82,3 +87,10 @@ def _install_cloudformation(port: int) -> None:
 
     stacks.install(port)
     nested_stacks.install()
+
+
+def _install_load_tasks() -> None:
+    """Load ECS, and with it EC2, when it is first asked for."""
+    from lab.services import load_tasks  # noqa: PLC0415 - that is the point
+
+    load_tasks.install()

@@ -17,8 +17,13 @@ CALLERS = [
 ]
 # Asked for by UpdateSchedule, which hands the schedule's role on; no operation bears its name.
 HANDED_ON = {"iam:PassRole"}
-# https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
-NAMED_OTHERWISE = {"lambda:Invoke": "lambda:InvokeFunction"}
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html, and so on for the others
+NAMED_OTHERWISE = {
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "service-quotas:GetServiceQuota": "servicequotas:GetServiceQuota",
+}
 
 
 def words_of(path):

@@ -154,13 +154,19 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     (directory / "lab.log").write_text("".join(lab.log), encoding="utf-8")
 
 
-def deploy(deployed: Deployed, assembly: Path) -> None:
-    """What `cdk deploy` does, without Node: synthesise, build and push the images, create the stacks."""
-    environment = deployed.environment(CDK_OUTDIR=str(assembly), JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION="1")
+def deploy(deployed: Deployed, assembly: Path, *, but_for: str = "", **changes: str) -> None:
+    """What `cdk deploy` does, without Node: synthesise, build and push the images, create the stacks.
+
+    The image of the Dockerfile `but_for` is left out; `changes` are variables.
+    """
+    variables = {"CDK_OUTDIR": str(assembly), "JSII_SILENCE_WARNING_UNTESTED_NODE_VERSION": "1", **changes}
+    environment = deployed.environment(**variables)
     subprocess.run([sys.executable, "app.py"], cwd=REPOSITORY, env=environment, check=True, capture_output=True)
     registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
     manifest = json.loads((assembly / f"{deployed.configuration.names.stack}.assets.json").read_text(encoding="utf-8"))
-    images = list(manifest["dockerImages"].values())
+    images = [
+        one for one in manifest["dockerImages"].values() if one["source"].get("dockerFile", "Dockerfile") != but_for
+    ]
 
     def build_and_push(image: dict[str, Any]) -> None:
         (destination,) = image["destinations"].values()
@@ -168,7 +174,7 @@ def deploy(deployed: Deployed, assembly: Path) -> None:
         uri = f"{registry}/{repository}:{destination['imageTag']}"
         source = image["source"]
         # Every word of the CDK's own command: another would be another image to the store.
-        build_arguments = [f"--build-arg={k}={v}" for k, v in source["dockerBuildArgs"].items()]
+        build_arguments = [f"--build-arg={k}={v}" for k, v in source.get("dockerBuildArgs", {}).items()]
         if "platform" in source:
             build_arguments += ["--platform", source["platform"]]
         docker = [sys.executable, "-m", "lab", "docker"]

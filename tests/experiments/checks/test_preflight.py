@@ -20,6 +20,7 @@ from experiments.checks.preflight import (
     check_concurrency,
     check_credentials,
     check_endpoint,
+    check_fargate,
     check_function,
     check_gateway,
     check_images,
@@ -223,3 +224,10 @@ def test_a_certificate_that_is_not_trusted_is_a_problem_that_names_the_setting(m
         finding = try_connection(f"https://127.0.0.1:{server.getsockname()[1]}/v1")
     assert "self-signed" in finding.found
     assert "AWS_CA_BUNDLE" in finding.advice
+
+
+def test_a_load_on_more_vcpu_than_the_account_may_run_is_refused_and_a_lab_has_none():
+    assert check_fargate(6, 5, in_lab=False).level == "ok"
+    found = check_fargate(6, 20, in_lab=False)
+    assert (found.level, "take 21 vCPU" in found.found, "L-3032A538" in found.advice) == ("problem", True, True)
+    assert "omit --on fargate" in check_fargate(0, 1, in_lab=True).advice
