@@ -11,11 +11,13 @@ from typing import Any, Final
 from core.cloud import Cloud, cloud_errors, stack_status
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+from core.prices import Prices, read_prices
 from core.variants import GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.scheduler import Scheduler
 from experiments.checks.findings import Finding, findings_json, guarded, has_problem, print_findings
 from experiments.checks.first_calls import CalledImages
+from experiments.checks.spend import usd
 
 MB: Final = 1024 * 1024
 DESTROY: Final = "`cdk destroy` removes it."
@@ -99,7 +101,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
         *_apis(cloud, {names.api(group) for group in GROUPS}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),
-        *_dashboards(cloud, names.dashboard),
+        *_dashboards(cloud, names.dashboard, read_prices(configuration.prices)),
     ]
     if owned:
         return [Finding("ok", subject, text) for subject, text in parts]
@@ -142,11 +144,12 @@ def _schedule_groups(cloud: Cloud, name: str) -> list[tuple[str, str]]:
     return [("schedule group", f"{name}, no cost while its schedules are off")] if found else []
 
 
-def _dashboards(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
+def _dashboards(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
     entries = _pages(cloud, "cloudwatch", "list_dashboards", "DashboardEntries", DashboardNamePrefix=prefix)
     names = {prefix, *(f"{prefix}-{group}" for group in GROUPS)}
     found = [entry["DashboardName"] for entry in entries if entry["DashboardName"] in names]
-    return [("dashboard", f"{name}: 3 USD per month beyond an account's first three") for name in found]
+    price = f"{usd(prices['dashboard_month_usd'])} per month beyond an account's first three"
+    return [("dashboard", f"{name}: {price}") for name in found]
 
 
 def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
