@@ -30,6 +30,8 @@ LAWS = {
 }
 SHAPES = ((6, 2), (8, 25), (8, 100), (16, 10), (12, 250))  # environments, calls of each
 GOAL_COVERAGE = 93.0
+MORE = 10  # times the rounds, where these show less than the goal
+FRESH_SEED = 101
 MOST_WRONG = 5.0
 TRUE_SHARES = (0.006, 0.015)  # of bad calls
 ALLOWED = 0.01
@@ -44,12 +46,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
     for name, law in LAWS.items():
         progress(name)
         for environments, calls in SHAPES:
-            for percentile, (share, given) in coverage(law, environments, calls, rounds).items():
-                yield _covered(
-                    f"{percentile}, {name}, {environments} environments of {calls}",
-                    share,
-                    f"{given} of {rounds} rounds have an interval",
-                )
+            yield from _coverage(name, law, environments, calls, rounds)
         yield from _answers(name, law, rounds)
     for name in ("independent", "between 5%", "between 10%"):
         progress(f"probability of being best, {name}")
@@ -69,6 +66,21 @@ def measure(quick: bool) -> Iterator[Comparison]:
         yield _at_most(f"any alarm, same code, {plan}", "% of comparisons", alarms)
         _, found = changes_called(Law(between=0.05), environments, calls, 1.1, rounds)
         yield Comparison(f"a change of 10% is found, {plan}", "% of comparisons", (100 * found,), better="higher")
+
+
+def _coverage(name: str, law: Law, environments: int, calls: int, rounds: int) -> Iterator[Comparison]:
+    found = coverage(law, environments, calls, rounds)
+    below = {percentile for percentile, (share, _) in found.items() if 100 * share < GOAL_COVERAGE}
+    # Of a hundred shares that are 95% in truth, the scatter of 600 rounds puts a few below the goal.
+    again = coverage(law, environments, calls, MORE * rounds, seed=FRESH_SEED) if below else {}
+    for percentile, (share, given) in found.items():
+        note = f"{given} of {rounds} rounds have an interval"
+        judged = share
+        if percentile in below and percentile in again:
+            judged, given_again = again[percentile]
+            first = f"{100 * share:.1f}% in {given} intervals at first"
+            note = f"{first}; with a fresh seed, {given_again} of {MORE * rounds} rounds have an interval"
+        yield _covered(f"{percentile}, {name}, {environments} environments of {calls}", judged, note)
 
 
 def _answers(name: str, law: Law, rounds: int) -> Iterator[Comparison]:
