@@ -72,6 +72,7 @@ def test_synth_needs_neither_docker_nor_aws_and_the_context_names_a_profile(run_
     assert sum(text.count('"AWS::Lambda::Function"') for text in templates) == len(demo.variants)
 
 
+@pytest.mark.slow
 def test_a_wrong_configuration_ends_synth_without_a_traceback(run_cdk, tmp_path):
     document = tmp_path / "wrong.toml"
     document.write_text((tmp_path / "benchmark.toml").read_text().replace('"mobilenet"]', '"alexnet"]'))

@@ -33,6 +33,7 @@ def test_other_names_stay_as_they_are(name: str) -> None:
     assert canonical_reference(name) == name
 
 
+@pytest.mark.slow
 def test_a_hot_swap_runs_the_new_image_and_an_unknown_image_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

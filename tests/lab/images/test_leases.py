@@ -30,6 +30,7 @@ def reference(lab: Lab, name: str) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_what_a_living_lab_was_given_outlives_another_labs_clean_up_and_a_killed_labs_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
