@@ -18,7 +18,7 @@ from core.cloud import lab_status
 from core.command_line import Parser
 from core.configuration import PROFILE_VARIABLE, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from core.paths import COLLECT, NODE_COMMANDS
+from core.paths import COLLECT, NODE_COMMANDS, REPOSITORY
 from core.progress import Progress, duration_text
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
 from demo.checks import check_run
@@ -107,7 +107,7 @@ def _deploy(environment: Mapping[str, str], log: Path, image_count: int) -> None
     """Run `cdk bootstrap` and `cdk deploy`, and show how far they are."""
     # Not in cdk.out: a person's own CDK command in this folder would be in the way.
     common = ["--ci", "--output", str(Path(environment[STATE_VARIABLE]) / "cdk.out")]
-    run_step([_cdk(), "bootstrap", *common], environment, log=log)
+    run_step([_cdk(), "bootstrap", *common], environment, log=log, working_directory=REPOSITORY)
     bootstrap_size = log.stat().st_size
     with Progress(verbose=True) as progress:
         progress.phase("deploying", 1.0, then_s=sum(STEPS_S[2:]))
@@ -118,7 +118,7 @@ def _deploy(environment: Mapping[str, str], log: Path, image_count: int) -> None
             progress.at(found.share, found.doing)
 
         deploy = ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]
-        run_step([_cdk(), *deploy, *common], environment, log=log, watch=watch)
+        run_step([_cdk(), *deploy, *common], environment, log=log, watch=watch, working_directory=REPOSITORY)
 
 
 def _say_if_sizes_are_not_comparable(url: str) -> None:
@@ -135,9 +135,9 @@ def _next_steps(report: Path) -> str:
     return f"""
 Next:
   1. Open the report: {report.resolve().as_uri()}
-  2. Deploy to AWS: docs/reference/aws.md says which permissions it needs and what it costs; then
-     source .venv/bin/activate && cdk bootstrap && cdk deploy && inference-lab experiments run --dry-run
-  3. Try your own model: docs/how-to/your-own-model.md leads from its file to a report"""
+  2. Set your own goal and traffic: docs/how-to/tune-the-goal.md
+  3. Try your own model: docs/how-to/your-own-model.md
+  4. Deploy to AWS: docs/how-to/aws.md has the commands, the permissions, and what it costs"""
 
 
 def _environment(profile: str) -> dict[str, str]:

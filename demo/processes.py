@@ -21,11 +21,13 @@ def _start(
     environment: Mapping[str, str],
     output: IO[bytes] | int | None,
     errors: IO[bytes] | int | None,
+    working_directory: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C reaches the demo alone, which then stops its children in order.
     # Progress bars still find the terminal by standard error.
     return start_child(
         command,
+        cwd=working_directory,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=output,
@@ -70,6 +72,7 @@ def run_step(
     *,
     log: Path | None = None,
     watch: Callable[[], None] = lambda: None,
+    working_directory: Path | None = None,
 ) -> None:
     """Run one command to its end; with `log`, its output goes there and its last lines are shown when it fails.
 
@@ -77,7 +80,7 @@ def run_step(
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
-        process = _start(command, environment, output, output)
+        process = _start(command, environment, output, output, working_directory)
         try:
             while (code := _wait_a_moment(process)) is None:
                 watch()

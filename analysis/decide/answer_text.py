@@ -24,7 +24,7 @@ STRATEGY_NAMES: Final[dict[str, str]] = {
 }
 CONDITION_NAMES: Final[dict[str, str]] = {
     "cold": "cold starts",
-    "alone": "warm calls, one at a time",
+    "alone": "sequential warm calls",
     "concurrent": "warm calls under load",
 }
 DEMANDS: Final = {
@@ -104,7 +104,7 @@ def answer(
         f"{requests:,.0f} requests; {share_text(best.found)} of callers get no answer within "
         f"{question.goal.limit_ms:,.0f} ms."
     )
-    lines = [f"{c.text[0].upper()}{c.text[1:]}." for c in best.constraints]
+    lines = [_sentence(c.text) for c in best.constraints]
     others = sorted((option.usd, option.candidate.variant.display_name) for option in options if option is not best)
     dearer = [(price, name) for price, name in others if price >= best.usd]
     if dearer:
@@ -129,6 +129,10 @@ def front_doors_text(best: Option, question: Question) -> str:
     return f"The REST API is {usd(fee)} of {usd(best.usd)}; the month would cost {priced}."
 
 
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
 def _rival_text(rival: Rival, name: str) -> str:
     text = (
         f"Cheaper and undecided: {_named(name, rival.strategy)}, {usd(rival.monthly_usd)} per month, "
@@ -149,7 +153,7 @@ def _how_sure(
 ) -> str:
     parts = []
     if provisional:
-        parts.append(f"Provisional: {'; '.join(provisional)}.")
+        parts.append(f"Provisional: {' '.join(_sentence(reason) for reason in provisional)}")
     else:
         parts.append("It meets every demand beyond its 95% interval.")
     if not chances:

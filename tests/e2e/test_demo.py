@@ -117,6 +117,7 @@ def test_two_demos_in_a_row_end_with_table_answer_and_what_to_do_next_the_second
             "1.",
             "2.",
             "3.",
+            "4.",
         ]
         for number in range(1, 5):
             assert f"[{number}/4]" in err
