@@ -90,7 +90,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory, build_stage: dict[str, str]
     (function / "models" / "tiny.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     application, file, matrix = blocks()
     chosen = tomllib.loads(matrix)["matrix"]
-    models = json.dumps([*chosen["models"], "tiny"])
+    # MobileNet beside them would be built again in this folder, and is what other tests measure.
+    models = json.dumps([*(model for model in chosen["models"] if model != "mobilenet"), "tiny"])
     text = BENCHMARK_TOML.read_text(encoding="utf-8").partition("\n[profile.")[0]
     for key, value in (
         ("directory", json.dumps(str(function))),
@@ -112,7 +113,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory, build_stage: dict[str, str]
 def test_the_page_leads_from_a_model_to_the_report(walked: Deployed, tmp_path: Path) -> None:
     variants = walked.configuration.variants
     assert {(variant.model, variant.engine) for variant in variants} == {
-        *((model, engine) for model in ("efficientnetb0", "mobilenet") for engine in ("tensorflow", "onnxruntime")),
+        ("efficientnetb0", "tensorflow"),
+        ("efficientnetb0", "onnxruntime"),
         ("tiny", "onnxruntime"),
     }
     done = walked.run("run", "--results", str(tmp_path))
