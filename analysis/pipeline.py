@@ -44,9 +44,10 @@ from core.configuration import Configuration, read_configuration
 from core.errors import RecordError
 from core.paths import BENCHMARK_TOML
 from core.prices import read_prices
+from core.rate_search import HighestRate
 from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
-from core.stages import complete_stages
+from core.stages import complete_stages, search_of, search_result
 from core.stops import read_stops
 
 Say = Callable[[str], None]
@@ -223,6 +224,7 @@ def build(
         metric_checks=check_metrics(rows, read_metrics(run)),
         warnings=gathered.breaches.warnings(),
         stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],
+        highest_rates=highest_rates(run, run_configuration(manifest)),
     )
     summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
@@ -233,6 +235,16 @@ def build(
 
         write_report(run, rows, summary)
     return summary
+
+
+def highest_rates(run: RunDirectory, configuration: Configuration) -> dict[str, HighestRate]:
+    """Return what the load's search found, by variant; the goal is the one it was made with."""
+    search = search_of(configuration.experiments.load, configuration.goal)
+    found = {
+        variant.key: search_result(run, variant.key, search, configuration.goal.limit_ms)
+        for variant in configuration.variants
+    }
+    return {key: one for key, one in found.items() if one is not None}
 
 
 def read_summary(run: RunDirectory) -> Summary:

@@ -418,6 +418,17 @@ class LoadTotals(_Model):
     send_lag_p99_ms: Estimate
 
 
+class HighestRates(_Model):
+    """The highest rate of Poisson arrivals at which few enough callers miss the limit, in requests per second."""
+
+    variant: str
+    limit_ms: float
+    max_missed_share: float
+    measured_rps: Estimate  # by the load test's search; n counts its calls
+    simulated_rps: Estimate  # with the run's warm calls and cold starts, on demand
+    concurrency: int  # that the simulation assumes
+
+
 class SwappingCell(_Model):
     """One point of the grid that varies CPU share and memory apart from each other (claim C11)."""
 
@@ -536,6 +547,7 @@ class Summary(_Model):
     touched_files: tuple[TouchedFiles, ...] = ()
     load_seconds: tuple[LoadSecond, ...]
     load_totals: tuple[LoadTotals, ...]
+    highest_rates: tuple[HighestRates, ...] = ()  # empty without a search
     metric_checks: tuple[MetricCheck, ...]
     swapping: tuple[SwappingCell, ...] = ()  # empty without the swapping experiment
     stops: tuple[StopNote, ...] = ()

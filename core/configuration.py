@@ -198,13 +198,14 @@ class WarmTable(_Table):
 
 class LoadTable(_Table):
     warmups: int = Field(ge=0, le=100)
-    shape: Literal["linear", "steps", "constant"]
+    shape: Literal["linear", "steps", "constant", "search"]
     start_rps: NotNegative
     end_rps: Positive
     duration_s: Positive
     steps: Array[tuple[Array[tuple[Positive, Positive]], ...]] = Field(min_length=1)
     late_after_ms: Positive
     max_in_flight: int = Field(ge=1)
+    search_calls: int = Field(default=500_000, ge=100)  # runs before it knew no search
 
     @property
     def peak_rps(self) -> float:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from core import strict_json
+from core.configuration import GoalTable, LoadTable
 from core.errors import RecordError
+from core.rate_search import HighestRate, Search, Step, look
+from core.records import ClientRecord
 from core.run_directory import RunDirectory, append_line
 
 STAGES_FILE: Final = "load-stages.jsonl"
 INTERRUPTED: Final = "interrupted"  # the sender ended, not the load: a resumed run starts the stage again
 RESTARTED: Final = "broken_off"  # protocol of calls whose stage was started again: in no figure
+SEARCH: Final = "search"  # protocol of a search for the highest rate: one stage per rate
+LOWEST_PART: Final = 1024.0  # of its highest rate: a search gives up below
 
 
 @dataclass
@@ -31,6 +37,8 @@ class LoadStage:
     stopped_because: str = ""  # "" where the whole shape was sent
     lost_workers: list[int] = field(default_factory=list)
     finished_at: float | None = None
+    rate_rps: float | None = None  # of a step of a search
+    lead_in_s: float = 0.0  # of a step of a search: not counted
 
     @property
     def key(self) -> str:
@@ -92,3 +100,50 @@ def complete_stages(run: RunDirectory) -> frozenset[str] | None:
     """Return the keys of the stages that were not interrupted; None where this run has no record of any stage."""
     stages = read_stages(run)
     return None if stages is None else frozenset(stage.key for stage in stages if not stage.interrupted)
+
+
+def search_of(table: LoadTable, goal: GoalTable) -> Search:
+    """Return what shape = "search" looks for: the highest rate that keeps `[goal]`, up to `end_rps`."""
+    return Search(goal.max_bad_share, table.end_rps, table.end_rps / LOWEST_PART, table.search_calls)
+
+
+def search_steps(run: RunDirectory, variant: str, limit_ms: float) -> list[Step]:
+    """Return the steps that a variant's search has made, from the calls on disk; interrupted ones left out."""
+    return [
+        search_step(run, stage, limit_ms)
+        for stage in read_stages(run) or []
+        if stage.variant == variant and stage.protocol == SEARCH and not stage.interrupted
+    ]
+
+
+def search_step(run: RunDirectory, stage: LoadStage, limit_ms: float) -> Step:
+    """Count the calls of one step and those that missed the limit.
+
+    A call that failed missed it, and so did an arrival for which the sender had no room. The lead-in counts only where
+    the step ended early, as it does after many failures in a row.
+    """
+    since = stage.started_at + (0.0 if stage.stopped_because else stage.lead_in_s)
+    calls = {record.call_id: record for record in _records_of(run, stage.key) if record.intended_at >= since}
+    missed = [record for record in calls.values() if not _is_in_time(record.latency_from_intended_ms, record, limit_ms)]
+    late = sum(_is_in_time(record.client_latency_ms, record, limit_ms) for record in missed)
+    return Step(stage.rate_rps or 0.0, len(missed), len(calls), late)
+
+
+def search_result(run: RunDirectory, variant: str, search: Search, limit_ms: float) -> HighestRate | None:
+    """Return what a variant's search has found; None where it was never searched."""
+    steps = search_steps(run, variant, limit_ms)
+    return look(steps, search)[0] if steps else None
+
+
+def _is_in_time(latency_ms: float | None, record: ClientRecord, limit_ms: float) -> bool:
+    # The set-up of a connection is the client's own, as in every figure of a load.
+    return record.outcome == "ok" and latency_ms is not None and latency_ms - (record.connect_ms or 0.0) <= limit_ms
+
+
+def _records_of(run: RunDirectory, key: str) -> Iterator[ClientRecord]:
+    mark = f'"{key}-'.encode()  # few of many lines are parsed: a search reads its records after every step
+    for path in sorted(run.client_directory.glob("load*.jsonl")):
+        with path.open("rb") as file:
+            yield from (
+                ClientRecord.model_validate_json(line) for line in file if mark in line and line.endswith(b"\n")
+            )

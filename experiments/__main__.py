@@ -22,6 +22,7 @@ from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordEr
 from core.load_tasks import WORKER_RPS, workers_for
 from core.records import Experiment
 from core.run_directory import RESULTS_DIRECTORY
+from core.stages import SEARCH
 from experiments.checks.findings import findings_json, has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.interruption import raise_on_signals
@@ -121,6 +122,12 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="PERCENT",
             help="warm: sample until the median's interval has this half-width, for example 3%%",
         )
+        if name in ("run", "load"):
+            command.add_argument(
+                "--find-rate",
+                action="store_true",
+                help="load: search the highest rate of Poisson arrivals that keeps [goal], up to end_rps",
+            )
         command.add_argument(
             "--dry-run", action="store_true", help="print calls, duration, and cost without calling anything"
         )
@@ -139,6 +146,11 @@ def _workers(chosen: argparse.Namespace, configuration: Configuration) -> int:
     """Return the Fargate tasks that are to send the load; 0 is this machine. Raises ConfigurationError."""
     on, asked = getattr(chosen, "on", "this-machine"), getattr(chosen, "workers", None)
     if on == "fargate":
+        if configuration.experiments.load.shape == SEARCH:
+            raise ConfigurationError(
+                "a search for the highest rate cannot be sent from Fargate: its next rate depends on the last answers",
+                hint="Leave --on fargate away, or choose another shape in [experiments.load].",
+            )
         return asked or workers_for(configuration.experiments.load.peak_rps)
     if asked is not None:
         raise ConfigurationError(
@@ -248,7 +260,11 @@ def _configuration(chosen: argparse.Namespace) -> Configuration:
     asked = narrowed(began_with, chosen)
     # What --until-ci or --until-decided asked for stays asked for; the file need not say it.
     asked_then = {key: getattr(began_with.experiments.warm, key) for key in ("until_ci_percent", "until_decided")}
-    present = _changed(read_configuration(profile=manifest.profile), {"experiments": {"warm": asked_then}})
+    asked_then_of_load = {"shape": SEARCH} if began_with.experiments.load.shape == SEARCH else {}
+    present = _changed(
+        read_configuration(profile=manifest.profile),
+        {"experiments": {"warm": asked_then, "load": asked_then_of_load}},
+    )
     if changed := plan_differences(began_with, asked) or plan_differences(began_with, present):
         raise ConfigurationError(
             f"run {existing.run_id} started with another {changed[0]}",
@@ -274,7 +290,7 @@ def plan_differences(before: Configuration, after: Configuration) -> list[str]:
 
 
 def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Configuration:
-    """Apply --models, --memory-mb, --max-usd, --until-ci and --until-decided. Raises ConfigurationError."""
+    """Apply the options that change the plan, from --models to --find-rate. Raises ConfigurationError."""
     changes: dict[str, dict[str, Any]] = {"matrix": {}, "experiments": {}}
     for option, key in (("models", "models"), ("memory_mb", "memory_sizes_mb")):
         asked = getattr(chosen, option, None)
@@ -295,6 +311,8 @@ def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Config
         changes["experiments"]["max_usd"] = chosen.max_usd
     if getattr(chosen, "until_ci", None) is not None:
         changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci, "until_decided": False}
+    if getattr(chosen, "find_rate", False):
+        changes["experiments"]["load"] = {"shape": SEARCH}
     if getattr(chosen, "until_decided", False):
         changes["experiments"]["warm"] = {"until_ci_percent": 0.0, "until_decided": True}
     return _changed(configuration, changes)

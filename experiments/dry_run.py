@@ -16,14 +16,14 @@ from core.records import Experiment
 from experiments.checks.at_rest import rest_costs
 from experiments.checks.spend import LONGEST_INIT_S, TASK_START_S, Estimate, estimate, total, usd
 from experiments.plan import Step, deciding_on, planned_environments, steps
-from loadtests.arrivals import shape_of
+from loadtests.plan import planned_arrivals
 
 
 def planned_steps(
     configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float, workers: int = 0
 ) -> list[Step]:
     """Return the steps of a plan; `workers` are the Fargate tasks that send the load, 0 is this machine."""
-    arrivals = round(shape_of(configuration.experiments.load).expected_arrivals)
+    arrivals = planned_arrivals(configuration)
     return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale, workers=workers)
 
 

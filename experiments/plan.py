@@ -16,8 +16,10 @@ from typing import Final, Literal, TypeVar
 from core.configuration import PILOT_CALLS, Configuration, WarmTable
 from core.deciding import Goal, expected_plan
 from core.records import Experiment, Trigger
+from core.stages import SEARCH
 from core.variants import Variant
 from loadtests.arrivals import shape_of
+from loadtests.plan import planned_duration_s
 
 Connection = Literal["kept", "new", "none"]
 T = TypeVar("T")
@@ -357,7 +359,8 @@ def _steps_of(
             max(0, calls - 1),
             through_gateway=True,
             under_way=_load_under_way(configuration),
-            fixed_s=shape_of(load).duration_s,
+            further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
+            fixed_s=planned_duration_s(configuration),
         )
 
 

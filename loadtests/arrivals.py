@@ -128,7 +128,7 @@ def shape_of(table: LoadTable) -> Shape:
     """The shape that `[experiments.load]` describes."""
     if table.shape == "linear":
         segments: tuple[Segment, ...] = (Segment(table.start_rps, table.end_rps, table.duration_s),)
-    elif table.shape == "constant":
+    elif table.shape in ("constant", "search"):  # the rates of a search are no higher
         segments = (Segment(table.end_rps, table.end_rps, table.duration_s),)
     else:
         segments = tuple(Segment(rate_rps, rate_rps, duration_s) for rate_rps, duration_s in table.steps)

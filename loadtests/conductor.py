@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,11 +24,13 @@ from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
 
 from core.cloud import Deployment
 from core.errors import CloudError, UserError
+from core.rate_search import look, rate_text
 from core.records import ClientRecord
 from core.run_directory import RecordWriter, RunDirectory
-from core.stages import INTERRUPTED, LoadStage, append_stage
+from core.stages import INTERRUPTED, SEARCH, LoadStage, append_stage, search_step, search_steps
 from core.variants import Variant
 from loadtests.account import merge_rows
+from loadtests.arrivals import Segment, Shape
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
 from loadtests.performer import Performer, fsync_off_the_loop
@@ -48,7 +50,21 @@ WATCH_EVERY_S: Final = 0.5
 READY_WITHIN_S: Final = 10.0
 # After its last arrival and the longest wait for an answer, a share that is not done will never be.
 OVERDUE_S: Final = 30.0
+# Before the first rate of a search: new environments start within it, as Lambda stops an init after 10 s.
+FIRST_LEAD_IN_S: Final = 10.0
+# Before each later rate, which finds environments: what waits for an answer settles in so many times the limit.
+LEAD_IN_LIMITS: Final = 2.0
 # Why a stage ended that a resumed run begins again: nothing of it lay with the variant.
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one stage plays: the whole shape of the plan, or one rate of a search."""
+
+    shape: Shape
+    seed: int
+    rate_rps: float | None = None
+    lead_in_s: float = 0.0
 
 
 class Conductor:
@@ -142,13 +158,35 @@ class Conductor:
             self._await_runner()
             for variant in plan.variants:
                 self._warm_up(plan, deployment, run, variant, time_scale)
-                report = self._open(plan, deployment, run, variant, time_scale)
-                self._play(report)
+                if plan.table.shape == SEARCH:
+                    self._search(plan, deployment, run, variant, time_scale)
+                else:
+                    whole = Part(plan.shape, plan.seed)
+                    self._play(self._open(plan, deployment, run, variant, whole, time_scale))
         except UserError as error:
             self.failure = error
         finally:
             self._shares.clear()
         self.finished = True
+
+    def _search(
+        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
+    ) -> None:
+        """Offer one rate after another until the highest that keeps the goal is known; go on from the steps on disk."""
+        steps = search_steps(run, variant.key, plan.limit_ms)
+        lead_in_s = FIRST_LEAD_IN_S
+        while True:
+            found, offer = look(steps, plan.search)
+            logger.info("%s: %s", variant.display_name, rate_text(found))
+            if offer is None:
+                return
+            rate_rps, calls = offer
+            shape = Shape(SEARCH, (Segment(rate_rps, rate_rps, lead_in_s + calls / rate_rps),))
+            part = Part(shape, plan.seed + len(steps), rate_rps, lead_in_s)
+            report = self._open(plan, deployment, run, variant, part, time_scale)
+            self._play(report)
+            steps.append(search_step(run, report, plan.limit_ms))
+            lead_in_s = LEAD_IN_LIMITS * plan.limit_ms / 1000
 
     def _warm_up(
         self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
@@ -187,13 +225,19 @@ class Conductor:
             gevent.sleep(0.05)
 
     def _open(
-        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
+        self,
+        plan: LoadPlan,
+        deployment: Deployment,
+        run: RunDirectory,
+        variant: Variant,
+        played: Part,
+        time_scale: float,
     ) -> LoadStage:
         members = self._members()
         if not members:
             raise CloudError("no worker is left", hint="Start workers, or run without --master.")
         self._stage += 1
-        shape = plan.shape
+        shape = played.shape
         # Whole milliseconds: the number is part of the call ids, from which a stage is found again.
         started_at = round(time.time() + LEAD_S, 3)
         report = LoadStage(
@@ -204,9 +248,11 @@ class Conductor:
             spacing=plan.spacing,
             started_at=started_at,
             duration_s=shape.duration_s,
-            offered=plan.offered,
+            offered=shape.number_of_arrivals(spacing=plan.spacing, seed=played.seed),
             workers=len(members),
             late_after_ms=plan.table.late_after_ms,
+            rate_rps=played.rate_rps,
+            lead_in_s=played.lead_in_s,
         )
         self.reports.append(report)
         logger.info(
@@ -233,7 +279,7 @@ class Conductor:
                 protocol=shape.name,
                 segments=tuple((s.start_rps, s.end_rps, s.duration_s) for s in shape.segments),
                 spacing=plan.spacing,
-                seed=plan.seed,
+                seed=played.seed,
                 started_at=started_at,
                 index=index,
                 count=len(members),

@@ -201,9 +201,11 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
         "--memory-mb", default="", help="Memory sizes to load, with commas between them; all by default"
     )
     parser.add_argument("--warmups", default="", help="Labelled calls of each variant before its load")
-    parser.add_argument("--shape", default="", help="linear, steps or constant")
+    parser.add_argument("--shape", default="", help="linear, steps, constant or search")
     parser.add_argument("--start-rps", default="", help="Rate at the start of a linear shape, in requests/s")
-    parser.add_argument("--end-rps", default="", help="Rate at the end of a linear shape, or of a constant one")
+    parser.add_argument(
+        "--end-rps", default="", help="Rate at the end of a linear shape, of a constant one; limit of a search"
+    )
     parser.add_argument("--duration-s", default="", help="Duration of a linear or constant shape, a variant")
     parser.add_argument("--max-in-flight", default="", help="Calls under way at once; arrivals beyond are dropped")
     parser.add_argument("--spacing", default="even", help="even, or poisson for random arrivals of the same rate")

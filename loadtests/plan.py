@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from core.configuration import Configuration, GatewayTable, LoadTable
 from core.errors import ConfigurationError
+from core.rate_search import Search, expected_calls
+from core.stages import SEARCH, search_of
 from core.variants import Variant
 from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
@@ -56,15 +58,12 @@ class LoadPlan:
     spacing: Spacing
     seed: int
     patience_s: float  # how long a call waits for its answer
+    search: Search  # of shape = "search"
+    limit_ms: float  # of the search
 
     @property
     def shape(self) -> Shape:
         return shape_of(self.table)
-
-    @property
-    def offered(self) -> int:
-        """Arrivals of one stage."""
-        return self.shape.number_of_arrivals(spacing=self.spacing, seed=self.seed)
 
 
 def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadPlan:
@@ -81,6 +80,8 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
             f"--{name} is {detail['input']!r}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
         ) from None
     spacing = options.get("spacing") or "even"
+    if table.shape == SEARCH:
+        spacing = "poisson"  # what the highest rate is defined by
     if spacing not in SPACINGS:
         raise ConfigurationError(f"--spacing is {spacing!r}; allowed: {', '.join(SPACINGS)}")
     plan = LoadPlan(
@@ -89,6 +90,8 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
         spacing=cast("Spacing", spacing),
         seed=configuration.experiments.seed,
         patience_s=gateway_patience_s(configuration.gateway),
+        search=search_of(table, configuration.goal),
+        limit_ms=configuration.goal.limit_ms,
     )
     if not math.isfinite(plan.shape.expected_arrivals):
         raise ConfigurationError(
@@ -101,6 +104,22 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
             hint="Raise --end-rps or --duration-s so that at least one request is sent.",
         )
     return plan
+
+
+def planned_arrivals(configuration: Configuration) -> int:
+    """Return what one variant's load is expected to offer."""
+    table = configuration.experiments.load
+    if table.shape == SEARCH:
+        return min(table.search_calls, expected_calls(configuration.goal.max_bad_share))
+    return round(shape_of(table).expected_arrivals)
+
+
+def planned_duration_s(configuration: Configuration) -> float:
+    """Return how long one variant's load is expected to take; a search, at half of its highest rate."""
+    table = configuration.experiments.load
+    if table.shape == SEARCH:
+        return planned_arrivals(configuration) / (table.end_rps / 2)
+    return shape_of(table).duration_s
 
 
 def check_replaced_options(options: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis.command_line import command_parser
 from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
+from analysis.estimate.highest_rate import simulated_rate
 from analysis.estimate.idle_life import LONGEST_MINUTES, SHORTEST_MINUTES, IdleLife, find_idle_life
 from analysis.estimate.measured_calls import samples_of
 from analysis.estimate.traffic import hourly_weights
@@ -33,7 +34,6 @@ from simulation import (
     Band,
     Billing,
     Counts,
-    Effort,
     Month,
     NotMeasuredError,
     OnDemand,
@@ -50,16 +50,13 @@ from simulation import (
 )
 from simulation.erlang import cheapest_level as cheapest_by_formula
 from simulation.pool import Choice
-from simulation.search import cheapest_level, highest_rate
+from simulation.search import cheapest_level
 from simulation.traces import parse_trace
 
 CLOUDWATCH_DAYS: Final = 14  # one-minute metrics are kept for 15 days
-DAY_S: Final = 86_400
 OBSERVED_MINUTES: Final = (SHORTEST_MINUTES, LONGEST_MINUTES)
 REASON: Final = "Not known because"
 SPAN: Final = "LOW[:HIGH]"
-# A search simulates a dozen rates; a share of 1% is then known to about 2% of itself.
-SEARCH_EFFORT: Final = Effort(replicates=6, max_requests=100_000)
 
 
 @dataclass(frozen=True)
@@ -277,7 +274,7 @@ def _answers(
         if samples is None:
             yield {"Variant": variant.display_name, REASON: "no warm call was measured"}
         elif chosen.highest_rate:
-            yield _highest_rate(question, samples, variant, billing)
+            yield _highest_rate(question, samples, variant)
         else:
             yield from _months(question, samples, variant, billing)
 
@@ -363,27 +360,19 @@ def _band(band: Band, form: str, factor: float = 1.0) -> str:
     return " ".join((f"{factor * band.value:{form}}", f"({factor * band.low:{form}} to {factor * band.high:{form}})"))
 
 
-def _highest_rate(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> dict[str, str]:
+def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> dict[str, str]:
     """Search with Poisson arrivals at a constant rate, started as the variant is deployed."""
-    strategy = SnapStart() if variant.start == "snapstart" else OnDemand()
-
-    def missed(rate_rps: float) -> float:
-        month = simulate(
-            samples,
-            shaped(rate_rps * DAY_S),
-            question.pool,
-            strategy,
-            billing,
-            question.prices,
-            limit_ms=question.limit_ms,
-            seed=question.seed,
-            effort=SEARCH_EFFORT,
-        )
-        return month.missed_share.value
-
     head = {"Variant": variant.display_name}
     try:
-        rate = highest_rate(missed, max_missed_share=question.max_missed_share)
+        rate = simulated_rate(
+            samples,
+            question.pool,
+            variant,
+            question.prices,
+            limit_ms=question.limit_ms,
+            max_missed_share=question.max_missed_share,
+            seed=question.seed,
+        )
     except NotMeasuredError as error:
         return head | {REASON: error.message}
     return head | {"highest rate, requests/s": f"{rate:.3g}"}

@@ -29,7 +29,7 @@ from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import Samples, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
 from core.records import INVOCATION_COLUMNS, NEVER_INVOKED
-from core.stages import RESTARTED
+from core.stages import RESTARTED, SEARCH
 from core.swapping import SWAPPING
 from core.variants import Variant
 
@@ -110,7 +110,8 @@ class Measured:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
-        apart = pl.col("protocol").is_in([SWAPPING, RESTARTED]).fill_null(value=False)
+        # A search offers rates about the highest one, not those of a traffic; it has a result of its own.
+        apart = pl.col("protocol").is_in([SWAPPING, RESTARTED, SEARCH]).fill_null(value=False)
         mine = with_rules(rows.filter(~apart))
         self.broken_off = rows.filter(pl.col("protocol") == RESTARTED).height
         # Sorted once, a cell is a slice; cut out one by one, a million rows would be held three times.

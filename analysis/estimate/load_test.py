@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.estimate.estimates import percentile
 from analysis.summary import LoadSecond, LoadTotals
-from core.stages import RESTARTED
+from core.stages import RESTARTED, SEARCH
 from core.variants import Variant
 
 # Every outcome that is a failure of the function or of the way to it, other than a throttle.
@@ -24,7 +24,7 @@ def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
         (pl.col("experiment") == "load")
         & pl.col("intended_at").is_not_null()
         & ~pl.col("warmup")
-        & pl.col("protocol").ne_missing(RESTARTED)
+        & ~pl.col("protocol").is_in([RESTARTED, SEARCH]).fill_null(value=False)
     ).select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000

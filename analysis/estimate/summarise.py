@@ -18,6 +18,7 @@ from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, mak
 from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, make_profiles
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
 from analysis.estimate.estimates import Samples, compare_medians, percentile, quantile
+from analysis.estimate.highest_rate import make_highest_rates
 from analysis.estimate.load_test import make_load_seconds, make_load_totals
 from analysis.estimate.touched_files import touched_files
 from analysis.estimate.traffic import CallProfile, Traffic
@@ -37,6 +38,7 @@ from analysis.summary import (
 )
 from core.configuration import Configuration
 from core.prices import Prices
+from core.rate_search import HighestRate
 from core.records import EndpointFacts, Manifest
 from core.stages import RESTARTED
 from core.variants import Image, Variant
@@ -52,6 +54,7 @@ class Extras:
     metric_checks: Sequence[MetricCheck] = ()
     warnings: Sequence[DataWarning] = ()  # of what the rows no longer show
     stops: Sequence[StopNote] = ()
+    highest_rates: Mapping[str, HighestRate] = field(default_factory=dict)  # by variant
 
 
 def summarise(
@@ -186,6 +189,7 @@ def summarise(
         ),
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),
+        highest_rates=make_highest_rates(extras.highest_rates, measured, variants, configuration, prices),
         metric_checks=tuple(extras.metric_checks),
         swapping=make_swapping(grid),
         stops=tuple(extras.stops),

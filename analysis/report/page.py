@@ -60,6 +60,7 @@ from analysis.report.tables.measured import (
     cells_table,
     cold_ratio_table,
     differences_table,
+    highest_rates_table,
     load_table,
     overview,
 )
@@ -313,14 +314,14 @@ SECTION_TEXTS: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 # What a reader decides by; the other tables open on request.
-OPEN_TABLES: Final = frozenset({"load-totals", "monthly", "choice", "knees", "table1"})
+OPEN_TABLES: Final = frozenset({"load-totals", "highest-rates", "monthly", "choice", "knees", "table1"})
 
 
 def _tables(summary: Summary) -> dict[str, list[Table]]:
     return {
         "warm": [cells_table(summary, "warm")],
         "cold": [cold_ratio_table(summary), cells_table(summary, "cold")],
-        "load": [load_table(summary), cells_table(summary, "load")],
+        "load": [load_table(summary), highest_rates_table(summary), cells_table(summary, "load")],
         "cost": [costs_table(summary), failed_costs_table(summary), monthly_table(summary), break_even_table(summary)],
         "decision": [constraints_table(summary), choice_table(summary), knees_table(summary)],
         "models": [table1(summary), touched_files_table(summary), largest_files_table(summary)],

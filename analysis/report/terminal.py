@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from analysis.report.text import HEAD, NUMERIC_COLUMNS, TITLE, markdown_table, results_table
+from analysis.report.text import HEAD, NUMERIC_COLUMNS, TITLE, highest_rate_lines, markdown_table, results_table
 from analysis.summary import Summary
 
 
@@ -30,4 +30,6 @@ def print_results(summary: Summary) -> None:
         print(markdown_table(HEAD, lines, right=NUMERIC_COLUMNS))
     if footnotes:
         print("\n" + "\n".join(footnotes))
+    for sentence in highest_rate_lines(summary):
+        print(f"\n{sentence}")
     print(f"\n{summary.recommendation.headline} {summary.recommendation.how_sure}")

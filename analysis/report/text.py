@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from analysis.decide.answer_text import CONDITION_NAMES
-from analysis.report.wording import percent_text
+from analysis.report.wording import number_text, percent_text
 from analysis.summary import Cell, Distribution, Estimate, Summary
 
 HEAD: Final = (
@@ -128,6 +128,26 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, right
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), rule, *body])
 
 
+def highest_rate_lines(summary: Summary) -> list[str]:
+    """One sentence per variant that the load searched for its highest rate, with the simulated one."""
+    return [
+        f"{summary.name_of(one.variant)}: highest rate at which at most {percent_text(one.max_missed_share)} of "
+        f"callers wait longer than {one.limit_ms:,.0f} ms: {_rate(one.measured_rps)} by the load test, "
+        f"{_rate(one.simulated_rps)} by simulation."
+        for one in summary.highest_rates
+    ]
+
+
+def _rate(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return f"not known ({estimate.reason})"
+    text = f"{number_text(estimate.value)} requests/s"
+    if estimate.low is None:
+        return text
+    note = f"; {estimate.reason}" if estimate.reason else ""
+    return f"{text} ({number_text(estimate.low)} to {number_text(estimate.high)}{note})"
+
+
 def not_measured(summary: Summary) -> list[str]:
     """What the answer rests on without a measurement of this run, one sentence each."""
     found = [
@@ -160,6 +180,7 @@ def summary_markdown(summary: Summary) -> str:
         "Not measured:\n\n" + "\n".join(f"- {line}" for line in not_measured(summary)),
         f"## Results\n\n{TITLE}\n\n{markdown_table(HEAD, lines, right=NUMERIC_COLUMNS)}",
         *(["  \n".join(footnotes)] if footnotes else []),
+        *highest_rate_lines(summary),
         "## The paper's claims\n\n"
         + markdown_table(
             ("Claim", "Statement", "Verdict", "n", "Why"),

@@ -21,14 +21,16 @@ from core.configuration import PROFILE_VARIABLE
 from core.errors import CloudError
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.processes import start_child
+from core.rate_search import look
 from core.records import ClientRecord
 from core.run_directory import RunDirectory, read_client_records
-from core.stages import LoadStage, read_stages, stage_of
+from core.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
 from core.stops import Stop, read_stops
 from core.variants import Variant
 from experiments.protocols.load_on_fargate import LOG_FILE, locust_on_fargate, recover
 from experiments.session import Session
 from loadtests.arrivals import shape_of
+from loadtests.plan import planned_duration_s
 
 OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
@@ -44,7 +46,7 @@ def run_load(session: Session) -> None:
     if fargate is not None:
         recover(session, fargate)
     stages = read_stages(session.log.run) or []
-    done = {stage.variant for stage in stages if not stage.interrupted}
+    done = _loaded(session, stages)
     _report_interrupted_stages(session, stages, shape.name)
     failing = {
         stop.variant: stop.detail
@@ -63,7 +65,7 @@ def run_load(session: Session) -> None:
             session.stop(Stop("load", shape.name, variant.key, "none", "fails", detail, 0))
         else:
             todo.append(variant)
-    expected_s = len(todo) * (shape.duration_s + OVERHEAD_S)
+    expected_s = len(todo) * (planned_duration_s(configuration) + OVERHEAD_S)
     session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
     began = time.monotonic()
     for variants in rectangles(todo):
@@ -72,6 +74,16 @@ def run_load(session: Session) -> None:
         for variant in variants:
             session.services.first_calls.called(variant)
     session.progress.end_phase()
+
+
+def _loaded(session: Session, stages: Sequence[LoadStage]) -> set[str]:
+    """Variants whose load came to its end; a search ends where it offers no further rate."""
+    table, goal = session.configuration.experiments.load, session.configuration.goal
+    whole = {stage.variant for stage in stages if not stage.interrupted}
+    if table.shape != SEARCH:
+        return whole
+    search = search_of(table, goal)
+    return {key for key in whole if look(search_steps(session.log.run, key, goal.limit_ms), search)[1] is None}
 
 
 def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
@@ -116,7 +128,12 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
     log_path = session.log.run.root / LOG_FILE
     with log_path.open("ab") as log:
         process = start_child(
-            locust_command(session.log.run, variants, session.configuration.profile),
+            locust_command(
+                session.log.run,
+                variants,
+                session.configuration.profile,
+                shape=session.configuration.experiments.load.shape,
+            ),
             cwd=REPOSITORY,
             # An empty profile means none, whatever the variable says here.
             env={**os.environ, PROFILE_VARIABLE: session.configuration.profile},
@@ -153,14 +170,16 @@ class LocustHere:
         )
 
 
-def locust_command(run: RunDirectory, variants: Sequence[Variant], profile: str) -> list[str]:
-    """The command that loads these variants into this run."""
+def locust_command(run: RunDirectory, variants: Sequence[Variant], profile: str, *, shape: str = "") -> list[str]:
+    """The command that loads these variants into this run; `shape` "" is that of benchmark.toml."""
     command = [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
         *("--run", run.run_id, "--results", str(run.root.parent.resolve())),
         *("--model", ",".join(dict.fromkeys(v.model for v in variants))),
         *("--memory-mb", ",".join(dict.fromkeys(str(v.memory_mb) for v in variants))),
     ]
+    if shape:
+        command += ["--shape", shape]
     return [*command, "--benchmark-profile", profile] if profile else command
 
 

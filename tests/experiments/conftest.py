@@ -123,6 +123,18 @@ duration_s = 1
 protocols = ["forced"]
 forced_samples = 12
 
+[profile.search.matrix]
+models = ["mobilenet"]
+memory_sizes_mb = [256]
+
+[profile.search.goal]
+limit_ms = 500.0
+max_bad_share = 0.2
+
+[profile.search.experiments.load]
+end_rps = 40.0
+search_calls = 1700
+
 [profile.decided.matrix]
 models = ["mobilenet"]
 

@@ -11,13 +11,16 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from analysis.pipeline import highest_rates
 from core.configuration import PILOT_CALLS, read_configuration
 from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
 from core.paths import REPOSITORY
 from core.prices import read_prices
+from core.rate_search import expected_calls
 from core.records import ClientRecord
 from core.run_directory import RunDirectory
 from core.stages import complete_stages, read_stages
@@ -696,6 +699,56 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
     assert list(counted.values()) == [offered] * len(variants)
     # The analysis reads the same from the run's files: what is left of the stages counts.
     assert complete_stages(run) == set(counted)
+
+
+@pytest.mark.slow
+def test_a_search_finds_the_rate_of_a_limited_concurrency_and_survives_an_interruption(deployed, tmp_path):
+    searched = replace(deployed, profile="search")
+    configuration = searched.configuration
+    (variant,) = configuration.variants
+    function, sleep_ms, environments = configuration.names.function(variant), 50.0, 2
+    run = RunDirectory(tmp_path / "20261124T000000Z-0005")
+    words = ("--results", str(tmp_path), "--find-rate")
+    client = deployed.lab.client("lambda")
+    client.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=environments)
+    try:
+        with functions_changed(searched, {function: {"Environment": {"Variables": {"STUB_SLEEP_MS": str(sleep_ms)}}}}):
+            command = [*searched.command("load", *words), "--run", run.run_id]
+            environment = searched.environment()
+            with subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True
+            ) as process:
+                wait_for(lambda: len(read_stages(run) or []) >= 5, process)
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 130
+            before = [stage.key for stage in read_stages(run) if not stage.interrupted]
+            searched.run("load", *words, "--resume", run.run_id)
+    finally:
+        client.delete_function_concurrency(FunctionName=function)
+    stages = [stage for stage in read_stages(run) if not stage.interrupted]
+    assert [stage.key for stage in stages][: len(before)] == before, "no step is made again"
+    assert stages[0].rate_rps == configuration.experiments.load.end_rps
+    found = highest_rates(run, configuration)[variant.key]
+    assert found.calls <= configuration.experiments.load.search_calls
+    # Erlang's formula for two servers that lose a fifth: one environment busy on average. An environment is occupied
+    # for longer than the stub sleeps and for no longer than the caller waits.
+    waited_ms = [record.client_latency_ms for record in run.client_records() if record.outcome == "ok"]
+    lowest_rps, highest_rps = 1000 / fmean(waited_ms), 1000 / sleep_ms
+    assert found.low_rps <= 1.05 * highest_rps
+    assert found.high_rps >= 0.95 * lowest_rps
+
+
+def test_a_search_is_planned_by_its_expected_calls_and_judged_by_the_limit(here, tmp_path, capsys):
+    words = ["load", "--find-rate", "--models", "mobilenet", "--memory-mb", "256", "--results", str(tmp_path)]
+    assert main([*words, "--dry-run"]) == 0
+    configuration = here.configuration
+    calls = configuration.experiments.load.warmups + expected_calls(configuration.goal.max_bad_share)
+    assert f"{calls:,}" in capsys.readouterr().out
+    with pytest.raises(UserError, match="expected to cost"):
+        main([*words, "--max-usd", "0.01"])
+    with pytest.raises(UserError, match="cannot be sent from Fargate"):
+        main([*words, "--on", "fargate"])
 
 
 def all_stops(run):

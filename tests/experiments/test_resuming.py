@@ -138,6 +138,7 @@ def test_variants_whose_warm_calls_fail_the_goal_are_not_loaded(tmp_path):
     for variant in CONFIGURATION.variants:
         append_stop(run, Stop("warm", "sequential", variant.key, "kept", "fails", "9 of 96 calls were bad", 96))
     session = SimpleNamespace(
+        services=SimpleNamespace(fargate=None),
         configuration=CONFIGURATION,
         log=SimpleNamespace(run=run, cannot_run=lambda *_: False),
         stop=lambda stop: append_stop(run, stop),

@@ -13,6 +13,7 @@ from analysis.report.tables.parts import (
     make_table,
     number_cell,
     ratio_cell,
+    share_cell,
     with_footnote,
 )
 from analysis.report.wording import metric_label, missing_reason
@@ -192,6 +193,28 @@ def cold_ratio_table(summary: Summary) -> Table:
             ("Evidence", lambda ratio: _evidence_text(ratio.evidence)),
         ),
         attributes=lambda ratio: filters(summary, ratio.variant, ratio.experiment),
+    )
+
+
+def highest_rates_table(summary: Summary) -> Table:
+    """The highest rates, as the load found them and as simulated."""
+    lab = " In a lab, the load meets the limits of the host, too." if summary.origin.source == "lab" else ""
+    return make_table(
+        "highest-rates",
+        "Highest rate at which few enough callers miss the limit, requests per second",
+        summary.highest_rates,
+        (
+            ("Function", lambda one: summary.name_of(one.variant)),
+            ("Limit, ms", lambda one: one.limit_ms),
+            ("May miss it", lambda one: share_cell(one.max_missed_share)),
+            ("Measured by the load", lambda one: one.measured_rps),
+            ("Calls", lambda one: one.measured_rps.n),
+            ("Simulated", lambda one: one.simulated_rps),
+            ("Simulated concurrency", lambda one: one.concurrency),
+        ),
+        attributes=lambda one: filters(summary, one.variant),
+        note="Poisson arrivals at a constant rate. Simulated: with this run's calls, on demand, whose times do not "
+        f"grow with the rate.{lab}",
     )
 
 

@@ -8,10 +8,14 @@ import pytest
 from analysis.__main__ import main
 from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
 from analysis.estimate.measured_calls import samples_of
+from analysis.estimate.summarise import Extras
 from analysis.ingest.run_files import read_rows
 from analysis.pipeline import build
+from analysis.report.tables.measured import highest_rates_table
+from analysis.report.text import highest_rate_lines, summary_markdown
 from core.configuration import read_configuration
 from core.errors import UserError
+from core.rate_search import HighestRate
 from core.run_directory import find_run
 from tests.analysis import synthetic
 
@@ -111,3 +115,25 @@ def test_the_highest_rate_of_a_function_with_snapstart_is_by_its_restores(tmp_pa
     assert main(["traffic", "--results", str(tmp_path), "--highest-rate", "--max-missed", "0.2", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert float(row["highest rate, requests/s"]) > 0
+
+
+@pytest.mark.slow
+def test_the_measured_and_the_simulated_highest_rate_are_shown_side_by_side():
+    configuration = synthetic.smaller(read_configuration(), models=("mobilenet",), memory_sizes_mb=(1024, 1769))
+    other = VARIANT.replace("1769", "1024")
+    found = {
+        VARIANT: HighestRate(31.0, 30.4, 31.6, 90_000),
+        other: HighestRate(None, None, None, 4000, "the sender was late"),
+    }
+    rows = [row for row in synthetic.make_rows(configuration) if row["variant"] == VARIANT]
+    summary = synthetic.summary_of(configuration, rows, Extras(highest_rates=found))
+    (known, unknown) = summary.highest_rates
+    assert (known.measured_rps.value, known.measured_rps.low, known.measured_rps.n) == (31.0, 30.4, 90_000)
+    assert known.simulated_rps.value > 0 or known.simulated_rps.reason
+    assert (unknown.measured_rps.value, unknown.measured_rps.reason) == (None, "the sender was late")
+    assert unknown.simulated_rps.reason == "no warm call was measured"
+    assert [len(row.cells) for row in highest_rates_table(summary).rows] == [7, 7]
+    sentences = highest_rate_lines(summary)
+    assert "31.0 requests/s (30.4 to 31.6) by the load test" in sentences[0]
+    assert "not known (the sender was late) by the load test" in sentences[1]
+    assert all(sentence in summary_markdown(summary) for sentence in sentences)
