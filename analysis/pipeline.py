@@ -43,7 +43,7 @@ from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration, read_configuration
 from core.errors import RecordError
 from core.paths import BENCHMARK_TOML
-from core.prices import read_prices
+from core.price_list import prices_of_run
 from core.rate_search import HighestRate
 from core.records import Manifest
 from core.run_directory import RunDirectory, write_atomically
@@ -207,7 +207,7 @@ def build(
         configuration = configuration.model_copy(
             update={"goal": goal_of.goal, "traffic": goal_of.traffic, "prices": goal_of.prices}
         )
-    prices = read_prices(configuration.prices)
+    prices = prices_of_run(run, configuration.prices)
     say("joining logs and client records")
     gathered = make_rows(run, manifest, configuration)
     rows = read_rows(run, ANALYSED_COLUMNS)

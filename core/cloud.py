@@ -70,7 +70,9 @@ class Cloud:
             )
         return region
 
-    def client(self, service: str, *, read_timeout_s: float = 60, max_attempts: int = 8) -> Any:
+    def client(
+        self, service: str, *, read_timeout_s: float = 60, max_attempts: int = 8, region: str | None = None
+    ) -> Any:
         """A boto3 client with adaptive retries. An Invoke wants `max_attempts=1`: a retry would be a second call."""
         config = botocore.config.Config(
             retries={"mode": "adaptive" if max_attempts > 1 else "standard", "total_max_attempts": max_attempts},
@@ -81,7 +83,7 @@ class Cloud:
         )
         # A session is not safe to make clients from in several threads; the clients themselves are.
         with cloud_errors(), self._making:
-            return self._session.client(service, region_name=self.region, config=config)  # type: ignore[call-overload]  # a name of any service
+            return self._session.client(service, region_name=region or self.region, config=config)  # type: ignore[call-overload]  # a name of any service
 
     def credentials(self) -> CredentialFacts:
         """Return where the credentials come from and how long they hold. Raises CloudError where there are none."""

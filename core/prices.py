@@ -21,6 +21,15 @@ def gb_seconds(memory_mb: float, billed_ms: float) -> float:
 
 
 @dataclass(frozen=True)
+class ListedPrices:
+    """Prices that AWS's price list gave for a region, by keys of prices.toml."""
+
+    as_of: str
+    region: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Prices:
     """A price list in USD; `values` holds the keys of [values] of prices.toml, overrides applied."""
 
@@ -29,6 +38,7 @@ class Prices:
     sources: Mapping[str, str]
     values: Mapping[str, float]
     overrides: Mapping[str, float]
+    of_table: tuple[str, ...] = ()  # keys that a price list of another region did not give: those of us-east-1
 
     def __getitem__(self, key: str) -> float:
         try:
@@ -59,8 +69,13 @@ class Prices:
         return compute + self.request_usd + (self.gateway_request_usd if through_gateway else 0.0)
 
 
-def read_prices(overrides: Mapping[str, float] | None = None, path: Path = PRICES_TOML) -> Prices:
-    """Read the dated price table and apply the overrides of [prices] in benchmark.toml. Raises ConfigurationError."""
+def read_prices(
+    overrides: Mapping[str, float] | None = None, path: Path = PRICES_TOML, *, listed: ListedPrices | None = None
+) -> Prices:
+    """Read the dated price table, and apply `listed` and then the overrides of [prices] in benchmark.toml.
+
+    Raises ConfigurationError.
+    """
     overrides = dict(overrides or {})
     try:
         table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -75,6 +90,18 @@ def read_prices(overrides: Mapping[str, float] | None = None, path: Path = PRICE
             f"benchmark.toml [prices]: unknown key `{unknown[0]}`; allowed: {', '.join(sorted(values))}"
         )
     prices = Prices(as_of, region, sources, values | overrides, overrides)
+    if listed is not None:
+        missing = tuple(
+            key for key in values if not key.startswith("free_") and key not in {**listed.values, **overrides}
+        )
+        prices = Prices(
+            listed.as_of,
+            listed.region,
+            {"price_list": "AWS Price List API"} | sources,
+            values | dict(listed.values) | overrides,
+            overrides,
+            of_table=missing if listed.region != region else (),
+        )
     _refuse_impossible(prices, path)
     return prices
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from core import strict_json
 from core.cloud import Cloud
 from core.configuration import Configuration
-from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, RecordError, UserError
+from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, CloudError, RecordError, UserError
 from core.manifest import new_manifest
 from core.place import MEASURING, check_same_place
-from core.prices import Prices, read_prices
+from core.price_list import fetch_prices, store_prices
+from core.prices import ListedPrices, Prices, read_prices
 from core.progress import Progress
 from core.records import EndpointFacts, Experiment
 from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run, new_run_id
@@ -84,16 +85,19 @@ def show_estimate(configuration: Configuration, experiments: Sequence[Experiment
 def measure(request: Request) -> int:
     """Measure, and print the run's id as the last line of standard output."""
     configuration, cloud = request.configuration, Cloud()
-    prices = read_prices(configuration.prices)
     findings = check_everything(cloud, configuration, request.experiments, workers=request.workers)
     print_findings(findings, sys.stderr, all_of_them=request.verbose)
     if has_problem(findings):
         print("nothing was measured: a check failed", file=sys.stderr)
         return EXIT_CHECK_FAILED
     endpoint = cloud.endpoint_facts()
+    listed = _listed_prices(cloud, endpoint)
+    prices = read_prices(configuration.prices, listed=listed)
     planned = planned_steps(configuration, request.experiments, time_scale=endpoint.time_scale, workers=request.workers)
     _refuse_over_limit(planned, configuration, prices)
     run = open_run(request, endpoint, prices)
+    if listed is not None:
+        store_prices(run, listed)
     with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
         session = Session(
             configuration=configuration,
@@ -110,6 +114,18 @@ def measure(request: Request) -> int:
     _say_what_came_of_it(run, session)
     print(run.run_id)
     return EXIT_CHECK_FAILED if end.stopped_because else EXIT_OK
+
+
+def _listed_prices(cloud: Cloud, endpoint: EndpointFacts) -> ListedPrices | None:
+    """Return today's prices of the region; None for a lab and where AWS does not give them, which is said."""
+    if endpoint.source == "lab":
+        return None
+    try:
+        return fetch_prices(cloud, endpoint.region)
+    except CloudError as error:
+        table = read_prices()
+        print(f"prices: those of {table.region}, {table.as_of}, as the price list failed: {error}", file=sys.stderr)
+        return None
 
 
 @dataclass

@@ -27,7 +27,11 @@ _PARTITION: Final = "aws"
 def operator_policy(names: Names) -> Policy:
     """Return what experiments, Locust, `collect` and `cleanup` need once a stack is deployed."""
     return _policy(
-        _allow("Account", ["sts:GetCallerIdentity", "lambda:GetAccountSettings", "cloudwatch:GetMetricData"], ["*"]),
+        _allow(
+            "Account",
+            ["sts:GetCallerIdentity", "lambda:GetAccountSettings", "cloudwatch:GetMetricData", "pricing:GetProducts"],
+            ["*"],
+        ),
         _allow(
             "List",
             [

@@ -26,7 +26,8 @@ from core.charges import FRONT_DOORS
 from core.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
-from core.prices import Prices, read_prices
+from core.price_list import prices_of_run
+from core.prices import Prices
 from core.run_directory import RunDirectory, find_run
 from core.variants import Variant
 from simulation import (
@@ -205,7 +206,8 @@ def main(arguments: Sequence[str]) -> int:
     calls = read_rows(run, [*ANALYSED_COLUMNS, "logged_at"])
     interval_minutes = configuration.experiments.cold.interval_minutes
     learnt = None if chosen.idle_minutes else find_idle_life(calls, interval_minutes, manifest.endpoint.time_scale)
-    question = _question(chosen, configuration, chosen.idle_minutes or (learnt.minutes if learnt else OBSERVED_MINUTES))
+    idle_minutes = chosen.idle_minutes or (learnt.minutes if learnt else OBSERVED_MINUTES)
+    question = _question(chosen, configuration, prices_of_run(run, configuration.prices), idle_minutes)
     rows = list(_answers(run, calls, configuration, question, chosen))
     if chosen.json:
         print(strict_json.dumps(rows, indent=1))
@@ -217,7 +219,9 @@ def main(arguments: Sequence[str]) -> int:
     return EXIT_OK
 
 
-def _question(chosen: argparse.Namespace, configuration: Configuration, idle_minutes: tuple[float, float]) -> _Question:
+def _question(
+    chosen: argparse.Namespace, configuration: Configuration, prices: Prices, idle_minutes: tuple[float, float]
+) -> _Question:
     limit_s = configuration.gateway.integration_timeout_ms / 1000 if chosen.front_door == "rest_api" else None
     pool = Pool(
         idle_minutes=idle_minutes,
@@ -230,7 +234,7 @@ def _question(chosen: argparse.Namespace, configuration: Configuration, idle_min
     return _Question(
         arrivals=_arrivals(chosen, configuration),
         pool=pool,
-        prices=read_prices(configuration.prices),
+        prices=prices,
         limit_ms=chosen.limit_ms or configuration.goal.limit_ms,
         max_missed_share=configuration.goal.max_bad_share if chosen.max_missed is None else chosen.max_missed,
         pings=chosen.pings,

@@ -230,6 +230,14 @@ def _prices(facts: Facts) -> Iterator[DataWarning]:
             f"{endpoint.region}.",
             advice=f"Enter the prices of {endpoint.region} in [prices] of benchmark.toml, and report again.",
         )
+    if prices.of_table:
+        yield DataWarning(
+            code="prices_not_listed",
+            severity="info",
+            message=f"{len(prices.of_table)} prices were not in the price list that the run read and are those of "
+            f"another region: {', '.join(prices.of_table)}.",
+            advice=f"Enter the prices of {prices.region} in [prices] of benchmark.toml, and report again.",
+        )
 
 
 def _lab(facts: Facts) -> Iterator[DataWarning]:
