@@ -1,0 +1,39 @@
+"""A trace replayed against a real lab is what the simulation expects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.bench_replay import TRACES, Replay, Trace, expected, replays_of, samples_of
+
+DURATION_S = 20.0
+
+
+def test_each_trace_has_the_volume_that_it_names():
+    for trace in TRACES:
+        per_idle_life = np.mean([len(trace.times_s(seed, 5000.0)) for seed in range(5)]) / 1000
+        assert per_idle_life == pytest.approx(trace.per_idle_life, rel=0.15)
+        assert np.all(np.diff(trace.times_s(1, 500.0)) >= 0)
+
+
+def test_the_band_of_a_trace_is_about_its_median_and_short_of_every_call_being_cold():
+    random = np.random.default_rng(1)
+    trace = TRACES[1]
+    latency_ms = random.exponential(80.0, 4000)
+    is_cold = np.arange(4000) % 3 == 0
+    times_s = trace.times_s(1, 200.0)
+    known = Replay(trace, times_s, latency_ms + 400 * is_cold, is_cold, 0.0)
+    bands = expected(known, samples_of([known]), 200.0)
+    low, high = bands["cold share, %"]
+    assert 0 < low <= high < 100
+    assert 30 < bands["median, ms"][0] < bands["median, ms"][1] < 500
+
+
+@pytest.mark.slow
+def test_the_lab_starts_as_many_environments_as_the_simulation_expects():
+    one, other = replays_of([Trace("steady", 4.0)], repeats=2, duration_s=DURATION_S)
+    low, high = expected(one, samples_of([one, other]), DURATION_S)["cold share, %"]
+    # Three calls more or fewer: a busy machine starts environments late, and calls that waited overlap more.
+    allowed = 100 * 3 / len(one.times_s)
+    assert low - allowed <= one.figures["cold share, %"] <= high + allowed
