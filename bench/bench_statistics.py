@@ -35,6 +35,8 @@ FRESH_SEED = 101
 MOST_WRONG = 5.0
 TRUE_SHARES = (0.006, 0.015)  # of bad calls
 ALLOWED = 0.01
+DEFAULT_PLAN = (12, 50)  # environments, calls of each
+MATRIX = 17  # variants that may be taken for the answer by mistake
 MOST_POINTS_OFF = 5.0
 CUTS = {float("inf"): "nothing cut off", 1.2: "cut off at 1.2 times the limit", 1.0: "cut off at the limit"}
 PLANS = ((8, 12), (16, 25), (24, 25))
@@ -62,6 +64,10 @@ def measure(quick: bool) -> Iterator[Comparison]:
             met=off <= MOST_POINTS_OFF,
             note=f"{note} of 3 variants, 5 bins",
         )
+    for name in ("independent", "between 5%", "between 10%"):
+        progress(f"a matrix of {MATRIX} variants that miss the goal, {name}")
+        wrong = wrong_answers(LAWS[name], *DEFAULT_PLAN, TRUE_SHARES[1], max(1, rounds // 6), variants=MATRIX)
+        yield _at_most(f"any of {MATRIX} variants certain and wrong, {name}, 1.5% bad calls", "% of answers", wrong)
     for environments, calls in PLANS:
         progress(f"comparisons, {environments} environments of {calls}")
         plan = f"18 variants, between 5%, {environments} environments of {calls}"
