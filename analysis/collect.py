@@ -356,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run = start_run_from_logs(cloud, read_configuration(profile=chosen.profile), window, chosen.results)
             progress.note(f"new run {run.run_id}; resume an interrupted collection with --run {run.run_id}")
         elif chosen.until:
-            raise UserError("--until without --since", hint="Name the window's begin as well.")
+            raise UserError("--until without --since", hint="Add --since, which names the start of the window.")
         else:
             run = find_run(chosen.run, chosen.results)
             check_same_place(

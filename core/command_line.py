@@ -18,6 +18,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
 
 
+def number(text: str) -> float:
+    """Parse a finite number, as a `type` of argparse. Raises ArgumentTypeError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
 def seconds(text: str) -> float:
     """Parse a duration, as a `type` of argparse. Raises ArgumentTypeError, also for NaN, which ends no wait."""
     try:

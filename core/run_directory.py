@@ -110,7 +110,7 @@ def find_run(name: str = "latest", results: Path = RESULTS_DIRECTORY) -> RunDire
     for candidate in (results / name, Path(name)):
         if (candidate / "manifest.json").exists():
             return RunDirectory(candidate)
-    raise RecordError(f"run {name!r} is not in {results.resolve()}", hint="`ls results/` lists the runs there are.")
+    raise RecordError(f"run {name!r} is not in {results.resolve()}", hint="`ls results/` lists the runs.")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

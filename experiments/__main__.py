@@ -6,7 +6,6 @@ import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import argparse
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser
+from core.command_line import Parser, number
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.load_tasks import WORKER_RPS, workers_for
@@ -92,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         which.add_argument("--resume", metavar="RUN", help="resume an interrupted run (`latest` works)")
         command.add_argument(
             "--max-usd",
-            type=float,
+            type=number,
             metavar="USD",
             help="refuse a plan, or stop a run, that costs more (default: experiments.max_usd)",
         )
@@ -135,11 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def workers(text: str) -> int:
-    """Return a number of workers. Raises ValueError, which the parser reports with this function's name."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    """Return a number of workers. Raises ArgumentTypeError."""
+    asked = number(text)
+    if asked < 1 or asked != int(asked):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; give 1 or more")
+    return int(asked)
 
 
 def _workers(chosen: argparse.Namespace, configuration: Configuration) -> int:
@@ -161,7 +160,8 @@ def _workers(chosen: argparse.Namespace, configuration: Configuration) -> int:
 
 
 def percent(text: str) -> float:
-    return float(text.rstrip("%"))
+    """`3%` or `3` as 3. Raises ArgumentTypeError."""
+    return number(text.strip().removesuffix("%"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -304,10 +304,6 @@ def narrowed(configuration: Configuration, chosen: argparse.Namespace) -> Config
             )
         changes["matrix"][key] = asked
     if getattr(chosen, "max_usd", None) is not None:
-        if not math.isfinite(chosen.max_usd):
-            raise ConfigurationError(
-                f"--max-usd is {chosen.max_usd}: expected an amount of US dollars", hint="For example --max-usd 20."
-            )
         changes["experiments"]["max_usd"] = chosen.max_usd
     if getattr(chosen, "until_ci", None) is not None:
         changes["experiments"]["warm"] = {"until_ci_percent": chosen.until_ci, "until_decided": False}

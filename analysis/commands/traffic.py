@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import polars as pl
 
@@ -24,6 +25,7 @@ from analysis.report.text import markdown_table
 from core import strict_json
 from core.charges import FRONT_DOORS
 from core.cloud import Cloud
+from core.command_line import number
 from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.price_list import prices_of_run
@@ -69,6 +71,49 @@ class _Question:
     max_missed_share: float
     pings: int
     seed: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A variant under a strategy: its month, or its highest rate, or the reason why there is neither."""
+
+    variant: Variant
+    strategy: str = ""
+    month: Month | None = None
+    highest_rps: float | None = None
+    reason: str = ""
+
+    def cells(self) -> dict[str, str]:
+        """The line as people read it, by column."""
+        head = {"Variant": self.variant.display_name} | ({"Strategy": self.strategy} if self.strategy else {})
+        if self.reason:
+            return head | {REASON: self.reason}
+        if self.month is None:
+            return head | {"highest rate, requests/s": f"{self.highest_rps:.3g}"}
+        return head | {
+            "p50 ms": f"{self.month.p50_ms.value:.0f}",
+            "p99 ms": _band(self.month.p99_ms, ".0f"),
+            "missed %": _band(self.month.missed_share, ".2g", 100),
+            "cold %": _band(self.month.cold_share, ".2g", 100),
+            "peak": f"{self.month.peak_concurrency.value:.0f}",
+            "USD per month": _band(self.month.usd, ".2f"),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """The line for a program: shares from 0 to 1; None for a percentile of callers who never get an answer."""
+        facts: dict[str, Any] = {"variant": self.variant.key, "strategy": self.strategy, "reason": self.reason}
+        if self.highest_rps is not None:
+            facts["highest_rps"] = self.highest_rps
+        if self.month is not None:
+            names = ("p50_ms", "p99_ms", "missed_share", "cold_share", "peak_concurrency", "usd")
+            for name in names:
+                band = asdict(getattr(self.month, name))
+                facts[name] = {end: value if math.isfinite(value) else None for end, value in band.items()}
+        return facts
+
+
+def _band(band: Band, form: str, factor: float = 1.0) -> str:
+    return " ".join((f"{factor * band.value:{form}}", f"({factor * band.low:{form}} to {factor * band.high:{form}})"))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -166,23 +211,23 @@ def _add_arrivals(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> float:
     """Parse a finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
+    value = number(text)
+    if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
 
 
 def count(text: str) -> int:
     """Parse a whole number above 0."""
-    value = int(text)
-    if value < 1:
+    value = number(text)
+    if value < 1 or value != int(value):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
+    return int(value)
 
 
 def share(text: str) -> float:
     """Parse a number from 0 to 1."""
-    value = float(text)
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
@@ -193,7 +238,7 @@ def span(text: str) -> tuple[float, float]:
     low, _, high = text.partition(":")
     bounds = positive(low), positive(high or low)
     if bounds[0] > bounds[1]:
-        raise argparse.ArgumentTypeError(f"{text} is not LOW:HIGH")
+        raise argparse.ArgumentTypeError(f"{text} is not LOW:HIGH, with LOW at most HIGH")
     return bounds
 
 
@@ -208,10 +253,11 @@ def main(arguments: Sequence[str]) -> int:
     learnt = None if chosen.idle_minutes else find_idle_life(calls, interval_minutes, manifest.endpoint.time_scale)
     idle_minutes = chosen.idle_minutes or (learnt.minutes if learnt else OBSERVED_MINUTES)
     question = _question(chosen, configuration, prices_of_run(run, configuration.prices), idle_minutes)
-    rows = list(_answers(run, calls, configuration, question, chosen))
+    lines = list(_answers(run, calls, configuration, question, chosen))
     if chosen.json:
-        print(strict_json.dumps(rows, indent=1))
+        print(strict_json.dumps([line.facts() for line in lines], indent=1))
     else:
+        rows = [line.cells() for line in lines]
         head = tuple(dict.fromkeys(name for row in rows for name in row))
         print(markdown_table(head, [tuple(row.get(name, "") for name in head) for row in rows]))
         print(f"\nMeasured calls of {run.run_id}; prices of {question.prices.region}, {question.prices.as_of}.")
@@ -265,7 +311,7 @@ def _arrivals(chosen: argparse.Namespace, configuration: Configuration) -> Arriv
 
 def _answers(
     run: RunDirectory, rows: pl.DataFrame, configuration: Configuration, question: _Question, chosen: argparse.Namespace
-) -> Iterator[dict[str, str]]:
+) -> Iterator[_Line]:
     known = {variant.key: variant for variant in configuration.variants}
     for key in chosen.variant or known:
         if key not in known:
@@ -276,7 +322,7 @@ def _answers(
         samples, variant = samples_of(measured, key), known[key]
         billing = Billing(variant.memory_mb, variant.architecture, image_gb=images.get(variant.image, 0.0))
         if samples is None:
-            yield {"Variant": variant.display_name, REASON: "no warm call was measured"}
+            yield _Line(variant, reason="no warm call was measured")
         elif chosen.highest_rate:
             yield _highest_rate(question, samples, variant)
         else:
@@ -288,7 +334,7 @@ def _idle_text(minutes: tuple[float, float], learnt: IdleLife | None) -> str:
     return f"Idle environments live {minutes[0]:.3g} to {minutes[1]:.3g} minutes, {source}."
 
 
-def _months(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> Iterator[dict[str, str]]:
+def _months(question: _Question, samples: Samples, variant: Variant, billing: Billing) -> Iterator[_Line]:
     for name, strategy in _strategies(question, variant):
         try:
             month = (
@@ -297,15 +343,15 @@ def _months(question: _Question, samples: Samples, variant: Variant, billing: Bi
                 else _month(question, samples, billing, strategy)
             )
         except NotMeasuredError as error:
-            yield _row(variant, name, None, error.message)
+            yield _Line(variant, name, reason=error.message)
             continue
         if month is None:
-            yield _row(variant, name, None, "no level keeps the share that may miss")
+            yield _Line(variant, name, reason="no level keeps the share that may miss")
             continue
         if isinstance(month.strategy, Provisioned):
-            yield _row(variant, f"{name} ({month.strategy.levels[0]})", month, "")
+            yield _Line(variant, f"{name} ({month.strategy.levels[0]})", month)
         else:
-            yield _row(variant, name, month, "")
+            yield _Line(variant, name, month)
 
 
 def _strategies(question: _Question, variant: Variant) -> Iterator[tuple[str, Strategy | None]]:
@@ -346,29 +392,10 @@ def _provisioned(question: _Question, samples: Samples, billing: Billing) -> Mon
     )
 
 
-def _row(variant: Variant, strategy: str, month: Month | None, reason: str) -> dict[str, str]:
-    head = {"Variant": variant.display_name, "Strategy": strategy}
-    if month is None:
-        return head | {REASON: reason}
-    return head | {
-        "p50 ms": f"{month.p50_ms.value:.0f}",
-        "p99 ms": _band(month.p99_ms, ".0f"),
-        "missed %": _band(month.missed_share, ".2g", 100),
-        "cold %": _band(month.cold_share, ".2g", 100),
-        "peak": f"{month.peak_concurrency.value:.0f}",
-        "USD per month": _band(month.usd, ".2f"),
-    }
-
-
-def _band(band: Band, form: str, factor: float = 1.0) -> str:
-    return " ".join((f"{factor * band.value:{form}}", f"({factor * band.low:{form}} to {factor * band.high:{form}})"))
-
-
-def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> dict[str, str]:
+def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> _Line:
     """Search with Poisson arrivals at a constant rate, started as the variant is deployed."""
-    head = {"Variant": variant.display_name}
     try:
-        rate = simulated_rate(
+        rate_rps = simulated_rate(
             samples,
             question.pool,
             variant,
@@ -378,5 +405,5 @@ def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> di
             seed=question.seed,
         )
     except NotMeasuredError as error:
-        return head | {REASON: error.message}
-    return head | {"highest rate, requests/s": f"{rate:.3g}"}
+        return _Line(variant, reason=error.message)
+    return _Line(variant, highest_rps=rate_rps)

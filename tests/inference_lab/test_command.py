@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -119,3 +121,12 @@ def test_every_argument_says_what_it_means(commands):
     for name, parser in commands.items():
         for action in parser._actions if not subcommands(parser) else ():
             assert action.help, f"{name}: {action.option_strings or action.dest}"
+
+
+def test_a_value_of_the_wrong_kind_is_refused_in_words(commands):
+    for name, parser in commands.items():
+        for action in parser._actions:
+            if action.type not in (None, int, float):
+                # Anything else that it raises would be shown as "invalid percent value", the name of a function.
+                with contextlib.suppress(argparse.ArgumentTypeError):
+                    assert action.type("no number"), f"{name} {action.option_strings}"

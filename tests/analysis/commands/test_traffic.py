@@ -38,21 +38,36 @@ def answer(results, capsys, *words):
 
 def test_every_strategy_has_a_line_or_a_reason(results, capsys):
     rows = answer(results, capsys, "--requests-per-day", "2000")
-    assert [row["Strategy"].split(" (")[0] for row in rows] == [
+    assert [row["strategy"].split(" (")[0] for row in rows] == [
         "on demand",
         "SnapStart",
         "provisioned",
         "target tracking",
         "warm pings",
     ]
-    assert "no restore" in rows[1]["Not known because"]
-    assert all("USD per month" in row or "Not known because" in row for row in rows)
+    assert "no restore" in rows[1]["reason"]
+    assert all("usd" in row or row["reason"] for row in rows)
+
+
+def test_the_json_has_the_figures_of_the_table(results, capsys):
+    words = ["--requests-per-day", "2000"]
+    rows = answer(results, capsys, *words)
+    assert main(["traffic", "--results", str(results), "--variant", VARIANT, *words]) == 0
+    head, _, *lines = [
+        [cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines() if line[:1] == "|"
+    ]
+    for row, cells in zip(rows, lines, strict=True):
+        shown = dict(zip(head, cells, strict=True))
+        assert shown["Strategy"] == row["strategy"]
+        if not row["reason"]:
+            assert shown["USD per month"].split()[0] == f"{row['usd']['value']:.2f}"
+            assert shown["cold %"].split()[0] == f"{100 * row['cold_share']['value']:.2g}"
 
 
 def test_a_longer_idle_life_has_fewer_cold_starts(results, capsys):
     def cold(minutes):
         rows = answer(results, capsys, "--requests-per-day", "200", "--idle-minutes", minutes)
-        return float(rows[0]["cold %"].split()[0])
+        return rows[0]["cold_share"]["value"]
 
     assert cold("5") > 2 * cold("60")
 
@@ -60,14 +75,14 @@ def test_a_longer_idle_life_has_fewer_cold_starts(results, capsys):
 def test_a_trace_can_be_asked_about(results, capsys, tmp_path):
     trace = tmp_path / "counts.csv"
     trace.write_text("count\n" + "\n".join(str(minute % 5) for minute in range(2000)))
-    assert answer(results, capsys, "--trace", str(trace))[0]["Strategy"] == "on demand"
+    assert answer(results, capsys, "--trace", str(trace))[0]["strategy"] == "on demand"
     with pytest.raises(UserError, match=r"missing\.csv cannot be read"):
         answer(results, capsys, "--trace", str(tmp_path / "missing.csv"))
 
 
 def test_the_highest_rate_is_found(results, capsys):
     rows = answer(results, capsys, "--highest-rate", "--concurrency", "5", "--max-missed", "0.2")
-    assert float(rows[0]["highest rate, requests/s"]) > 1
+    assert rows[0]["highest_rps"] > 1
 
 
 @pytest.mark.parametrize(("option", "value"), [("--burstiness", "0.5"), ("--variant", "x")])
@@ -114,7 +129,7 @@ def test_the_highest_rate_of_a_function_with_snapstart_is_by_its_restores(tmp_pa
     build(find_run("latest", tmp_path), with_report=False)
     assert main(["traffic", "--results", str(tmp_path), "--highest-rate", "--max-missed", "0.2", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert float(row["highest rate, requests/s"]) > 0
+    assert row["highest_rps"] > 0
 
 
 @pytest.mark.slow
