@@ -156,3 +156,18 @@ def test_a_lab_runs_no_tasks_and_says_what_to_do(large: Deployed, tmp_path: Path
     assert not (tmp_path / "results").exists()
     with pytest.raises(Exception, match=r"ClientException.*The lab runs no Fargate tasks.*--processes"):
         large.lab.client("ecs").run_task(cluster="inference-lab-load", taskDefinition="inference-lab-load")
+
+
+def test_the_tasks_of_a_load_go_with_their_stack(large: Deployed) -> None:
+    """Last, as it takes the deployment of the others away."""
+    cloudformation, stack = large.lab.client("cloudformation"), large.configuration.names.stack
+    cloudformation.delete_stack(StackName=stack)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
+    ec2 = large.lab.client("ec2")
+    assert [vpc for vpc in ec2.describe_vpcs()["Vpcs"] if not vpc["IsDefault"]] == []
+    assert [one for one in ec2.describe_nat_gateways()["NatGateways"] if one["State"] != "deleted"] == []
+    assert ec2.describe_addresses()["Addresses"] == []
+    clusters = large.lab.client("ecs").describe_clusters(clusters=["inference-lab-load"])["clusters"]
+    assert [one for one in clusters if one["status"] == "ACTIVE"] == []
+    buckets = large.lab.client("s3", s3={"addressing_style": "path"}).list_buckets()["Buckets"]
+    assert [one for one in buckets if "assets" not in one["Name"]] == []
