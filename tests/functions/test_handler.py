@@ -168,8 +168,11 @@ def spoiled(name, path, content=None):
 
 model = root / "model"
 metadata = json.loads((model / "metadata.json").read_text())
-spoiled("graph", model / "saved_model" / "saved_model.pb")
-spoiled("half a graph", model / "saved_model" / "saved_model.pb", "no protocol buffer")
+spoiled("graph", model / "graph.pb")
+spoiled("half a graph", model / "graph.pb", "no protocol buffer")
+spoiled("weights", model / "weights.bin")
+spoiled("half of the weights", model / "weights.bin", "\0" * 5000)
+spoiled("index", model / "weights.json", "[")
 spoiled("no json", model / "metadata.json", "{")
 spoiled("engine", model / "metadata.json", json.dumps({**metadata, "engine": "abacus"}))
 spoiled("key", model / "metadata.json", json.dumps({"engine": "tensorflow"}))
@@ -197,6 +200,9 @@ def test_every_broken_part_of_an_image_is_named_with_what_to_do(copied: Path) ->
     for part, words in {
         "graph": ["cannot be loaded", "build"],
         "half a graph": ["cannot be loaded", "build"],
+        "weights": ["cannot be loaded", "weights.bin", "build"],
+        "half of the weights": ["cannot be loaded", "5000 bytes", "build"],
+        "index": ["cannot be loaded", "build"],
         "no json": ["metadata.json is not JSON", "build"],
         "engine": ["abacus", "tensorflow"],
         "key": ["has no key", "build"],

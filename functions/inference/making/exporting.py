@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +15,8 @@ import tensorflow as tf
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 from onnx import load_model, numpy_helper, save
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
+from making.freezing import freeze
 from making.record import BuildError
 
 OPSET: Final = 17  # the newest that tf2onnx 1.17 writes for all operations of these networks
@@ -62,11 +64,11 @@ def export(source: Path, engine: str, directory: Path) -> Signature:
     return exporter(source, directory)
 
 
-def _saved_model_as_it_is(source: Path, directory: Path) -> Signature:
-    target = directory / "saved_model"
-    single_call(source)  # refuses a signature that one picture does not fit
-    shutil.copytree(source, target)
-    return _tensor_names(target)
+def _saved_model_to_graph(source: Path, directory: Path) -> Signature:
+    call, shape = single_call(source)
+    # The build compares answers on its own machine, so these operations are for builds from x86 to x86.
+    x86 = platform.machine() in {"x86_64", "AMD64"} and os.environ.get("TARGETPLATFORM", "") in {"", "linux/amd64"}
+    return Signature(*freeze(call, shape, directory, onednn=x86), shape)
 
 
 def _onnx_as_it_is(source: Path, directory: Path) -> Signature:
@@ -127,7 +129,7 @@ def _to_openvino(source: Path, directory: Path) -> Signature:
 Exporter = Callable[[Path, Path], Signature]
 # What is made from what; a pair that is missing has no converter that keeps the numbers.
 EXPORTERS: Final[dict[tuple[str, str], Exporter]] = {
-    ("saved_model", "tensorflow"): _saved_model_as_it_is,
+    ("saved_model", "tensorflow"): _saved_model_to_graph,
     ("saved_model", "onnxruntime"): _saved_model_to_onnx,
     ("saved_model", "litert"): _saved_model_to_tflite,
     ("saved_model", "openvino"): _to_openvino,
@@ -160,12 +162,3 @@ def single_call(directory: Path) -> tuple[Callable[[Any], Any], tuple[int, ...]]
         return signature(**{key: picture})[result]
 
     return call, (1, *specification.shape.as_list()[1:])
-
-
-def _tensor_names(directory: Path) -> Signature:
-    """Names as the graph has them, which the C API asks for."""
-    content = SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    signature = content.meta_graphs[0].signature_def["serving_default"]
-    (picture,) = signature.inputs.values()
-    (scores,) = signature.outputs.values()
-    return Signature(picture.name, scores.name, (1, *(dimension.size for dimension in picture.tensor_shape.dim[1:])))

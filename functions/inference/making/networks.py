@@ -60,6 +60,8 @@ def randomize(network: Any) -> None:
     """
     generator = np.random.default_rng(SEED)
     for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            _randomize_statistics(layer, generator)
         kernel = getattr(layer, "kernel", None)
         if kernel is None:
             continue
@@ -69,6 +71,14 @@ def randomize(network: Any) -> None:
             else math.prod(kernel.shape[:-1])
         )
         kernel.assign(generator.normal(0, math.sqrt(2 / inputs), kernel.shape).astype(np.float32))
+
+
+def _randomize_statistics(layer: Any, generator: np.random.Generator) -> None:
+    """Make a batch normalization do work: Keras's own start, 0 and 1, could be left out of the graph."""
+    for weight in layer.weights:
+        around_one = weight.name in {"gamma", "moving_variance"}
+        values = generator.uniform(0.8, 1.2, weight.shape) if around_one else generator.normal(0, 0.1, weight.shape)
+        weight.assign(values.astype(np.float32))
 
 
 def _labels() -> list[str] | None:
