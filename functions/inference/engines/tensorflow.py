@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
+import math
 import mmap
 import os
 from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int, c_int64, c_size_t, c_void_p
@@ -29,7 +29,7 @@ TF_OK: Final = 0  # TF_Code, tensorflow/c/tf_status.h
 TF_FLOAT: Final = 1  # TF_DataType, tensorflow/c/tf_datatype.h
 GRAPH: Final = "graph.pb"  # a GraphDef whose weights are placeholders
 WEIGHTS: Final = "weights.bin"  # their values, one after the other
-WEIGHTS_INDEX: Final = "weights.json"  # name, shape, and offset of each
+WEIGHTS_INDEX: Final = "weights.txt"  # a line for each: name, offset in bytes, dimensions
 ALIGNMENT: Final = 64  # bytes; TF_NewTensor copies what is not aligned so, tensorflow/c/tf_tensor.h
 # Tags of protocol buffer fields: ConfigProto's intra_op_parallelism_threads (2) and inter_op_parallelism_threads (5),
 # both varints, tensorflow/core/protobuf/config.proto.
@@ -177,7 +177,8 @@ def _open_session(directory: Path, graph: int, threads: int, status: _Status) ->
 def _map_weights(directory: Path) -> dict[str, int]:
     """Name of every weight to a tensor whose values are the file's own pages. Raises EngineError."""
     try:
-        index = json.loads((directory / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        lines = (directory / WEIGHTS_INDEX).read_text(encoding="utf-8").splitlines()
+        index = [(words[0], [int(word) for word in words[1:]]) for words in map(str.split, lines)]
         if not index:
             return {}
         with (directory / WEIGHTS).open("rb") as file:
@@ -186,13 +187,13 @@ def _map_weights(directory: Path) -> dict[str, int]:
         raise EngineError(f"{WEIGHTS} cannot be mapped: {error}") from None
     _mapped.append(mapped)
     weights = {}
-    for one in index:
-        dimensions = (c_int64 * len(one["shape"]))(*one["shape"])
-        size_bytes = int(np.prod(one["shape"])) * 4
-        if one["offset"] + size_bytes > mapped.size:
-            raise EngineError(f"{WEIGHTS} has {mapped.size} bytes, which ends before {one['name']}")
-        start = mapped.ctypes.data + one["offset"]
-        weights[one["name"]] = _tf.TF_NewTensor(TF_FLOAT, dimensions, len(dimensions), start, size_bytes, _keep, None)
+    for name, (offset, *shape) in index:
+        dimensions = (c_int64 * len(shape))(*shape)
+        size_bytes = math.prod(shape) * 4
+        if offset + size_bytes > mapped.size:
+            raise EngineError(f"{WEIGHTS} has {mapped.size} bytes, which ends before {name}")
+        start = mapped.ctypes.data + offset
+        weights[name] = _tf.TF_NewTensor(TF_FLOAT, dimensions, len(shape), start, size_bytes, _keep, None)
     return weights
 
 

@@ -6,7 +6,6 @@ those of the source up to rounding, which the build checks for every packed pict
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -238,11 +237,11 @@ def _write(definition: Any, directory: Path) -> None:
             if value.nbytes < LEAST_WEIGHT_BYTES:
                 continue
             weights.write(bytes(-weights.tell() % ALIGNMENT))
-            index.append({"name": node.name, "shape": value.shape, "offset": weights.tell()})
+            index.append(" ".join(map(str, (node.name, weights.tell(), *value.shape))))
             weights.write(value.tobytes())
             placeholder = tf.compat.v1.NodeDef(name=node.name, op="Placeholder")
             placeholder.attr["dtype"].type = node.attr["dtype"].type
             placeholder.attr["shape"].shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
             node.CopyFrom(placeholder)
     (directory / GRAPH).write_bytes(definition.SerializeToString())
-    (directory / WEIGHTS_INDEX).write_text(json.dumps(index), encoding="utf-8")
+    (directory / WEIGHTS_INDEX).write_text("\n".join(index), encoding="utf-8")
