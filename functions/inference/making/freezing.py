@@ -74,12 +74,12 @@ class Graph:
     def __init__(self, definition: Any, output: str) -> None:
         self.output = output.partition(":")[0]
         self.nodes = {node.name: node for node in definition.node}
-        self.versions = definition.versions
+        self.versions, self.library = definition.versions, definition.library
         self.shapes = self._shapes()  # no change below gives an operation that stays another shape
 
     def definition(self) -> Any:
         """The GraphDef of what the output needs."""
-        found = tf.compat.v1.GraphDef(node=self.nodes.values(), versions=self.versions)
+        found = tf.compat.v1.GraphDef(node=self.nodes.values(), versions=self.versions, library=self.library)
         for node in found.node:
             node.attr.pop("_output_shapes", None)
         return tf.compat.v1.graph_util.extract_sub_graph(found, [self.output])
