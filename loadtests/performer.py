@@ -16,6 +16,7 @@ from locust.runners import WorkerRunner
 
 from core.records import ClientRecord
 from core.run_directory import RecordWriter, RunDirectory
+from core.variants import Variant
 from loadtests.account import Account
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
@@ -111,7 +112,7 @@ class Performer:
         def keep(record: ClientRecord, length: int) -> None:
             file.append(record)
             account.add(record)
-            self._tell_locust(record, length)
+            self._tell_locust(part.variant, record, length)
 
         parts = urlsplit(part.url)
         stage = Stage(
@@ -149,7 +150,7 @@ class Performer:
             self._files[path] = RecordFile(self._environment, path, worker=part.worker, run_id=part.run_id)
         return self._files[path]
 
-    def _tell_locust(self, record: ClientRecord, length: int) -> None:
+    def _tell_locust(self, variant: Variant, record: ClientRecord, length: int) -> None:
         """Count the call in Locust's statistics, with the latency from the intended time."""
         failure = None
         if record.outcome != "ok":
@@ -158,7 +159,7 @@ class Performer:
             failure = NotOkError(f"{record.outcome}{status}")
         self._environment.events.request.fire(
             request_type="GET",
-            name=f"{record.model} {record.memory_mb} MB",
+            name=variant.display_name,
             response_time=record.latency_from_intended_ms,
             response_length=length,
             exception=failure,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -18,6 +18,12 @@ from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 
 # Options that replace a key of [experiments.load] of the same name; "" leaves it as it is.
 OVERRIDES: Final = ("warmups", "shape", "start_rps", "end_rps", "duration_s", "max_in_flight")
+# Options that select variants, each by a word of its own.
+_SELECTING: Final[Mapping[str, Callable[[Variant], str]]] = {
+    "model": lambda variant: variant.model,
+    "memory_mb": lambda variant: str(variant.memory_mb),
+    "variants": lambda variant: variant.key,
+}
 # Locust's own options that the plan replaces: what each is left at, and what to use instead.
 _RATE: Final = "Give the rate by --shape, --start-rps and --end-rps."
 _NO_USERS: Final = "Leave it away: the load is sent without users. --model and --memory-mb select variants."
@@ -85,7 +91,7 @@ def make_plan(configuration: Configuration, options: Mapping[str, Any]) -> LoadP
     if spacing not in SPACINGS:
         raise ConfigurationError(f"--spacing is {spacing!r}; allowed: {', '.join(SPACINGS)}")
     plan = LoadPlan(
-        variants=_select(configuration.variants, _words(options.get("model")), _words(options.get("memory_mb"))),
+        variants=_select(configuration.variants, options),
         table=table,
         spacing=cast("Spacing", spacing),
         seed=configuration.experiments.seed,
@@ -122,6 +128,13 @@ def planned_duration_s(configuration: Configuration) -> float:
     return shape_of(table).duration_s
 
 
+def selecting_words(variants: Sequence[Variant], everything: Sequence[Variant]) -> list[str]:
+    """Return the words of a command line that load these variants; none where they are everything."""
+    if len(variants) == len(everything):
+        return []
+    return ["--variants", ",".join(variant.key for variant in variants)]
+
+
 def check_replaced_options(options: Mapping[str, Any]) -> None:
     """Refuse what Locust would take and this load test would ignore. Raises ConfigurationError."""
     for name, (untouched, hint) in REPLACED_OPTIONS.items():
@@ -135,14 +148,14 @@ def _words(value: object) -> tuple[str, ...]:
     return tuple(word for word in str(value or "").replace(",", " ").split() if word)
 
 
-def _select(variants: Sequence[Variant], models: Sequence[str], sizes: Sequence[str]) -> tuple[Variant, ...]:
-    _check("--model", models, [v.model for v in variants])
-    _check("--memory-mb", sizes, [str(v.memory_mb) for v in variants])
-    return tuple(
-        variant
-        for variant in variants
-        if (not models or variant.model in models) and (not sizes or str(variant.memory_mb) in sizes)
-    )
+def _select(variants: Sequence[Variant], options: Mapping[str, Any]) -> tuple[Variant, ...]:
+    """Return the variants that no option leaves out."""
+    selected = tuple(variants)
+    for option, word_of in _SELECTING.items():
+        words = _words(options.get(option))
+        _check(f"--{option.replace('_', '-')}", words, [word_of(variant) for variant in variants])
+        selected = tuple(variant for variant in selected if not words or word_of(variant) in words)
+    return selected
 
 
 def _check(option: str, found: Sequence[str], allowed: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from core.configuration import PROFILE_VARIABLE
+from core.configuration import PROFILE_VARIABLE, Configuration
 from core.errors import CloudError
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.processes import start_child
@@ -30,7 +30,7 @@ from core.variants import Variant
 from experiments.protocols.load_on_fargate import LOG_FILE, locust_on_fargate, recover
 from experiments.session import Session
 from loadtests.arrivals import shape_of
-from loadtests.plan import planned_duration_s
+from loadtests.plan import planned_duration_s, selecting_words
 
 OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
@@ -67,12 +67,10 @@ def run_load(session: Session) -> None:
             todo.append(variant)
     expected_s = len(todo) * (planned_duration_s(configuration) + OVERHEAD_S)
     session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
-    began = time.monotonic()
-    for variants in rectangles(todo):
-        session.check_spend()  # the end of the one before is counted, and nobody has looked since
-        _run_locust(session, variants, began)
-        for variant in variants:
-            session.services.first_calls.called(variant)
+    if todo:
+        _run_locust(session, todo)
+    for variant in todo:
+        session.services.first_calls.called(variant)
     session.progress.end_phase()
 
 
@@ -86,23 +84,9 @@ def _loaded(session: Session, stages: Sequence[LoadStage]) -> set[str]:
     return {key for key in whole if look(search_steps(session.log.run, key, goal.limit_ms), search)[1] is None}
 
 
-def rectangles(variants: Sequence[Variant]) -> list[list[Variant]]:
-    """Groups of variants that a list of models and a list of memory sizes describe, in their order."""
-    sizes: dict[str, list[Variant]] = {}
-    for variant in variants:
-        sizes.setdefault(variant.model, []).append(variant)
-    groups: list[list[Variant]] = []
-    for members in sizes.values():
-        same = groups and {v.memory_mb for v in groups[-1]} == {v.memory_mb for v in members}
-        if same:
-            groups[-1].extend(members)
-        else:
-            groups.append(members)
-    return groups
-
-
-def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
+def _run_locust(session: Session, variants: Sequence[Variant]) -> None:
     """Load these variants, here or on Fargate, and count each call as its record comes in."""
+    began = time.monotonic()
     watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
     fargate = session.services.fargate
@@ -131,7 +115,7 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
             locust_command(
                 session.log.run,
                 variants,
-                session.configuration.profile,
+                session.configuration,
                 shape=session.configuration.experiments.load.shape,
             ),
             cwd=REPOSITORY,
@@ -170,17 +154,18 @@ class LocustHere:
         )
 
 
-def locust_command(run: RunDirectory, variants: Sequence[Variant], profile: str, *, shape: str = "") -> list[str]:
+def locust_command(
+    run: RunDirectory, variants: Sequence[Variant], configuration: Configuration, *, shape: str = ""
+) -> list[str]:
     """The command that loads these variants into this run; `shape` "" is that of benchmark.toml."""
     command = [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
         *("--run", run.run_id, "--results", str(run.root.parent.resolve())),
-        *("--model", ",".join(dict.fromkeys(v.model for v in variants))),
-        *("--memory-mb", ",".join(dict.fromkeys(str(v.memory_mb) for v in variants))),
+        *selecting_words(variants, configuration.variants),
     ]
     if shape:
         command += ["--shape", shape]
-    return [*command, "--benchmark-profile", profile] if profile else command
+    return [*command, "--benchmark-profile", configuration.profile] if configuration.profile else command
 
 
 class RecordWatch:

@@ -23,7 +23,7 @@ from experiments.aws.load_tasks import Fargate, LoadTasks, RunObjects, TaskState
 from experiments.interruption import undisturbed
 from experiments.session import Session
 from loadtests.arrivals import shape_of
-from loadtests.plan import gateway_patience_s
+from loadtests.plan import gateway_patience_s, selecting_words
 from loadtests.results import sum_up
 from loadtests.summary import summary_text
 
@@ -166,8 +166,7 @@ class FargateLoad:
             *("--expect-workers", str(self._fargate.workers)),
             *("--expect-workers-max-wait", f"{WORKERS_WITHIN_S:.0f}"),
             *("--run", self._run.run_id, "--no-summary"),
-            *("--model", ",".join(dict.fromkeys(v.model for v in self._variants))),
-            *("--memory-mb", ",".join(dict.fromkeys(str(v.memory_mb) for v in self._variants))),
+            *selecting_words(self._variants, self._session.configuration.variants),
             *(("--benchmark-profile", profile) if profile else ()),
         ]
 

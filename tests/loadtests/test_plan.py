@@ -31,12 +31,15 @@ def test_options_select_variants_and_change_the_shape(configuration):
     )
     assert [v.route for v in plan.variants] == ["/resnet50/1024", "/mobilenet/1024"]
     assert sum(1 for _ in plan.shape.times_s()) == 20
+    key = configuration.variants[-1].key
+    assert [v.key for v in make_plan(configuration, {"variants": key}).variants] == [key]
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         ({"model": "alexnet"}, "--model is 'alexnet'.*resnet50"),
+        ({"variants": "mobilenet"}, "--variants is 'mobilenet'.*mobilenet-tensorflow-x86_64-512"),
         ({"memory_mb": "777"}, "--memory-mb is '777'.*512"),
         ({"shape": "sine"}, "--shape is 'sine'"),
         ({"end_rps": "-1"}, "--end-rps is '-1'"),
