@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 import aws_cdk as cdk
 
 from core import strict_json
@@ -12,7 +14,7 @@ from core.configuration import Configuration, read_configuration
 from core.errors import run_command
 from core.paths import REPOSITORY
 from stacks.deployment import InferenceLab
-from stacks.limits import check_limits
+from stacks.limits import check_limits, check_region
 
 
 def application(outdir: str | None = None) -> cdk.App:
@@ -37,7 +39,9 @@ def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
 def main() -> None:
     """Synthesise the app, as the CDK command line asks."""
     app = application()
-    build(app, read_configuration(profile=app.node.try_get_context("profile")))
+    configuration = read_configuration(profile=app.node.try_get_context("profile"))
+    check_region(configuration, os.environ.get("CDK_DEFAULT_REGION", ""))  # set by the CDK command line
+    build(app, configuration)
     app.synth()
 
 

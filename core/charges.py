@@ -116,10 +116,11 @@ class CallCost:
     gateway: float
     logs: float
     restore: float = 0.0
+    provisioned: float = 0.0  # its share of what keeps environments provisioned
 
     @property
     def total(self) -> float:
-        return self.compute + self.init + self.request + self.gateway + self.logs + self.restore
+        return self.compute + self.init + self.request + self.gateway + self.logs + self.restore + self.provisioned
 
 
 def call_cost(
@@ -132,9 +133,16 @@ def call_cost(
     log_bytes: float,
     through_gateway: bool,
     restore_usd: float = 0.0,
+    provisioned_usd: float | None = None,
 ) -> CallCost:
-    """Price of one call. `init_ms` is that part of `billed_ms` which was INIT; it is shown apart, not added."""
+    """Price of one call. `init_ms` is that part of `billed_ms` which was INIT; it is shown apart, not added.
+
+    `provisioned_usd` is of a call in a provisioned environment, whose duration has a price of its own: the share of
+    what keeps such environments that the call is to bear.
+    """
     price = prices.gb_second_usd(architecture)
+    if provisioned_usd is not None:
+        price = prices[f"{architecture}_provisioned_duration_gb_second_usd"]
     init_ms = min(init_ms, billed_ms)
     return CallCost(
         compute=gb_seconds(memory_mb, billed_ms - init_ms) * price,
@@ -143,6 +151,7 @@ def call_cost(
         gateway=prices.gateway_request_usd if through_gateway else 0.0,
         logs=logs_usd(log_bytes, prices),
         restore=restore_usd,
+        provisioned=provisioned_usd or 0.0,
     )
 
 

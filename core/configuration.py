@@ -47,6 +47,8 @@ ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,23}$")]  # part of p
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# https://docs.aws.amazon.com/autoscaling/application/userguide/scheduled-scaling-using-cron-expressions.html
+ScheduleExpression = Annotated[str, Field(pattern=r"^(cron|rate|at)\([^()]+\)$")]
 
 
 class _Table(BaseModel):
@@ -102,6 +104,32 @@ class FunctionTable(_Table):
         if not isinstance(document, dict):
             raise ValueError(f"{value!r} is not a JSON object such as {{}}")  # noqa: TRY004 - what pydantic takes
         return value
+
+
+class ProvisionedTable(_Table):
+    """What functions that start `provisioned` keep initialised. AWS charges for it while nobody calls them, too."""
+
+    concurrency: int = Field(default=1, ge=1)
+    track_up_to: int = Field(default=0, ge=0)
+    # https://docs.aws.amazon.com/autoscaling/application/userguide/services-that-can-integrate-lambda.html
+    target_utilization: float = Field(default=0.7, ge=0.1, le=0.9)
+    schedule: Array[tuple[Array[tuple[ScheduleExpression, Annotated[int, Field(ge=1)]]], ...]] = ()
+
+    @model_validator(mode="after")
+    def _maximum_above_minimum(self) -> Self:
+        if self.track_up_to and self.track_up_to <= self.concurrency:
+            raise ValueError(f"track_up_to ({self.track_up_to}) must be above concurrency ({self.concurrency}), or 0")
+        return self
+
+    @property
+    def highest(self) -> int:
+        """Return the most environments that this may keep at any time."""
+        return max(self.concurrency, self.track_up_to, *(number for _, number in self.schedule))
+
+    @property
+    def is_scaled(self) -> bool:
+        """Return whether Application Auto Scaling changes the number."""
+        return bool(self.track_up_to or self.schedule)
 
 
 class GatewayTable(_Table):
@@ -279,6 +307,7 @@ class Configuration(_Table):
     profile: str = ""
     matrix: MatrixTable
     function: FunctionTable
+    provisioned: ProvisionedTable = Field(default_factory=ProvisionedTable)
     gateway: GatewayTable
     operations: OperationsTable = Field(default_factory=OperationsTable)
     experiments: ExperimentsTable
@@ -309,6 +338,16 @@ class Configuration(_Table):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _provisioned_within_reserved(self) -> Self:
+        # https://docs.aws.amazon.com/lambda/latest/api/API_PutProvisionedConcurrencyConfig.html
+        reserved, highest = self.function.reserved_concurrency, self.provisioned.highest
+        if "provisioned" in self.matrix.starts and reserved and highest > reserved:
+            raise ValueError(
+                f"[provisioned] keeps up to {highest} environments, above function.reserved_concurrency ({reserved})"
+            )
+        return self
+
     def model(self, name: str) -> Model:
         """The record of a model: one's own, or one of the paper's."""
         return self.models[name] if name in self.models else PAPER_MODELS[name]
@@ -333,6 +372,10 @@ class Configuration(_Table):
             for start in self.matrix.starts
             for memory_mb in sorted(self.matrix.memory_sizes_mb)
         )
+
+    def provisioned_environments(self, variant: Variant) -> int:
+        """Return how many environments a variant keeps initialised ahead of any call."""
+        return self.provisioned.concurrency if variant.start == "provisioned" else 0
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -388,10 +431,20 @@ def read_configuration(path: Path | None = None, *, profile: str | None = None) 
 
 
 def for_a_lab(configuration: Configuration, machine: str) -> Configuration:
-    """Leave out variants of another architecture than this machine's, which a lab cannot run, and name them on stderr.
+    """Leave out what a lab cannot run, and name it on stderr.
 
-    Raises ConfigurationError where none is left.
+    That is variants of another architecture than this machine's, and Application Auto Scaling. Raises
+    ConfigurationError where no variant is left.
     """
+    if "provisioned" in configuration.matrix.starts and configuration.provisioned.is_scaled:
+        number = configuration.provisioned.concurrency
+        print(
+            f"left out, as a lab has no Application Auto Scaling: target tracking and schedule of [provisioned]; "
+            f"each function keeps {number} environment{'' if number == 1 else 's'}",
+            file=sys.stderr,
+        )
+        fixed = configuration.provisioned.model_copy(update={"track_up_to": 0, "schedule": ()})
+        configuration = configuration.model_copy(update={"provisioned": fixed})
     own = MACHINES.get(machine, machine)
     others = [variant for variant in configuration.variants if variant.architecture != own]
     if not others:

@@ -35,6 +35,10 @@ OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 # Outcomes of calls that never reached a function, and so have no log line.
 NEVER_INVOKED: Final[tuple[Outcome, ...]] = ("dropped", "throttled", "connection")
 
+# How an environment comes to be, in the words of AWS_LAMBDA_INITIALIZATION_TYPE.
+Initialization = Literal["on-demand", "snap-start", "provisioned-concurrency"]
+PROVISIONED: Final[Initialization] = "provisioned-concurrency"
+
 # Evidence by which the start type of an invocation is decided, strongest first.
 StartEvidence = Literal[
     "initialised_ahead",  # its init was over before it was asked for: no caller waited for it
@@ -77,6 +81,7 @@ class HandlerFacts(_Record):
     decode_ms: float
     handler_ms: float
     init_to_call_ms: float | None = None  # of an environment's first call: long if its init ran ahead of need
+    initialization: str | None = None  # `Initialization`; None from images of earlier versions
     phases: Phases
 
 
@@ -196,6 +201,7 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "log_stream": "String",
     "environment_id": "String",
     "call_number": "Int32",
+    "initialization": "String",  # of its environment, `Initialization`; null where nothing tells
     "start_type": "String",
     "start_evidence": "String",
     "outcome": "String",

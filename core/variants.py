@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 from core.models import ENGINE_NAMES, PAPER_MODELS
 
 Architecture = Literal["x86_64", "arm64"]
-Start = Literal["on_demand", "snapstart"]  # how new execution environments come to be
+Start = Literal["on_demand", "snapstart", "provisioned"]  # how new execution environments come to be
 
 MODELS: Final[tuple[str, ...]] = tuple(PAPER_MODELS)
 ENGINES: Final[tuple[str, ...]] = tuple(ENGINE_NAMES)
@@ -16,7 +16,11 @@ PAPER_ENGINE: Final = "tensorflow"
 PAPER_ARCHITECTURE: Final = "x86_64"  # physical names leave it out, as those of earlier versions do
 ARCHITECTURES: Final[tuple[str, ...]] = get_args(Architecture)
 STARTS: Final[tuple[Start, ...]] = get_args(Start)
-START_NAMES: Final[dict[Start, str]] = {"on_demand": "on demand", "snapstart": "with SnapStart"}
+START_NAMES: Final[dict[Start, str]] = {
+    "on_demand": "on demand",
+    "snapstart": "with SnapStart",
+    "provisioned": "with provisioned concurrency",
+}
 ALIAS: Final = "live"  # of the published version that callers reach, where a start mode needs one
 
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -85,9 +89,11 @@ class Variant:
 
     @property
     def alias(self) -> str | None:
-        """Return the alias that callers name: only published versions have snapshots. None for on demand.
+        """Return the alias that callers name, None for on demand.
 
+        Only published versions have snapshots or provisioned concurrency:
         https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+        https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
         """
         return None if self.start == "on_demand" else ALIAS
 

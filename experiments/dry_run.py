@@ -14,7 +14,16 @@ from core.configuration import PILOT_CALLS, Configuration
 from core.prices import Prices
 from core.records import Experiment
 from experiments.checks.at_rest import rest_costs
-from experiments.checks.spend import LONGEST_INIT_S, TASK_START_S, Estimate, estimate, total, usd
+from experiments.checks.spend import (
+    LONGEST_INIT_S,
+    TASK_START_S,
+    Estimate,
+    capacity_usd,
+    estimate,
+    total,
+    usd,
+    whole_plan,
+)
 from experiments.plan import Step, deciding_on, planned_environments, steps
 from loadtests.plan import planned_arrivals
 
@@ -45,11 +54,9 @@ def plan_rows(planned: Sequence[Step], configuration: Configuration, prices: Pri
     by_protocol: dict[tuple[str, str], list[Step]] = {}
     for step in planned:
         by_protocol.setdefault((step.experiment, step.protocol), []).append(step)
-    by_protocol["all", ""] = list(planned)
     limit_usd = configuration.experiments.max_usd
 
-    def row(experiment: str, protocol: str, members: Sequence[Step]) -> PlanRow:
-        figures = total([estimate(step, configuration, prices) for step in members])
+    def row(experiment: str, protocol: str, members: Sequence[Step], figures: Estimate) -> PlanRow:
         return PlanRow(
             experiment,
             protocol,
@@ -60,7 +67,15 @@ def plan_rows(planned: Sequence[Step], configuration: Configuration, prices: Pri
             at_most_usd=figures.upper_usd(limit_usd),
         )
 
-    return [row(*names, members) for names, members in by_protocol.items()]
+    rows = [
+        row(*names, members, total([estimate(step, configuration, prices) for step in members]))
+        for names, members in by_protocol.items()
+    ]
+    whole = whole_plan(planned, configuration, prices)
+    if kept_usd := capacity_usd(configuration, whole.duration_s, prices):
+        kept = sum(configuration.provisioned_environments(variant) > 0 for variant in configuration.variants)
+        rows.append(PlanRow("all", "provisioned", kept, 0, whole.duration_s, kept_usd, kept_usd))
+    return [*rows, row("all", "", planned, whole)]
 
 
 def plan_facts(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def print_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
     table.add_section()
     table.add_row("all", "", "", *_cells(whole))
     Console(width=100).print(table)
-    figures = total([estimate(step, configuration, prices) for step in planned])
+    figures = whole_plan(planned, configuration, prices)
     print(_remarks(planned, figures, configuration, prices))
 
 

@@ -66,6 +66,13 @@ def forced_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[P
     ]
 
 
+def spillover_call(call: PlannedCall) -> PlannedCall | None:
+    """Return the call on demand that goes with a forced one of provisioned concurrency; None for any other."""
+    if call.variant.start != "provisioned" or call.protocol != "forced":
+        return None
+    return replace(call, call_id=call.call_id.replace("/forced/", "/spillover/", 1), protocol="spillover")
+
+
 def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
     """The same through the REST endpoint, each on a new connection."""
     return [
@@ -289,8 +296,7 @@ def _steps_of(
                 "cold",
                 "scheduled",
                 variant,
-                cold.scheduled_samples,
-                0,
+                *starting_calls(variant, cold.scheduled_samples),
                 through_gateway=False,
                 under_way=_fires_under_way(configuration, time_scale),
                 fixed_s=cycle_s,
@@ -300,12 +306,13 @@ def _steps_of(
                 "cold",
                 "forced",
                 variant,
-                cold.forced_samples,
-                0,
+                *starting_calls(variant, cold.forced_samples),
                 through_gateway=False,
                 under_way=1,
                 forced_updates=cold.forced_samples,
             )
+            if variant.start == "provisioned":
+                yield Step("cold", "spillover", variant, cold.forced_samples, 0, through_gateway=False, under_way=1)
         if "burst" in cold.protocols:
             for size in cold.burst_sizes:
                 calls = size * cold.burst_repeats
@@ -324,8 +331,7 @@ def _steps_of(
                 "cold",
                 "gateway",
                 variant,
-                cold.gateway_samples,
-                0,
+                *starting_calls(variant, cold.gateway_samples),
                 through_gateway=True,
                 under_way=1,
                 forced_updates=cold.gateway_samples,
@@ -340,8 +346,7 @@ def _steps_of(
             "warm",
             "sequential",
             variant,
-            environments,
-            calls - environments,
+            *starting_calls(variant, environments, of=calls),
             through_gateway=True,
             under_way=PARALLEL_WARMUPS,
             further_calls=further + math.ceil(further / PILOT_CALLS) * warm.warmups,
@@ -355,13 +360,18 @@ def _steps_of(
             "load",
             load.shape,
             variant,
-            1,
-            max(0, calls - 1),
+            *starting_calls(variant, 1, of=max(1, calls)),
             through_gateway=True,
             under_way=_load_under_way(configuration),
             further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
             fixed_s=planned_duration_s(configuration),
         )
+
+
+def starting_calls(variant: Variant, first: int, *, of: int | None = None) -> tuple[int, int]:
+    """Return how many calls start an environment, and how many find one: in provisioned ones, all do."""
+    calls = first if of is None else of
+    return (0, calls) if variant.start == "provisioned" else (first, calls - first)
 
 
 def _fires_under_way(configuration: Configuration, time_scale: float) -> int:

@@ -25,7 +25,7 @@ from core.run_directory import RESULTS_DIRECTORY, RUN_ID, RunDirectory, find_run
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
-from experiments.checks.spend import SpendMeter, estimate, total, usd
+from experiments.checks.spend import SpendMeter, estimate, total, usd, whole_plan
 from experiments.dry_run import plan_facts, planned_steps, print_plan, print_rest, rest_facts
 from experiments.plan import Step
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
@@ -167,7 +167,7 @@ def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
 
 
 def _refuse_over_limit(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> None:
-    whole = total([estimate(step, configuration, prices) for step in planned])
+    whole = whole_plan(planned, configuration, prices)
     limit = configuration.experiments.max_usd
     if whole.expected_usd > limit:
         raise UserError(
@@ -230,14 +230,22 @@ def _run_protocols(
             [
                 estimate(step, session.configuration, prices)
                 for step in planned
-                if step.experiment == experiment and (experiment != "cold" or step.protocol.startswith(name))
+                if step.experiment == experiment and (experiment != "cold" or _is_part_of(step, name))
             ]
         ).duration_s
         for experiment, name, _ in protocols
     ]
     for number, (_, _, run_protocol) in enumerate(protocols):
         session.then_s = sum(seconds[number + 1 :])
+        # A forced update that was taken back leaves the deployed version without its environments for a while.
+        for variant in session.configuration.variants:
+            session.services.control.await_provisioned(variant)
         run_protocol(session)
+
+
+def _is_part_of(step: Step, protocol: str) -> bool:
+    """Whether a step of the cold experiment is made by this protocol: bursts have their size in their name."""
+    return step.protocol.startswith(protocol) or (protocol == "forced" and step.protocol == "spillover")
 
 
 def protocols_of(

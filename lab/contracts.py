@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from core.records import Initialization
+
 ACCOUNT_ID: Final = "123456789012"
 LATEST: Final = "$LATEST"  # the version of a function that is not published
 
 LogFormat = Literal["Text", "JSON"]
 FunctionState = Literal["Active", "Pending", "Failed"]  # of a version: its snapshot is there, to come, or not possible
-# How an environment comes to be, in the words of AWS_LAMBDA_INITIALIZATION_TYPE.
-InitializationType = Literal["on-demand", "snap-start", "provisioned-concurrency"]
 InvocationType = Literal["RequestResponse", "Event", "DryRun"]
 
 
@@ -40,7 +40,7 @@ class FunctionConfiguration:
     command: Sequence[str] = ()  # ImageConfig.Command; () means the image's own
     working_directory: str = ""
     version: str = LATEST
-    initialization: InitializationType = "on-demand"
+    initialization: Initialization = "on-demand"
     provisioned: int = 0  # environments of this version that are initialized ahead of need
     state: FunctionState = "Active"
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import aws_cdk as cdk
+from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -114,13 +115,32 @@ class Functions(cdk.NestedStack):
         cdk.Annotations.of(function).acknowledge_warning(
             "@aws-cdk/aws-lambda:snapStartRequirePublish", "The alias below names a published version."
         )
-        return lambda_.Alias(
+        alias = lambda_.Alias(
             self,
             f"{construct_id(variant)}Alias",
             alias_name=variant.alias,
             version=function.current_version,
+            provisioned_concurrent_executions=self._configuration.provisioned_environments(variant) or None,
             **ONE_ATTEMPT,
         )
+        if variant.start == "provisioned" and self._configuration.provisioned.is_scaled:
+            self._scale(alias)
+        return alias
+
+    def _scale(self, alias: lambda_.Alias) -> None:
+        """Let Application Auto Scaling change how many environments are kept, by their use or by the clock."""
+        table = self._configuration.provisioned
+        most = table.track_up_to or table.concurrency
+        target = alias.add_auto_scaling(min_capacity=table.concurrency, max_capacity=most)
+        if table.track_up_to:
+            target.scale_on_utilization(utilization_target=table.target_utilization)
+        for number, (expression, concurrency) in enumerate(table.schedule, start=1):
+            target.scale_on_schedule(
+                f"At{number}",
+                schedule=autoscaling.Schedule.expression(expression),
+                min_capacity=concurrency,
+                max_capacity=max(concurrency, table.track_up_to),
+            )
 
     def _build_function(
         self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup

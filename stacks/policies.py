@@ -50,7 +50,9 @@ def operator_policy(names: Names) -> Policy:
                 "lambda:GetFunction",
                 "lambda:GetFunctionConfiguration",
                 "lambda:GetFunctionConcurrency",
+                "lambda:GetProvisionedConcurrencyConfig",
                 "lambda:InvokeFunction",
+                "lambda:ListProvisionedConcurrencyConfigs",
                 "lambda:ListVersionsByFunction",
                 "lambda:PublishVersion",
                 "lambda:UpdateAlias",
@@ -194,6 +196,40 @@ def load_execution_policy(names: Names) -> Policy:
     )
 
 
+def scaling_policy(names: Names) -> Policy:
+    """Return what CloudFormation needs besides where [provisioned] has target tracking or a schedule.
+
+    A policy of its own, as a managed policy may have MAX_CHARACTERS.
+    """
+    return _policy(
+        _allow(
+            "Scaling",
+            _all_of("application-autoscaling", _SCALING_ACTIONS),
+            [_arn("application-autoscaling", "scalable-target/*")],
+        ),
+        _allow(
+            "Alarms",
+            _all_of("cloudwatch", ["DeleteAlarms", "DescribeAlarms", "PutMetricAlarm"]),
+            [_arn("cloudwatch", f"alarm:TargetTracking-function:{names.prefix}-*")],
+        ),
+        _allow(
+            "ServiceRole",
+            ["iam:CreateServiceLinkedRole"],
+            [_arn("iam", f"role/aws-service-role/{_SCALING_SERVICE}/*", region="")],
+        ),
+        _allow(
+            "List",
+            [
+                "application-autoscaling:DescribeScalableTargets",
+                "application-autoscaling:DescribeScalingPolicies",
+                "application-autoscaling:DescribeScheduledActions",
+                "cloudwatch:GetMetricData",
+            ],
+            ["*"],
+        ),
+    )
+
+
 def boundary_name(names: Names) -> str:
     """Return the name under which the boundary is to be created."""
     return f"{names.prefix}-permissions-boundary"
@@ -206,6 +242,7 @@ def policies(names: Names) -> dict[str, Policy]:
         "deploy": deploy_policy(),
         "cloudformation-execution": execution_policy(names),
         "cloudformation-execution-load": load_execution_policy(names),
+        "cloudformation-execution-scaling": scaling_policy(names),
         "permissions-boundary": boundary_policy(names),
     }
 
@@ -226,6 +263,11 @@ _MONITORING_ACTIONS: Final = (
     "DeleteAlarms", "DeleteDashboards", "DescribeAlarms", "GetDashboard", "ListTagsForResource", "PutDashboard",
     "PutMetricAlarm", "TagResource", "UntagResource",
 )  # fmt: skip
+_SCALING_SERVICE: Final = "lambda.application-autoscaling.amazonaws.com"
+_SCALING_ACTIONS: Final = (
+    "DeleteScalingPolicy", "DeleteScheduledAction", "DeregisterScalableTarget", "ListTagsForResource",
+    "PutScalingPolicy", "PutScheduledAction", "RegisterScalableTarget", "TagResource", "UntagResource",
+)  # fmt: skip
 _TOPIC_ACTIONS: Final = (
     "CreateTopic", "DeleteTopic", "GetDataProtectionPolicy", "GetTopicAttributes", "ListSubscriptionsByTopic",
     "ListTagsForResource", "SetTopicAttributes", "Subscribe", "TagResource", "UntagResource",
@@ -241,12 +283,13 @@ _ROLE_ACTIONS: Final = (
 )  # fmt: skip
 _FUNCTION_ACTIONS: Final = (
     "AddPermission", "CreateAlias", "CreateFunction", "DeleteAlias", "DeleteFunction", "DeleteFunctionConcurrency",
-    "DeleteFunctionEventInvokeConfig", "GetAlias", "GetFunction", "GetFunctionCodeSigningConfig",
-    "GetFunctionConfiguration", "GetFunctionEventInvokeConfig", "GetFunctionRecursionConfig",
-    "GetFunctionScalingConfig", "GetPolicy", "GetProvisionedConcurrencyConfig", "GetRuntimeManagementConfig",
-    "ListAliases", "ListFunctionEventInvokeConfigs", "ListVersionsByFunction", "PublishVersion",
-    "PutFunctionConcurrency", "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource", "UntagResource",
-    "UpdateAlias", "UpdateFunctionCode", "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
+    "DeleteFunctionEventInvokeConfig", "DeleteProvisionedConcurrencyConfig", "GetAlias", "GetFunction",
+    "GetFunctionCodeSigningConfig", "GetFunctionConfiguration", "GetFunctionEventInvokeConfig",
+    "GetFunctionRecursionConfig", "GetFunctionScalingConfig", "GetPolicy", "GetProvisionedConcurrencyConfig",
+    "GetRuntimeManagementConfig", "ListAliases", "ListFunctionEventInvokeConfigs", "ListVersionsByFunction",
+    "PublishVersion", "PutFunctionConcurrency", "PutFunctionEventInvokeConfig", "PutProvisionedConcurrencyConfig",
+    "RemovePermission", "TagResource", "UntagResource", "UpdateAlias", "UpdateFunctionCode",
+    "UpdateFunctionConfiguration", "UpdateFunctionEventInvokeConfig",
 )  # fmt: skip
 _NETWORK_ACTIONS: Final = (
     "AllocateAddress", "AssociateAddress", "AssociateNatGatewayAddress", "AssociateRouteTable",

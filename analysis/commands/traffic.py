@@ -26,7 +26,7 @@ from core import strict_json
 from core.charges import FRONT_DOORS
 from core.cloud import Cloud
 from core.command_line import number
-from core.configuration import Configuration
+from core.configuration import Configuration, ProvisionedTable
 from core.errors import EXIT_OK, UserError
 from core.price_list import prices_of_run
 from core.prices import Prices
@@ -71,6 +71,7 @@ class _Question:
     max_missed_share: float
     pings: int
     seed: int
+    provisioned: ProvisionedTable
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,7 @@ def _question(
         max_missed_share=configuration.goal.max_bad_share if chosen.max_missed is None else chosen.max_missed,
         pings=chosen.pings,
         seed=configuration.experiments.seed,
+        provisioned=configuration.provisioned,
     )
 
 
@@ -355,9 +357,15 @@ def _months(question: _Question, samples: Samples, variant: Variant, billing: Bi
 
 
 def _strategies(question: _Question, variant: Variant) -> Iterator[tuple[str, Strategy | None]]:
-    """Strategies of which the calls of a variant tell; restores are those of a variant that has SnapStart."""
+    """Strategies of which the calls of a variant tell; start modes other than on demand tell of themselves alone."""
     if variant.start == "snapstart":
         yield "SnapStart", SnapStart()
+        return
+    if variant.start == "provisioned":
+        table = question.provisioned
+        yield "provisioned", Provisioned((table.concurrency,))
+        if table.track_up_to:
+            yield "target tracking", TargetTracking(table.target_utilization, table.concurrency, table.track_up_to)
         return
     yield "on demand", OnDemand()
     yield "SnapStart", SnapStart()
@@ -403,6 +411,7 @@ def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> _L
             limit_ms=question.limit_ms,
             max_missed_share=question.max_missed_share,
             seed=question.seed,
+            provisioned=question.provisioned.concurrency,
         )
     except NotMeasuredError as error:
         return _Line(variant, reason=error.message)

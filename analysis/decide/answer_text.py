@@ -12,6 +12,7 @@ from analysis.report.wording import number_text, percent_text
 from analysis.summary import Constraint, Estimate, Rival
 from core.charges import FrontDoor, front_door_usd
 from core.configuration import GoalTable
+from core.variants import Variant
 
 if TYPE_CHECKING:
     from analysis.decide.recommend import Candidate, Option, Question
@@ -41,9 +42,10 @@ class Text:
     how_sure: str
 
 
-def _named(variant: str, strategy: str) -> str:
-    """Return the name of an option; a start mode that is the variant's own is in its name already."""
-    return variant if strategy == "snapstart" else f"{variant}, {STRATEGY_NAMES[strategy]}"
+def _named(variant: Variant, strategy: str) -> str:
+    """Return the name of an option; a start mode other than on demand is in the variant's name already."""
+    name = variant.display_name
+    return f"{name}, {STRATEGY_NAMES[strategy]}" if variant.start == "on_demand" else name
 
 
 def usd(value: float | None) -> str:
@@ -100,7 +102,7 @@ def answer(
     requests = question.traffic.requests_per_month
     dollars = f"{usd(best.plan.usd)} per month at AWS's prices" + (" with the lab's times" if question.lab else "")
     headline = (
-        f"{_named(best.candidate.variant.display_name, best.plan.strategy)}: {dollars}, "
+        f"{_named(best.candidate.variant, best.plan.strategy)}: {dollars}, "
         f"{requests:,.0f} requests; {share_text(best.found)} of callers get no answer within "
         f"{question.goal.limit_ms:,.0f} ms."
     )
@@ -111,8 +113,9 @@ def answer(
         price, name = dearer[0]
         lines.append(f"The next cheapest, {name}, costs {usd(price)} per month, {usd(price - best.usd)} more.")
     names = {option.key: option.candidate.variant.display_name for option in options}
+    variants = {option.key: option.candidate.variant for option in options}
     lines.append(front_doors_text(best, question))
-    lines += [_rival_text(rival, names.get(rival.variant, rival.variant)) for rival in rivals[:3]]
+    lines += [_rival_text(rival, variants[rival.variant]) for rival in rivals[:3]]
     return Text(headline, tuple(lines), _how_sure(best, rivals, chances, tied, provisional, names))
 
 
@@ -133,9 +136,9 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:].rstrip('.')}."
 
 
-def _rival_text(rival: Rival, name: str) -> str:
+def _rival_text(rival: Rival, variant: Variant) -> str:
     text = (
-        f"Cheaper and undecided: {_named(name, rival.strategy)}, {usd(rival.monthly_usd)} per month, "
+        f"Cheaper and undecided: {_named(variant, rival.strategy)}, {usd(rival.monthly_usd)} per month, "
         f"{share_text(rival.bad_share)} bad calls. "
     )
     if rival.more_calls is None:

@@ -2,9 +2,9 @@
 
 Rules, in this order:
 
-1. An option is a variant with a way of starting it: its own start mode, and for those on demand warm pings, which keep
-   one environment, or provisioned concurrency with as many as hold the cold share allowed, or as keep cold starts a
-   small part of the bad calls.
+1. An option is a variant with a way of starting it: its own start mode, with as many provisioned environments as were
+   deployed. For those on demand, it is also warm pings, which keep one environment, or provisioned concurrency with as
+   many as hold the cold share allowed, or as keep cold starts a small part of the bad calls.
 2. Each option is held against each demand. The demand on callers is met where the interval of the share of bad calls
    lies below `max_bad_share`, failed where it lies above, undetermined otherwise: few samples never make "met".
 3. The cheapest option that meets every demand wins; if no variant does, the cheapest that fails no demand, and the
@@ -73,10 +73,11 @@ class Question:
     comparable: bool = True  # whether memory sizes differ in more than their name
     breaches: tuple[str, ...] = ()  # of the data contract: why the answer is provisional whatever the intervals say
     lab: bool = False
+    provisioned: int = 0  # environments that each variant keeps that was measured with provisioned concurrency
 
     @property
     def costs(self) -> CostModel:
-        return CostModel(self.prices, self.traffic, self.goal, self.free_tier)
+        return CostModel(self.prices, self.traffic, self.goal, self.free_tier, self.provisioned)
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,8 @@ def ways(candidate: Candidate, question: Question) -> list[tuple[Strategy, int]]
     traffic, goal, service = question.traffic, question.goal, candidate.profile.service
     cold_shares = {min(goal.max_cold_share, most) for most in (1.0, SMALL_PART * goal.max_bad_share)}
     counts = sorted({max(1, needed_environments(traffic, service, share)) for share in cold_shares})
+    if candidate.variant.start == "provisioned":
+        counts = [question.provisioned]  # as it was measured
     kept: dict[Strategy, list[int]] = {"on_demand": [0], "snapstart": [0], "warm_pings": [1]}
     known = strategies_of(candidate.variant.start)
     return [(strategy, count) for strategy in known for count in kept.get(strategy, counts)]

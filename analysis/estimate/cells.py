@@ -7,7 +7,8 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 - `warmup`: a labelled warm-up call of the warm experiment.
 - `first_after_deploy`: the first start of a new image.
 - `initialised_ahead`: the platform had initialised its environment before it was asked for. Neither a cold start that
-  somebody waited for nor a call of a used environment. Kept in load cells, where it is what users meet.
+  somebody waited for nor a call of a used environment. Kept in load cells, where it is what users meet, and in the
+  cold experiment where provisioned concurrency asked for it.
 - `burst`: sent together with others; burst protocols are shown apart.
 - `start_unknown`: nothing says whether its environment was new.
 - `broken_off`: a call of a load that was interrupted and restarted; in no cell, not even as an outcome.
@@ -28,7 +29,7 @@ import polars as pl
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import Samples, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
-from core.records import INVOCATION_COLUMNS, NEVER_INVOKED
+from core.records import INVOCATION_COLUMNS, NEVER_INVOKED, PROVISIONED
 from core.stages import RESTARTED, SEARCH
 from core.swapping import SWAPPING
 from core.variants import Variant
@@ -65,6 +66,7 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
     Where a load call had to open a connection, its latency is less the time that took, as in warm calls: calls on kept
     and on new connections are alike then, and the moments that want new ones stay in the sample.
     """
+    asked_for = (pl.col("experiment") == "cold") & (pl.col("initialization").fill_null("") == PROVISIONED)
     rule = (
         pl.when(pl.col("outcome") != "ok")
         .then(pl.lit("failed"))
@@ -78,7 +80,7 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("warmup"))
         .when(pl.col("first_after_deploy"))
         .then(pl.lit("first_after_deploy"))
-        .when((pl.col("init_status") == "ahead") & (pl.col("experiment") != "load"))
+        .when((pl.col("init_status") == "ahead") & (pl.col("experiment") != "load") & ~asked_for)
         .then(pl.lit("initialised_ahead"))
         .when(pl.col("protocol") == "burst")
         .then(pl.lit("burst"))

@@ -54,9 +54,17 @@ PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
 )
 
 
+# Of calls on demand, other strategies are computed. Other start modes tell of themselves alone.
+_STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
+    "on_demand": STRATEGIES,
+    "snapstart": ("snapstart",),
+    "provisioned": ("provisioned_concurrency",),
+}
+
+
 def strategies_of(start: Start) -> tuple[Strategy, ...]:
     """Return the strategies that calls of a variant with this start mode tell of."""
-    return STRATEGIES if start == "on_demand" else ("snapstart",)
+    return _STRATEGIES_OF[start]
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class CostModel:
     traffic: Traffic
     goal: GoalTable
     free_tier: bool = False
+    provisioned: int = 0  # environments that each variant keeps that was measured with provisioned concurrency
 
     def months(self, profile: CallProfile) -> Iterator[MonthlyCost]:
         """USD per month, by each way of keeping environments warm."""
@@ -92,8 +101,9 @@ class CostModel:
     ) -> MonthlyCost:
         """USD per month for the traffic. `environments` overrides how many are provisioned.
 
-        Without an override, provisioned concurrency keeps the fewest environments that hold the goal's share of cold
-        starts, and at least one. Pings keep one, however many there are: they seldom overlap.
+        Without an override, a variant that was measured with provisioned concurrency keeps as many as were deployed.
+        For one on demand, it keeps the fewest that hold the goal's share of cold starts, and at least one.
+        Pings keep one, however many there are: they seldom overlap.
         `service` is how long calls keep their environment; by default what is billed for them.
         """
         requests, service = self.traffic.requests_per_month, service or profile.service
@@ -147,6 +157,8 @@ class CostModel:
     def _environments(self, strategy: Strategy, profile: CallProfile, service: Service) -> int:
         if strategy != "provisioned_concurrency":
             return 0 if strategy in AS_NEEDED else 1
+        if profile.start == "provisioned":
+            return self.provisioned
         needed = max(1, needed_environments(self.traffic, service, self.goal.max_cold_share))
         # More than the cold share asks for, where a higher level costs less.
         loads = [rate * service.warm_s for rate in self.traffic.hourly_rates_rps]
@@ -214,6 +226,11 @@ class CostModel:
                 low, high = (low, middle) if pays(middle) == after else (middle, high)
             yield point(high, second_pays=after)
 
+    def _kept_usd(self, variant: Variant) -> float:
+        return provisioned_usd(
+            variant.memory_mb, self.provisioned, SECONDS_PER_MONTH, variant.architecture, self.prices
+        )
+
     def per_million(
         self,
         variant: Variant,
@@ -223,7 +240,11 @@ class CostModel:
         log_bytes: float,
         random: np.random.Generator,
     ) -> CostPerMillion:
-        """USD per million predictions of one variant and start type, with parts; None where no call was billed."""
+        """USD per million predictions of one variant and start type, with parts; None where no call was billed.
+
+        A warm prediction with provisioned concurrency bears its share of the month's price of the environments kept. A
+        cold one spilled over, and costs what it does on demand.
+        """
         if not len(billed):
             return CostPerMillion(
                 variant=variant.key,
@@ -237,6 +258,8 @@ class CostModel:
         init_ms = float(init.values.sum()) / len(billed) if len(init) else 0.0
         restores = variant.start == "snapstart" and start_type == "cold"
         each_restore_usd = restore_usd(variant.memory_mb, self.prices) if restores else 0.0
+        keeps = variant.start == "provisioned" and start_type == "warm"
+        each_kept_usd = self._kept_usd(variant) / self.traffic.requests_per_month if keeps else None
 
         def price(billed_ms: float) -> CallCost:
             return call_cost(
@@ -248,6 +271,7 @@ class CostModel:
                 log_bytes=log_bytes,
                 through_gateway=True,
                 restore_usd=each_restore_usd,
+                provisioned_usd=each_kept_usd,
             )
 
         def priced(estimate: Estimate) -> Estimate:
@@ -269,6 +293,7 @@ class CostModel:
                 "compute": cost.compute * 1e6,
                 "init": cost.init * 1e6,
                 **({"restore": cost.restore * 1e6} if restores else {}),
+                **({"provisioned": cost.provisioned * 1e6} if keeps else {}),
                 "requests": cost.request * 1e6,
                 "gateway": cost.gateway * 1e6,
                 "logs": cost.logs * 1e6,

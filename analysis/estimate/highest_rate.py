@@ -12,7 +12,19 @@ from core.configuration import Configuration
 from core.prices import Prices
 from core.rate_search import HighestRate
 from core.variants import Variant
-from simulation import Billing, Effort, NotMeasuredError, OnDemand, Pool, Samples, SnapStart, shaped, simulate
+from simulation import (
+    Billing,
+    Effort,
+    NotMeasuredError,
+    OnDemand,
+    Pool,
+    Provisioned,
+    Samples,
+    SnapStart,
+    Strategy,
+    shaped,
+    simulate,
+)
 from simulation.search import highest_rate
 
 DAY_S: Final = 86_400
@@ -30,12 +42,16 @@ def simulated_rate(
     limit_ms: float,
     max_missed_share: float,
     seed: int,
+    provisioned: int,
 ) -> float:
     """Return the highest constant rate of Poisson arrivals in requests per second, started as the variant is deployed.
 
-    Raises NotMeasuredError where the samples lack such starts.
+    `provisioned` environments are kept for a variant that starts so. Raises NotMeasuredError where the samples lack
+    such starts.
     """
-    strategy = SnapStart() if variant.start == "snapstart" else OnDemand()
+    strategy: Strategy = OnDemand()
+    if variant.start != "on_demand":
+        strategy = SnapStart() if variant.start == "snapstart" else Provisioned((provisioned,))
 
     def missed(rate_rps: float) -> float:
         month = simulate(
@@ -83,6 +99,7 @@ def make_highest_rates(
                 limit_ms=goal.limit_ms,
                 max_missed_share=goal.max_bad_share,
                 seed=configuration.experiments.seed,
+                provisioned=configuration.provisioned.concurrency,
             )
         except NotMeasuredError as error:
             return Estimate(value=None, n=len(samples.warm), reason=error.message)

@@ -80,7 +80,7 @@ def summarise(
         configuration.traffic.idle_minutes,
         configuration.traffic.burstiness,
     )
-    model = CostModel(prices, traffic, configuration.goal, free_tier)
+    model = CostModel(prices, traffic, configuration.goal, free_tier, configuration.provisioned.concurrency)
     profiles = make_profiles(measured, variants, extras.log_bytes, extras.image_gb)
     costs = make_costs(measured, variants, model, extras.log_bytes, random)
     coverages = coverage(rows, variants)
@@ -103,6 +103,7 @@ def summarise(
             metric_checks=extras.metric_checks,
             late_after_ms=configuration.experiments.load.late_after_ms,
             prices=prices,
+            is_scaled=configuration.provisioned.is_scaled,
             known=tuple(extras.warnings),
         )
     )
@@ -131,6 +132,7 @@ def summarise(
         comparable=comparable,
         breaches=breaches,
         lab=origin.source == "lab",
+        provisioned=configuration.provisioned.concurrency,
     )
     late_after_ms = configuration.experiments.load.late_after_ms
     with_calls = set(measured.rows["variant"].unique().to_list())

@@ -17,7 +17,7 @@ from analysis.estimate.load_test import load_rows
 from analysis.summary import Coverage, DataWarning, MetricCheck
 from core.models import CAPPED_ENGINES, ENGINE_NAMES
 from core.prices import Prices
-from core.records import Manifest
+from core.records import PROVISIONED, Manifest
 from core.variants import DISPLAY_NAMES, Variant
 
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call
@@ -45,6 +45,7 @@ class Facts:
     metric_checks: Sequence[MetricCheck]
     late_after_ms: float
     prices: Prices
+    is_scaled: bool = False  # whether Application Auto Scaling changes how many environments are provisioned
     known: tuple[DataWarning, ...] = ()
 
     def of(self, part: pl.DataFrame) -> tuple[str, ...]:
@@ -288,7 +289,8 @@ def _instruction_sets(facts: Facts) -> Iterator[DataWarning]:
 
 
 def _cold_starts(facts: Facts) -> Iterator[DataWarning]:
-    scheduled = facts.rows.filter((pl.col("protocol") == "scheduled") & (pl.col("start_type") == "warm"))
+    kept = pl.col("initialization").fill_null("") == PROVISIONED
+    scheduled = facts.rows.filter((pl.col("protocol") == "scheduled") & (pl.col("start_type") == "warm") & ~kept)
     if "cold" in facts.manifest.experiments and scheduled.height:
         yield DataWarning(
             code="scheduled_but_warm",
@@ -298,7 +300,7 @@ def _cold_starts(facts: Facts) -> Iterator[DataWarning]:
             variants=facts.of(scheduled),
             count=scheduled.height,
         )
-    ahead = facts.rows.filter(pl.col("init_status") == "ahead")
+    ahead = facts.rows.filter((pl.col("init_status") == "ahead") & ~kept)
     if ahead.height:
         yield DataWarning(
             code="initialised_ahead",
@@ -309,6 +311,37 @@ def _cold_starts(facts: Facts) -> Iterator[DataWarning]:
             "Where too few cold starts remain, use the forced protocol.",
             variants=facts.of(ahead),
             count=ahead.height,
+        )
+
+
+def _provisioned(facts: Facts) -> Iterator[DataWarning]:
+    """How many callers found no provisioned environment, and what of the deployment no price holds."""
+    variants = {key for key, variant in facts.variants.items() if variant.start == "provisioned"}
+    if not variants:
+        return
+    told = facts.rows.filter(
+        pl.col("variant").is_in(sorted(variants)) & (pl.col("experiment") == "load") & ~pl.col("warmup")
+        & pl.col("initialization").is_not_null()
+    )  # fmt: skip
+    spilled = told.filter(pl.col("initialization") != PROVISIONED)
+    if spilled.height:
+        yield DataWarning(
+            code="spilled_over",
+            severity="info",
+            message=f"{spilled.height} of {told.height} load calls with provisioned concurrency found every such "
+            "environment busy and ran on demand.",
+            advice="More environments ([provisioned] concurrency) keep such calls from cold starts, at a higher price.",
+            variants=facts.of(spilled),
+            count=spilled.height,
+        )
+    if facts.is_scaled:
+        yield DataWarning(
+            code="scaled_concurrency",
+            severity="warning",
+            message="Target tracking or a schedule changes how many environments are provisioned; the prices here are "
+            "those of [provisioned] concurrency alone.",
+            advice="`python -m analysis traffic` simulates target tracking.",
+            variants=tuple(key for key in facts.variants if key in variants),
         )
 
 
@@ -372,6 +405,7 @@ SUBJECTS: Final[tuple[Callable[[Facts], Iterator[DataWarning]], ...]] = (
     _lab,
     _instruction_sets,
     _cold_starts,
+    _provisioned,
     _means,
     _load_generator,
     _metrics,

@@ -25,7 +25,7 @@ import polars as pl
 
 from analysis.ingest.platform_logs import FACT_COLUMNS, LOGGED_COLUMNS
 from analysis.ingest.run_files import CLIENT_SCHEMA, ROW_SCHEMA
-from core.records import SCHEMA_VERSION, EndpointFacts
+from core.records import PROVISIONED, SCHEMA_VERSION, EndpointFacts
 from core.variants import Variant
 
 # Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.
@@ -102,6 +102,8 @@ def _classify(logged: pl.DataFrame) -> pl.DataFrame:
         outcome.alias("outcome_logged"),
         pl.when(text == "").then(None).otherwise(text).alias("error_logged"),
         pl.lit(value=True).alias("in_logs"),
+        _EARLY.alias("early"),
+        pl.when("provisioned").then(pl.lit(PROVISIONED)).otherwise(pl.col("initialization")).alias("initialization"),
     )
 
 
@@ -114,7 +116,7 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
         .select(
             "request_id",
             pl.col("logged_at")
-            - pl.when(_EARLY).then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", "restore_ms", pl.lit(0.0)))
+            - pl.when("early").then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", "restore_ms", pl.lit(0.0)))
             / 1000,
         )
         .sort("logged_at")
@@ -185,22 +187,28 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
     return found
 
 
-_EARLY: Final = (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False) | pl.col(
-    "provisioned"
-).fill_null(value=False)
+# Whether an environment was initialised before it was asked for, as the logs tell: by the platform's times of init and
+# START, by the platform's name for the init, or by the function's own. The last holds for the first call that a log
+# stream shows: an environment that crashed keeps its type, and its next caller waits for another init.
+_EARLY: Final = pl.any_horizontal(
+    (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False),
+    pl.col("provisioned").fill_null(value=False),
+    ((pl.col("initialization") == PROVISIONED) & (pl.col("call_number") == 1) & pl.col("first_in_stream")).fill_null(
+        value=False
+    ),
+)
 
 
 def _initialised_ahead() -> pl.Expr:
     """Whether the platform had initialised the environment before it was asked for, as Lambda may do.
 
-    Told by the platform's own times of init and START (where its log level shows the former), or by a caller who had
-    the answer in less time than the init alone took. Who gave up waiting was not quicker: a 504 comes before the end of
-    a long init.
+    Told by the logs, or by a caller who had the answer in less time than the init alone took. Who gave up waiting was
+    not quicker: a 504 comes before the end of a long init.
     """
     answered = ~pl.col("outcome").cast(pl.String).is_in(["gateway_timeout", "connection"])
     quick = answered & (pl.col("client_latency_ms") < pl.col("init_ms"))
     fine = pl.col("init_status").fill_null("success") == "success"
-    return fine & (_EARLY | quick.fill_null(value=False))
+    return fine & (pl.col("early").fill_null(value=False) | quick.fill_null(value=False))
 
 
 def _decide(

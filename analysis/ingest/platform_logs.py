@@ -21,6 +21,8 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 from pydantic_core import from_json
 
+from core.records import PROVISIONED
+
 UUID: Final = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 _REQUEST_ID: Final = re.compile(UUID)
@@ -65,7 +67,7 @@ class InitReport(NamedTuple):
     error_type: str | None
     request_id: str | None = None
     at: float | None = None  # as in `Start`
-    is_ahead: bool = False  # of provisioned concurrency: over before any request
+    is_provisioned: bool = False  # by provisioned concurrency: over before any request
 
 
 class InitStart(NamedTuple):
@@ -298,7 +300,7 @@ def _json_init_report(event: dict[str, Any], record: dict[str, Any]) -> InitRepo
         _string(record.get("errorType")),
         _id(record),
         parse_time(event.get("time")),
-        record.get("initializationType") == "provisioned-concurrency",
+        record.get("initializationType") == PROVISIONED,
     )
 
 
@@ -341,6 +343,7 @@ _FACT_COLUMNS: Final[dict[str, Any]] = {
     "memory_mb": pl.Int32,
     "environment_id": pl.String,
     "call_number": pl.Int32,
+    "initialization": pl.String,
     "inference_ms": pl.Float64,
     "decode_ms": pl.Float64,
     "handler_ms": pl.Float64,
@@ -472,13 +475,13 @@ class LogParser:
         state = self._streams[stream]
         is_first_call, state.is_first_call = state.is_first_call, False
         gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
-        is_ahead = any(init.is_ahead and init.status == "success" for init in state.inits)
+        is_provisioned = any(init.is_provisioned and init.status == "success" for init in state.inits)
         for init in state.inits:
             self._take_init(line.request_id, init)
         state.inits.clear()
         state.init_started_at = None
         state.request_id, state.started_at = line.request_id, at
-        self._starts.rows.append((line.request_id, stream, at, is_first_call, is_ahead, gap_ms))
+        self._starts.rows.append((line.request_id, stream, at, is_first_call, is_provisioned, gap_ms))
 
     def _report(self, line: Report, stream: str, at: float) -> None:
         state = self._streams[stream]

@@ -33,6 +33,7 @@ _FACT_FIELDS: Final[dict[str, Any]] = {
     "weights": pl.String,
     "environment_id": pl.String,
     "call_number": pl.Int32,
+    "initialization": pl.String,
     "inference_ms": pl.Float64,
     "decode_ms": pl.Float64,
     "handler_ms": pl.Float64,

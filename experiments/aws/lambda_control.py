@@ -70,6 +70,14 @@ class LambdaControl:
                 return None
         return answer
 
+    def has_snapshot(self, variant: Variant) -> bool:
+        """Return whether SnapStart is on for the version that callers reach."""
+        with cloud_errors():
+            found = self._control.get_function_configuration(
+                FunctionName=self.function_name(variant), Qualifier=variant.alias or ""
+            )
+        return bool(found.get("SnapStart", {}).get("OptimizationStatus") == "On")
+
     def image_of(self, variant: Variant) -> str:
         """URI of the function's image, "" where Lambda does not say."""
         with cloud_errors():
@@ -87,14 +95,27 @@ class LambdaControl:
         reserved: int | None = answer.get("ReservedConcurrentExecutions")
         return reserved
 
-    def set_nonce(self, variant: Variant, nonce: str) -> None:
+    def set_nonce(
+        self, variant: Variant, nonce: str, before_alias: Callable[[str], None] = lambda _version: None
+    ) -> None:
         """Change one environment variable and wait until it holds: every existing environment is of the past then.
 
-        Where callers name an alias, it names a version with that change, which is published for it.
+        Where callers name an alias, it names a version with that change, which is published for it, and has its
+        provisioned environments. `before_alias` is told of the version before the alias names it.
         """
         self._set_variables(variant, self._variables(variant) | {NONCE_VARIABLE: nonce})
         if variant.alias:
-            self._versions.publish(self.function_name(variant), nonce)
+            self._versions.publish(self.function_name(variant), nonce, before_alias)
+            self.await_provisioned(variant)
+
+    def await_provisioned(self, variant: Variant) -> None:
+        """Wait until a variant has the provisioned environments that it is to keep; without effect on any other."""
+        if variant.start == "provisioned":
+            self._versions.await_provisioned(self.function_name(variant))
+
+    def provisioned_status(self, variant: Variant) -> tuple[str, str]:
+        """Return `Versions.provisioned_status` of a variant."""
+        return self._versions.provisioned_status(self.function_name(variant))
 
     def remove_nonce(self, variant: Variant) -> bool:
         """Give the function its own variables and version back; says whether there was a nonce to remove."""
@@ -151,20 +172,21 @@ class LambdaControl:
                     "Successful again, use --resume, or deploy again with `cdk deploy`.",
                 ) from None
 
-    def invoke(self, variant: Variant, payload: bytes | None = None) -> InvokeAnswer:
+    def invoke(self, variant: Variant, payload: bytes | None = None, *, version: str | None = None) -> InvokeAnswer:
         """Call the function directly and wait for its answer; never raises for what the call met on its way.
 
-        Sends [function] event where no payload is given.
+        Sends [function] event where no payload is given, to the version that callers reach where none is given.
         """
         self._sent.moment = None
         entered = (time.time(), time.perf_counter())
         fields: dict[str, Any] = {}
+        qualifier = version or variant.alias
         try:
             answer = self._invoker.invoke(
                 FunctionName=self.function_name(variant),
                 InvocationType="RequestResponse",
                 LogType="Tail",
-                **({"Qualifier": variant.alias} if variant.alias else {}),
+                **({"Qualifier": qualifier} if qualifier else {}),
                 Payload=self._configuration.function.event.encode() if payload is None else payload,
             )
             fields = {
@@ -207,10 +229,13 @@ class Nonces:
         self._forced = forced
         self._touched: dict[str, Variant] = {}
 
-    def force(self, variant: Variant, scope: str) -> None:
-        """Make the next call of this variant start a new environment."""
+    def force(self, variant: Variant, scope: str, before_alias: Callable[[str], None] = lambda _version: None) -> None:
+        """Make the next call of this variant start a new environment, or be the first in a provisioned one.
+
+        `before_alias` is told of the version that is published, where one is, before callers reach it.
+        """
         self._touched[variant.key] = variant
-        self._control.set_nonce(variant, f"{self._run_id}/{scope}")
+        self._control.set_nonce(variant, f"{self._run_id}/{scope}", before_alias)
         self._forced(variant)
 
     def __enter__(self) -> Self:

@@ -1,8 +1,9 @@
-"""The seam to Lambda's versions and aliases: a forced update of a function that callers reach by its alias."""
+"""The seam to Lambda's versions, aliases, and provisioned concurrency, of functions that callers reach by an alias."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from botocore.exceptions import WaiterError
@@ -17,22 +18,30 @@ MARK: Final = "BENCHMARK_NONCE "  # begins the description of a version that a r
 SNAPSHOT_WAIT: Final = {"Delay": 1, "MaxAttempts": 900}
 
 
+# Provisioned environments are initialised in minutes, each of which may take as long.
+# https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
+PROVISIONED_WITHIN_S: Final = 900.0
+ASK_EVERY_S: Final = 0.5
+
+
 class Versions:
     """Published versions of functions that have the alias `core.variants.ALIAS`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._client = cloud.client("lambda")
 
-    def publish(self, name: str, nonce: str) -> None:
+    def publish(self, name: str, nonce: str, before_alias: Callable[[str], None] = lambda _version: None) -> None:
         """Publish what is configured now, let the alias name it, and delete the version that a run published before.
 
-        Raises CloudError where the version gets no snapshot.
+        `before_alias` is told of the version while no caller reaches it. Raises CloudError where the version cannot
+        be called, for want of a snapshot for example.
         """
         with cloud_errors():
             before = self._ours(name)
             published = self._client.publish_version(FunctionName=name, Description=f"{MARK}{nonce}")
             version = published["Version"]
             self._wait(name, version)
+            before_alias(version)
             self._client.update_alias(FunctionName=name, Name=ALIAS, FunctionVersion=version)
             self._delete(name, [one for one in before if one != version])
 
@@ -49,6 +58,33 @@ class Versions:
             self._delete(name, ours)
         return True
 
+    def provisioned_status(self, name: str) -> tuple[str, str]:
+        """Return the status of the alias's provisioned concurrency, and why it failed: READY, IN_PROGRESS, or FAILED.
+
+        The status is "" where the alias has none.
+        """
+        with cloud_errors():
+            try:
+                found = self._client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=ALIAS)
+            except self._client.exceptions.ProvisionedConcurrencyConfigNotFoundException:
+                return "", ""
+        return found["Status"], found.get("StatusReason", "")
+
+    def await_provisioned(self, name: str) -> None:
+        """Wait until the alias has its provisioned environments. Raises CloudError where it gets none."""
+        deadline = time.monotonic() + PROVISIONED_WITHIN_S
+        while True:
+            status, reason = self.provisioned_status(name)
+            if status == "READY":
+                return
+            if status != "IN_PROGRESS" or time.monotonic() > deadline:
+                found = f"{status}: {reason}" if reason else status or "not configured"
+                raise CloudError(
+                    f"provisioned concurrency of {name} is {found}",
+                    hint="Its log group has the output of its init. Without it, leave it out of matrix.starts.",
+                )
+            time.sleep(ASK_EVERY_S)
+
     def _wait(self, name: str, version: str) -> None:
         try:
             self._client.get_waiter("published_version_active").wait(
@@ -59,8 +95,9 @@ class Versions:
             reason = last.get("StateReason") or error
             self._delete(name, [version])
             raise CloudError(
-                f"version {version} of {name} got no snapshot: {reason}",
-                hint="Its log group has the output of its init. Without SnapStart, leave it out of matrix.starts.",
+                f"version {version} of {name} did not become active: {reason}",
+                hint="Its log group has the output of its init. A region may lack SnapStart for container images; "
+                "leave it out of matrix.starts then.",
             ) from None
 
     def _delete(self, name: str, versions: list[str]) -> None:

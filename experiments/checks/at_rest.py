@@ -9,6 +9,7 @@ from typing import Final
 from core.charges import SECONDS_PER_MONTH, network_rest_usd, snapstart_usd
 from core.configuration import Configuration
 from core.prices import MB_PER_GB, Prices
+from experiments.checks.spend import capacity_usd
 from experiments.plan import Step
 
 IMAGE_GB: Final = (
@@ -54,6 +55,12 @@ def rest_costs(configuration: Configuration, planned: Sequence[Step], prices: Pr
         lines.append(
             RestCost("SnapStart snapshots", usd, f"{len(snapshots)} of {gb:.1f} GB together, cached while deployed")
         )
+    if kept := [variant for variant in configuration.variants if variant.start == "provisioned"]:
+        number = configuration.provisioned.concurrency
+        usd = capacity_usd(configuration, SECONDS_PER_MONTH, prices)
+        up_to = f", up to {configuration.provisioned.highest} by scaling" if configuration.provisioned.is_scaled else ""
+        how = f"{number} in each of {len(kept)} functions{up_to}, whether called or not"
+        lines.append(RestCost("provisioned environments", usd, how))
     if operations.dashboard:
         count = len(configuration.dashboards)
         lines.append(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from core.charges import provisioned_usd
 from core.cloud import Cloud, cloud_errors, stack_status
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
@@ -97,6 +98,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     names = configuration.names
     parts: list[tuple[str, str]] = [
         *_functions(cloud, f"{names.prefix}-"),
+        *_provisioned(cloud, f"{names.prefix}-", read_prices(configuration.prices)),
         *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
         *_log_groups(cloud, f"/aws/apigateway/{names.prefix}-"),
         *_apis(cloud, {names.api(group) for group in GROUPS}),
@@ -115,7 +117,32 @@ def _functions(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
         for item in _pages(cloud, "lambda", "list_functions", "Functions")
         if item["FunctionName"].startswith(prefix)
     ]
-    return [("functions", f"{len(found)}, no cost while nobody calls them")] if found else []
+    return (
+        [("functions", f"{len(found)}, no cost while nobody calls them, but for what is named here")] if found else []
+    )
+
+
+def _provisioned(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
+    """Provisioned environments, which cost for as long as they are deployed."""
+    count, usd_per_hour = 0, 0.0
+    for item in _pages(cloud, "lambda", "list_functions", "Functions"):
+        name = item["FunctionName"]
+        if not name.startswith(prefix):
+            continue
+        kept = sum(
+            one["RequestedProvisionedConcurrentExecutions"]
+            for one in _pages(
+                cloud,
+                "lambda",
+                "list_provisioned_concurrency_configs",
+                "ProvisionedConcurrencyConfigs",
+                FunctionName=name,
+            )
+        )
+        count += kept
+        (architecture,) = item.get("Architectures", ["x86_64"])
+        usd_per_hour += provisioned_usd(item["MemorySize"], kept, 3600.0, architecture, prices)
+    return [("provisioned environments", f"{count}, {usd(usd_per_hour)} per hour, called or not")] if count else []
 
 
 def _log_groups(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.load_tasks import QUOTA_CODE, QUOTA_SERVICE, SWITCH, find_load_stack, vcpu_quota
 from experiments.aws.scheduler import Scheduler, ScheduleState
 from experiments.checks.findings import Finding, guarded
-from experiments.checks.spend import estimate, total
+from experiments.checks.spend import capacity_usd, estimate, total, usd
 from experiments.dry_run import planned_steps
 from loadtests.arrivals import shape_of
 
@@ -63,6 +63,7 @@ def check_everything(
         lambda: _check_connection(cloud, configuration),
         lambda: _check_stack(cloud, configuration),
         lambda: _check_functions(control, configuration),
+        lambda: _check_starts(control, configuration),
         lambda: _check_gateway(cloud, configuration),
         lambda: _check_quotas(control, configuration, experiments),
         lambda: check_live(scheduler.live(time.time())),
@@ -246,6 +247,51 @@ def check_function(
         text = f"reserved concurrency {reserved}: more calls at once are throttled"
         findings.append(Finding("warning", subject, text, "Remove it, unless throttling is what you measure."))
     return findings
+
+
+def _check_starts(control: LambdaControl, configuration: Configuration) -> list[Finding]:
+    """What callers reach by an alias: its snapshot, or its provisioned environments."""
+    deployed = [one for one in configuration.variants if one.alias and control.configuration_of(one) is not None]
+    findings = []
+    for variant in deployed:
+        if variant.start == "snapstart":
+            findings += check_snapshot(variant, configuration, on=control.has_snapshot(variant))
+        else:
+            findings += check_provisioned(variant, configuration, *control.provisioned_status(variant))
+    return [*findings, *check_capacity(configuration)]
+
+
+def check_snapshot(variant: Variant, configuration: Configuration, *, on: bool) -> list[Finding]:
+    """Judge whether SnapStart is on. AWS lists its regions, but none of those that have it for container images.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+    """
+    if on:
+        return []
+    advice = f"{DEPLOY} If it stays off, this region may lack SnapStart for container images: leave it out."
+    return [Finding("problem", f"function {configuration.names.function(variant)}", "SnapStart is off", advice)]
+
+
+def check_provisioned(variant: Variant, configuration: Configuration, status: str, reason: str) -> list[Finding]:
+    """Judge the status of a variant's provisioned concurrency; "" where it has none."""
+    subject = f"function {configuration.names.function(variant)}"
+    if status == "READY":
+        return []
+    if status == "IN_PROGRESS":
+        return [Finding("warning", subject, "its environments are being provisioned", "The run waits for them.")]
+    if not status:
+        return [Finding("problem", subject, "has no provisioned concurrency", DEPLOY)]
+    advice = "Its log group has the output of its init; the account's quota of concurrency may be too low."
+    return [Finding("problem", subject, f"provisioned concurrency {status}: {reason or 'no reason given'}", advice)]
+
+
+def check_capacity(configuration: Configuration) -> list[Finding]:
+    """Say what provisioned environments cost for as long as they are deployed."""
+    usd_per_hour = capacity_usd(configuration, 3600.0, read_prices(configuration.prices))
+    if not usd_per_hour:
+        return []
+    found = f"costs {usd(usd_per_hour)} per hour while deployed, called or not; a lab charges nothing"
+    return [Finding("warning", "provisioned concurrency", found, "Run `cdk destroy` when you have measured.")]
 
 
 def check_images(images: Mapping[Variant, str]) -> list[Finding]:

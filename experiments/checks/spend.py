@@ -1,7 +1,7 @@
 """What a plan will cost and what a run has cost so far. No I/O.
 
-Only what grows with calls is counted: compute by billed time, requests, the REST API. Storage and logs are the
-report's business.
+What grows with calls is counted: compute by billed time, requests, the REST API; and provisioned environments, which
+cost by the time. Storage and logs are the report's business.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from core.charges import load_tasks_usd, network_traffic_usd, restore_usd, snapshot_usd
+from core.charges import load_tasks_usd, network_traffic_usd, provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
 from core.records import ClientRecord
@@ -29,7 +29,8 @@ LONGEST_SNAPSHOT_INIT_S: Final = 130.0
 TASK_START_S: Final = 120.0  # assumed: a Fargate task is billed from the pull of its image on
 ROUND_TRIP_MS: Final = 40.0
 FORCED_UPDATE_MS: Final = 3000.0
-SNAPSHOT_MS: Final = 120_000.0  # assumed: AWS publishes no figure for how long it takes to publish a version
+# Assumed, with its snapshot or its provisioned environments: AWS publishes no figure for how long it takes.
+PUBLISH_MS: Final = 120_000.0
 
 NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
 _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
@@ -45,8 +46,8 @@ def expected_billed_ms(configuration: Configuration, variant: Variant, *, cold: 
     model = configuration.model(variant.model)
     share = min(variant.vcpu_share, USEFUL_VCPU)
     warm = model.warm_cpu_ms / share
-    # The init of a snapshot is billed when its version is published.
-    init_ms = INIT_CPU_MS if variant.start == "on_demand" else 0.0
+    # The init of a snapshot is billed when its version is published; a call that spills over waits for one.
+    init_ms = 0.0 if variant.start == "snapstart" else INIT_CPU_MS
     return init_ms + model.first_cpu_ms / share + warm if cold else warm
 
 
@@ -75,16 +76,16 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         return prices.call_usd(variant.memory_mb, billed_ms, variant.architecture, through_gateway=step.through_gateway)
 
     fee_usd = restore_usd(variant.memory_mb, prices) if variant.start == "snapstart" else 0.0
-    update_usd = forced_update_usd(variant, prices)
+    update_usd = forced_update_usd(configuration, variant, prices)
     longest_update_usd = forced_update_usd(
-        variant, prices, init_ms=longest_snapshot_ms(configuration.function.timeout_s)
+        configuration, variant, prices, init_ms=longest_snapshot_ms(configuration.function.timeout_s)
     )
     calls = step.cold_calls + step.warm_calls
     duration_s = step.fixed_s
     if duration_s is None:
         size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
         duration_s = (
-            step.forced_updates * (FORCED_UPDATE_MS if variant.alias is None else SNAPSHOT_MS)
+            step.forced_updates * (FORCED_UPDATE_MS if variant.alias is None else PUBLISH_MS)
             + step.cold_calls / size * (cold_ms + ROUND_TRIP_MS)
             + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
         ) / 1000
@@ -110,12 +111,44 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
     )
 
 
-def forced_update_usd(variant: Variant, prices: Prices, *, init_ms: float = INIT_CPU_MS) -> float:
-    """Return what a forced update costs: nothing on demand, a snapshot and the init before it with SnapStart."""
+def forced_update_usd(
+    configuration: Configuration, variant: Variant, prices: Prices, *, init_ms: float | None = None
+) -> float:
+    """Return what a forced update costs by itself: nothing on demand.
+
+    With SnapStart, it is a snapshot and the init before it. With provisioned concurrency, it is an init of each
+    environment, which has no CPU beyond its share, at the price of on-demand time: an upper bound.
+    """
     if variant.start == "on_demand":
         return 0.0
+    if init_ms is None:
+        share = min(variant.vcpu_share, USEFUL_VCPU) if variant.start == "provisioned" else 1.0
+        init_ms = INIT_CPU_MS / share
     init_usd = gb_seconds(variant.memory_mb, init_ms) * prices.gb_second_usd(variant.architecture)
+    if variant.start == "provisioned":
+        return configuration.provisioned_environments(variant) * init_usd
     return snapshot_usd(variant.memory_mb, prices) + init_usd
+
+
+def capacity_usd(configuration: Configuration, seconds: float, prices: Prices) -> float:
+    """Return what all provisioned environments of a deployment cost for this long, called or not."""
+    return sum(
+        provisioned_usd(
+            variant.memory_mb,
+            configuration.provisioned_environments(variant),
+            seconds,
+            variant.architecture,
+            prices,
+        )
+        for variant in configuration.variants
+    )
+
+
+def whole_plan(planned: Sequence[Step], configuration: Configuration, prices: Prices) -> Estimate:
+    """Return the sum of all steps, and of the provisioned environments while they last."""
+    whole = total([estimate(step, configuration, prices) for step in planned])
+    kept_usd = capacity_usd(configuration, whole.duration_s, prices)
+    return replace(whole, expected_usd=whole.expected_usd + kept_usd, longest_usd=whole.longest_usd + kept_usd)
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
@@ -172,6 +205,9 @@ class SpendMeter:
         self._variants = {variant.key: variant for variant in configuration.variants}
         self.limit_usd = configuration.experiments.max_usd
         self.spent_usd = 0.0
+        self._kept_usd_per_s = capacity_usd(configuration, 1.0, prices)
+        self._from_s = math.inf  # of the calls counted so far
+        self._to_s = -math.inf
 
     @property
     def reached(self) -> bool:
@@ -184,6 +220,7 @@ class SpendMeter:
         )
         if billed_ms is None:
             billed_ms = billed_ms_bound(record, configuration=self._configuration, variant=variant)
+        self._count_capacity(record.intended_at)
         through_gateway = record.trigger == "api"
         if record.outcome not in NOT_INVOKED:
             self.spent_usd += self.prices.call_usd(
@@ -196,9 +233,15 @@ class SpendMeter:
             # look alike here: a bound may count them.
             self.spent_usd += self.prices.gateway_request_usd
 
+    def _count_capacity(self, moment_s: float) -> None:
+        """Count provisioned environments from the first call to the latest one, pauses of the run included."""
+        before_s = max(0.0, self._to_s - self._from_s)
+        self._from_s, self._to_s = min(self._from_s, moment_s), max(self._to_s, moment_s)
+        self.spent_usd += (self._to_s - self._from_s - before_s) * self._kept_usd_per_s
+
     def add_forced_update(self, variant: Variant) -> None:
         """Count what a forced update costs by itself."""
-        self.spent_usd += forced_update_usd(variant, self.prices)
+        self.spent_usd += forced_update_usd(self._configuration, variant, self.prices)
 
     def correct(self, variant: Variant, *, assumed_ms: float, billed_ms: float) -> None:
         """Replace the time that was assumed for a call already counted by the one its log says."""

@@ -3,19 +3,32 @@
 Every environment of the old configuration is of the past after an update, so the next call starts a new one. That is a
 new environment with cached image blocks: not the first call after a push, and not a natural idle time either. Whether
 a sample did come out cold is decided by the function's own counter, never assumed.
+
+With provisioned concurrency, a forced update gives two samples. The published version is called by its number while it
+has no provisioned environment: it starts on demand, as a call does that spills over. Then the alias names it, and its
+call is the first one in a provisioned environment.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from core.stops import Stop
 from core.variants import Variant
 from experiments.aws.http_timing import get_once
 from experiments.aws.lambda_control import InvokeAnswer, Nonces
 from experiments.checks.spend import billed_ms_in
-from experiments.plan import Burst, PlannedCall, bursts, forced_calls, gateway_calls, still_to_make
+from experiments.plan import (
+    Burst,
+    PlannedCall,
+    bursts,
+    forced_calls,
+    gateway_calls,
+    spillover_call,
+    still_to_make,
+)
 from experiments.protocols.gateway_timeouts import let_function_end
 from experiments.protocols.recording import invoke_record, reply_record
 from experiments.session import Session
@@ -73,13 +86,25 @@ def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
     with session.nonces() as nonces:
         for call in todo:
             if not session.log.cannot_run("cold", call.variant):
-                first = session.services.first_calls.is_first(call.variant)
-                nonces.force(call.variant, call.call_id)
-                _send(session, call, first=first)
+                # Asked before the update, which changes what the logs are compared with.
+                session.services.first_calls.is_first(call.variant)
+                nonces.force(call.variant, call.call_id, partial(_call_on_demand, session, call))
+                _send(session, call, first=session.services.first_calls.is_first(call.variant))
             session.progress.advance(1, call.variant.display_name)
     if calls:
         _say_who_cannot_run(session, calls[0].protocol)
     session.progress.end_phase()
+
+
+def _call_on_demand(session: Session, call: PlannedCall, version: str) -> None:
+    """Call a version that has no provisioned environment yet, where it is about to get some."""
+    spillover = spillover_call(call)
+    if spillover is None or session.log.is_done(spillover.call_id):
+        return
+    first = session.services.first_calls.is_first(call.variant)
+    answer = session.services.control.invoke(call.variant, version=version)
+    session.services.first_calls.called(call.variant)
+    _keep(session, spillover, answer, first=first)
 
 
 def _send(session: Session, call: PlannedCall, *, first: bool) -> None:

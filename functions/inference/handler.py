@@ -22,6 +22,7 @@ SCHEMA_VERSION: Final = 1
 
 start_phases: Final[dict[str, float | None]] = {}
 memory_mb: Final = int(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "0"))
+initialization: Final = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")
 architecture: Final = "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 
 
@@ -145,6 +146,7 @@ def infer(name: str, request_id: str, entered: float) -> dict[str, Any]:
         "decode_ms": decode_ms,
         "handler_ms": milliseconds_since(entered),
         "init_to_call_ms": round((entered - environment.ready_at) * 1000, 3) if first else None,
+        "initialization": initialization,
         "phases": {
             phase: start_phases[phase] if first else None for phase in ("import_ms", "load_ms", "first_inference_ms")
         },

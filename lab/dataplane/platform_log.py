@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from core import strict_json
-from lab.contracts import LATEST, InitializationType, LogFormat
+from core.records import Initialization
+from lab.contracts import LATEST, LogFormat
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
@@ -85,7 +86,7 @@ class PlatformLog:
         environment_id: str,
         memory_mb: int,
         version: str = LATEST,
-        initialization: InitializationType = "on-demand",
+        initialization: Initialization = "on-demand",
     ) -> None:
         self._json = log_format == "JSON"
         self._level = level_of(system_log_level)

@@ -42,6 +42,8 @@ CLIENT_COLUMNS = [
     if name in INVOCATION_COLUMNS and name not in {"schema_version", "request_id"}
 ]
 BILLED_RESTORE_MS = 12
+# Evidence by start mode, whether the call is cold, and whether its environment was initialised ahead.
+EVIDENCE = {("snapstart", True, False): "restore_duration", ("provisioned", False, True): "initialised_ahead"}
 SCHEMA = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 
 
@@ -60,9 +62,25 @@ class Generator:
         self.source = source
         self.rows: list[dict[str, Any]] = []
         self._environments: dict[str, tuple[str, str, int]] = {}
+        self._spilled: dict[str, bool] = {}  # by log stream: whether its environment started on demand
 
     def _uuid(self) -> str:
         return str(uuid.UUID(bytes=self.random.bytes(16), version=4))
+
+    def _next_environment(self, key: str, *, fresh: bool) -> tuple[str, str, int]:
+        """Id, log stream, and call number of who answers next."""
+        if fresh:
+            stream = f"2026/11/24/[$LATEST]{self.random.bytes(16).hex()}"
+            return self.random.bytes(8).hex(), stream, 1
+        name, stream, number = self._environments[key]
+        return name, stream, number + 1
+
+    def _initialization(self, variant: Variant, stream: str, *, cold: bool) -> str:
+        """How an environment began: by a provisioned one's first call, which is no cold start, or on demand."""
+        if variant.start != "provisioned":
+            return "snap-start" if variant.start == "snapstart" else "on-demand"
+        spilled = self._spilled.setdefault(stream, cold)
+        return "on-demand" if spilled else "provisioned-concurrency"
 
     def row(
         self,
@@ -87,14 +105,10 @@ class Generator:
         facts: dict[str, Any] = dict.fromkeys(INVOCATION_COLUMNS)
         logged = outcome not in {"throttled", "dropped"}
         if logged:
-            previous = self._environments.get(key)
-            if cold or previous is None or outcome == "out_of_memory":
-                cold = True
-                stream = f"2026/11/24/[$LATEST]{rng.bytes(16).hex()}"
-                environment = (rng.bytes(8).hex(), stream, 1)
-            else:
-                environment = (previous[0], previous[1], previous[2] + 1)
-            self._environments[key] = environment
+            # The first call in a provisioned environment waits for no init; a cold one found all of them busy.
+            ahead = variant.start == "provisioned" and key not in self._environments and not cold
+            cold = not ahead and (cold or key not in self._environments or outcome == "out_of_memory")
+            environment = self._environments[key] = self._next_environment(key, fresh=cold or ahead)
             if outcome == "out_of_memory":
                 self._environments.pop(key)
             slow, heavy = (
@@ -123,7 +137,7 @@ class Generator:
                 "logged_at": at + (lag_ms + queue_ms) / 1000 + (init_ms or restore_ms or 0) / 1000 + 0.001,
                 "duration_ms": round(duration, 2),
                 "init_ms": None if init_ms is None else round(init_ms, 2),
-                "init_status": None if init_ms is None else "success",
+                "init_status": "ahead" if ahead else None if init_ms is None else "success",
                 "restore_ms": restore_ms,
                 "billed_ms": float(np.ceil(duration + (init_ms or 0)) + (BILLED_RESTORE_MS if restore_ms else 0)),
                 "max_memory_used_mb": float(
@@ -141,7 +155,8 @@ class Generator:
                     "weights": "random",
                     "environment_id": environment[0],
                     "call_number": environment[2],
-                    "start_evidence": "restore_duration" if restore_ms else "call_number",
+                    "initialization": self._initialization(variant, environment[1], cold=cold),
+                    "start_evidence": EVIDENCE.get((variant.start, cold, ahead), "call_number"),
                     "handler_ms": round(handler, 3),
                     "inference_ms": round(inference, 3),
                     "decode_ms": round(decode, 3),
@@ -210,19 +225,23 @@ class Generator:
                 protocol="scheduled",
                 trigger="schedule",
                 at=start + number * interval,
-                cold=number == 0 or self.random.random() > 0.125,
+                cold=variant.start != "provisioned" and (number == 0 or self.random.random() > 0.125),
                 contended=self.random.random() < 0.1 and self.source == "lab",
                 first_after_deploy=number == 0,
             )
         for number in range(forced):
-            self.row(
-                variant,
-                experiment="cold",
-                protocol="forced",
-                trigger="invoke",
-                at=start + samples * interval + number * 30,
-                cold=True,
-            )
+            # Each forced update of provisioned concurrency has a call before the alias moves, and one after.
+            kinds = (("spillover", True), ("forced", False)) if variant.start == "provisioned" else (("forced", True),)
+            for place, (protocol, cold) in enumerate(kinds):
+                self._environments.pop(variant.key, None)
+                self.row(
+                    variant,
+                    experiment="cold",
+                    protocol=protocol,
+                    trigger="invoke",
+                    at=start + samples * interval + number * 30 + place * 15,
+                    cold=cold,
+                )
 
     def warm(self, variant: Variant, start: float, samples: int) -> None:
         """Samples spread over the configured environments, each a little faster or slower than the others."""
@@ -349,6 +368,7 @@ def handler_facts(row: dict[str, Any]) -> dict[str, Any]:
         "request_id": row["request_id"],
         "environment_id": row["environment_id"],
         "call_number": row["call_number"],
+        "initialization": row["initialization"],
         "cold": row["call_number"] == 1,
         "image": "tabby.jpg",
         "inference_ms": row["inference_ms"],

@@ -134,7 +134,7 @@ def test_architectures_stand_side_by_side_under_names_and_routes_of_their_own():
 
 def test_start_modes_have_functions_of_their_own_and_leave_the_names_of_others_alone():
     before = read_configuration(profile="")
-    both = parse_configuration(changed("starts", 'starts = ["on_demand", "snapstart"]'))
+    both = parse_configuration(changed("starts", 'starts = ["on_demand", "snapstart", "provisioned"]'))
     on_demand = [variant for variant in both.variants if variant.start == "on_demand"]
     assert tuple(on_demand) == before.variants
     snapstart = next(variant for variant in both.variants if variant.start == "snapstart")
@@ -145,6 +145,9 @@ def test_start_modes_have_functions_of_their_own_and_leave_the_names_of_others_a
     assert snapstart.display_name == "ResNet50 with SnapStart 512 MB"
     assert (snapstart.alias, on_demand[0].alias) == ("live", None)
     assert not snapstart.image.is_the_papers
+    provisioned = next(variant for variant in both.variants if variant.start == "provisioned")
+    assert provisioned.display_name == "ResNet50 with provisioned concurrency 512 MB"
+    assert [both.provisioned_environments(one) for one in (on_demand[0], snapstart, provisioned)] == [0, 0, 1]
     for of in (both.names.function, both.names.schedule, lambda variant: variant.key, lambda variant: variant.route):
         assert len({of(variant) for variant in both.variants}) == len(both.variants)
     assert set(both.groups) <= set(GROUPS)
@@ -197,3 +200,41 @@ def test_an_event_that_is_not_a_json_object_is_refused(event, words):
     text = re.sub(r"^event = .*$", f"event = '{event}'", BENCHMARK_TOML.read_text(), flags=re.MULTILINE)
     with pytest.raises(ConfigurationError, match=words):
         parse_configuration(text)
+
+
+def provisioned_text(**lines: str) -> str:
+    """benchmark.toml with functions that start `provisioned`, and other lines for some keys."""
+    text = changed("starts", 'starts = ["provisioned"]')
+    for key, value in lines.items():
+        text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text, count=1)
+        assert count == 1, key
+    return text
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ({"concurrency": "0"}, r"provisioned\.concurrency"),
+        ({"concurrency": "4", "track_up_to": "4"}, r"track_up_to \(4\) must be above concurrency \(4\)"),
+        ({"target_utilization": "1.0"}, r"provisioned\.target_utilization"),
+        ({"schedule": '[["every morning", 4]]'}, r"provisioned\.schedule"),
+        ({"schedule": '[["cron(0 7 * * ? *)", 0]]'}, r"provisioned\.schedule"),
+        ({"schedule": '[["cron(0 7 * * ? *)", 6]]', "reserved_concurrency": "5"}, r"keeps up to 6 .* \(5\)"),
+    ],
+)
+def test_provisioned_concurrency_that_aws_would_refuse_is_refused_by_its_key(lines, named):
+    with pytest.raises(ConfigurationError, match=named):
+        parse_configuration(provisioned_text(**lines))
+
+
+def test_a_lab_leaves_out_what_application_auto_scaling_does_and_says_so(capsys):
+    configuration = parse_configuration(
+        provisioned_text(concurrency="2", track_up_to="5", schedule='[["cron(0 7 * * ? *)", 4]]')
+    )
+    assert (configuration.provisioned.highest, configuration.provisioned.is_scaled) == (5, True)
+    (architecture,) = configuration.matrix.architectures
+    fixed = for_a_lab(configuration, architecture)
+    assert not fixed.provisioned.is_scaled
+    assert fixed.provisioned.concurrency == 2
+    said = capsys.readouterr().err
+    assert "target tracking and schedule of [provisioned]; each function keeps 2 environments" in said

@@ -68,35 +68,55 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
         assert answer["allowed"] == ["/mobilenet/512", "/mobilenet/1024"]
 
     # Other memory sizes: the old function goes while its route is there, which exports between stacks would forbid.
-    project.configure(matrix | {"memory_sizes_mb": "[512, 2048]"})
+    # And another start mode, whose functions keep an environment initialised.
+    project.configure(
+        matrix
+        | {
+            "memory_sizes_mb": "[512, 2048]",
+            "starts": '["on_demand", "provisioned"]',
+            "protocols": '["forced"]',
+            "forced_samples": "2",
+        }
+    )
     project.deploy()
     names = project.configuration.names
     assert function_names(lab) == {names.function(v) for v in project.configuration.variants}
     assert log_group_names(lab) == {names.log_group(v) for v in project.configuration.variants}
-    api_id = project.api_url.split("/")[-2]
-    assert routes(lab, api_id) == {v.route for v in project.configuration.variants}
+    (stack,) = lab.client("cloudformation").describe_stacks(StackName=names.stack)["Stacks"]
+    apis = [output["OutputValue"] for output in stack["Outputs"] if output["OutputKey"].startswith("ApiId")]
+    assert set().union(*(routes(lab, api) for api in apis)) == {v.route for v in project.configuration.variants}
     assert project.get("/mobilenet/2048")[0] == 200
 
     results = tmp_path / "results"
+    run_id = project.python("-m", "experiments", "cold", "--results", results).splitlines()[-1]
     out = project.python(
-        *("-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--results", results),
+        *("-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--results", results, "--run", run_id),
         *("--shape", "constant", "--end-rps", 10, "--duration-s", 2),
     )
     assert out.count("offered 20 (10.00/s)") == len(project.configuration.variants)
     project.python("analysis/collect.py", "--results", results, "--strict")
-    (run,) = results.iterdir()
+    run = results / run_id
     rows = pl.read_parquet(run / "data" / "invocations.parquet")
     assert rows.columns == list(INVOCATION_COLUMNS)
     # The logs hold the calls above too, which no load test sent.
-    sent = rows.filter(pl.col("client_latency_ms").is_not_null() & ~pl.col("warmup"))
+    sent = rows.filter((pl.col("experiment") == "load") & ~pl.col("warmup"))
     assert dict(sent["variant"].value_counts().iter_rows()) == {v.key: 20 for v in project.configuration.variants}
     assert sent["outcome"].unique().to_list() == ["ok"]
     # Joined: what the client saw and what the platform logged stand in one row, for every call.
     for column in ("duration_ms", "billed_ms", "max_memory_used_mb", "inference_ms"):
         assert sent[column].null_count() == 0, column
     assert sent["request_id"].n_unique() == sent.height
-    assert sent["start_evidence"].unique().to_list() == ["call_number"]
+    assert set(sent["start_evidence"].unique().to_list()) <= {"call_number", "initialised_ahead"}
+    cold = rows.filter(pl.col("experiment") == "cold")
+    found = cold.select(pl.col("variant").str.ends_with("-provisioned"), "protocol", "start_type", "initialization")
+    assert set(found.unique().iter_rows()) == {
+        (False, "forced", "cold", "on-demand"),
+        (True, "spillover", "cold", "on-demand"),
+        (True, "forced", "warm", "provisioned-concurrency"),
+    }
     assert (run / "report.html").stat().st_size > 0
+    # To a figure: the month of the function that was measured with provisioned concurrency, at AWS's prices.
+    assert (run / "figures" / "monthly_cost_mobilenet_tensorflow_provisioned.svg").stat().st_size > 0
 
     project.destroy()
     # Images lie in the bootstrap stack's repository, which is not ours to empty: the CDK collects what nothing uses.

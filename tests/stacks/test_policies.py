@@ -32,9 +32,9 @@ NOT_NEEDED = {
     "AWS::Budgets::Budget": {"billing:GetBillingViewData"},  # of a billing view other than the account's
     "AWS::CloudFormation::Stack": {"iam:PassRole"},  # a role of a part's own
     "AWS::IAM::Role": {"iam:DeleteRolePermissionsBoundary"},  # it would free a role of the boundary
-    "AWS::Lambda::Alias": {"codedeploy:*", "lambda:PutProvisioned*", "lambda:DeleteProvisioned*"},
+    "AWS::Lambda::Alias": {"codedeploy:*"},
     "AWS::Lambda::Version": {
-        "lambda:PutFunctionScalingConfig", "lambda:PutProvisioned*", "lambda:PutRuntimeManagementConfig",
+        "lambda:PutFunctionScalingConfig", "lambda:PutRuntimeManagementConfig",
     },
     "AWS::Lambda::Function": {
         "ec2:*", "elasticfilesystem:*", "s3files:*",  # networks and file systems
@@ -102,7 +102,7 @@ def test_cloudformation_may_make_change_and_delete_every_resource_of_the_largest
     types = {resource["Type"] for template in templates for resource in template["Resources"].values()}
     allowed = {
         one
-        for name in ("cloudformation-execution", "cloudformation-execution-load")
+        for name in ("cloudformation-execution", "cloudformation-execution-load", "cloudformation-execution-scaling")
         for statement in GENERATED[name]["Statement"]
         for one in statement["Action"]
     }

@@ -26,7 +26,12 @@ EVERYTHING = {
     "reserved_concurrency": "5",
     "log_key_arn": '"arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"',
 }
-EVERY_START = {**EVERYTHING, "starts": '["on_demand", "snapstart"]'}
+EVERY_START = {
+    **EVERYTHING,
+    "starts": '["on_demand", "snapstart", "provisioned"]',
+    "track_up_to": "3",
+    "schedule": '[["cron(0 7 ? * MON-FRI *)", 2]]',
+}
 # cfn-lint: CDK adds an edge to the role's policies, which for inline policies is the role itself.
 CFN_LINT_IGNORED = ("W3005",)
 CHECKOV = "checkov==3.3.30"  # its pins are not ours, so that it gets an environment of its own

@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 import app
 from core.errors import ConfigurationError
 from core.variants import API_OUTPUTS, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
-from stacks.limits import MAX_ALIASED_VARIANTS, MAX_RESOURCES_PER_STACK, MAX_VARIANTS_PER_ENGINE, check_limits
+from stacks.limits import (
+    MAX_RESOURCES_PER_STACK,
+    MAX_VARIANTS_PER_ENGINE,
+    RESOURCES_PER_ALIASED_VARIANT,
+    RESOURCES_TO_SCALE,
+    check_limits,
+    check_region,
+    most_aliased,
+)
 from tests.stacks.conftest import application, synthesise
+
+ONE_FUNCTION = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
 
 
 def resources(template, kind):
@@ -402,10 +412,64 @@ def test_snapstart_is_a_published_version_behind_an_alias_that_everything_calls(
     assert all("Alias" in text for text in uris + targets)
 
 
-def test_the_resources_of_versions_and_aliases_count_towards_the_limit(configure):
-    sizes = [512 + 64 * number for number in range(MAX_ALIASED_VARIANTS + 1)]
-    with pytest.raises(ConfigurationError, match=f"at most {MAX_ALIASED_VARIANTS} fit"):
-        check_limits(configure(starts='["snapstart"]', models='["mobilenet"]', memory_sizes_mb=str(sizes)))
+@pytest.mark.parametrize(
+    ("start", "track_up_to", "each"),
+    [
+        ("snapstart", "0", RESOURCES_PER_ALIASED_VARIANT),
+        ("provisioned", "0", RESOURCES_PER_ALIASED_VARIANT),
+        ("provisioned", "5", RESOURCES_PER_ALIASED_VARIANT + RESOURCES_TO_SCALE),
+    ],
+)
+def test_the_resources_of_versions_and_aliases_count_towards_the_limit(configure, start, track_up_to, each):
+    most = most_aliased(each)
+    changes = {"starts": f'["{start}"]', "models": '["mobilenet"]', "track_up_to": track_up_to}
+    with pytest.raises(ConfigurationError, match=f"at most {most} fit"):
+        check_limits(configure(memory_sizes_mb=str([512 + 64 * number for number in range(most + 1)]), **changes))
+    check_limits(configure(memory_sizes_mb=str([512 + 64 * number for number in range(most)]), **changes))
+
+
+def test_snapstart_is_refused_where_aws_does_not_offer_it(configure):
+    snapstart = configure(starts='["snapstart"]')
+    with pytest.raises(ConfigurationError, match="ap-east-2"):
+        check_region(snapstart, "ap-east-2")
+    check_region(snapstart, "eu-central-1")
+    check_region(configure(), "ap-east-2")
+
+
+def test_provisioned_concurrency_is_kept_by_the_alias_that_everything_calls(configure):
+    templates = synthesise(configure(starts='["provisioned"]', concurrency="3", **ONE_FUNCTION))
+    (function,) = resources(templates["Functions"], "AWS::Lambda::Function")
+    assert function["FunctionName"] == "inference-lab-mobilenet-tensorflow-provisioned-1769"
+    assert "SnapStart" not in function
+    (alias,) = resources(templates["Functions"], "AWS::Lambda::Alias")
+    assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 3}
+    (method,) = resources(templates["Endpoints"], "AWS::ApiGateway::Method")
+    (schedule,) = resources(templates["Schedules"], "AWS::Scheduler::Schedule")
+    assert "Alias" in json.dumps(method["Integration"]["Uri"])
+    assert "Alias" in json.dumps(schedule["Target"]["Arn"])
+    templates["Functions"].resource_count_is("AWS::ApplicationAutoScaling::ScalableTarget", 0)
+
+
+def test_target_tracking_and_a_schedule_change_how_many_environments_are_kept(configure):
+    working_day = '[["cron(0 7 ? * MON-FRI *)", 4], ["cron(0 19 ? * MON-FRI *)", 1]]'
+    functions = synthesise(configure(starts='["provisioned"]', track_up_to="3", schedule=working_day, **ONE_FUNCTION))[
+        "Functions"
+    ]
+    (target,) = resources(functions, "AWS::ApplicationAutoScaling::ScalableTarget")
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
+    assert target["ScalableDimension"] == "lambda:function:ProvisionedConcurrency"
+    assert "mobilenet" in json.dumps(target["ResourceId"]) or "Alias" in json.dumps(target["ResourceId"])
+    assert [
+        (one["Schedule"], one["ScalableTargetAction"]["MinCapacity"], one["ScalableTargetAction"]["MaxCapacity"])
+        for one in target["ScheduledActions"]
+    ] == [("cron(0 7 ? * MON-FRI *)", 4, 4), ("cron(0 19 ? * MON-FRI *)", 1, 3)]
+    (policy,) = resources(functions, "AWS::ApplicationAutoScaling::ScalingPolicy")
+    tracking = policy["TargetTrackingScalingPolicyConfiguration"]
+    assert tracking["TargetValue"] == 0.7
+    assert (
+        tracking["PredefinedMetricSpecification"]["PredefinedMetricType"] == "LambdaProvisionedConcurrencyUtilization"
+    )
+    functions.resource_count_is("AWS::IAM::Role", 1)
 
 
 def test_architectures_have_apis_and_parts_of_their_own(configure):

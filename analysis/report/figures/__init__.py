@@ -40,6 +40,7 @@ MEASURED_COLUMNS: Final = (
     "experiment",
     "protocol",
     "start_type",
+    "initialization",
     "outcome",
     "warmup",
     "first_after_deploy",

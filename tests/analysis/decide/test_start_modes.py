@@ -7,7 +7,7 @@ import pytest
 from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.summary import Summary
-from core.charges import SECONDS_PER_MONTH, snapstart_usd
+from core.charges import SECONDS_PER_MONTH, provisioned_usd, snapstart_usd
 from core.configuration import Configuration, GoalTable, TrafficTable, read_configuration
 from core.prices import read_prices
 from tests.analysis import synthetic
@@ -92,6 +92,82 @@ def test_the_simulation_draws_restores_from_what_was_measured(configuration: Con
     assert len(found.restored.busy_ms) >= 9
     assert (found.restored.busy_ms > 400).all()
     assert len(found.cold.busy_ms) == len(other.restored.busy_ms) == 0
+
+
+@pytest.fixture(scope="module")
+def kept(configuration: Configuration) -> Configuration:
+    """The same function on demand, and with two provisioned environments."""
+    provisioned = configuration.provisioned.model_copy(update={"concurrency": 2})
+    changed = synthetic.with_starts(configuration, ("on_demand", "provisioned"))
+    return changed.model_copy(update={"provisioned": provisioned})
+
+
+@pytest.fixture(scope="module")
+def kept_summary(kept: Configuration) -> Summary:
+    rows = synthetic.make_rows(kept, cold_samples=40, warm_samples=80, load_rps=20)
+    return synthetic.summary_of(kept, rows)
+
+
+def test_first_calls_in_provisioned_environments_stand_apart_from_those_that_spill_over(kept_summary: Summary) -> None:
+    key = next(key for key, variant in kept_summary.variants.items() if variant.start == "provisioned")
+    by_protocol = {
+        (cell.protocol, cell.start_type): cell for cell in kept_summary.breakdown if cell.variant == key and cell.n
+    }
+    first, spilled = by_protocol["forced", "warm"], by_protocol["spillover", "cold"]
+    assert (first.n, spilled.n) == (3, 3)
+    assert "init_ms" in spilled.metrics
+    assert "init_ms" not in first.metrics
+    waited = [cell.metrics["total_ms"].p50.value or 0.0 for cell in (first, spilled)]
+    assert waited[0] * 5 < waited[1]
+    evidence = {one.protocol: one.evidence for one in kept_summary.cold_ratios if one.variant == key}
+    assert evidence["forced"] == {"initialised_ahead": 3}
+    codes = {warning.code: warning for warning in kept_summary.warnings}
+    assert {"scheduled_but_warm", "initialised_ahead"} & {
+        code for code, warning in codes.items() if key in warning.variants
+    } == set(), "that is what provisioned concurrency is for"
+    assert codes["spilled_over"].variants == (key,)
+
+
+def test_a_month_with_provisioned_concurrency_is_priced_once_and_at_the_number_deployed(
+    kept: Configuration, kept_summary: Summary
+) -> None:
+    months = [month for month in kept_summary.monthly if kept_summary.variants[month.variant].start == "provisioned"]
+    (month,) = months
+    assert (month.strategy, month.environments) == ("provisioned_concurrency", 2)
+    assert month.parts["provisioned"] == pytest.approx(provisioned_usd(1769, 2, SECONDS_PER_MONTH, "x86_64", PRICES))
+    assert month.usd == pytest.approx(sum(month.parts.values()))
+    assert {
+        one.strategy for one in kept_summary.monthly if kept_summary.variants[one.variant].start == "on_demand"
+    } == {"on_demand", "provisioned_concurrency", "warm_pings"}
+    alone = synthetic.with_starts(kept, ("provisioned",))
+    rows = synthetic.make_rows(alone, cold_samples=40, warm_samples=80, load_rps=2)
+    best = synthetic.summary_of(alone, rows).recommendation
+    assert best.strategy == "provisioned_concurrency"
+    assert best.headline.startswith("MobileNet on ONNX Runtime with provisioned concurrency 1769 MB: $")
+
+
+def test_a_warm_prediction_in_a_provisioned_environment_bears_its_share_of_the_capacity(
+    kept: Configuration, kept_summary: Summary
+) -> None:
+    costs = {(kept_summary.variants[cost.variant].start, cost.start_type): cost for cost in kept_summary.costs}
+    warm, cold = costs["provisioned", "warm"], costs["provisioned", "cold"]
+    requests = kept_summary.monthly[0].requests
+    capacity = provisioned_usd(1769, 2, SECONDS_PER_MONTH, "x86_64", PRICES) / requests * 1e6
+    assert warm.parts["provisioned"] == pytest.approx(capacity)
+    assert warm.usd.value == pytest.approx(sum(warm.parts.values()))
+    used = (warm.gb_seconds or 0.0) * PRICES["x86_64_provisioned_duration_gb_second_usd"]
+    assert warm.parts["compute"] == pytest.approx(used)
+    assert "provisioned" not in cold.parts
+    assert "provisioned" not in costs["on_demand", "warm"].parts
+
+
+def test_scaled_concurrency_is_said_where_its_price_is_not_in_the_figures(kept: Configuration) -> None:
+    tracked = kept.provisioned.model_copy(update={"track_up_to": 4})
+    scaled = kept.model_copy(update={"provisioned": tracked})
+    rows = synthetic.make_rows(scaled, cold_samples=6, warm_samples=10, load_rps=1)
+    codes = {warning.code for warning in synthetic.summary_of(scaled, rows).warnings}
+    assert "scaled_concurrency" in codes
+    assert "scaled_concurrency" not in {warning.code for warning in synthetic.summary_of(kept, rows).warnings}
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -31,7 +31,7 @@ def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl
 
 @pytest.mark.parametrize("log_format", ["JSON", "Text"])
 def test_a_run_read_back_from_its_files_is_the_run_that_was_written(tmp_path, log_format):
-    configuration = synthetic.with_starts(read_configuration(profile="demo"), ("on_demand", "snapstart"))
+    configuration = synthetic.with_starts(read_configuration(profile="demo"), ("on_demand", "snapstart", "provisioned"))
     truth = synthetic.make_rows(configuration)
     # Pages of 997 events cut many invocations in two.
     run = synthetic.write_run(tmp_path, configuration, truth, log_format=log_format, page_size=997)
@@ -137,6 +137,43 @@ def test_the_first_call_in_a_provisioned_environment_is_no_cold_start(demo):
 
     assert told("provisioned-concurrency") == ("warm", "initialised_ahead", "ahead")
     assert told("on-demand")[:2] == ("cold", "call_number")
+
+
+@pytest.mark.parametrize(
+    ("kind", "crashed", "wanted"),
+    [
+        ("provisioned-concurrency", False, ("warm", "initialised_ahead", "ahead")),
+        ("on-demand", False, ("cold", "call_number", "success")),
+        # Its next caller waits for another init, which the environment's type does not tell.
+        ("provisioned-concurrency", True, ("cold", "call_number", None)),
+    ],
+)
+def test_a_function_that_says_how_it_was_initialised_needs_no_other_evidence(demo, kind, crashed, wanted):
+    """On AWS, REPORT of the first call in a provisioned environment has an Init Duration, which nobody waited for."""
+    run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
+    endpoint = synthetic.manifest_of(demo, run_rows).endpoint
+    metrics = {"durationMs": 80.0, "billedDurationMs": 81}
+    first = [
+        platform("start", 1, requestId="r0"),
+        platform("report", 1.1, requestId="r0", metrics=metrics, status="error", errorType="Runtime.ExitError"),
+    ]
+    logged = logged_by(
+        *(first if crashed else ()),
+        platform("start", 2, requestId="r1"),
+        json.dumps({"event": "inference", "request_id": "r1", "call_number": 1, "initialization": kind}),
+        platform(
+            "report",
+            2.1,
+            requestId="r1",
+            metrics=metrics if crashed else metrics | {"initDurationMs": 4000.0},
+            status="success",
+        ),
+    )
+    nobody = read_clients(RunDirectory(Path("nowhere")))
+    rows = join_variant(demo.variants[0], logged, nobody, endpoint, "run", logs_alone=True)
+    (row,) = rows.filter(pl.col("request_id") == "r1").iter_rows(named=True)
+    assert (row["start_type"], row["start_evidence"], row["init_status"]) == wanted
+    assert row["initialization"] == kind
 
 
 def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, demo):

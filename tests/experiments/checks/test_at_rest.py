@@ -48,6 +48,18 @@ def test_alarms_are_priced_by_their_metrics_and_a_dashboard_that_is_off_is_not()
     assert "dashboard" not in costs
 
 
+def test_provisioned_environments_cost_whether_called_or_not():
+    text = BENCHMARK_TOML.read_text(encoding="utf-8")
+    text = text.replace('starts = ["on_demand"]', 'starts = ["on_demand", "provisioned"]').replace(
+        "\nconcurrency = 1", "\nconcurrency = 2"
+    )
+    configuration = parse_configuration(text)
+    gb = 3 * sum(configuration.matrix.memory_sizes_mb) / 1024
+    cost = costs_of(configuration)["provisioned environments"]
+    assert cost.monthly_usd == pytest.approx(2 * gb * 730 * 3600 * 0.0000041667)
+    assert cost.how == "2 in each of 18 functions, whether called or not"
+
+
 def test_estimate_needs_neither_credentials_nor_a_deployment(monkeypatch, capsys):
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -24,6 +24,8 @@ from experiments.checks.preflight import (
     check_function,
     check_gateway,
     check_images,
+    check_provisioned,
+    check_snapshot,
     expected_expression,
     try_connection,
 )
@@ -45,6 +47,28 @@ def deployed(**changes):
 
 def check(found, reserved=None):
     return check_function(VARIANT, found, CONFIGURATION, reserved)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "level", "said"),
+    [
+        ("IN_PROGRESS", "", "warning", "The run waits"),
+        ("FAILED", "no model", "problem", "FAILED: no model"),
+        ("", "", "problem", "has no provisioned concurrency"),
+    ],
+)
+def test_provisioned_environments_that_are_not_ready_are_named(status, reason, level, said):
+    (finding,) = check_provisioned(VARIANT, CONFIGURATION, status, reason)
+    assert finding.level == level
+    assert said in str(finding)
+    assert check_provisioned(VARIANT, CONFIGURATION, "READY", "") == []
+
+
+def test_a_region_without_snapstart_for_container_images_shows_before_the_first_call():
+    (finding,) = check_snapshot(VARIANT, CONFIGURATION, on=False)
+    assert finding.level == "problem"
+    assert "this region may lack SnapStart for container images" in finding.advice
+    assert check_snapshot(VARIANT, CONFIGURATION, on=True) == []
 
 
 def test_a_function_as_configured_gives_no_finding():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.charges import restore_usd, snapshot_usd
-from core.configuration import read_configuration
+from core.charges import provisioned_usd, restore_usd, snapshot_usd
+from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
 from core.records import OUTCOMES, ClientRecord
 from experiments.checks.spend import (
@@ -17,10 +17,13 @@ from experiments.checks.spend import (
     SpendMeter,
     billed_ms_bound,
     billed_ms_in,
+    capacity_usd,
     estimate,
     expected_billed_ms,
+    forced_update_usd,
     longest_billed_ms,
     total,
+    whole_plan,
 )
 from experiments.dry_run import planned_steps
 from experiments.plan import Step
@@ -163,6 +166,52 @@ def test_a_plan_with_snapstart_pays_for_its_snapshots_and_restores():
     assert meter.spent_usd == 0
     meter.add_forced_update(snapstart)
     assert snapshot_usd(512, PRICES) < meter.spent_usd < figures.under_way_usd
+
+
+def provisioned(concurrency: int) -> Configuration:
+    """One function of the default matrix with provisioned concurrency."""
+    matrix = CONFIGURATION.matrix.model_copy(
+        update={"starts": ("provisioned",), "models": ("mobilenet",), "memory_sizes_mb": (1024,)}
+    )
+    table = CONFIGURATION.provisioned.model_copy(update={"concurrency": concurrency})
+    return CONFIGURATION.model_copy(update={"matrix": matrix, "provisioned": table})
+
+
+def test_a_plan_with_provisioned_concurrency_pays_for_the_environments_while_it_lasts():
+    configuration = provisioned(3)
+    planned = planned_steps(configuration, ("cold", "warm", "load"), time_scale=1.0)
+    steps = total([estimate(step, configuration, PRICES) for step in planned])
+    whole = whole_plan(planned, configuration, PRICES)
+    kept_usd = provisioned_usd(1024, 3, steps.duration_s, "x86_64", PRICES)
+    assert whole.expected_usd - steps.expected_usd == pytest.approx(kept_usd)
+    assert whole.longest_usd - steps.longest_usd == pytest.approx(kept_usd)
+    # 12 environments of the warm experiment, each of which is published and initialised three times over.
+    (warm,) = [step for step in planned if step.experiment == "warm"]
+    assert warm.cold_calls == 0
+    init_usd = forced_update_usd(configuration, warm.variant, PRICES)
+    assert init_usd == pytest.approx(3 * forced_update_usd(provisioned(1), warm.variant, PRICES))
+    assert capacity_usd(CONFIGURATION, 3600.0, PRICES) == 0
+
+
+def test_a_run_counts_its_provisioned_environments_from_the_first_call_to_the_last():
+    configuration = provisioned(2)
+    meter = SpendMeter(configuration, PRICES)
+    for moment_s in (1000.0, 1600.0, 1300.0, 4600.0):
+        meter.add(record(variant=configuration.variants[0].key, intended_at=moment_s, outcome="dropped"))
+    assert meter.spent_usd == pytest.approx(provisioned_usd(1024, 2, 3600.0, "x86_64", PRICES))
+
+
+def test_a_forced_update_of_provisioned_concurrency_has_a_call_on_demand_besides():
+    configuration = provisioned(1)
+    cold = configuration.experiments.cold.model_copy(update={"protocols": ("forced",)})
+    experiments = configuration.experiments.model_copy(update={"cold": cold})
+    configuration = configuration.model_copy(update={"experiments": experiments})
+    steps = planned_steps(configuration, ("cold",), time_scale=1.0)
+    samples = cold.forced_samples
+    assert [(one.protocol, one.cold_calls, one.warm_calls, one.forced_updates) for one in steps] == [
+        ("forced", 0, samples, samples),
+        ("spillover", samples, 0, 0),
+    ]
 
 
 def test_more_memory_never_makes_a_call_expected_to_take_longer():

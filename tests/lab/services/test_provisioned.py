@@ -12,6 +12,11 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
+from core.cloud import Cloud
+from core.configuration import parse_configuration
+from core.errors import CloudError
+from core.paths import BENCHMARK_TOML
+from experiments.aws.lambda_control import LambdaControl
 from tests.lab.robustness.support import lab_with_image, new_name
 from tests.lab_support import Lab
 
@@ -128,6 +133,45 @@ def test_a_stack_whose_concurrency_is_refused_leaves_no_alias(served: tuple[Lab,
     (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
     assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
     assert client.list_aliases(FunctionName=name)["Aliases"] == []
+
+
+def test_a_forced_update_calls_the_new_version_on_demand_and_then_in_its_provisioned_environment(
+    served: tuple[Lab, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, image = served
+    text = BENCHMARK_TOML.read_text(encoding="utf-8").replace('starts = ["on_demand"]', 'starts = ["provisioned"]')
+    configuration = parse_configuration(text)
+    variant = configuration.variants[0]
+    client, name = lab.client("lambda"), configuration.names.function(variant)
+    role = lab.client("iam").create_role(RoleName=new_name(), AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role)
+    client.publish_version(FunctionName=name)
+    client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    for key, value in lab.environment.items():
+        if key.startswith("AWS_"):
+            monkeypatch.setenv(key, value)
+    control = LambdaControl(Cloud(), configuration)
+    assert control.provisioned_status(variant) == ("", "")
+    with pytest.raises(CloudError, match=r"provisioned concurrency of .* is not configured"):
+        control.await_provisioned(variant)
+    client.put_provisioned_concurrency_config(FunctionName=name, Qualifier="live", ProvisionedConcurrentExecutions=1)
+    control.await_provisioned(variant)
+    on_demand = []
+    control.set_nonce(
+        variant,
+        "run/1",
+        lambda version: on_demand.append((version, json.loads(control.invoke(variant, version=version).payload))),
+    )
+    assert on_demand == [("2", "on-demand")]
+    assert json.loads(control.invoke(variant).payload) == "provisioned-concurrency"
+    assert control.remove_nonce(variant)
+    control.await_provisioned(variant)
+    assert client.get_alias(FunctionName=name, Name="live")["FunctionVersion"] == "1"
+    assert json.loads(control.invoke(variant).payload) == "provisioned-concurrency"
+    assert [one["Version"] for one in client.list_versions_by_function(FunctionName=name)["Versions"]] == [
+        "$LATEST",
+        "1",
+    ]
 
 
 def test_an_alias_of_a_stack_keeps_its_concurrency_on_the_version_that_it_names(served: tuple[Lab, str]) -> None:

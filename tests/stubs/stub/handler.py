@@ -195,6 +195,7 @@ def handler(event, context):
         "decode_ms": 0.0,
         "handler_ms": round((time.perf_counter() - entered) * 1000, 3),
         "init_to_call_ms": 0.0 if first else None,
+        "initialization": os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE"),
         "phases": {
             "import_ms": round(import_ms, 3) if first else None,
             "load_ms": 0.0 if first else None,
