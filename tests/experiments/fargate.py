@@ -52,6 +52,7 @@ class Tasks:
             case "StopTask":
                 if self.processes[asked["task"]].poll() is None:
                     self.processes[asked["task"]].terminate()
+                    os.killpg(self.processes[asked["task"]].pid, signal.SIGCONT)
                 return {"task": self._describe(asked["task"])}
         assert operation == "GetServiceQuota", operation
         return {"Quota": {"QuotaCode": asked["QuotaCode"], "Value": 6.0}}
@@ -60,6 +61,13 @@ class Tasks:
         """Kill a task with everything in it, as a host that fails does."""
         (arn,) = (arn for arn, one in self.names.items() if one == name and self.processes[arn].poll() is None)
         os.killpg(self.processes[arn].pid, signal.SIGKILL)
+
+    def pause(self) -> list[str]:
+        """Hold every task that runs until it is asked to stop; returns their ARNs."""
+        running = [arn for arn, process in self.processes.items() if process.poll() is None]
+        for arn in running:
+            os.killpg(self.processes[arn].pid, signal.SIGSTOP)
+        return running
 
     def end(self) -> None:
         for process in self.processes.values():

@@ -129,7 +129,7 @@ def test_an_interrupted_load_keeps_its_records_and_is_resumed(
     until(lambda: recorded(results) > 20, process)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
-    running = [arn for arn, task in served.processes.items() if task.poll() is None]
+    running = served.pause()  # else they might come to their end before a slow machine resumes the run
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert (running, objects(large)) == ([], [])
@@ -137,7 +137,7 @@ def test_an_interrupted_load_keeps_its_records_and_is_resumed(
     resumed = start(large, results, variables, "--resume", "latest")
     out, err = resumed.communicate(timeout=PATIENCE_S)
     assert resumed.returncode == 0, out + err
-    if running:
+    if number == signal.SIGKILL:
         assert f"stopping {len(running)} tasks" in err
     run = RunDirectory(results / out.split()[-1])
     ids = [record.call_id for record in run.client_records()]
