@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -128,10 +128,8 @@ def planned_duration_s(configuration: Configuration) -> float:
     return shape_of(table).duration_s
 
 
-def selecting_words(variants: Sequence[Variant], everything: Sequence[Variant]) -> list[str]:
-    """Return the words of a command line that load these variants; none where they are everything."""
-    if len(variants) == len(everything):
-        return []
+def selecting_words(variants: Iterable[Variant]) -> list[str]:
+    """Return the words of a command line that load these variants and no others of benchmark.toml."""
     return ["--variants", ",".join(variant.key for variant in variants)]
 
 

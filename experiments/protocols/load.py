@@ -161,7 +161,7 @@ def locust_command(
     command = [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
         *("--run", run.run_id, "--results", str(run.root.parent.resolve())),
-        *selecting_words(variants, configuration.variants),
+        *selecting_words(variants),
     ]
     if shape:
         command += ["--shape", shape]

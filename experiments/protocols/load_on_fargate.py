@@ -166,7 +166,7 @@ class FargateLoad:
             *("--expect-workers", str(self._fargate.workers)),
             *("--expect-workers-max-wait", f"{WORKERS_WITHIN_S:.0f}"),
             *("--run", self._run.run_id, "--no-summary"),
-            *selecting_words(self._variants, self._session.configuration.variants),
+            *selecting_words(self._variants),
             *(("--benchmark-profile", profile) if profile else ()),
         ]
 
