@@ -51,7 +51,8 @@ def test_metadata_agrees_with_the_published_figures_and_the_engine_with_keras(
     assert len(metadata["weights_sha256"]) == 64
     agreement = metadata["agreement"]
     assert agreement["pictures"] == 8
-    assert agreement["largest_difference"] <= agreement["tolerance"]
+    # Were softmax 0 or 1, any engine would agree to the last digit.
+    assert 0 < agreement["largest_difference"] <= agreement["tolerance"]
     files = [path for path in (built(model, engine) / "model").rglob("*") if path.is_file()]
     assert metadata["size_bytes"] == sum(path.stat().st_size for path in files if path.name != "metadata.json")
 

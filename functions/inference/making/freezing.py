@@ -1,4 +1,4 @@
-"""Prepare a SavedModel at build so that a start only maps its weights: frozen, folded, and fused (docs/adr/0016).
+"""Prepare a SavedModel at build so that a start only maps its weights: frozen, folded, and fused (docs/adr/0019).
 
 Batch normalization becomes part of the convolution before it, and padding part of the one after it. The numbers stay
 those of the source up to rounding, which the build checks for every packed picture.

@@ -15,6 +15,8 @@ from classifier import parse_json
 from making.record import BuildError, Record
 
 SEED: Final = 20261124
+SPREAD_OF_SCORES: Final = 2.0  # standard deviation, before softmax
+BLOCK: Final = 16  # pixels of one color in a picture made up
 DOWNLOAD_TIMEOUT_S: Final = 60
 UNREACHABLE: Final = "URL fetch failure"  # how keras.utils.get_file begins its exception
 
@@ -49,6 +51,7 @@ def make_network(record: Record, weights: str) -> tuple[Any, str, list[str] | No
     keras.backend.clear_session()  # the attempt above has numbered layers, and their names are part of the checksum
     network = application(weights=None, input_shape=shape)
     randomize(network)
+    _level_scores(network, record)
     return network, "random", None
 
 
@@ -71,6 +74,23 @@ def randomize(network: Any) -> None:
             else math.prod(kernel.shape[:-1])
         )
         kernel.assign(generator.normal(0, math.sqrt(2 / inputs), kernel.shape).astype(np.float32))
+
+
+def _level_scores(network: Any, record: Record) -> None:
+    """Scale the last layer so that no class has all the probability.
+
+    ResNet50's additions let the scores grow until softmax is 0 or 1, and any engine would agree with that. The factor
+    is a power of two, so that the weights are the same on every machine.
+    """
+    last = next(layer for layer in reversed(network.layers) if getattr(layer, "kernel", None) is not None)
+    blocks = np.random.default_rng(SEED).uniform(
+        0, 255, (4, record.input_size // BLOCK + 1, record.input_size // BLOCK + 1, 3)
+    )
+    pixels = blocks.repeat(BLOCK, 1).repeat(BLOCK, 2)[:, : record.input_size, : record.input_size].astype(np.float32)
+    features = np.asarray(keras.Model(network.inputs, last.input)(_preprocess(record, pixels)))
+    kernel = np.asarray(last.kernel)
+    scores = features.reshape(-1, features.shape[-1]) @ kernel.reshape(features.shape[-1], -1)
+    last.kernel.assign(kernel * 2.0 ** round(math.log2(SPREAD_OF_SCORES / float(scores.std()))))
 
 
 def _randomize_statistics(layer: Any, generator: np.random.Generator) -> None:
@@ -101,7 +121,10 @@ def keras_input(record: Record, path: Path) -> Any:
     """The picture as Keras itself reads, scales and preprocesses it, shape (1, size, size, 3)."""
     size = (record.input_size, record.input_size)
     picture = keras.utils.load_img(path, target_size=size, interpolation="bilinear", keep_aspect_ratio=True)
-    pixels = keras.utils.img_to_array(picture)[np.newaxis]
+    return _preprocess(record, keras.utils.img_to_array(picture)[np.newaxis])
+
+
+def _preprocess(record: Record, pixels: Any) -> Any:
     if record.preprocessing == "none":
         return pixels
     return keras.applications.imagenet_utils.preprocess_input(
