@@ -1,7 +1,10 @@
 """The part of the stack that runs a load on Fargate."""
 
+import ast
 import json
 import re
+import sys
+from importlib import metadata
 
 import pytest
 from aws_cdk import assertions
@@ -89,6 +92,32 @@ def test_the_image_has_the_functions_base_and_the_pins_of_this_repository():
     assert [(name, version) for name, version in packages if locked.get(name, version) != version] == []
     pins = re.findall(r"^([a-z0-9-]+)==(\S+)", (REPOSITORY / "loadtests/requirements.in").read_text(), re.MULTILINE)
     assert set(pins) <= set(packages)
+
+
+def test_every_package_that_a_task_imports_is_pinned_for_its_image():
+    """A task runs in this repository's environment here, which has more."""
+    packages, pins = metadata.packages_distributions(), (REPOSITORY / "loadtests/requirements.txt").read_text()
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", pins, re.MULTILINE))
+    left, seen, missing = ["loadtests.task", "loadtests.locustfile"], set(), set()
+    while left:
+        module = left.pop()
+        path = REPOSITORY / f"{module.replace('.', '/')}.py"
+        if module in seen or not path.exists():
+            continue
+        seen.add(module)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            left += [name for name in names if name.startswith(("core.", "loadtests."))]
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"core", "loadtests"}:
+                if not {name.lower() for name in packages.get(top, [top])} & pinned:
+                    missing.add((module, top))
+    assert len(seen) > 20
+    assert missing == set()
 
 
 def test_the_image_holds_what_the_load_test_imports_and_nothing_else(tmp_path, configure):
