@@ -235,19 +235,19 @@ class LambdaDataPlane:
     def _keep_provisioned(self) -> None:
         """Begin to initialize what is missing, and end what is too many."""
         wanted = {function.key: function for function in self._catalogue.provisioned()}
-        for function in wanted.values():
-            pool = self._pool_of(function)
-            is_missing = pool.provisioned < function.provisioned
-            if is_missing and not pool.provisioning and not pool.provisioned_problem:
-                pool.provisioning = True
-                self._spawn(self._provision(pool))
-        for key, pool in self._pools.items():
+        for key, pool in self._pools.items():  # first, as what they leave is room for others
             if key not in wanted and pool.configuration.provisioned:
                 pool.update(dataclasses.replace(pool.configuration, provisioned=0))
             surplus = pool.provisioned - (wanted[key].provisioned if key in wanted else 0)
             for environment in [one for one in pool.idle if one.is_provisioned][: max(0, surplus)]:
                 pool.idle.remove(environment)
                 self._end(environment)
+        for function in wanted.values():
+            pool = self._pool_of(function)
+            is_missing = pool.provisioned < function.provisioned
+            if is_missing and not pool.provisioning and not pool.provisioned_problem:
+                pool.provisioning = True
+                self._spawn(self._provision(pool))
 
     async def _provision(self, pool: FunctionPool) -> None:
         try:
