@@ -225,6 +225,7 @@ def build(
         warnings=gathered.breaches.warnings(),
         stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],
         highest_rates=highest_rates(run, run_configuration(manifest)),
+        searched_goal=run_configuration(manifest).goal,
     )
     summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")

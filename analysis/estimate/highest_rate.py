@@ -8,7 +8,7 @@ from typing import Final
 from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.summary import Estimate, HighestRates
-from core.configuration import Configuration
+from core.configuration import Configuration, GoalTable
 from core.prices import Prices
 from core.rate_search import HighestRate
 from core.variants import Variant
@@ -76,9 +76,10 @@ def make_highest_rates(
     variants: Mapping[str, Variant],
     configuration: Configuration,
     prices: Prices,
+    goal: GoalTable,
 ) -> tuple[HighestRates, ...]:
-    """Return both rates of each variant that a load searched, for the goal that the search had."""
-    function, goal = configuration.function, configuration.goal
+    """Return both rates of each variant that a load searched, for `goal`, which the search had."""
+    function = configuration.function
     minutes = configuration.traffic.idle_minutes
     pool = Pool(
         idle_minutes=(minutes, minutes),

@@ -36,7 +36,7 @@ from analysis.summary import (
     Summary,
     SwappingCell,
 )
-from core.configuration import Configuration
+from core.configuration import Configuration, GoalTable
 from core.prices import Prices
 from core.rate_search import HighestRate
 from core.records import EndpointFacts, Manifest
@@ -55,6 +55,7 @@ class Extras:
     warnings: Sequence[DataWarning] = ()  # of what the rows no longer show
     stops: Sequence[StopNote] = ()
     highest_rates: Mapping[str, HighestRate] = field(default_factory=dict)  # by variant
+    searched_goal: GoalTable | None = None  # of these rates, where it may be another than today's
 
 
 def summarise(
@@ -191,7 +192,9 @@ def summarise(
         ),
         load_seconds=make_load_seconds(rows, variants, late_after_ms),
         load_totals=make_load_totals(rows, variants, late_after_ms),
-        highest_rates=make_highest_rates(extras.highest_rates, measured, variants, configuration, prices),
+        highest_rates=make_highest_rates(
+            extras.highest_rates, measured, variants, configuration, prices, extras.searched_goal or configuration.goal
+        ),
         metric_checks=tuple(extras.metric_checks),
         swapping=make_swapping(grid),
         stops=tuple(extras.stops),

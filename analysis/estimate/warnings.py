@@ -340,7 +340,7 @@ def _provisioned(facts: Facts) -> Iterator[DataWarning]:
             severity="warning",
             message="Target tracking or a schedule changes how many environments are provisioned; the prices here are "
             "those of [provisioned] concurrency alone.",
-            advice="`python -m analysis traffic` simulates target tracking.",
+            advice="`inference-lab analysis traffic` simulates target tracking.",
             variants=tuple(key for key in facts.variants if key in variants),
         )
 
