@@ -202,7 +202,13 @@ class Graph:
         """The attributes by which a convolution does the padding itself; None if it cannot."""
         around = MakeNdarray(pads.attr["value"].tensor)
         kernel, strides = self._kernel_shape(convolution), convolution.attr["strides"].list.i
-        if convolution.attr["padding"].s != b"VALID" or not kernel or around[0].any() or around[3].any():
+        if (
+            convolution.attr["padding"].s != b"VALID"
+            or not kernel
+            or None in before[1:3]
+            or around[0].any()
+            or around[3].any()
+        ):
             return None
         changed = tf.compat.v1.NodeDef()
         if all(tuple(around[axis]) == _same(before[axis], kernel[axis - 1], strides[axis]) for axis in (1, 2)):
