@@ -377,6 +377,10 @@ class Configuration(_Table):
         """Return how many environments a variant keeps initialised ahead of any call."""
         return self.provisioned.concurrency if variant.start == "provisioned" else 0
 
+    def most_provisioned_environments(self, variant: Variant) -> int:
+        """Return how many of them target tracking or a schedule may keep."""
+        return self.provisioned.highest if variant.start == "provisioned" else 0
+
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups of variants, each with a REST API of its own."""

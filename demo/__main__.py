@@ -16,7 +16,7 @@ from typing import Final
 
 from core.cloud import lab_status
 from core.command_line import Parser
-from core.configuration import PROFILE_VARIABLE, read_configuration
+from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, configuration_path, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.paths import COLLECT, NODE_COMMANDS, REPOSITORY
 from core.progress import Progress, duration_text
@@ -146,7 +146,8 @@ def _environment(profile: str) -> dict[str, str]:
     inherited["PATH"] = f"{Path(PYTHON).parent}{os.pathsep}{inherited.get('PATH', '')}"
     # One state directory for every demo: the second one finds the images of the first.
     inherited.setdefault(STATE_VARIABLE, str(DEFAULT_STATE / "demo"))
-    return {**inherited, PROFILE_VARIABLE: profile}
+    # Some of them work in another folder.
+    return {**inherited, PROFILE_VARIABLE: profile, PATH_VARIABLE: str(configuration_path().resolve())}
 
 
 def _cdk() -> str:

@@ -276,9 +276,16 @@ def _configuration(chosen: argparse.Namespace) -> Configuration:
 def plan_differences(before: Configuration, after: Configuration) -> list[str]:
     """Keys in which two configurations plan different measurements; `after` may have variants that are not measured."""
     differences = []
-    for table in ("function", "gateway", "experiments", "matrix"):
+    tables: dict[str, set[str]] = {table: set() for table in ("function", "gateway", "experiments", "matrix")}
+    if before.experiments.load.shape == SEARCH:
+        tables["goal"] = {"limit_ms", "max_bad_share"}  # what the search keeps
+    if "provisioned" in before.matrix.starts:
+        tables["provisioned"] = set()
+    for table, keys in tables.items():
         was, becomes = before.model_dump()[table], after.model_dump()[table]
         for key, value in was.items():
+            if keys and key not in keys:
+                continue
             same = (
                 set(value) <= set(becomes[key])
                 if key in ("models", "memory_sizes_mb", "architectures")

@@ -74,7 +74,8 @@ def plan_rows(planned: Sequence[Step], configuration: Configuration, prices: Pri
     whole = whole_plan(planned, configuration, prices)
     if kept_usd := capacity_usd(configuration, whole.duration_s, prices):
         kept = sum(configuration.provisioned_environments(variant) > 0 for variant in configuration.variants)
-        rows.append(PlanRow("all", "provisioned", kept, 0, whole.duration_s, kept_usd, kept_usd))
+        most_usd = capacity_usd(configuration, whole.duration_s, prices, at_most=True)
+        rows.append(PlanRow("all", "provisioned", kept, 0, whole.duration_s, kept_usd, most_usd))
     return [*rows, row("all", "", planned, whole)]
 
 
@@ -160,7 +161,7 @@ A variant that fails or costs more takes fewer, {PILOT_CALLS * warm.environments
 
 def _on_fargate(planned: Sequence[Step]) -> str:
     """What the load's own machines are, where it runs on Fargate."""
-    tasks = max(step.tasks for step in planned)
+    tasks = max((step.tasks for step in planned), default=0)
     return (
         f"Load: the cost has {tasks} Fargate tasks and their traffic, with {TASK_START_S:g} s of start per variant.\n"
         if tasks

@@ -54,7 +54,6 @@ OVERDUE_S: Final = 30.0
 FIRST_LEAD_IN_S: Final = 10.0
 # Before each later rate, which finds environments: what waits for an answer settles in so many times the limit.
 LEAD_IN_LIMITS: Final = 2.0
-# Why a stage ended that a resumed run begins again: nothing of it lay with the variant.
 
 
 @dataclass(frozen=True)

@@ -130,12 +130,16 @@ def forced_update_usd(
     return snapshot_usd(variant.memory_mb, prices) + init_usd
 
 
-def capacity_usd(configuration: Configuration, seconds: float, prices: Prices) -> float:
-    """Return what all provisioned environments of a deployment cost for this long, called or not."""
+def capacity_usd(configuration: Configuration, seconds: float, prices: Prices, *, at_most: bool = False) -> float:
+    """Return what all provisioned environments of a deployment cost for this long, called or not.
+
+    With `at_most`, as many as target tracking and schedules may keep.
+    """
+    environments_of = configuration.most_provisioned_environments if at_most else configuration.provisioned_environments
     return sum(
         provisioned_usd(
             variant.memory_mb,
-            configuration.provisioned_environments(variant),
+            environments_of(variant),
             seconds,
             variant.architecture,
             prices,
@@ -148,7 +152,8 @@ def whole_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
     """Return the sum of all steps, and of the provisioned environments while they last."""
     whole = total([estimate(step, configuration, prices) for step in planned])
     kept_usd = capacity_usd(configuration, whole.duration_s, prices)
-    return replace(whole, expected_usd=whole.expected_usd + kept_usd, longest_usd=whole.longest_usd + kept_usd)
+    most_usd = capacity_usd(configuration, whole.duration_s, prices, at_most=True)
+    return replace(whole, expected_usd=whole.expected_usd + kept_usd, longest_usd=whole.longest_usd + most_usd)
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
@@ -205,7 +210,7 @@ class SpendMeter:
         self._variants = {variant.key: variant for variant in configuration.variants}
         self.limit_usd = configuration.experiments.max_usd
         self.spent_usd = 0.0
-        self._kept_usd_per_s = capacity_usd(configuration, 1.0, prices)
+        self._kept_usd_per_s = capacity_usd(configuration, 1.0, prices, at_most=True)
         self._from_s = math.inf  # of the calls counted so far
         self._to_s = -math.inf
 

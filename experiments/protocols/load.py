@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from core.configuration import PROFILE_VARIABLE, Configuration
-from core.errors import CloudError
+from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, Configuration, configuration_path
+from core.errors import CloudError, ConfigurationError
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.processes import start_child
 from core.rate_search import look
@@ -27,7 +27,7 @@ from core.run_directory import RunDirectory, read_client_records
 from core.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
 from core.stops import Stop, read_stops
 from core.variants import Variant
-from experiments.protocols.load_on_fargate import LOG_FILE, locust_on_fargate, recover
+from experiments.protocols.load_on_fargate import LOG_FILE, MARKER, locust_on_fargate, recover
 from experiments.session import Session
 from loadtests.arrivals import shape_of
 from loadtests.plan import planned_duration_s, selecting_words
@@ -45,6 +45,11 @@ def run_load(session: Session) -> None:
     fargate = session.services.fargate
     if fargate is not None:
         recover(session, fargate)
+    elif (session.log.run.root / MARKER).exists():
+        raise ConfigurationError(
+            f"run {session.run_id} has a load on Fargate that was interrupted, and its tasks may still send",
+            hint="Resume it with --on fargate, which stops them and fetches their records.",
+        )
     stages = read_stages(session.log.run) or []
     done = _loaded(session, stages)
     _report_interrupted_stages(session, stages, shape.name)
@@ -119,8 +124,12 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
                 shape=session.configuration.experiments.load.shape,
             ),
             cwd=REPOSITORY,
-            # An empty profile means none, whatever the variable says here.
-            env={**os.environ, PROFILE_VARIABLE: session.configuration.profile},
+            # An empty profile means none, whatever the variable says here; the child works in another folder.
+            env={
+                **os.environ,
+                PROFILE_VARIABLE: session.configuration.profile,
+                PATH_VARIABLE: str(configuration_path().resolve()),
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -28,6 +28,7 @@ from loadtests.results import sum_up
 from loadtests.summary import summary_text
 
 LOG_FILE: Final = "load.log"
+MARKER: Final = "load-on-fargate"  # there while tasks may run, or records be in the bucket
 LOOK_EVERY_S: Final = 5.0
 # Until a task has its address, its image, and its place: usually within two minutes.
 START_WITHIN_S: Final = 600.0
@@ -48,6 +49,7 @@ def recover(session: Session, fargate: Fargate) -> None:
     fetch(run, objects)
     take_over_stages(run)
     objects.delete_all()
+    (run.root / MARKER).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -87,6 +89,7 @@ class FargateLoad:
 
     def start(self) -> None:
         """Start the master, wait for its address, then start the workers. Raises CloudError."""
+        (self._run.root / MARKER).touch()
         self._objects.put(MANIFEST, self._run.manifest_path.read_bytes())
         self._objects.put(BENCHMARK, configuration_path().read_bytes())
         workers = self._fargate.workers
@@ -214,6 +217,7 @@ class FargateLoad:
         self._look()
         take_over_stages(self._run)
         self._objects.delete_all()
+        (self._run.root / MARKER).unlink(missing_ok=True)
         stages = (read_stages(self._run) or [])[self._stages_before :]
         summaries = sum_up(self._run, stages)
         with (self._run.root / LOG_FILE).open("a", encoding="utf-8") as log:

@@ -17,13 +17,14 @@ from core.prices import read_prices
 from core.records import EndpointFacts, LimitsInForce
 from core.run_directory import RecordWriter, create_run
 from core.stops import Stop, append_stop, read_stops
-from experiments.__main__ import _configuration, build_parser, main, narrowed
+from experiments.__main__ import _configuration, build_parser, main, narrowed, plan_differences
 from experiments.aws.scheduler import ScheduleState
 from experiments.checks.spend import SpendMeter
 from experiments.interruption import SIGNALS
 from experiments.plan import Window, scheduled_call
 from experiments.protocols.cold_scheduled import Asked, _look, _settle
 from experiments.protocols.load import RecordWatch, run_load
+from experiments.protocols.load_on_fargate import MARKER
 from experiments.run_log import RunLog
 from experiments.runner import Request, command_to_resume, ending
 from experiments.session import Session, SpendLimitError
@@ -151,6 +152,33 @@ def test_variants_whose_warm_calls_fail_the_goal_are_not_loaded(tmp_path):
     assert {(stop.reason, stop.detail) for stop in loads} == {
         ("fails", "fails the goal, so it is not loaded: 9 of 96 calls were bad")
     }
+
+
+def test_a_load_that_was_left_on_fargate_is_resumed_there_alone(tmp_path):
+    run = create_run(tmp_path)
+    (run.root / MARKER).touch()
+    session = SimpleNamespace(
+        services=SimpleNamespace(fargate=None),
+        configuration=CONFIGURATION,
+        log=SimpleNamespace(run=run),
+        run_id=run.run_id,
+    )
+    with pytest.raises(UserError, match="tasks may still send") as refused:
+        run_load(session)
+    assert "--on fargate" in refused.value.hint
+
+
+def test_a_resumed_run_keeps_what_else_its_plan_rests_on():
+    """The goal steers a search alone, and the environments kept count where a start mode keeps some."""
+    goal = CONFIGURATION.goal.model_copy(update={"limit_ms": 500.0})
+    table = CONFIGURATION.provisioned.model_copy(update={"concurrency": 10})
+    for changes, needs in (({"goal": goal}, "goal.limit_ms"), ({"provisioned": table}, "provisioned.concurrency")):
+        assert plan_differences(CONFIGURATION, CONFIGURATION.model_copy(update=changes)) == []
+        load = CONFIGURATION.experiments.load.model_copy(update={"shape": "search"})
+        experiments = CONFIGURATION.experiments.model_copy(update={"load": load})
+        matrix = CONFIGURATION.matrix.model_copy(update={"starts": ("on_demand", "provisioned")})
+        before = CONFIGURATION.model_copy(update={"experiments": experiments, "matrix": matrix})
+        assert plan_differences(before, before.model_copy(update=changes)) == [needs]
 
 
 def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_what_to_do(tmp_path, own_signals):

@@ -193,6 +193,17 @@ def test_a_plan_with_provisioned_concurrency_pays_for_the_environments_while_it_
     assert capacity_usd(CONFIGURATION, 3600.0, PRICES) == 0
 
 
+def test_at_most_counts_the_environments_that_scaling_may_keep():
+    fixed = provisioned(1)
+    table = fixed.provisioned.model_copy(update={"track_up_to": 50})
+    scaled = fixed.model_copy(update={"provisioned": table})
+    planned = planned_steps(scaled, ("warm",), time_scale=1.0)
+    more_usd = provisioned_usd(1024, 49, whole_plan(planned, scaled, PRICES).duration_s, "x86_64", PRICES)
+    assert whole_plan(planned, scaled, PRICES).expected_usd == whole_plan(planned, fixed, PRICES).expected_usd
+    difference_usd = whole_plan(planned, scaled, PRICES).longest_usd - whole_plan(planned, fixed, PRICES).longest_usd
+    assert difference_usd == pytest.approx(more_usd)
+
+
 def test_a_run_counts_its_provisioned_environments_from_the_first_call_to_the_last():
     configuration = provisioned(2)
     meter = SpendMeter(configuration, PRICES)
