@@ -158,7 +158,7 @@ def _how_sure(
     if provisional:
         parts.append(f"Provisional: {' '.join(_sentence(reason) for reason in provisional)}")
     else:
-        parts.append("It meets every demand beyond its 95% interval.")
+        parts.append("Every requirement holds even at the pessimistic end of its 95% interval.")
     if not chances:
         parts.append("Too few environments were measured to say how likely it is the cheapest.")
     elif best.key in chances:
