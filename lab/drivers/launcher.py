@@ -6,7 +6,8 @@ lightest parts alone, forks in a millisecond, sets each child up (session, group
 executes a fresh interpreter: nothing is preloaded for the function.
 
 Messages on the socket: 4 bytes length, then JSON. The lab sends `launch` with the write end of the output pipe; answers
-are `launched` or `failed`, and `exited` when a child ends. At the end of the socket everything is killed and removed.
+are `launched` or `failed`, and `exited` when a child ends. At the end of the socket everything is killed and removed:
+the launcher is the subreaper of all that environments start, so what outlives its parents becomes the launcher's child.
 
 Where no cgroup can be used, it enforces CPU share and memory limit itself: see `lab.limits.governor`.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lab.limits.governor import Governor
 
 PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWUSER: Final = 0x10000000
 MS_RDONLY: Final = 1
@@ -267,6 +269,8 @@ class Launcher:
             _hear_of_ends_only()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the lab decides; its end is the end of the socket
+        if _LINUX:
+            _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
         no_mounts = _tried(lambda: _private_tmp(1, [])) if _LINUX else f"{sys.platform} has no mount namespaces"
         no_disk_tmp = "no image of a file system" if not self._template else ""
         if self._template and not no_mounts:
@@ -374,7 +378,7 @@ class Launcher:
         self._send({"kind": "launched", "id": request["id"], "pid": pid, "started_at": started_at})
 
     def _reap(self) -> None:
-        while self._children:
+        while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -400,55 +404,61 @@ class Launcher:
             )
 
     def _end_everything(self) -> None:
-        """The lab has gone: kill what it left, remove groups and directories, deepest first."""
+        """The lab has gone: kill what it left, remove groups and directories, deepest first.
+
+        A process in a group or session of its own becomes this one's child once its parents have ended, whose next
+        round kills it: the end is reached when there is no child any more.
+        """
         for attempt in range(200):
             for pid in self._children:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
-            if self._governor is not None:
-                self._governor.kill()
             for path in self._clean_up:
                 self._kill_group(path)
-            while self._children:
-                try:
-                    pid, _ = os.waitpid(-1, os.WNOHANG)
-                except ChildProcessError:
-                    self._children.clear()
-                    break
-                if pid == 0:
-                    break
-                self._children.pop(pid, None)
-                if self._governor is not None:
-                    self._governor.remove(pid)
+            _kill_all(f"/proc/self/task/{os.getpid()}/children")
+            none_left = self._wait_for_killed()
             for path in sorted(self._clean_up, key=len, reverse=True):
                 _remove(path)
             self._clean_up = [path for path in self._clean_up if os.path.isdir(path)]  # noqa: PTH112 - as above
-            if not self._children and not self._clean_up:
+            if none_left and not self._clean_up:
                 return
             time.sleep(0.01 if attempt < 100 else 0.1)
+
+    def _wait_for_killed(self) -> bool:
+        """Take note of the children that have ended; returns whether none is left."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            self._children.pop(pid, None)
 
     @staticmethod
     def _kill_group(path: str) -> None:
         for name, value in (("freezer.state", "FROZEN"), ("cgroup.kill", "1")):
             with contextlib.suppress(OSError):
                 _write(f"{path}/{name}", value)
-        for pid in _members(path):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_all(f"{path}/cgroup.procs")
         for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
             with contextlib.suppress(OSError):
                 _write(f"{path}/{name}", value)
 
 
-def _members(path: str) -> list[int]:
+def _kill_all(path: str) -> None:
+    """Kill the processes whose ids a file of the kernel lists; nothing where there is no such file."""
     try:
-        descriptor = os.open(f"{path}/cgroup.procs", os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
-        return []
+        return
     try:
-        return [int(pid) for pid in os.read(descriptor, 65_536).split()]
+        listed = os.read(descriptor, 65_536).split()
     finally:
         os.close(descriptor)
+    for pid in listed:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _remove(path: str) -> None:

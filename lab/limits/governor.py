@@ -34,7 +34,7 @@ class _Governed:
     def freeze(self) -> None:
         self.look_at_ns = None
         self._running = False
-        self._tree.stop()
+        self._tree.stop_all()
 
     def thaw(self) -> None:
         now_ns = time.monotonic_ns()
@@ -48,9 +48,6 @@ class _Governed:
             if self._tree.anonymous_bytes(self._memory_bytes) > self._memory_bytes:
                 self.out_of_memory = True
                 self._tree.kill_largest()
-
-    def kill(self) -> None:
-        self._tree.kill()
 
     def close(self) -> None:
         self._tree.close()
@@ -94,11 +91,6 @@ class Governor:
             return False
         governed.close()
         return governed.out_of_memory
-
-    def kill(self) -> None:
-        """Kill every process of every environment, those that left their process group too."""
-        for governed in self._governed.values():
-            governed.kill()
 
     def look(self) -> float | None:
         """Look at every environment that is due; returns the seconds until the next is, None if none is busy."""

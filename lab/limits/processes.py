@@ -106,11 +106,15 @@ class ProcessTree:
     def stop(self) -> None:
         self._signal(signal.SIGSTOP)
 
+    def stop_all(self) -> None:
+        """Stop also what was started since the last search, however short ago: nothing looks again before a thaw."""
+        self.stop()
+        self._members_read_ns = 0
+        self._find_members(time.monotonic_ns())
+        self.stop()
+
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
 
     def kill_largest(self) -> None:
         """Kill the process with the most anonymous memory, as the kernel does."""

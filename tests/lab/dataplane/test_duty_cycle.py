@@ -103,8 +103,29 @@ def test_children_count_and_are_stopped_with_their_parent(start):
     assert cpu_ns(child) == used_ns
     governor.thaw(process.pid)
     govern(governor, lambda: cpu_ns(child) > used_ns)
-    governor.kill()
-    process.wait()
+    os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_was_started_just_before_a_freeze_is_stopped_too(start):
+    governor = Governor()
+    source = """
+        import os, sys
+        sys.stdin.readline()
+        if os.fork() == 0:
+            os.setsid()
+            print(os.getpid(), flush=True)
+            while True: pass
+        sys.stdin.readline()
+    """
+    process = added(governor, start(source, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    governor.look()  # the last search for processes before the child
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    child = int(process.stdout.readline())
+    governor.freeze(process.pid)
+    while state_of(child) != "T":
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
 
 
 def test_time_of_ended_children_stays_on_the_account(start):

@@ -369,13 +369,17 @@ LAB_PROGRAM = """
 
     async def main():
         lab = Lab(pathlib.Path({directory!r}))
+        lab.mechanism = {mechanism!r}
         lab.function('''
             import os, subprocess, time
             def handler(event, context):
                 child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-                print(os.getpid(), child.pid, flush=True)
+                # No parent, group, session, or variable ties this one to the environment.
+                left = ["sh", "-c", "setsid sleep 600 > /dev/null & echo $!"]
+                orphan = int(subprocess.run(left, env={{}}, stdout=subprocess.PIPE, check=True).stdout)
+                print(os.getpid(), child.pid, orphan, flush=True)
                 time.sleep(event)
-                return [os.getpid(), child.pid]
+                return [os.getpid(), child.pid, orphan]
         ''')
         await lab.__aenter__()
         idle = await lab.answer(event=0)
@@ -391,13 +395,20 @@ LAB_PROGRAM = """
 """
 
 
+def lab_program(directory, mechanism="auto"):
+    return textwrap.dedent(LAB_PROGRAM).format(
+        repository=str(REPOSITORY), directory=str(directory), mechanism=mechanism
+    )
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path):
-    program = textwrap.dedent(LAB_PROGRAM).format(repository=str(REPOSITORY), directory=str(tmp_path))
+@pytest.mark.parametrize("mechanism", ["auto", "duty-cycle"])
+async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path, mechanism):
+    program = lab_program(tmp_path, mechanism)
     lab = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     line = await lab.stdout.readline()
     pids = {int(word) for word in line.split()}
-    assert len(pids) >= 3
+    assert len(pids) >= 5
     lab.send_signal(signal.SIGKILL)
     await lab.wait()
     await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
@@ -407,7 +418,7 @@ async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_the_next(lab, tmp_path):
-    program = textwrap.dedent(LAB_PROGRAM).format(repository=str(REPOSITORY), directory=str(tmp_path))
+    program = lab_program(tmp_path)
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     pids = {int(word) for word in (await killed.stdout.readline()).split()}
     launchers = children_of(killed.pid)
