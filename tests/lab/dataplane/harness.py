@@ -178,7 +178,7 @@ def conditions(lines: Sequence[str]) -> list[dict[str, object]]:
     return [json.loads(line)["record"] for line in lines if line.startswith('{"type":"lab.conditions"')]
 
 
-async def until(condition, what: str, patience_s: float = 30.0) -> None:
+async def until(condition, what: str, patience_s: float = 120.0) -> None:
     """Wait until a condition holds; fails with `what` after a generous time."""
     async with asyncio.timeout(patience_s):
         while not condition():  # noqa: ASYNC110 - the condition belongs to the product, which has no event for tests
