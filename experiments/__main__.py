@@ -33,7 +33,7 @@ PURPOSES: Final = {
     "cold": "measure cold starts with the protocols of [experiments.cold]",
     "warm": "measure sequential calls of the REST endpoint",
     "load": "run an open-model load test of each variant (loadtests/locustfile.py)",
-    "swapping": "vary CPU share and memory independently (lab only)",
+    "swapping": "vary CPU share and memory independently, for the paper's claim C11 (lab only)",
     "estimate": "print what a deployment costs per month at rest, and what each experiment adds",
     "preflight": "check everything that a run needs without measuring",
     "cleanup": "switch off what an interrupted run left on, and list what still costs money",
@@ -67,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help=JSON_OF[name])
         if name == "cleanup":
             command.add_argument(
-                "--images", action="store_true", help="delete the function images that no deployed function uses"
+                "--images",
+                action="store_true",
+                help="delete the images that the runs of --results have called and no function uses",
             )
             continue
         command.add_argument(
@@ -88,13 +90,18 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="RUN",
             help="name of a new run, or of a run to add to (`latest` works; default: a new name)",
         )
-        which.add_argument("--resume", metavar="RUN", help="resume an interrupted run (`latest` works)")
-        command.add_argument(
-            "--max-usd",
-            type=number,
-            metavar="USD",
-            help="refuse a plan, or stop a run, that costs more (default: experiments.max_usd)",
+        which.add_argument(
+            "--resume",
+            metavar="RUN",
+            help="resume an interrupted run (`latest` works); unlike --run, it never starts a new one",
         )
+        if name != "swapping":  # it runs in a lab alone, where nothing is paid
+            command.add_argument(
+                "--max-usd",
+                type=number,
+                metavar="USD",
+                help="refuse a plan, or stop a run, that costs more (default: experiments.max_usd)",
+            )
         if name in ("run", "load"):
             command.add_argument(
                 "--on",
@@ -108,19 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
                 metavar="N",
                 help=f"load: Fargate tasks that send it (default: one per {WORKER_RPS:g} requests/s of its peak)",
             )
-        until = command.add_mutually_exclusive_group()
-        until.add_argument(
-            "--until-decided",
-            action="store_true",
-            help="warm: sample each variant until it is shown to meet [goal], to fail it, or to cost more than one "
-            "that meets it",
-        )
-        until.add_argument(
-            "--until-ci",
-            type=percent,
-            metavar="PERCENT",
-            help="warm: sample until the median's interval has this half-width, for example 3%%",
-        )
+        if name in ("run", "warm"):
+            _add_until_options(command)
         if name in ("run", "load"):
             command.add_argument(
                 "--find-rate",
@@ -131,6 +127,22 @@ def build_parser() -> argparse.ArgumentParser:
             "--dry-run", action="store_true", help="print calls, duration, and cost without calling anything"
         )
     return parser
+
+
+def _add_until_options(command: argparse.ArgumentParser) -> None:
+    until = command.add_mutually_exclusive_group()
+    until.add_argument(
+        "--until-decided",
+        action="store_true",
+        help="warm: sample each variant until it is shown to meet [goal], to fail it, or to cost more than one "
+        "that meets it",
+    )
+    until.add_argument(
+        "--until-ci",
+        type=percent,
+        metavar="PERCENT",
+        help="warm: sample until the median's interval has this half-width, for example 3%%",
+    )
 
 
 def workers(text: str) -> int:

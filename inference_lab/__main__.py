@@ -21,7 +21,7 @@ PROGRAMS: Final = {
     "analysis": "report on a run, compare runs, simulate other traffic",
     "trial": "find what a function of your own needs and costs; the same as `lab try`",
     "bench": "run the benches of this project next to their peers",
-    "simulation": "compile the traffic simulation once per machine",
+    "simulation": "only compile the traffic simulation; `analysis traffic` simulates",
 }
 SHELLS: Final = ("bash", "zsh", "fish")
 

@@ -130,13 +130,18 @@ def build_parser() -> Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{serve,env,urls,doctor,docker,try}")
 
-    def command(name: str, purpose: str, **options: Any) -> argparse.ArgumentParser:
-        described = f"{purpose[0].upper()}{purpose[1:]}."
+    def command(name: str, purpose: str, more: str = "", **options: Any) -> argparse.ArgumentParser:
+        described = f"{purpose[0].upper()}{purpose[1:]}. {more}".rstrip()
         added: argparse.ArgumentParser = commands.add_parser(name, help=purpose, description=described, **options)
         return added
 
     _add_serve_options(command("serve", "start a lab in the foreground; it prints `ready URL` and stops with Ctrl-C"))
-    env = command("env", 'print the exports that point a shell at a lab: eval "$(inference-lab lab env)"')
+    env = command(
+        "env",
+        'print the exports that point a shell at a lab: eval "$(inference-lab lab env)"',
+        "They set the lab's address, placeholder credentials, the region, NO_PROXY, and CDK_DOCKER, and unset your "
+        "AWS profile. To talk to AWS again, open a new shell.",
+    )
     urls = command("urls", "print the addresses of the REST APIs that are deployed to a lab")
     for one in (env, urls):
         one.add_argument("--port", type=int, help=f"port of the lab (default: {_defaults().lab.port})")
@@ -144,7 +149,12 @@ def build_parser() -> Parser:
     for one in (urls, doctor):
         one.add_argument("--json", action="store_true", help="print JSON instead of lines")
     command("try", "find what any folder with a Dockerfile needs and costs", add_help=False)
-    command("docker", "build images for the CDK command line (CDK_DOCKER), with docker's arguments", add_help=False)
+    command(
+        "docker",
+        "build images for the CDK command line (CDK_DOCKER), with docker's arguments",
+        "`images`, `rmi`, and `image prune` are for you: docs/reference/containers.md shows them.",
+        add_help=False,
+    )
     return parser
 
 

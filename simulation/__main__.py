@@ -10,7 +10,8 @@ from core.command_line import Parser
 def build_parser() -> Parser:
     return Parser(
         prog="inference-lab simulation",
-        description="Compile the traffic simulation once per machine, so that the first report does not wait for it.",
+        description="Compile the traffic simulation once per machine, so that the first report does not wait for it. "
+        "That is all it does: `inference-lab analysis traffic` simulates.",
     )
 
 

@@ -117,6 +117,14 @@ def test_the_reference_is_what_the_parsers_say():
     assert COMMANDS_PAGE.read_text(encoding="utf-8") == page(), "run `make reference`"
 
 
+@pytest.mark.parametrize("words", ["cold --until-decided", "load --until-ci 3%", "swapping --max-usd 1"])
+def test_an_option_without_effect_is_refused(commands, words, capsys):
+    experiment, *options = words.split()
+    with pytest.raises(SystemExit):
+        commands[f"experiments {experiment}"].parse_args(options)
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
 def test_every_argument_says_what_it_means(commands):
     for name, parser in commands.items():
         for action in parser._actions if not subcommands(parser) else ():
