@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from core.configuration import parse_configuration
 from core.models import PAPER_MODELS
-from core.paths import REPOSITORY
+from core.paths import BENCHMARK_TOML, REPOSITORY
 from core.variants import ENGINES
 from lab.images import DirectoryImageStore
 from lab.images.base import PACKAGES
@@ -28,7 +29,7 @@ IMAGES = (*(("mobilenet", engine) for engine in ENGINES), ("resnet50", "onnxrunt
 
 
 class Built(Protocol):
-    def __call__(self, model: str, engine: str = "tensorflow", weights: str = "random") -> Path:
+    def __call__(self, model: str, engine: str = "tensorflow") -> Path:
         """The directory of the image of a model and an engine."""
         ...
 
@@ -37,9 +38,10 @@ class Built(Protocol):
 def built() -> Built:
     """Images as the CDK app asks for them, in the checkout's own store: an export by a demo or a test serves all."""
     store = DirectoryImageStore(DEFAULT_DIRECTORY)
+    weights = parse_configuration(BENCHMARK_TOML.read_text(encoding="utf-8")).matrix.weights
     platform = "linux/arm64" if os.uname().machine in {"arm64", "aarch64"} else "linux/amd64"
 
-    def of(model: str, engine: str = "tensorflow", weights: str = "random") -> Path:
+    def of(model: str, engine: str = "tensorflow") -> Path:
         arguments = {"RECORD": PAPER_MODELS[model].build_record(model), "ENGINE": engine, "WEIGHTS": weights}
         record = build(BuildRequest(FUNCTION, FUNCTION / "Dockerfile", arguments, platform), store)
         return store.content(record.id) / "root"

@@ -47,7 +47,8 @@ def test_metadata_agrees_with_the_published_figures_and_the_engine_with_keras(
     assert metadata["size_mb"] == pytest.approx(size_mb, rel=0.06)
     assert metadata["parameters"] == parameters
     assert metadata["classes"] == 1000
-    assert (metadata["model"], metadata["engine"], metadata["weights"]) == (model, engine, "random")
+    assert (metadata["model"], metadata["engine"]) == (model, engine)
+    assert metadata["weights"] in {"imagenet", "random"}, "whether this machine reaches Keras's weights"
     assert len(metadata["weights_sha256"]) == 64
     agreement = metadata["agreement"]
     assert agreement["pictures"] == 8
@@ -70,7 +71,8 @@ def test_unreachable_weights_fall_back_to_the_same_random_ones(
     assert "seeded random weights instead" in done.stderr
     metadata = json.loads((output / "metadata.json").read_text())
     assert metadata["weights"] == "random"
-    assert metadata["weights_sha256"] == metadata_of(built("mobilenet"))["weights_sha256"]
+    image = metadata_of(built("mobilenet"))
+    assert (metadata["weights_sha256"] == image["weights_sha256"]) == (image["weights"] == "random")
 
     demanded = make(build_stage, MOBILENET, "--weights", "imagenet", *arguments, **nowhere)
     assert demanded.returncode == 1
