@@ -1,4 +1,4 @@
-"""`inference-lab demo` with stub functions: twice in a row, interrupted anywhere, on a full disk, without a network."""
+"""`inference-lab demo` with stub functions: interrupted, offline, beside another, on a full disk."""
 
 from __future__ import annotations
 
@@ -106,56 +106,59 @@ WITHOUT_NETWORK = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$
 MAY_UNSHARE = os.geteuid() == 0 and shutil.which("unshare") is not None
 
 
-def test_two_demos_in_a_row_end_with_table_answer_and_what_to_do_next_the_second_offline(demo, tmp_path):
-    for before in ((), WITHOUT_NETWORK if MAY_UNSHARE else ()):
-        code, out, err = demo.run(tmp_path, before=before)
-        assert code == 0, err
-        table, _, after = out.partition("| MobileNet | 512 | load |")
-        assert "| Model | Memory MB |" in table
-        assert "on demand: $" in after
-        assert [line.split()[0] for line in after.partition("Next:\n")[2].splitlines() if line[2:3].isdigit()] == [
-            "1.",
-            "2.",
-            "3.",
-            "4.",
-        ]
-        for number in range(1, 5):
-            assert f"[{number}/4]" in err
-    assert len(list(tmp_path.glob("*/report.html"))) == 2
+def wait_for_step(process, step):
+    """Read the demo's standard error until a step begins; returns what it said."""
+    said = ""
+    while f"[{step}/4]" not in said:
+        line = process.stderr.readline()
+        assert line, f"the demo ended before: {said}"
+        said += line
+    return said
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
-def test_ctrl_c_at_any_step_leaves_nothing_behind(demo, tmp_path, step):
-    process = demo.start(tmp_path)
-    assert process.stderr is not None
-    with demo.noting_children(process):
-        said = ""
-        while f"[{step}/4]" not in said:
-            line = process.stderr.readline()
-            assert line, f"the demo ended before: {said}"
-            said += line
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate()
-    assert process.returncode == 130, said + "<<<" + rest
-    assert "Traceback" not in said + rest
-    assert rest.endswith("demo: interrupted\n")
+def assert_interrupted(demo, process, said):
+    """The demo, which was interrupted, ended cleanly; `said` is its standard error."""
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert said.endswith("demo: interrupted\n")
     demo.assert_nothing_is_left()
 
 
-def test_a_second_demo_beside_the_first_says_who_holds_the_state(demo, tmp_path):
+def test_ctrl_c_while_it_deploys_beside_a_second_demo_which_says_who_holds_the_state(demo, tmp_path):
     first = demo.start(tmp_path / "first")
-    assert first.stderr is not None
     with demo.noting_children(first):
-        while "[2/4]" not in first.stderr.readline():
-            assert first.poll() is None
+        said = wait_for_step(first, 2)
         second = demo.start(tmp_path / "second")
         _, err = second.communicate()
         first.send_signal(signal.SIGINT)
-        first.communicate()
+        _, rest = first.communicate()
     assert second.returncode == 1
     assert "another lab holds" in err
     assert "Traceback" not in err
-    demo.assert_nothing_is_left()
+    assert_interrupted(demo, first, said + rest)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_ctrl_c_at_any_other_step_leaves_nothing_behind(demo, tmp_path, step):
+    process = demo.start(tmp_path)
+    with demo.noting_children(process):
+        said = wait_for_step(process, step)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate()
+    assert_interrupted(demo, process, said + rest)
+
+
+def test_a_demo_after_another_one_ends_offline_with_table_answer_and_what_to_do_next(demo, tmp_path):
+    code, out, err = demo.run(tmp_path, before=WITHOUT_NETWORK if MAY_UNSHARE else ())
+    assert code == 0, err
+    table, _, after = out.partition("| MobileNet | 512 | load |")
+    assert "| Model | Memory MB |" in table
+    assert "on demand: $" in after
+    steps = [line.split()[0] for line in after.partition("Next:\n")[2].splitlines() if line[2:3].isdigit()]
+    assert steps == ["1.", "2.", "3.", "4."]
+    for number in range(1, 5):
+        assert f"[{number}/4]" in err
+    assert len(list(tmp_path.glob("*/report.html"))) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small file system; needs root")

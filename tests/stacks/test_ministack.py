@@ -77,7 +77,7 @@ def items(variables, service, operation, key, **arguments):
 
 def test_the_stack_deploys_as_configured_and_goes_without_a_trace(ministack, tmp_path, write_document):
     document = tmp_path / "benchmark.toml"
-    document.write_text(write_document(starts='["on_demand", "snapstart"]'))
+    document.write_text(write_document(starts='["on_demand", "snapstart"]', memory_sizes_mb="[512, 1769]"))
     names = parse_configuration(document.read_text()).names
     variables = ministack | {
         "BENCHMARK_TOML": str(document),

@@ -56,12 +56,24 @@ def test_the_cli_is_the_pinned_one():
     ).startswith(pinned)
 
 
-# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py, and one
-# that the environment names below.
+# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py.
 @pytest.mark.slow
-def test_synth_needs_neither_docker_nor_aws_and_the_context_names_a_profile(run_cdk, tmp_path, configure):
-    done = run_cdk("synth", "--quiet", "--context", "profile=demo")
-    assert done.returncode == 0, done.stderr
+def test_synth_needs_neither_docker_nor_aws_and_gives_the_same_templates_from_another_folder(
+    run_cdk, tmp_path, configure
+):
+    """The context names the profile, or the environment. `cdk diff` would name changes that nobody made otherwise."""
+    elsewhere = ("--app", f"python {REPOSITORY / 'app.py'}")
+    for done in (
+        run_cdk("synth", "--quiet", "--context", "profile=demo"),
+        run_cdk("synth", "--quiet", *elsewhere, cwd=tmp_path, output="second", BENCHMARK_PROFILE="demo"),
+    ):
+        assert done.returncode == 0, done.stderr
+    first, second = (
+        {path.name: path.read_text() for path in (tmp_path / output).glob("*.json") if "template" in path.name}
+        for output in ("out", "second")
+    )
+    assert first == second
+    assert len(first) == 5
     demo = configure("demo")
     stacks = {k for k, v in manifest(tmp_path)["artifacts"].items() if v["type"] == "aws:cloudformation:stack"}
     assert stacks == {demo.names.stack}
@@ -87,18 +99,3 @@ def test_every_feature_flag_has_the_recommended_value(run_cdk):
     done = run_cdk("flags", "--unstable=flags", "--no-color")
     assert done.returncode == 0, done.stderr
     assert "All feature flags are already set to their recommended values." in done.stdout + done.stderr
-
-
-@pytest.mark.slow
-def test_a_second_synthesis_from_another_folder_gives_the_same_templates(run_cdk, tmp_path):
-    """Else `cdk diff` would name changes that nobody made."""
-    elsewhere = ("--app", f"python {REPOSITORY / 'app.py'}")
-    for output, cwd, more in (("first", REPOSITORY, ()), ("second", tmp_path, elsewhere)):
-        done = run_cdk("synth", "--quiet", *more, cwd=cwd, output=output, BENCHMARK_PROFILE="brief")
-        assert done.returncode == 0, done.stderr
-    first, second = (
-        {path.name: path.read_text() for path in (tmp_path / output).glob("*.json") if "template" in path.name}
-        for output in ("first", "second")
-    )
-    assert first == second
-    assert len(first) == 5

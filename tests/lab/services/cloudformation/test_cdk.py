@@ -22,10 +22,16 @@ from tests.stubs.making import STUB, write_stub
 CDK = NODE_COMMANDS / "cdk"
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab that finds what `cdk` below pushes: both are told the same store of images."""
-    with running_lab(state=tmp_path / "lab-state", variables={"LAB_IMAGES": str(tmp_path / "images")}) as running:
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A bootstrapped lab that finds what `cdk` below pushes: both are told the same store of images.
+
+    Each test takes away what it deploys, but for the last one.
+    """
+    directory = tmp_path_factory.mktemp("cdk")
+    with running_lab(state=directory / "state", variables={"LAB_IMAGES": str(directory / "images")}) as running:
+        bootstrap = ("bootstrap", "aws://123456789012/us-east-1", "--app", "", "--output", directory / "bootstrap")
+        cdk(running, tmp_path_factory.mktemp("empty"), *bootstrap)
         yield running
 
 
@@ -33,7 +39,7 @@ def cdk(lab: Lab, directory: Path, *arguments: str | Path, code: int = 0, **vari
     ended = subprocess.run(
         [CDK, *map(str, arguments), "--ci"],
         cwd=directory,
-        env={**lab.environment, "LAB_IMAGES": str(directory / "images"), **variables},
+        env={**lab.environment, "LAB_IMAGES": str(lab.images), **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -73,7 +79,7 @@ def synthesise(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # synthesis twice, seven commands
+@pytest.mark.timeout(900)  # synthesis twice, six commands
 def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: Lab, tmp_path: Path) -> None:
     configuration = parse_configuration(BENCHMARK_TOML.read_text(encoding="utf-8"))
     names = {configuration.names.function(variant) for variant in configuration.variants}
@@ -81,7 +87,6 @@ def test_every_function_deploys_changes_and_goes_with_the_default_method(lab: La
     second = synthesise(lab, tmp_path, "second", timeout_s="60", stage_name='"v1"', interval_minutes="20")
     client = lab.client("lambda")
 
-    cdk(lab, tmp_path, "bootstrap", "--app", first)
     said = cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", first)
     assert "could not be used to assume" not in said
     functions = client.list_functions()["Functions"]
@@ -138,7 +143,7 @@ def watch(lab: Lab, directory: Path, configuration: Path, folder: Path) -> Itera
     with subprocess.Popen(
         [CDK, "watch", "--ci"],
         cwd=directory,
-        env={**lab.environment, "LAB_IMAGES": str(directory / "images"), **variables},
+        env={**lab.environment, "LAB_IMAGES": str(lab.images), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -158,47 +163,7 @@ def watch(lab: Lab, directory: Path, configuration: Path, folder: Path) -> Itera
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # synthesis five times, five commands
-def test_a_hot_swap_and_a_watch_run_the_new_code_and_a_swap_that_cannot_work_fails(tmp_path: Path) -> None:
-    """https://github.com/aws/aws-cdk/issues/28077: functions of a nested stack."""
-    one_function = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
-    with running_lab(state=tmp_path / "state", variables={"LAB_IMAGES": str(tmp_path / "images")}) as lab:
-        apps = []
-        for number in range(3):
-            stub = write_stub(tmp_path / f"stub-{number}", init_ms=number)
-            apps.append(synthesise(lab, tmp_path, f"app-{number}", directory=f'"{stub}"', **one_function))
-        configuration = parse_configuration((tmp_path / "app-0.toml").read_text(encoding="utf-8"))
-        name = configuration.names.function(configuration.variants[0])
-
-        def init_ms() -> str:
-            answer = json.load(lab.client("lambda").invoke(FunctionName=name, Payload=b'{"echo": 1}')["Payload"])
-            return str(answer["echo"]["environment"]["STUB_INIT_MS"])
-
-        cdk(lab, tmp_path, "bootstrap", "--app", apps[0])
-        cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", apps[0])
-        assert init_ms() == "0"
-        said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[1])
-        assert f"AWS::Lambda::Function '{name}' hotswapped!" in said
-        assert init_ms() == "1"
-
-        dockerfile = tmp_path / "stub-1" / "Dockerfile"
-        code = dockerfile.read_text(encoding="utf-8").replace('STUB_INIT_MS="1"', 'STUB_INIT_MS="3"')
-        with watch(lab, tmp_path, tmp_path / "app-1.toml", dockerfile.parent) as lines:
-            swaps = (line for line in lines if "hotswapped!" in line)
-            next(swaps)  # of the code as it is when the watch begins
-            dockerfile.write_text(code, encoding="utf-8")
-            next(swaps)
-            assert init_ms() == "3"
-
-        # The image goes to a store in which the lab does not look.
-        elsewhere = str(tmp_path / "elsewhere")
-        said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[2], code=1, LAB_IMAGES=elsewhere)
-        assert "does not exist. Provide a valid source image" in said
-        assert init_ms() == "3"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)  # synthesis, three commands, 2,200 resources
+@pytest.mark.timeout(1800)  # synthesis, two commands, 2,200 resources
 def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Path) -> None:
     """Synthesised as for AWS, since a lab leaves out the other architecture; the control plane takes all of them."""
     largest = synthesise(
@@ -210,7 +175,6 @@ def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Pa
         architectures='["x86_64", "arm64"]',
         memory_sizes_mb=str([*range(128, 10_240, 225), 10_240]),
     )
-    cdk(lab, tmp_path, "bootstrap", "--app", largest)
     cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", largest)
     functions = [
         function
@@ -240,3 +204,41 @@ def test_a_lab_deploys_its_own_architecture_and_names_the_functions_that_it_leav
     names = [path.name for path in assembly.glob("*Functions*.nested.template.json")]
     assert len(names) == 1
     assert "left out, as this machine is" in said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # synthesis five times, four commands
+def test_a_hot_swap_and_a_watch_run_the_new_code_and_a_swap_that_cannot_work_fails(lab: Lab, tmp_path: Path) -> None:
+    """https://github.com/aws/aws-cdk/issues/28077: functions of a nested stack."""
+    one_function = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
+    apps = []
+    for number in range(3):
+        stub = write_stub(tmp_path / f"stub-{number}", init_ms=number)
+        apps.append(synthesise(lab, tmp_path, f"app-{number}", directory=f'"{stub}"', **one_function))
+    configuration = parse_configuration((tmp_path / "app-0.toml").read_text(encoding="utf-8"))
+    name = configuration.names.function(configuration.variants[0])
+
+    def init_ms() -> str:
+        answer = json.load(lab.client("lambda").invoke(FunctionName=name, Payload=b'{"echo": 1}')["Payload"])
+        return str(answer["echo"]["environment"]["STUB_INIT_MS"])
+
+    cdk(lab, tmp_path, "deploy", "--require-approval", "never", "--app", apps[0])
+    assert init_ms() == "0"
+    said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[1])
+    assert f"AWS::Lambda::Function '{name}' hotswapped!" in said
+    assert init_ms() == "1"
+
+    dockerfile = tmp_path / "stub-1" / "Dockerfile"
+    code = dockerfile.read_text(encoding="utf-8").replace('STUB_INIT_MS="1"', 'STUB_INIT_MS="3"')
+    with watch(lab, tmp_path, tmp_path / "app-1.toml", dockerfile.parent) as lines:
+        swaps = (line for line in lines if "hotswapped!" in line)
+        next(swaps)  # of the code as it is when the watch begins
+        dockerfile.write_text(code, encoding="utf-8")
+        next(swaps)
+        assert init_ms() == "3"
+
+    # The image goes to a store in which the lab does not look.
+    elsewhere = str(tmp_path / "elsewhere")
+    said = cdk(lab, tmp_path, "deploy", "--hotswap", "--app", apps[2], code=1, LAB_IMAGES=elsewhere)
+    assert "does not exist. Provide a valid source image" in said
+    assert init_ms() == "3"
