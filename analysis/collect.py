@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 if not __package__:
-    # Run as a script Python puts this folder first on the path; the packages lie one level up.
+    # Run as a script Python puts this folder first on the path; the packages are one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import core.quiet_start  # noqa: F401 - imported for its effect
@@ -56,8 +56,8 @@ from core.records import NEVER_INVOKED, Manifest
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
 from core.variants import Variant
 
-MARGIN_S: Final = 60.0  # clocks differ, and an init may lie before the call that waited for it
-LATE_S: Final = 120.0  # a scheduled fire may start within the minute, and the function goes on after a timeout
+MARGIN_S: Final = 60.0  # clocks differ, and an init may come before the call that waited for it
+LATE_S: Final = 120.0  # a scheduled fire may start within the minute, and the function keeps running after a timeout
 # FilterLogEvents allows 5 requests/s in the smallest regions, and a page takes about a second.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 GROUPS_AT_ONCE: Final = 4

@@ -139,7 +139,7 @@ class ParsedGroup:
 
 
 def parse_group(directory: str) -> ParsedGroup:
-    """Parse every page of a log group; runs in a process of its own where there is much to parse."""
+    """Parse every page of a log group; runs in a separate process if there is much to parse."""
     parser = LogParser()
     size = 0
     for page in RawGroup(Path(directory)).pages():

@@ -43,7 +43,7 @@ METRICS: Final[dict[str, tuple[str, str]]] = {
     "major_page_faults": ("Major page faults", "count"),
 }
 
-# Of these, what the handler of this project times itself; a function of one's own leaves them out.
+# Of these, what the handler of this project times itself; a user's own function leaves them out.
 HANDLER_METRICS: Final = ("handler_ms", "inference_ms", "decode_ms", "import_ms", "load_ms", "first_inference_ms")
 
 # provisional: the numbers would decide, but the data break their contract
@@ -57,7 +57,7 @@ ExclusionRule = Literal[
     "host_contended",  # the lab's host was short of CPU
     "first_after_deploy",  # first start of a new image: fetches it from nowhere near
     "initialised_ahead",  # its environment was ready before it was asked for; nobody waited for the init
-    "burst",  # sent together with others: a question of its own, answered in the breakdown
+    "burst",  # sent together with others: shown separately, in the breakdown
     "start_unknown",  # nothing says whether the environment was new
     "impossible_time",  # a duration or latency of 0 or less
     "broken_off",  # of a load that was interrupted and restarted: in no cell, counted over the whole run
@@ -126,7 +126,7 @@ class Cell(_Model):
 
 
 class ColdRatio(_Model):
-    """Share of cold starts among what an experiment sent, and by what evidence they were told."""
+    """Share of cold starts among an experiment's calls, and the evidence for them."""
 
     variant: str
     experiment: Experiment
@@ -207,7 +207,7 @@ class MonthlyCost(_Model):
 
 
 class BreakEven(_Model):
-    """Requests per month from which the second strategy costs less than the first; None and why where there is none."""
+    """Requests per month from which the second strategy costs less than the first, or None with a reason."""
 
     variant: str
     cheaper_below: Strategy
@@ -294,7 +294,7 @@ Axis = Literal["requests_per_day", "burstiness", "idle_minutes", "limit_ms"]
 
 
 class WhatIf(_Model):
-    """The answer over a grid of traffic and limits, the last axis fastest; `reason` says why there is none."""
+    """The answer over a grid of traffic and limits, the last axis fastest; `reason` says why it is missing."""
 
     axes: dict[Axis, tuple[float, ...]]
     answers: tuple[WhatIfAnswer, ...]

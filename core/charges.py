@@ -137,7 +137,7 @@ def call_cost(
 ) -> CallCost:
     """Price of one call. `init_ms` is that part of `billed_ms` which was INIT; it is shown apart, not added.
 
-    `provisioned_usd` is of a call in a provisioned environment, whose duration has a price of its own: the share of
+    `provisioned_usd` is of a call in a provisioned environment, whose duration has its own price: the share of
     what keeps such environments that the call is to bear.
     """
     price = prices.gb_second_usd(architecture)

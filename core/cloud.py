@@ -86,7 +86,7 @@ class Cloud:
             return self._session.client(service, region_name=region or self.region, config=config)  # type: ignore[call-overload]  # a name of any service
 
     def credentials(self) -> CredentialFacts:
-        """Return where the credentials come from and how long they hold. Raises CloudError where there are none."""
+        """Return where the credentials come from and how long they last. Raises CloudError if there are none."""
         with cloud_errors():
             found = self._session.get_credentials()
             if found is None:

@@ -383,7 +383,7 @@ class Configuration(_Table):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Groups of variants, each with a REST API of its own."""
+        """Groups of variants; each has its own REST API."""
         return tuple(dict.fromkeys(variant.group for variant in self.variants))
 
     @property

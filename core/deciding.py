@@ -8,8 +8,8 @@ over the shares on one side of the limit by Jeffreys' prior, against their likel
 1397-1409; S. R. Howard, A. Ramdas, J. McAuliffe and J. Sekhon, "Time-uniform, Nonparametric, Nonasymptotic Confidence
 Sequences", Annals of Statistics 49 (2021), 1055-1080.
 
-That is exact for independent calls. Calls of one execution environment share its luck, so they count as the effective
-number of calls, and the latency limit moves by what is uncertain of where environments lie, as in the report's
+That is exact for independent calls. Calls of one execution environment are alike, so they count as the effective
+number of calls, and the latency limit shifts by how uncertain the environments' average is, as in the report's
 intervals; `inference-lab bench statistics` measures how often a decision is wrong.
 """
 
@@ -119,7 +119,7 @@ def shows(counted: Counted, goal: Goal, decision: Decision) -> bool:
 
 
 def log_evidence(hits: float, misses: float, limit: float, *, below: bool) -> float:
-    """Return the logarithm of the evidence that the true share lies below (or above) the limit."""
+    """Return the logarithm of the evidence that the true share is below (or above) the limit."""
     side = betainc if below else betaincc
     prior, posterior = float(side(0.5, 0.5, limit)), float(side(0.5 + hits, 0.5 + misses, limit))
     if posterior <= 0:
@@ -176,7 +176,7 @@ def expected_plan(environments: int, goal: Goal, most_calls: int) -> list[int]:
 
 
 def calls_of_next(environments: Sequence[EnvironmentCalls], goal: Goal, most_calls: int) -> int:
-    """Return how many calls the next environment gets, by what the ones before it showed."""
+    """Return how many calls the next environment gets, given what the earlier ones showed."""
     plan = cheapest_plan(count(environments, goal.limit_ms), goal, most_calls)
     return min(most_calls, plan[1] if plan else CALLS_OF_AN_ENVIRONMENT[-1])
 
@@ -187,7 +187,7 @@ def _log_means(environments: Sequence[EnvironmentCalls]) -> list[float]:
 
 
 def _location_half_width(environments: Sequence[EnvironmentCalls]) -> float:
-    """Return the relative half-width of where environments lie together: Student's t over log medians."""
+    """Return the relative half-width of the environments' average: Student's t over log medians."""
     medians = [statistics.median(one.latencies_ms) for one in environments if one.latencies_ms]
     logs = [math.log(median) for median in medians if median > 0]
     return math.expm1(t_half_width(logs)) if len(logs) > 1 else 0.0

@@ -52,9 +52,9 @@ def interval_ranks(n: int, quantile: float, confidence: float = CONFIDENCE) -> t
 
 @lru_cache(maxsize=1024)
 def smallest_n(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest samples that can enclose a quantile: both extremes must lie beyond it often enough.
+    """The fewest samples that can enclose a quantile: both extremes must be beyond it often enough.
 
-    The smallest sample lies above the quantile with probability (1 - p)^n, the largest below it with p^n.
+    The smallest sample is above the quantile with probability (1 - p)^n, the largest below it with p^n.
     """
     _check(quantile, confidence)
     tail = (1 - confidence) / 2
@@ -90,7 +90,7 @@ def environments_half_width_percent(
 ) -> float | None:
     """Half-width, in percent, of the interval of the median over execution environments, the unit of evidence.
 
-    Student's t over the medians of the environments: calls of one environment share its luck, so their number does not
+    Student's t over the medians of the environments: calls of one environment are alike, so their number does not
     count. None where fewer than two environments have samples or the medians' mean is 0.
     Source: Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM 2013, section 6.
     """

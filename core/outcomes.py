@@ -1,7 +1,7 @@
-"""From what came back to the outcome of a call. No I/O.
+"""Classify the outcome of a call from its answer. No I/O.
 
 A caller sees less than the logs do: the gateway answers 502 to a crash, to a kill for memory and to a function timeout
-alike. What is said here is what the answer itself proves; the analysis refines it with the logs of the same request.
+alike. This module states what the answer itself proves; the analysis refines it with the logs of the same request.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def classify_http(status: int, body: bytes, headers: Mapping[str, str]) -> Answe
 
     `headers` are looked up by lower-case names. 429 is the gateway's own limit; a 500 with an error type, which the
     gateway sets and a function does not, is a refused Invoke, under load a throttled one; 502 is a function that
-    failed; 504 is the gateway's integration timeout, while the function may go on.
+    failed; 504 is the gateway's integration timeout, while the function may keep running.
     https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway-errors.html
     """
     if 200 <= status < 300:

@@ -22,7 +22,7 @@ def start_child(
     """Start a program that gets the signal `ends_with` when this process ends; `options` are those of Popen.
 
     Python drops what a signal's handler raises while the hooks of a fork run, so that Ctrl-C would be lost: signals
-    wait until the child has started. If a handler then raises, the child is ended before the exception goes on.
+    wait until the child has started. If a handler then raises, the child is ended before the exception propagates.
     """
     noted: list[int] = []
 

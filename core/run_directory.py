@@ -1,4 +1,4 @@
-"""The files of a run: append-only records that survive a kill, and where everything else lies."""
+"""The files of a run: append-only records that survive a kill, and the paths of everything else."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunDirectory:
 
     @property
     def client_directory(self) -> Path:
-        """JSON Lines of client records, one file a writer: `cold.jsonl`, `warm.jsonl`, `load-<worker>.jsonl`."""
+        """JSON Lines of client records, one file per writer: `cold.jsonl`, `warm.jsonl`, `load-<worker>.jsonl`."""
         return self.root / "client"
 
     @property
@@ -210,7 +210,7 @@ def read_client_records(path: Path) -> Iterator[ClientRecord]:
 
 
 def _mend_torn_end(path: Path) -> None:
-    """Cut a half line that a kill left at the end, so that the next record starts on a line of its own."""
+    """Cut a half line that a kill left at the end, so that the next record starts on a new line."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:

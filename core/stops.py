@@ -51,7 +51,7 @@ def append_stop(run: RunDirectory, stop: Stop) -> None:
 
 
 def read_stops(run: RunDirectory) -> list[Stop]:
-    """Return the reasons of a run, the last one where a resumed run gave several for the same part.
+    """Return the reasons of a run; if a resumed run gave several for the same part, the last one.
 
     A line that a kill tore, that a bad disk damaged, or that is of another version, is skipped.
     """

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 from core.models import ENGINE_NAMES, PAPER_MODELS
 
 Architecture = Literal["x86_64", "arm64"]
-Start = Literal["on_demand", "snapstart", "provisioned"]  # how new execution environments come to be
+Start = Literal["on_demand", "snapstart", "provisioned"]  # how new execution environments start
 
 MODELS: Final[tuple[str, ...]] = tuple(PAPER_MODELS)
 ENGINES: Final[tuple[str, ...]] = tuple(ENGINE_NAMES)
@@ -30,7 +30,7 @@ MAX_MEMORY_MB: Final = 10_240
 MAX_TIMEOUT_S: Final = 900
 MEMORY_MB_PER_VCPU: Final = 1_769
 
-# A model of one's own goes by the name that its table in benchmark.toml has.
+# A user's own model has the name of its table in benchmark.toml.
 DISPLAY_NAMES: Final[dict[str, str]] = {name: model.display_name for name, model in PAPER_MODELS.items()}
 
 

@@ -248,7 +248,7 @@ def _preflight(configuration: Configuration, *, as_json: bool) -> int:
 
 
 def _configuration(chosen: argparse.Namespace) -> Configuration:
-    """The configuration of a new run, or that of the run to resume, whose plan must stay what it was."""
+    """Return the configuration of a new run, or of the run to resume, whose plan must not change."""
     existing = find_existing(chosen.resume or chosen.run or "", chosen.results)
     if existing is None:
         if chosen.resume:

@@ -58,7 +58,7 @@ def shuffled(items: Sequence[T], seed: int, *scope: object) -> list[T]:
 
 
 def forced_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
-    """Direct invokes, each after a forced update: every variant once a round, each round in an order of its own."""
+    """Direct invokes, each after a forced update: every variant once per round, each round in its own order."""
     return [
         PlannedCall(f"cold/forced/{variant.key}/{number:04d}", "cold", "forced", "invoke", variant)
         for number in range(samples)
@@ -67,7 +67,7 @@ def forced_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[P
 
 
 def spillover_call(call: PlannedCall) -> PlannedCall | None:
-    """Return the call on demand that goes with a forced one of provisioned concurrency; None for any other."""
+    """Return the on-demand call that accompanies a forced one of provisioned concurrency; None for any other."""
     if call.variant.start != "provisioned" or call.protocol != "forced":
         return None
     return replace(call, call_id=call.call_id.replace("/forced/", "/spillover/", 1), protocol="spillover")
@@ -85,7 +85,7 @@ def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[
 def still_to_make(calls: Sequence[PlannedCall], outcomes: Mapping[str, str]) -> list[PlannedCall]:
     """What a resumed run has left of a plan, by the outcome of each call id that has a record.
 
-    A call that met no connection says nothing of its function, so it is made again under an id of its own: the first
+    A call without a connection says nothing about its function, so it is repeated under a new id: the first
     one's record stays.
     """
     return [left for call in calls if (left := _left_of(call, outcomes)) is not None]
@@ -112,7 +112,7 @@ class Burst:
 
 
 def bursts(variants: Sequence[Variant], sizes: Sequence[int], repeats: int, seed: int) -> list[Burst]:
-    """Every variant and size once a round, each round in an order of its own."""
+    """Every variant and size once per round, each round in its own order."""
     pairs = [(variant, size) for variant in variants for size in sizes]
     return [
         _burst(variant, size, repeat)
@@ -391,7 +391,7 @@ def _load_under_way(configuration: Configuration) -> int:
 def gave_up(experiment: Experiment, outcomes: Sequence[str]) -> bool:
     """Whether a variant's latest outcomes say that it cannot run here.
 
-    A 504 says that of warm calls, which find their environment started. Of a cold start it is a sample like any other.
+    A 504 shows that for warm calls, whose environment is ready. For a cold start, it is a sample like any other.
     """
     hopeless = UNRECOVERABLE | {"gateway_timeout"} if experiment == "warm" else UNRECOVERABLE
     return len(outcomes) >= GIVE_UP_AFTER and all(outcome in hopeless for outcome in outcomes[-GIVE_UP_AFTER:])

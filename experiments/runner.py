@@ -1,4 +1,4 @@
-"""One run from beginning to end: plan, checks, protocols in turn, and what is said about it afterwards."""
+"""One run from beginning to end: plan, checks, protocols in turn, and the closing report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Request:
     experiments: tuple[Experiment, ...]
     configuration: Configuration
     results: Path
-    run_name: str  # of a run to make or to resume; "" makes one with a name of its own
+    run_name: str  # of a run to create or to resume; "" creates one with a new name
     verbose: bool
     as_json: bool = False  # print the plan for a program
     workers: int = 0  # Fargate tasks that send the load; 0 is this machine
@@ -117,7 +117,7 @@ def measure(request: Request) -> int:
 
 
 def _listed_prices(cloud: Cloud, endpoint: EndpointFacts) -> ListedPrices | None:
-    """Return today's prices of the region; None for a lab and where AWS does not give them, which is said."""
+    """Return today's prices of the region; None for a lab, or with a message if AWS does not give them."""
     if endpoint.source == "lab":
         return None
     try:
@@ -137,7 +137,7 @@ class End:
 
 @contextlib.contextmanager
 def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[End]:
-    """Keep in the manifest how the block ended, and name the command that goes on if it ended early.
+    """Keep in the manifest how the block ended, and name the command that resumes it if it ended early.
 
     A spend limit that was reached ends the block, and is no error.
     """
@@ -160,7 +160,7 @@ def ending(run: RunDirectory, progress: Progress, go_on_with: str) -> Iterator[E
 
 
 def command_to_resume(request: Request, run: RunDirectory, name: str) -> str:
-    """The command that resumes what was asked for; `name` is that of the experiment, or "run" for all of them."""
+    """Return the command that resumes this run; `name` is the experiment's, or "run" for all of them."""
     results = "" if request.results == RESULTS_DIRECTORY else f" --results {shlex.quote(str(request.results))}"
     on = f" --on fargate --workers {request.workers}" if request.workers else ""
     return f"inference-lab experiments {name} --resume {run.run_id}{results}{on}"
@@ -195,7 +195,7 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
     manifest = existing.read_manifest()
     check_same_place(manifest, endpoint, names=MEASURING, hint="Resume it there, or start a new run.")
     experiments = tuple(dict.fromkeys((*manifest.experiments, *request.experiments)))
-    with RunLock(existing):  # another process may be measuring it, and its manifest is none of ours then
+    with RunLock(existing):  # another process may be measuring it, and then its manifest is not ours to change
         existing.write_manifest(
             manifest.model_copy(update={"experiments": experiments, "finished_at": None, "stopped_because": ""})
         )
@@ -203,7 +203,7 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
 
 
 def find_existing(name: str, results: Path) -> RunDirectory | None:
-    """The run of this name, or None where there is none yet."""
+    """Return the run of this name, or None if it does not exist yet."""
     if not name:
         return None
     try:

@@ -31,7 +31,7 @@ class Services:
     def connect(
         cls, cloud: Cloud, configuration: Configuration, endpoint: EndpointFacts, results: Path, *, workers: int
     ) -> Self:
-        """Find the deployment of this configuration. Raises DeploymentError where there is none.
+        """Find the deployment of this configuration. Raises DeploymentError if there is none.
 
         `workers` is the number of Fargate tasks that send the load; 0 is this machine.
         """

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return docker_cli.main(arguments[1:])
     if arguments[:1] == ["try"]:
-        # A program of its own: it calls experiments and analysis, which the lab must not know.
+        # A separate program: it calls experiments and analysis, which the lab must not import.
         os.execv(sys.executable, [sys.executable, "-m", "trial", *arguments[1:]])  # noqa: S606 - no shell is wanted
     parsed = build_parser().parse_args(arguments)
     if parsed.command in {"serve", "doctor"}:

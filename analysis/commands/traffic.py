@@ -357,7 +357,7 @@ def _months(question: _Question, samples: Samples, variant: Variant, billing: Bi
 
 
 def _strategies(question: _Question, variant: Variant) -> Iterator[tuple[str, Strategy | None]]:
-    """Strategies of which the calls of a variant tell; start modes other than on demand tell of themselves alone."""
+    """Strategies that a variant's calls can simulate; a start mode other than on demand only its own."""
     if variant.start == "snapstart":
         yield "SnapStart", SnapStart()
         return

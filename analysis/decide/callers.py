@@ -2,7 +2,7 @@
 
 A call is bad if it failed in any way (an error, a throttle, a 504, a lost connection) or took longer than the limit.
 Callers meet three conditions: a cold start, an idle environment while nobody else is served, and one while others are.
-Each is measured by an experiment of its own, and [traffic] says how often callers meet it. The share of bad calls is
+Each is measured by its own experiment, and [traffic] says how often callers meet it. The share of bad calls is
 the sum of the conditions' shares by these weights. Its interval melds the exact intervals of the parts (M. P. Fay,
 M. A. Proschan and E. Brittain, "Combining One-Sample Confidence Procedures for Inference in the Two-Sample Case",
 Biometrics 71 (2015), 146-156). What was not measured may be anything from 0 to 1, so that it counts by its weight.
@@ -43,7 +43,7 @@ class Condition:
     name: ConditionName
     bad: int
     n: int
-    bad_at_least: float  # shares: counted with the limit moved by what is uncertain of the environments' location
+    bad_at_least: float  # shares: counted with the limit shifted by how uncertain the environments' average is
     bad_at_most: float
     countable: float
     environments: int
@@ -247,7 +247,7 @@ def bad_share_draws(
 ) -> npt.NDArray[np.float64]:
     """Draws of the share of bad calls, by Jeffreys' posterior of each part; anything where a part was not measured.
 
-    Where environments lie is uncertain too, and moves the limit: a draw of Student's t picks a share between those
+    The environments' average is uncertain, too, and shifts the limit: a draw of Student's t picks a share between those
     counted with the limit moved by the half-width of the environments' location.
     """
     total = np.zeros(draws)
@@ -270,7 +270,7 @@ def bad_share_draws(
 
 
 def verdict(found: Estimate, limit: float) -> ConstraintVerdict:
-    """`meets` or `fails` where the whole interval lies on one side of the limit, else `undetermined`."""
+    """`meets` or `fails` if the whole interval is on one side of the limit, else `undetermined`."""
     if found.high is not None and found.high <= limit:
         return "meets"
     return "fails" if found.low is not None and found.low > limit else "undetermined"
@@ -281,7 +281,7 @@ def bad_share_verdict(conditions: Sequence[Condition], mix: CallMix, limit: floa
     weights = weights_of(mix)
     upper = int(np.count_nonzero(_melded(conditions, weights, upper=True) <= limit))
     lower = int(np.count_nonzero(_melded(conditions, weights, upper=False) <= limit))
-    # A quantile lies between two draws: where these are on one side of the limit, so is it.
+    # A quantile is between two draws: if both are on one side of the limit, so is it.
     if upper < math.floor(0.975 * (DRAWS - 1)) and lower > math.ceil(0.025 * (DRAWS - 1)):
         return "undetermined"
     return verdict(bad_share(conditions, mix), limit)

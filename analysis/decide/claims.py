@@ -124,7 +124,7 @@ class Context:
         return models
 
     def warm(self, variant: Variant, metric: str) -> Samples:
-        """One value per environment: calls of one environment share its luck."""
+        """One value per environment, because calls of one environment are alike."""
         return self.measured.warm(variant.key, metric).medians
 
     def cold(self, variant: Variant, metric: str) -> Samples:
@@ -486,7 +486,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                 ratio = context.ratio(swapping.cells[large], swapping.cells[small])
                 sign = 1 if _below(ratio, 1 - HARDLY) else -1 if _above(ratio, 1 - HARDLY) else 0
                 evidence.add(f"{name}, {share_held:.2f} vCPU, {sizes[0]} to {sizes[-1]} MB", ratio, "ratio", sign)
-            # Share varied, memory held: shown beside it, the rival explanation.
+            # Share varied, memory held: the rival explanation, shown next to it.
             for memory_held in sorted({key[1] for key in keys}):
                 shares = sorted(key[2] for key in keys if key[1] == memory_held)
                 if len(shares) < 2:

@@ -12,7 +12,7 @@ KNEE_GAIN: Final = 0.10
 
 
 def pareto(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
-    """Mark which variants no other beats: not dearer, not slower, not less accurate, and better in one of these."""
+    """Mark which variants no other beats: no more expensive, slower, or less accurate, and better in one of these."""
 
     def dominates(a: ParetoPoint, b: ParetoPoint) -> bool:
         accuracy_a, accuracy_b = a.top1_accuracy or 0.0, b.top1_accuracy or 0.0

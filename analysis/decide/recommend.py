@@ -6,9 +6,9 @@ Rules, in this order:
    deployed. For those on demand, it is also warm pings, which keep one environment, or provisioned concurrency with as
    many as hold the cold share allowed, or as keep cold starts a small part of the bad calls.
 2. Each option is held against each demand. The demand on callers is met where the interval of the share of bad calls
-   lies below `max_bad_share`, failed where it lies above, undetermined otherwise: few samples never make "met".
+   lies below `max_bad_share`, failed if it is above, undetermined otherwise: few samples never make "met".
 3. The cheapest option that meets every demand wins; if no variant does, the cheapest that fails no demand, and the
-   answer is provisional; where there is none of these, there is no recommendation, and the nearest miss is named.
+   answer is provisional; if no option is left, there is no recommendation, and the nearest miss is named.
 4. Cheaper options that are undetermined are named with what it would take to decide. Options are tied with the winner
    where they come out best in at least 5% of draws.
 5. Where memory sizes are not comparable, none is recommended over another. Where the data break their contract, the

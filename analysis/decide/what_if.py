@@ -62,7 +62,7 @@ def what_if(candidates: Sequence[Candidate], question: Question, waits_at: Waits
     accurate = [one for one in candidates if accuracy_verdict(one, goal.min_top1_accuracy) != "fails"]
     if reason := _why_none(accurate, question):
         return WhatIf(axes=axes, answers=(), reason=reason)
-    # The load's calls are counted per second, so whole rates tell all there is.
+    # The load's calls are counted per second, so whole rates are enough.
     waits_of = cache(waits_at)
 
     @cache
@@ -142,7 +142,7 @@ def _cheapest(
 ) -> Option | None:
     """Return what the recommendation would: the cheapest that meets the goal, or else the cheapest that fails nothing.
 
-    `ordered` holds candidates by what they cost at least: the search ends where none left can be cheaper.
+    `ordered` holds candidates by their lowest possible cost: the search ends when no other can be cheaper.
     """
     best: Option | None = None
     for candidate_least_usd, candidate in ordered:

@@ -112,7 +112,7 @@ class Measured:
 
     def __init__(self, rows: pl.DataFrame) -> None:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
-        # A search offers rates about the highest one, not those of a traffic; it has a result of its own.
+        # A search offers rates near the highest one, not those of any traffic; it has its own result.
         apart = pl.col("protocol").is_in([SWAPPING, RESTARTED, SEARCH]).fill_null(value=False)
         mine = with_rules(rows.filter(~apart))
         self.broken_off = rows.filter(pl.col("protocol") == RESTARTED).height
@@ -135,7 +135,7 @@ class Measured:
         self._samples: dict[tuple[str, str, str, str], Sample] = {}
 
     def sample(self, variant: str, experiment: str, start_type: str, metric: str) -> Sample:
-        """The samples of one metric that count, with their environments; empty where there are none."""
+        """The samples of one metric that count, with their environments; may be empty."""
         key = (variant, experiment, start_type, metric)
         if key not in self._samples:
             part = self.parts.get(key[:3])
@@ -143,7 +143,7 @@ class Measured:
         return self._samples[key]
 
     def samples(self, variant: str, experiment: str, start_type: str, metric: str) -> Samples:
-        """One value per environment, ascending, for what compares medians; empty where there are none."""
+        """One value per environment, ascending, to compare medians; may be empty."""
         return self.sample(variant, experiment, start_type, metric).medians
 
     def warm(self, variant: str, metric: str) -> Sample:
@@ -171,7 +171,7 @@ def sample_of(part: pl.DataFrame, metric: str) -> Sample:
 
 
 def samples_of(part: pl.DataFrame, metrics: Iterable[str]) -> dict[str, Sample]:
-    """The values of a cell that count, by metric; a call whose environment is unknown has one of its own.
+    """The values of a cell that count, by metric; a call whose environment is unknown counts as its own environment.
 
     Latencies of kept and of new connections are never pooled: those of kept ones count where there are some.
     """

@@ -54,7 +54,7 @@ PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
 )
 
 
-# Of calls on demand, other strategies are computed. Other start modes tell of themselves alone.
+# Other strategies are computed from calls on demand. Other start modes only predict themselves.
 _STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
     "on_demand": STRATEGIES,
     "snapstart": ("snapstart",),
@@ -63,7 +63,7 @@ _STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
 
 
 def strategies_of(start: Start) -> tuple[Strategy, ...]:
-    """Return the strategies that calls of a variant with this start mode tell of."""
+    """Return the strategies that calls with this start mode can predict."""
     return _STRATEGIES_OF[start]
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from analysis.estimate.estimates import Samples, clean, quantile
 from analysis.summary import MetricCheck
 
-TOLERANCE: Final = 0.05  # of a percentile: CloudWatch interpolates between bins of its own
+TOLERANCE: Final = 0.05  # of a percentile: CloudWatch interpolates between its own bins
 FAILED_IN_LAMBDA: Final = ("out_of_memory", "init_timeout", "timeout", "error")
 
 # Duration ends when the runtime asks for the next event, after the gateway has its answer: 1.3 ms later in a lab on a
@@ -78,7 +78,7 @@ def _own(part: pl.DataFrame, metric: str, statistic: str) -> tuple[float | None,
 def _own_throttles(rows: pl.DataFrame, variant: str) -> float | None:
     """Throttled calls as their clients saw them; None where no client recorded.
 
-    An asynchronous call, as a schedule makes it, is throttled and tried again without a word to any client.
+    An asynchronous call, as a schedule makes it, is throttled and retried without any client noticing.
     """
     sent = rows.filter((pl.col("variant") == variant) & pl.col("call_id").is_not_null())
     return float((sent["outcome"] == "throttled").sum()) if sent.height else None
@@ -174,7 +174,7 @@ def _settle_bounds(check: MetricCheck, rows: pl.DataFrame, *, alone: bool) -> Me
 
 
 def _between(value: float, ordered: Samples, statistic: str) -> bool:
-    """Whether a percentile lies between the order statistics next to its rank: no definition gives more."""
+    """Whether a percentile is between the order statistics next to its rank, as in every definition."""
     n = len(ordered)
     if not n or not statistic.startswith("p"):
         return False

@@ -1,4 +1,4 @@
-"""Samples as clusters: the calls of one execution environment share its luck, so the environment is the unit. No I/O.
+"""Samples as clusters: calls of one execution environment are alike, so the environment is the unit. No I/O.
 
 An interval that counts n calls of k environments as n independent ones is too narrow as soon as environments differ.
 Two methods hold their coverage here, both by the spread of environments alone, whatever happens within one:
@@ -12,7 +12,7 @@ Two methods hold their coverage here, both by the spread of environments alone, 
   percentile's interval is that of the share below it, read on the axis of the values: R. S. Woodruff, "Confidence
   Intervals for Medians and Other Position Measures", JASA 47 (1952), 635-646.
 
-Where every call has an environment of its own (cold starts), both reduce to the methods for independent samples.
+If every call has its own environment (cold starts), both reduce to the methods for independent samples.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Sample:
 
     @property
     def independent(self) -> bool:
-        """Whether each value has an environment of its own."""
+        """Whether each value has its own environment."""
         return self.environment_count == len(self)
 
     @cached_property
@@ -102,7 +102,7 @@ class Sample:
     def effective_n(self, hits: npt.NDArray[np.bool_]) -> float:
         """Return how many independent calls would tell the share of `hits` as well as these do; n at most.
 
-        The variance of the share is that of the environments' totals, so dependence within one is in it as well.
+        The variance of the share comes from the environments' totals, so it includes dependence within one.
         """
         n, k = len(self), self.environment_count
         found = float(hits.mean()) if n else 0.0
@@ -128,9 +128,9 @@ class Sample:
 
     @cached_property
     def location_half_width(self) -> float:
-        """Return the relative half-width of where the environments lie together: Student's t over log medians.
+        """Return the relative half-width of the environments' average: Student's t over log medians.
 
-        A tail moves with its environments, so what is said of a tail allows for it; 0 for independent values.
+        A tail moves with its environments, so intervals of a tail allow for it; 0 for independent values.
         """
         positive = self.medians[(self.medians > 0) & np.isfinite(self.medians)]
         if self.independent or len(positive) < 2:

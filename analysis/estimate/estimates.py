@@ -62,7 +62,7 @@ def percentile_over_environments(sample: Sample, share: float) -> Estimate:
 
     The median's interval is Student's over the environments' medians, widened to hold the median of all calls, where
     environments have about as many calls each. Any other is Woodruff's by Korn and Graubard's effective n, moved by
-    what is uncertain of where the environments lie together.
+    how uncertain the environments' average is.
     Sources: analysis/estimate/environments.py; docs/explanation/statistics.md has what both cover.
     """
     n, ordered = len(sample), sample.ordered
@@ -216,7 +216,7 @@ def mean(sample: Sample, random: np.random.Generator, resamples: int = 1000) -> 
 
 
 def mean_draws(sample: Sample, random: np.random.Generator, draws: int) -> Samples | None:
-    """Draws of where the mean lies: Student's t about it with the standard error over environments.
+    """Draws of the true mean: Student's t around the sample's, with the standard error over environments.
 
     The posterior under a normal model of the environments with the usual flat prior (Gelman and others, Bayesian Data
     Analysis, 3rd edition, section 3.2). None where too few environments were measured to tell their spread.

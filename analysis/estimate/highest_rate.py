@@ -1,4 +1,4 @@
-"""The highest rate at which few enough callers miss the limit: as the load found it, and as simulated. No I/O."""
+"""The highest rate that keeps the share of misses: as the load found it, and as simulated. No I/O."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class IdleLife:
     def minutes(self) -> tuple[float, float]:
         """The range of the life: between the two gaps, or what was observed of AWS on the side that no gap shows.
 
-        Where environments live differently long, the gaps overlap, and the range is that of the overlap.
+        If environments live for different times, the gaps overlap, and the range is the overlap.
         """
         low = self.longest_kept or min(SHORTEST_MINUTES, self.shortest_lost or SHORTEST_MINUTES)
         high = self.shortest_lost or max(LONGEST_MINUTES, low)
@@ -70,7 +70,7 @@ def find_idle_life(rows: pl.DataFrame, interval_minutes: float, time_scale: floa
 
 
 class _Moment(NamedTuple):
-    """When a call began and ended on the platform, and what its start tells of the life of environments."""
+    """When a call began and ended on the platform, and what its start shows about idle life."""
 
     variant: str
     started_s: float

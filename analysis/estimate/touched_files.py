@@ -41,7 +41,7 @@ class Touched:
 
 
 def parse_touched(record: Any) -> Touched | None:
-    """Read the measurement from the function's description of its model; None where there is none that is whole."""
+    """Read the measurement from the function's description of its model; None if it is missing or incomplete."""
     if not isinstance(record, Mapping) or not isinstance(record.get("largest"), list):
         return None
     counts = [record.get(name) for name in ("files", "bytes", "chunks")]

@@ -92,7 +92,7 @@ class Traffic:
 
     @property
     def peak_rps(self) -> float:
-        """The highest hour's rate, or that of its bursts."""
+        """The rate of the busiest hour, or of its bursts."""
         peak_rps = max(self.hourly_rates_rps)
         return peak_rps / float(on_shares(np.array([peak_rps]), self.burstiness, BURST_S)[0])
 
@@ -199,7 +199,7 @@ def call_mix(traffic: Traffic, service: Service, *, kept_warm: int = 0) -> CallM
         )
         return CallMix(cold=cold, alone=(1 - cold) * (1 - busy), concurrent=(1 - cold) * busy)
     levels = find_levels(traffic.arrivals, service.warm_s, service.cold_s, traffic.idle_s)
-    # A cold start with no other call under way becomes a warm one where an environment is kept.
+    # A cold start with no other call in progress becomes a warm one if an environment is kept.
     alone = levels.alone - (0.0 if kept_warm else float(levels.cold[:1].sum()))
     return CallMix(cold=cold, alone=alone, concurrent=max(0.0, 1 - cold - alone))
 

@@ -188,7 +188,7 @@ class CloudWatch:
             try:
                 answer = self._page(cursor)
             except CloudError as error:
-                # A token is good for a day; after that the window is read from its start.
+                # A token is valid for a day; after that, the window is read from its start.
                 if cursor.next_token is None or "InvalidParameter" not in error.message:
                     raise
                 group.restart(wanted)
@@ -234,7 +234,7 @@ class CloudWatch:
         }
 
     def invocations_per_minute(self, function: str, now_s: float, *, days: int) -> npt.NDArray[np.int64]:
-        """Return a live function's invocations per minute up to now. Raises CloudError where there are none."""
+        """Return a live function's invocations per minute up to now. Raises CloudError if there are none."""
         end_s = int(now_s) // 60 * 60
         start_s = end_s - days * DAY_S
         query = MetricQuery("i", "", "AWS/Lambda", "Invocations", "Sum", {"FunctionName": function})

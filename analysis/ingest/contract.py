@@ -11,7 +11,7 @@ import polars as pl
 from analysis.summary import DataWarning
 from core.variants import Variant
 
-CLOCK_OFF_S: Final = 5.0  # START may lie outside a call by the clocks' usual difference, and no more than this
+CLOCK_OFF_S: Final = 5.0  # START may be outside a call by the clocks' usual difference, at most this much
 
 _ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "wrong_memory_size": (

@@ -11,7 +11,7 @@ Rules, in this order:
 4. What is left over in the logs is a row of its own without a client; what is left over of the client's stays as the
    client saw it, and a scheduled fire without an invocation becomes `missing`.
 
-Outcome: the client's where it had an answer of its own; the log explains `error` and decides `pending`.
+Outcome: the client's if it received an answer; the log explains `error` and decides `pending`.
 Start type: by the strongest evidence there is, see `core.records.StartEvidence`. Cold is a start that the caller
 waited for, by an init or by a restore from a snapshot; an environment that the platform initialised ahead of the call
 is not.
@@ -38,7 +38,7 @@ ONLY_FIRE_S: Final = 900.0  # how long a fire without another before it may own 
 # A killed process reports at most its memory limit; page accounting keeps it a little below at times.
 OUT_OF_MEMORY_SHARE: Final = 0.97
 
-# An init that was over this long before START was not waited for. Between the two lie milliseconds otherwise.
+# Nobody waited for an init that was over this long before START. Otherwise, milliseconds separate the two.
 AHEAD_MS: Final = 1000.0
 
 _PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")

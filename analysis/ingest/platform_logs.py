@@ -59,7 +59,7 @@ class Report(NamedTuple):
 
 
 class InitReport(NamedTuple):
-    """An init of its own line: a failed one, or, at system level DEBUG, a successful one."""
+    """An init with its own line: a failed one, or, at system level DEBUG, a successful one."""
 
     init_ms: float | None
     phase: str  # init: before the environment's first invocation; invoke: as part of an invocation
@@ -73,7 +73,7 @@ class InitReport(NamedTuple):
 class InitStart(NamedTuple):
     """An environment begins to initialise; `at` as in `Start`.
 
-    Its initializationType does not tell an init ahead of need from one that a caller waits for: both are `on-demand`.
+    Its initializationType is `on-demand` whether the init was ahead of need or a caller waited for it.
     """
 
     at: float | None

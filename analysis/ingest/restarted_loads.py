@@ -20,8 +20,8 @@ _STAGE: Final = "stage"
 def label_broken_off(clients: pl.DataFrame, whole_stages: Collection[str]) -> pl.DataFrame:
     """Client records of one variant, with the protocol `broken_off` where the load was restarted later.
 
-    `whole_stages` names the stages that came to an end of their own by what their call ids begin with. Where none of
-    the variant did, the latest attempt is all there is of its load, and counts.
+    `whole_stages` names the stages that finished, by the prefix of their call ids. If none of
+    the variant finished, its latest attempt counts.
     """
     arrivals = (pl.col("experiment") == "load") & ~pl.col("warmup")
     load = clients.filter(arrivals).select("call_id", "intended_at")

@@ -3,7 +3,7 @@
 raw/logs/<function>/000000.jsonl.gz   one page of log events each, as CloudWatch gave them
 raw/logs/<function>/cursor.json       how far the group was read; `done` when its window is complete
 raw/metrics.json.gz                   what GetMetricData answered
-data/invocations.parquet, .csv        one row an invocation
+data/invocations.parquet, .csv        one row per invocation
 summary.json, summary.md
 """
 

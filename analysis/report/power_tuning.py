@@ -91,7 +91,7 @@ def read_power_tuning(text: str) -> PowerTuning:
 
 
 def _unwrapped(text: str) -> Any:
-    """The innermost document, None for text that stands for none. Raises ValueError."""
+    """Return the innermost document, or None if the text represents none. Raises ValueError."""
     document: Any = text.removeprefix("\ufeff")
     if _SCRIPTS_HEADING in document:
         document = document.partition(_SCRIPTS_HEADING)[2]

@@ -35,7 +35,7 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 
 
 class Footnotes:
-    """Collects each reason once and gives the mark that stands for it in a cell."""
+    """Collect each reason once and give the mark that represents it in a cell."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}

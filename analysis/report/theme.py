@@ -131,7 +131,7 @@ CONFIG: Final[dict[str, Any]] = {
     "axisY": {
         "domain": False,
         "ticks": False,
-        # The title lies flat above the axis, where it is read without turning the head.
+        # The title is horizontal, above the axis, so that readers need not turn their heads.
         "titleAngle": 0,
         "titleAlign": "left",
         "titleAnchor": "end",

@@ -34,7 +34,7 @@ def rounded(value: float | None) -> float | None:
 
 
 def number_text(value: float | None, *, digits: int = 3) -> str:
-    """A number with `digits` significant digits and thousands separated; an en dash where there is none."""
+    """A number with `digits` significant digits and thousands separated; an en dash if it is missing."""
     if value is None or not math.isfinite(value):
         return NO_NUMBER
     if value == 0:

@@ -34,7 +34,7 @@ class LoadStack:
 
 @dataclass(frozen=True)
 class TaskState:
-    """What ECS says of one task."""
+    """The state of one task, as ECS reports it."""
 
     ended: bool
     exit_code: int | None  # of its container, once it has ended; None where it never started or was killed

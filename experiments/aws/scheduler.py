@@ -60,7 +60,7 @@ class Scheduler:
     def disable(self, variant: Variant) -> None:
         """Switch a schedule off and take its dates away, which puts it back as it was deployed.
 
-        Sending the dates again would be refused: a start date may lie at most five minutes in the past.
+        Sending the dates again would be refused: a start date may be at most five minutes in the past.
         """
         self._update(variant, State="DISABLED")
 

@@ -34,7 +34,7 @@ class Versions:
         """Publish what is configured now, let the alias name it, and delete the version that a run published before.
 
         `before_alias` is told of the version while no caller reaches it. Raises CloudError where the version cannot
-        be called, for want of a snapshot for example.
+        be called, for example because its snapshot is missing.
         """
         with cloud_errors():
             before = self._ours(name)

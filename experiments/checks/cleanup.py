@@ -42,7 +42,7 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
     ]
     findings: list[Finding] = []
     for part in parts:
-        # What AWS refuses every part, such as credentials that are missing, is said once.
+        # An error that every part would meet, such as missing credentials, is reported once.
         found = [finding for finding in guarded(part) if finding not in findings]
         if not as_json:
             print_findings(found, sys.stdout, all_of_them=True)

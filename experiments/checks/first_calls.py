@@ -1,4 +1,4 @@
-"""Which call is the first one of a newly deployed image: it starts slower than any later cold start.
+"""Find the first call of a newly deployed image, which starts slower than any later cold start.
 
 Lambda does not say when an image was first called, so this is put together from what it does say, strongest first:
 a log group without streams was never written to; a note of ours that this image was called before; a log that has been

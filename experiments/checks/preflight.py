@@ -140,7 +140,7 @@ def _check_credentials(
 
 
 def check_credentials(credentials: CredentialFacts, *, now: float, run_s: float) -> Finding:
-    """Compare the end of temporary credentials with that of the run."""
+    """Compare the end of temporary credentials with the end of the run."""
     where = f"from {credentials.source}"
     takes = f"the run takes about {_hours(run_s)}"
     if not credentials.is_fixed:

@@ -1,7 +1,7 @@
 """What a plan will cost and what a run has cost so far. No I/O.
 
-What grows with calls is counted: compute by billed time, requests, the REST API; and provisioned environments, which
-cost by the time. Storage and logs are the report's business.
+Costs that grow with calls are counted (compute by billed time, requests, the REST API), and provisioned environments,
+which cost by the hour. The report adds storage and logs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.records import ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
 
-INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has a CPU of its own, whatever the memory size
+INIT_CPU_MS: Final = 2500.0  # import and load; the init phase has its own CPU share at every memory size
 # Guest CPUs above which TensorFlow gains nothing from a larger share on one image.
 USEFUL_VCPU: Final = 2.0
 # An init phase is stopped after 10 s, and the function's timeout counts from the invoke phase on; images are billed for
@@ -37,7 +37,7 @@ _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s
 
 
 def usd(amount: float) -> str:
-    """An amount for people: cents where there are some, two digits that count where there are none."""
+    """An amount for people: in cents, or with two significant digits below a cent."""
     return f"{amount:.2f} USD" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} USD"
 
 
@@ -59,11 +59,11 @@ class Estimate:
     duration_s: float
     expected_usd: float
     longest_usd: float  # every call billed as long as Lambda lets it run
-    under_way_usd: float  # calls that may be under way, and not counted yet, at one moment; billed as long
-    side_by_side: bool = False  # with other variants, whose calls are under way at the same moment
+    under_way_usd: float  # calls that may be in progress and not counted yet at one moment; billed as long
+    side_by_side: bool = False  # with other variants, whose calls are in progress at the same moment
 
     def upper_usd(self, limit_usd: float) -> float:
-        """At most: a run stops when what it has cost reaches the limit, and pays for what is under way then."""
+        """Upper bound: a run stops when its cost reaches the limit, and pays for the calls in progress."""
         return min(self.longest_usd, limit_usd + self.under_way_usd)
 
 
@@ -157,7 +157,7 @@ def whole_plan(planned: Sequence[Step], configuration: Configuration, prices: Pr
 
 
 def total(estimates: Sequence[Estimate]) -> Estimate:
-    """The sum; of what is under way, that of the schedules together or of the one other step that has most."""
+    """The sum; of the calls in progress, those of all schedules or of the other step that has most."""
     together = sum(one.under_way_usd for one in estimates if one.side_by_side)
     return Estimate(
         calls=sum(one.calls for one in estimates),

@@ -131,7 +131,7 @@ def _keep(session: Session, call: PlannedCall, answer: InvokeAnswer, *, first: b
 
 
 def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burst: Burst) -> None:
-    """Send a whole burst; one that a kill cut short is sent whole again, and its missing calls alone are kept."""
+    """Send a whole burst; after a kill, it is sent whole again, and only its missing calls are kept."""
     first = session.services.first_calls.is_first(burst.variant)
     nonces.force(burst.variant, burst.calls[0].group)
     together = threading.Barrier(burst.size)

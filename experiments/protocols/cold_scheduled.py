@@ -36,7 +36,7 @@ SAME_MOMENT_S: Final = 1.0  # the API keeps dates to the second
 
 @dataclass(frozen=True)
 class Asked:
-    """A window as it was asked for; once it is closed, its count is that of the fires that came to be."""
+    """A window as requested; once it is closed, its count is the number of fires that happened."""
 
     window: Window
     first_after_deploy: bool  # whether the window's first fire is the first call of the deployed image
@@ -101,7 +101,7 @@ def run_scheduled(session: Session) -> None:
         asked = _ask_for_missing(session, file, asked)
         _watch(session, asked)
     finally:
-        # A schedule that nobody watches would go on calling: whatever ended this, they go off.
+        # A schedule that nobody watches would keep calling: switch all off, whatever ended this.
         with undisturbed():
             stopped_at = time.time()
             problems = session.services.scheduler.disable_all(variants)
@@ -227,7 +227,7 @@ def _write_down(session: Session, asked: Sequence[Asked], answered: dict[str, in
 
 
 def _look(session: Session, asked: Sequence[Asked], answered: dict[str, int], now: float) -> None:
-    """Count reports in the logs of variants that owe some, and correct the spend by what they were billed."""
+    """Count the reports that are still missing in the logs, and correct the spend by what was billed."""
     for key, seen in answered.items():
         mine = [one for one in asked if one.window.variant.key == key and one.window.count]
         due = sum(len(one.due(now)) for one in mine)

@@ -1,4 +1,4 @@
-"""What follows a 504: the gateway stops waiting for a function, and the function goes on."""
+"""Wait after a 504: the gateway has stopped waiting, but the function keeps running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def let_function_end(session: Session, record: ClientRecord) -> None:
 
     Called again at once, Lambda would start another environment, which would be as late; in a lab the two would share
     the host's CPUs as well. A function that cannot run to its end has reported by its timeout; one that reports
-    nothing even then is said, and the run goes on.
+    nothing even then is reported, and the run continues.
     """
     variant = next(one for one in session.configuration.variants if one.key == record.variant)
     timeout_s = session.configuration.function.timeout_s

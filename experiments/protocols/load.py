@@ -1,4 +1,4 @@
-"""The load protocol: runs `loadtests/locustfile.py` as a program of its own, here or on Fargate, and watches it.
+"""The load protocol: runs `loadtests/locustfile.py` as a separate program, here or on Fargate, and watches it.
 
 Locust patches Python's sockets and threads when it is imported, so it has its process to itself. A stage, one variant
 under the whole shape, is the unit of a resumed run: a rising rate cannot be entered half way.
@@ -166,7 +166,7 @@ class LocustHere:
 def locust_command(
     run: RunDirectory, variants: Sequence[Variant], configuration: Configuration, *, shape: str = ""
 ) -> list[str]:
-    """The command that loads these variants into this run; `shape` "" is that of benchmark.toml."""
+    """Return the command that loads these variants in this run; `shape` "" means benchmark.toml's."""
     command = [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
         *("--run", run.run_id, "--results", str(run.root.parent.resolve())),

@@ -1,4 +1,4 @@
-"""CPU share and memory varied apart from each other, in the lab: is it want of memory that slows a small function?
+"""Vary CPU share and memory separately, in the lab: does a lack of memory slow a small function?
 
 On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
 LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to

@@ -1,6 +1,6 @@
 """Warm calls: GET on the REST endpoint, one after another, over a kept connection and over a new one each time.
 
-The execution environment is the unit of evidence: how fast it runs is partly luck that all of its calls share. So the
+The execution environment is the unit of evidence: some environments are faster than others by chance. So the
 samples of a variant are spread over several environments, each started by a forced update. Within an environment,
 rounds visit every variant and kind of connection once, in random order, so that a drift of the machine or the network
 affects all alike. Warm-ups are labelled and excluded later. A sample that came out cold is kept and labelled by its
@@ -114,7 +114,7 @@ def is_warm_sample(record: ClientRecord) -> bool:
 def reason_to_stop(
     taken: int, latencies_ms: Sequence[Sequence[float]], table: WarmTable
 ) -> tuple[StopReason, float | None] | None:
-    """Return why a series is over and the half-width of its median's interval in percent; None while it goes on.
+    """Return why a series is over and the half-width of its median's interval in percent; None while it continues.
 
     `latencies_ms` holds the counted samples by environment. The interval is looked at from `samples` on, and then only
     where an environment is complete: looking early and often would favour lucky moments.
@@ -173,7 +173,7 @@ def _calls_left(one: Progression) -> int:
 
 
 def _undecided(session: Session, progressions: Sequence[Progression]) -> list[Progression]:
-    """Eliminate what is decided, and return the series that go on; looks only between environments.
+    """Eliminate decided variants, and return the series that continue; looks only between environments.
 
     E. Even-Dar, S. Mannor and Y. Mansour, "Action Elimination and Stopping Conditions for the Multi-Armed Bandit and
     Reinforcement Learning Problems", Journal of Machine Learning Research 7 (2006), 1079-1105.

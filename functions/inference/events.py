@@ -98,7 +98,7 @@ def response(event: object, status: HTTPStatus, body: dict[str, Any]) -> dict[st
         return body if status == HTTPStatus.OK else {"statusCode": int(status), **body}
     content_type = "application/json"
     answer: dict[str, Any] = {"statusCode": int(status), "body": json.dumps(body, allow_nan=False)}
-    # A load balancer whose target group has multi-value headers takes no others, and tells so by what it sends.
+    # A load balancer whose target group has multi-value headers accepts no others; its requests show it.
     if kind == "load_balancer" and isinstance(event, dict) and "multiValueHeaders" in event:
         headers: dict[str, Sequence[str]] = {"Content-Type": [content_type]}
         answer["multiValueHeaders"] = headers

@@ -86,7 +86,7 @@ class AsynchronousInvokes:
         return self._fates.get(request_id)
 
     async def close(self) -> None:
-        """Give up what has not run yet; its fate says so."""
+        """Drop the events that have not run yet; their state says so."""
         for task in list(self._tasks):
             task.cancel()
         for task in list(self._tasks):

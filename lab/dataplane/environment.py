@@ -179,12 +179,12 @@ class ExecutionEnvironment:
         self._faults_before = 0
         self.peak_mb = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._all_done = asyncio.Event()  # no invocation under way
+        self._all_done = asyncio.Event()  # no invocation in progress
 
     # -- its state
 
     def _move(self, to: State) -> None:
-        """Change the state. One that has ended stays so, whatever was still under way. Raises ImpossibleMoveError."""
+        """Change the state. One that has ended stays so, whatever was still in progress. Raises ImpossibleMoveError."""
         if self._state is to or self._state is State.ENDED:
             return
         if to is not State.ENDED and to not in _MOVES[self._state]:
@@ -269,7 +269,7 @@ class ExecutionEnvironment:
         """
         vcpu = self._vcpu
         if self._restores:
-            # A stream of its own: each environment that Lambda restores has another one than the snapshot's init.
+            # A new stream: on Lambda, a restored environment does not share the stream of the snapshot's init.
             around = self._around
             self._log = EnvironmentLog(secrets.token_hex(16), self.configuration, around.logs, around.metrics)
             vcpu = init_vcpu(vcpu, around.settings.init_burst_vcpu)
@@ -535,7 +535,7 @@ class ExecutionEnvironment:
         self._log.started(invocation)
 
     def _fail(self, invocation: Invocation, status: Status, error_type: str, payload: bytes) -> None:
-        self._owner.answered(self, invocation)  # first: whoever calls again at once waits for this environment
+        self._owner.answered(self, invocation)  # first: a caller who calls again at once waits for this environment
         invocation.settle(payload, status=status, error_type=platform_error_type(error_type))
 
     def _time_out(self, invocation: Invocation) -> None:
@@ -835,7 +835,7 @@ class ExecutionEnvironment:
         task.add_done_callback(self._tasks.discard)
 
     async def settle(self) -> None:
-        """Wait for what is still under way, at the end of the lab."""
+        """Wait for calls that are still in progress when the lab ends."""
         while self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(*self._tasks, return_exceptions=True)

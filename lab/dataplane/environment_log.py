@@ -79,7 +79,7 @@ class EnvironmentLog:
     # -- the platform's lines
 
     def write(self, lines: Sequence[str | None], invocation: Invocation | None) -> None:
-        """Write lines now; None stands for a line that this format or level does not have."""
+        """Write lines now; None means a line that this format or level does not have."""
         now_ms = max(self._last_timestamp_ms, int(time.time() * 1000))
         self._last_timestamp_ms = now_ms
         events = [LogEvent(now_ms, line) for line in lines if line is not None]

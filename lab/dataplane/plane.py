@@ -1,4 +1,4 @@
-"""The data plane: takes invokes, finds or starts an environment for each, keeps to Lambda's limits of concurrency."""
+"""The data plane: takes invokes, finds or starts an environment for each, and applies Lambda's concurrency limits."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class LambdaDataPlane:
         return ""
 
     async def _prepare(self, pool: FunctionPool, function: FunctionConfiguration) -> ExecutionEnvironment | str:
-        """Return an environment that is initialized and serves nobody yet, or why there is none."""
+        """Return an environment that is initialized and serves nobody yet, or the reason why none is ready."""
         image = self._images.resolve(function.image_uri)
         if image is None:
             return f"source image {function.image_uri} does not exist in the lab"
@@ -452,7 +452,7 @@ class LambdaDataPlane:
     def _make_room(self, pool: FunctionPool) -> bool:
         """See that this host's memory holds one more environment; the longest idle ones go first if it does not.
 
-        What an environment will need is what others of its function have needed, or a guess for the first.
+        The estimate is what other environments of the function have needed, or a guess for the first.
         """
         available_mb = available_memory_mb()
         if available_mb is None:

@@ -1,4 +1,4 @@
-"""The Lambda Runtime API over HTTP/1.1, on a loopback port of its own for each environment, as the guest has on Lambda.
+"""The Lambda Runtime API over HTTP/1.1, on one loopback port per environment, as the guest has on Lambda.
 
 Written on `asyncio.Protocol`, since it is in the path of every invocation twice: a general HTTP server costs more
 than the invocation itself. It takes what the API needs: requests with Content-Length or chunked bodies, kept
@@ -134,7 +134,7 @@ class RuntimeApi:
         """Serve an environment; returns the port. Raises OSError where there is no descriptor for a socket."""
         connections: set[_Connection] = set()
         loop = asyncio.get_running_loop()
-        # A socket of our own: asyncio, which would make one, passes over one that it cannot make and listens nowhere.
+        # Our own socket: asyncio would skip one that it cannot create, and listen nowhere.
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)

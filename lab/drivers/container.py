@@ -63,7 +63,7 @@ class EngineApi:
         timeout_s: float | None = _START_TIMEOUT_S,
         accept: Sequence[int] = (),
     ) -> Any:
-        """The decoded answer, None where there is none. Raises LaunchError for a status neither 2xx nor accepted."""
+        """Return the decoded answer, or None. Raises LaunchError for a status neither 2xx nor accepted."""
         try:
             async with self._session.request(
                 method, path, json=body, params=query, timeout=aiohttp.ClientTimeout(total=timeout_s)
@@ -172,7 +172,7 @@ class ContainerDriver:
         output = -1
         identity = ""
         try:
-            # Opened for writing too: without a writer of our own, the pipe would end whenever no process holds it.
+            # Opened for writing too: otherwise the pipe would end whenever no process holds it.
             output = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             async with self._slots:
                 created = await api.call("POST", "/containers/create", body=await self._container(spec, pipe))

@@ -1,6 +1,6 @@
 """A small process that starts execution environments for the lab, and outlives it long enough to clean up.
 
-Why a process of its own: forking the lab itself, with moto and a few hundred MB in it, stalls its event loop; and when
+Why a separate process: forking the lab itself, with moto and a few hundred MB in it, stalls its event loop; and when
 the lab is killed, somebody has to end the environments and remove their groups. It imports the standard library's
 lightest parts alone, forks in a millisecond, sets each child up (session, groups, CPUs, mounts, death signal) and
 executes a fresh interpreter: nothing is preloaded for the function.
@@ -109,7 +109,7 @@ def _private_tmp(size_mb: int, keep: list[str]) -> None:
 
 
 def _disk_tmp(template: str, keep: list[str]) -> None:
-    """An empty /tmp on disk: a copy of a formatted image, on a loop device that goes with its last mount.
+    """An empty /tmp on disk: a copy of a formatted image, on a loop device that disappears with its last mount.
 
     The copy has lost its name before the function starts, so that nothing is left however the environment ends.
     """
@@ -227,7 +227,7 @@ def _hear_of_ends_only() -> None:
 
 
 def _tried(mount: Callable[[], None]) -> str:
-    """Try a mount of one's own in a child; "" if it works, else why not."""
+    """Try a private mount in a child; "" if it works, else the reason."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -249,7 +249,7 @@ class Launcher:
     """The loop: requests on the socket, ends of children by SIGCHLD."""
 
     def __init__(self, channel: socket.socket, template: str, governor: Governor | None) -> None:
-        """`template`: a formatted image for the guests' /tmp, "" where there is none.
+        """`template`: a formatted image for the guests' /tmp, or "".
 
         `governor` enforces limits on environments whose request asks for it.
         """

@@ -273,7 +273,7 @@ def _clear_scratch(parent: Path) -> None:
 
 
 def _inside(root: Path, working_directory: str) -> Path:
-    """Where a working directory of the image lies on this host."""
+    """Return the path on this host of a working directory of the image."""
     if not working_directory:
         return root
     relative = (
@@ -454,7 +454,7 @@ def _lives(process_id: int) -> bool:
 
 
 class _Ended:
-    """What the launcher tells of an ended child."""
+    """The launcher's report about a child that has ended."""
 
     def __init__(self, message: dict[str, Any]) -> None:
         self.code: int | None = message["code"]
@@ -532,7 +532,7 @@ class _LauncherClient:
                 self._send({"kind": "forget", "paths": list(paths)})
 
     def _send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
-        # Blocking, and short: the launcher takes a message in a millisecond, and few are under way at once.
+        # Blocking, and short: the launcher takes a message in a millisecond, and few are in progress at once.
         body = json.dumps(message).encode()
         header = len(body).to_bytes(4, "big")
         if descriptor is None:

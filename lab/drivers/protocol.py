@@ -84,7 +84,7 @@ class RunningEnvironment(Protocol):
     async def thaw(self) -> None: ...
 
     def usage(self) -> Usage:
-        """What it has used. Called after every invocation, so it reads a file or two and never waits."""
+        """Return its resource use. Called after every invocation, so it reads a file or two and never waits."""
         ...
 
     async def kill(self) -> None:

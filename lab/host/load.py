@@ -116,7 +116,7 @@ class HostWatch:
         return self._times
 
     def taken_since(self, mark: int) -> bool:
-        """Whether others took CPU from environments since then, or just before: a short call lies between readings."""
+        """Whether others took CPU from environments since then, or just before: a short call fits between readings."""
         return self._taken or self._times > mark
 
     async def _watch(self) -> None:

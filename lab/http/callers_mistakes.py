@@ -19,7 +19,7 @@ class CallersMistakes:
             print(f"lab: refused a malformed request ({what}); more are counted until the lab stops", file=sys.stderr)
 
     def count_at(self, place: str, what: str) -> None:
-        """Count a refusal that may be a fault of ours: `what` is said once per place of the code that raised it."""
+        """Count a refusal that may be our fault; `what` is logged once per place in the code that raised it."""
         self._at[place] += 1
         if self._at[place] == 1:
             print(f"lab: {what}; more of this place are counted until the lab stops", file=sys.stderr)

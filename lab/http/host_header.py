@@ -1,4 +1,4 @@
-"""Which Host headers are ours: a page of the internet must not reach the lab by a name of its own (DNS rebinding)."""
+"""Which Host headers are ours: a web page must not reach the lab through a name that it controls (DNS rebinding)."""
 
 from __future__ import annotations
 

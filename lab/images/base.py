@@ -1,4 +1,4 @@
-"""What stands for AWS's base image where no engine runs: this Python and the runtime client, and no other package."""
+"""The replacement for AWS's base image without an engine: this Python and only the runtime client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_base(directory: Path) -> Path:
         for file in importlib.metadata.files(name) or ():
             source = Path(str(file.locate()))
             if ".." in file.parts or not source.is_file():
-                continue  # scripts lie outside; bytecode may be missing
+                continue  # scripts are outside; bytecode may be missing
             target = site / file
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(source, target)

@@ -1,4 +1,4 @@
-"""Build an image as a directory: COPY into a folder that stands for LAMBDA_TASK_ROOT, RUN by this Python.
+"""Build an image as a directory: COPY into a folder that represents LAMBDA_TASK_ROOT, RUN by this Python.
 
 What AWS's base image brings (Python and the runtime client) is `lab.images.base` here; the base image itself is not
 fetched. `pip install` is carried out by uv into a folder of the image's own, by hard links to uv's cache: an image has
@@ -64,7 +64,7 @@ def build(
         )
         (image / "image.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
         if not request.use_cache:
-            # What runs from the old folder goes on running from it, under another name.
+            # Programs that run from the old folder keep running from it, under another name.
             _move_away(store.content(identity))
         store.publish(image, store.content(identity))
     return record

@@ -86,7 +86,7 @@ _HOW: Final = "Install Docker or Podman and start it, or unset LAB_ENGINE to let
 
 
 def find_engine(wanted: str = "") -> tuple[str, str]:
-    """A running engine's name and version; raises EngineError that says why there is none.
+    """A running engine's name and version; raises EngineError with the reason if there is none.
 
     `wanted`, else LAB_ENGINE, else Docker and then Podman, whichever answers first.
     """

@@ -6,7 +6,7 @@ of a machine. Below it:
     contents/<id>/root/        the image's LAMBDA_TASK_ROOT
     contents/<id>/image.json   its command and environment; written before the folder gets its name
     steps/<key>/root/          what a slow step of a Dockerfile left behind, so that it runs once
-    names/<reference>.json     one file a name; a name is never half written
+    names/<reference>.json     one file per name; a name is never half written
     building/<key>.<random>/   what is being made, while its builder holds the lock <key>.lock next to it
     leases/<lab>/              of a running lab: a lock that it holds, its port, and a file for each image it was given
 
@@ -158,7 +158,7 @@ class DirectoryImageStore:
         root = self.content(record.id) / "root"
         if not root.is_dir():
             return None
-        # A variable that names LAMBDA_TASK_ROOT means the folder that stands for it here.
+        # A variable that names LAMBDA_TASK_ROOT means the folder that represents it here.
         environment = {key: value.replace(TASK_ROOT, str(root)) for key, value in record.environment.items()}
         return Image(reference, root, record.command, environment, record.labels)
 
@@ -222,7 +222,7 @@ class DirectoryImageStore:
 
     @contextlib.contextmanager
     def building(self, key: str) -> Iterator[Path]:
-        """An empty folder of one's own while nobody else makes the same; it is gone afterwards unless moved away.
+        """An empty private folder, while nobody else builds the same; removed afterwards unless moved away.
 
         Raises ImageError where the store cannot be written.
         """

@@ -15,7 +15,7 @@ from lab.images.image_store import TASK_ROOT
 class StageState:
     """What instructions have made so far."""
 
-    root: Path  # stands for LAMBDA_TASK_ROOT
+    root: Path  # represents LAMBDA_TASK_ROOT
     key: str
     arguments: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=lambda: dict(BASE_ENVIRONMENT))

@@ -84,7 +84,7 @@ class CgroupV1Limits:
         self.roots: Sequence[str] = tuple(dict.fromkeys(str(root) for root in roots.values()))
         account = roots.pop("cpuacct", None)
         self._usage_file = f"{account}/cpuacct.usage" if account else ""
-        # Mounted apart from `cpu`, it is a hierarchy of its own, which processes have to join, too.
+        # Mounted apart from `cpu`, it is a separate hierarchy, which processes have to join, too.
         self._account = str(account) if account and account not in roots.values() else ""
         self._roots = roots
         self.cpu = "cgroup-v1" if "cpu" in parents else "none"

@@ -1,6 +1,6 @@
 """Limits for every user: the launcher stops and continues processes by signal, and kills them for their memory.
 
-It is the parent of all environments, has an interpreter of its own and nothing else to do between launches. What it
+It is the parent of all environments, has its own interpreter and nothing else to do between launches. What it
 does for an environment is in `lab.limits.governor`.
 """
 

@@ -131,7 +131,7 @@ def v2_limits_below(directory: Path, *, is_root: bool) -> CgroupV2Limits:
             leaf = directory / "inference-lab"
             leaf.mkdir(exist_ok=True)
             for pid in files.processes(str(directory)):
-                # Others in the group: the shell that started the lab in a scope of its own. They move along.
+                # Others in the group: the shell that started the lab in a new scope. They move along.
                 with contextlib.suppress(ProcessLookupError):
                     files.write(f"{leaf}/cgroup.procs", str(pid))
         for name in sorted(wanted):

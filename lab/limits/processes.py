@@ -22,7 +22,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def cpu_clock(pid: int) -> int:
-    """Return the id of a process's CPU clock. Raises OSError where there is none."""
+    """Return the id of a process's CPU clock. Raises OSError if there is none."""
     if not _LINUX:
         raise OSError(f"{sys.platform} does not show the CPU time of another process as a clock")
     clock = ctypes.c_int()

@@ -17,7 +17,7 @@ _UNIFIED: Final = Path("/sys/fs/cgroup/cgroup.controllers")  # is there where cg
 
 
 def enter(arguments: Sequence[str], *, unified: Path = _UNIFIED) -> None:
-    """Replace this process by the same lab command in a scope of its own, where systemd grants one to this user.
+    """Replace this process by the same lab command in a new scope, if systemd grants this user one.
 
     Returns where it is not needed or not possible. The process id, the terminal and the signals stay the same.
     """

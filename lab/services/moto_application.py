@@ -159,7 +159,7 @@ class Refusal:
 
 
 def refusal(request: web.Request, body: bytes, error: Exception) -> Refusal:
-    """The answer to a request at which moto, or an extension of the lab, raised what it did not mean to.
+    """The answer to a request over which moto, or an extension of the lab, raised an unexpected exception.
 
     It would raise the same again, so the answer is one that no SDK tries again: 4xx, unless the failure is the
     machine's or the lab's own.

@@ -19,7 +19,7 @@ _PARAMETER: Final = re.compile(r"\{(\w+)(\+?)\}")
 
 
 def violation(service: str, method: str, path: str, target: str, body: bytes) -> str | None:
-    """Describe each departure; None where there is none, or where the operation is not known.
+    """Describe each violation; None if there is none, or if the operation is unknown.
 
     `path` carries no query, `target` is the X-Amz-Target header, or "". Of the query protocol, whose values are all
     text, required parameters are looked at; of the others, the types of the body's members as well.

@@ -1,1 +1,1 @@
-"""SQLite files that processes of their own write, so that no invoke waits for a row."""
+"""SQLite files written by separate processes, so that no invoke waits for a row."""

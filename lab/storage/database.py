@@ -1,4 +1,4 @@
-"""SQLite with one writer: what is put goes into a journal, which a process of its own moves into the tables."""
+"""SQLite with one writer: items go into a journal, which a separate process moves into the tables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JournaledDatabase(Generic[Item]):
     ) -> None:
         """Open or make the file and start its writer; a change of `schema` raises `version`. Raises StorageError.
 
-        `writer` is made in a process of its own, of a connection and `settings`. Items, settings and the arguments of
+        `writer` is created in a separate process, from a connection and `settings`. Items, settings, and arguments of
         commands are what `marshal` takes: numbers, text, bytes, and tuples, lists and dictionaries of them.
         """
         self._path = path
@@ -134,7 +134,7 @@ class JournaledDatabase(Generic[Item]):
             except TimeoutError:
                 done, answer = False, f"nothing was committed within {_WAIT_S:g} s"
             except (EOFError, OSError):
-                # The writing process has gone. The next one goes on where its last commit ended.
+                # The writing process has ended. The next one continues after its last commit.
                 try:
                     self._end_writer()
                     self._process, self._channel = self._start_writer()
@@ -182,7 +182,7 @@ class JournaledDatabase(Generic[Item]):
 
 
 def _check_version(path: Path, version: int) -> None:
-    # By a connection of its own: the pragmas of the others would already write.
+    # With a separate connection: the pragmas of the others would already write.
     with contextlib.closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found not in {0, version}:

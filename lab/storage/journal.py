@@ -105,7 +105,7 @@ class JournalWriter:
         self._segment += 1
         try:
             self._descriptor = self._open()
-        except OSError:  # no more files, or no more disk: the old one goes on
+        except OSError:  # no more files, or no more disk: keep the old one
             self._segment -= 1
             return
         self._written = 0
@@ -173,7 +173,7 @@ class JournalReader:
         return os.pread(self._descriptor, _READ_BYTES, self.position.offset + beyond)
 
     def _go_to_next(self) -> bool:
-        """Go to the segment after this one, which has been read to its end; False if there is none."""
+        """Go to the next segment after reading this one to its end; False if there is none."""
         later = [number for number in segments(self._journal) if number > self.position.segment]
         if not later:
             return False

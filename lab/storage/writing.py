@@ -178,7 +178,7 @@ class _Committer:
     def _apply_apart(self, records: Sequence[Record], outcomes: dict[int, tuple[bool, Any]]) -> None:
         """Each record by itself, as one of them cannot be stored: it must not keep out all that come after it.
 
-        Of a command the lab is told; anything else is passed over, and that is said.
+        A failed command is reported to the lab; any other failed record is skipped and logged.
         """
         passed_over: list[Exception] = []
         for record in records:

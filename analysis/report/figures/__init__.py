@@ -2,7 +2,7 @@
 
 What is drawn is aggregated first, so a figure's size does not grow with the number of invocations. A value that could
 not be estimated is named below the title with its reason, never drawn as 0. Every figure carries the badge of its
-origin inside the picture, so a copy of it cannot pass for something else.
+origin inside the picture, so a copy of it cannot be mistaken for another figure.
 """
 
 from __future__ import annotations

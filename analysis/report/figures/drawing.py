@@ -35,7 +35,7 @@ def png(drawn: str) -> bytes:
 
 
 def csv_text(figure: Figure) -> str:
-    """The data behind a figure, one row a drawn value."""
+    """The data behind a figure, one row per drawn value."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([column.key for column in figure.columns])

@@ -52,7 +52,7 @@ SPREADS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figure:
-    """How far samples lie apart: p5, p25, p50, p75 and p95 of each function."""
+    """The spread of samples: p5, p25, p50, p75, and p95 of each function."""
     start_type, metric, title = SPREADS[experiment]
     rows: list[Row] = []
     notes = []

@@ -115,7 +115,7 @@ class Points:
         *,
         gaps: bool = True,
     ) -> None:
-        """Add the estimate of one cell's metric, or (`gaps`) a note why there is none."""
+        """Add the estimate of one cell's metric, or (`gaps`) the reason why it is missing."""
         experiment, start_type = where
         cell = self.summary.cell(variant.key, experiment, start_type)
         distribution = cell.metrics.get(metric) if cell is not None else None

@@ -117,7 +117,7 @@ def _load_rates(summary: Summary) -> list[Row]:
             "answered": [second.answered for second in summary.load_seconds],
         }
     )
-    # The load ends within its last bin, whose rate would be that of a part: it would fall for no reason of the server.
+    # The load ends within its last bin, whose rate would be partial: it would fall without a reason in the server.
     ends = {total.variant: total.duration_s for total in summary.load_totals}
     filled = pl.col("variant").replace_strict(ends, return_dtype=pl.Float64) >= (pl.col("bin") + 1) * width_s
     whole = frame.filter(filled | (pl.col("bin") == 0))

@@ -12,7 +12,7 @@ from analysis.summary import Estimate, Summary
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell: its text, and for a number the value to sort by, the interval, or the reason why there is none."""
+    """One cell: its text, and for a number the value to sort by, the interval, or the reason why it is missing."""
 
     text: str
     value: float | None = None

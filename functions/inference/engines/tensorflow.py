@@ -95,7 +95,7 @@ def _open() -> ctypes.CDLL:
     folders = list(found.submodule_search_locations or ()) if found else []
     if not folders:
         raise EngineError("the package tensorflow is not installed")
-    # The symbols stay local to it (RTLD_LOCAL, the default): numpy brings libraries of its own.
+    # The symbols stay local to it (RTLD_LOCAL, the default): numpy brings its own libraries.
     library = ctypes.CDLL(str(Path(folders[0]) / "libtensorflow_cc.so.2"))
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(library, name)

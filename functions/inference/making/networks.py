@@ -30,7 +30,7 @@ def make_network(record: Record, weights: str) -> tuple[Any, str, list[str] | No
     application = getattr(keras.applications, record.application, None)
     if not callable(application):
         raise BuildError(f"model {record.name!r}: keras.applications has no {record.application!r}")
-    # Keras downloads without a timeout of its own.
+    # Keras downloads without a timeout.
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     shape = (record.input_size, record.input_size, 3)
     if weights != "random":
@@ -39,7 +39,7 @@ def make_network(record: Record, weights: str) -> tuple[Any, str, list[str] | No
         except ValueError as error:
             raise BuildError(f"the ImageNet weights of {record.name} cannot be used: {error}") from None
         except Exception as error:
-            # keras.utils.get_file raises a bare Exception where the host is out of reach.
+            # keras.utils.get_file raises a bare Exception if the host is unreachable.
             if not (isinstance(error, OSError) or str(error).startswith(UNREACHABLE)):
                 raise
             if weights == "imagenet":
@@ -102,7 +102,7 @@ def _randomize_statistics(layer: Any, generator: np.random.Generator) -> None:
 
 
 def _labels() -> list[str] | None:
-    """Names of the 1000 classes, or None where their file is out of reach: an answer without names is still one."""
+    """Names of the 1000 classes, or None if their file is unreachable: an answer without names is still valid."""
     try:
         path = keras.utils.get_file(
             "imagenet_class_index.json",

@@ -1,4 +1,4 @@
-"""Pack pictures to classify: check the user's own, or generate some where there are none.
+"""Pack pictures to classify: check the user's own, or generate some if there are none.
 
     python -m making.pictures DIRECTORY
 
@@ -62,7 +62,7 @@ def pack(directory: Path) -> str:
         for path in own.values():
             _check(path, directory)
         return f"{len(own)} pictures of your own are packed{note}"
-    # Hidden files are an editor's or a file manager's; whoever put others here does not expect generated pictures.
+    # Hidden files are an editor's or a file manager's; a user who put others here does not expect generated pictures.
     if not all(name.startswith(".") for name in left_out):
         raise PictureError(f"{directory} holds no file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}{note}")
     for number in range(COUNT):

@@ -66,7 +66,7 @@ def pages_in_memory(maps: Iterable[str], pagemap: BinaryIO) -> dict[str, set[int
 
 
 def summed_up(pages: Mapping[str, set[int]], opened: Iterable[str], folders: Iterable[str]) -> dict[str, Any]:
-    """Files, bytes, and chunks of what lies in `folders`, and the largest files by name.
+    """Files, bytes, and chunks in `folders`, and the largest files by name.
 
     Files of less than a chunk share chunks: they count as if they were stored one after the other.
     """

@@ -32,7 +32,7 @@ def trim(package: Path) -> None:
 
 
 def _strip(library: Path) -> None:
-    """Cut off what lies behind the last segment, as `strip` does; the base image has no binutils.
+    """Cut off everything after the last segment, as `strip` does; the base image has no binutils.
 
     The linker goes by segments. Sections, with the symbol table and its names, are for debuggers. The file is written
     again, as it may be a hard link.

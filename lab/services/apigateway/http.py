@@ -89,5 +89,5 @@ def add_routes(app: web.Application, gateway: Gateway) -> None:
         raise web.HTTPNotFound  # the middleware answers first
 
     app.middlewares.append(by_address)
-    # Without a route of their own, aiohttp would build a 404 for these requests before the middleware sees them.
+    # Without their own route, aiohttp would build a 404 for these requests before the middleware sees them.
     app.router.add_route("*", PATH_PREFIX + "{tail:.*}", by_path)

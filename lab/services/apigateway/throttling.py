@@ -31,7 +31,7 @@ class TokenBucket:
 
 
 class Buckets:
-    """Token buckets by what they limit; one whose numbers changed starts afresh."""
+    """Token buckets by what they limit; one whose numbers changed starts full."""
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, TokenBucket] = {}

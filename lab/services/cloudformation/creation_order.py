@@ -18,7 +18,7 @@ def creation_order(resources: Mapping[str, Any]) -> list[str]:
     visited: set[str] = set()
 
     def visit(start: str) -> None:
-        # A stack of our own: a chain of dependencies may be longer than Python's.
+        # An explicit stack: a chain of dependencies may be deeper than Python's recursion limit.
         stack: list[tuple[str, Iterator[str]]] = []
         visited.add(start)
         stack.append((start, iter(_dependencies(resources[start], resources))))

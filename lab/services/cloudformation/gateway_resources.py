@@ -1,6 +1,6 @@
 """API Gateway's resource types that moto lacks, or cannot update or delete."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations

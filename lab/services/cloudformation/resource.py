@@ -1,11 +1,11 @@
 """What every resource type of CloudFormation has in common.
 
 moto finds a type through the direct subclasses of CloudFormationModel, the last one of a type winning; so each subclass
-stands for one type. What it makes are moto's own objects, so that the API shows what CloudFormation made.
+represents one type. It makes moto's own objects, so that the API shows what CloudFormation made.
 Property names are those of https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-template-resource-type-ref.html
 """
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations

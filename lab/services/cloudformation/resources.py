@@ -1,6 +1,6 @@
 """Resource types of Lambda, Scheduler, Logs and IAM that moto lacks, or cannot update or delete, and unknown ones."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class FunctionResource(Resource, CloudFormationModel):
 
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
-        # A dictionary of its own: moto writes into the code it is given.
+        # A copy: moto writes into the code it is given.
         specification = {**_function_specification(properties), "FunctionName": name, "Code": dict(properties["Code"])}
         if "ZipFile" in specification["Code"]:
             raise ValueError("inline code is not modelled; the lab runs functions from images")

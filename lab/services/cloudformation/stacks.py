@@ -4,7 +4,7 @@ moto 5.2.5 creates in order only by CreateStack; a change set (what `cdk deploy`
 leaves outputs out, does not delete in order, and has no roll-back. This engine serves both.
 """
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 # Its models show parts of their state under private names only.
 # ruff: noqa: SLF001

@@ -1,6 +1,6 @@
 """Lambda's configuration side: moto's functions with what images, logging and revisions need, and the catalogue."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 # Its models show parts of their state under private names only.
 # ruff: noqa: SLF001
@@ -39,7 +39,7 @@ MAX_SNAPSTART_STORAGE_MB: Final = 512  # https://docs.aws.amazon.com/lambda/late
 
 
 class VersionInUseError(LambdaClientError):
-    """What AWS answers where an alias leads to the version that is to be deleted."""
+    """AWS's error when an alias points to the version being deleted."""
 
     code = 409
 
@@ -243,7 +243,7 @@ def _in_registry(uri: str, account_id: str, region: str) -> Any:
 class LabLambdaBackend(MotoUrls, LambdaBackend):
     """moto's backend making our functions."""
 
-    has_image: ClassVar[Callable[[str], bool]]  # set by install(): moto makes one backend a region
+    has_image: ClassVar[Callable[[str], bool]]  # set by install(): moto makes one backend per region
     take_snapshot: ClassVar[Callable[[str, str], Future[str]]]  # of a version; resolves to a failure's reason, or ""
 
     def create_function(self, spec: dict[str, Any]) -> LambdaFunction:
@@ -269,7 +269,7 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
         return answer if version is None else version.get_configuration()
 
     def publish_version(self, function_name: str, description: str = "") -> LambdaFunction | None:
-        """Publish a version with code of its own: moto 5.2.5 lets it share that of $LATEST, later updates included.
+        """Publish a version with its own code: moto 5.2.5 lets it share $LATEST's, later updates included.
 
         It publishes what has not changed since the first version a second time, too, and gives numbers again.
         """
@@ -349,7 +349,7 @@ class MotoFunctionCatalogue:
         self._cache: dict[str, tuple[tuple[Any, ...], FunctionConfiguration]] = {}
 
     def latest(self, name_or_arn: str) -> LabFunction | None:
-        """What moto keeps of a function; None where there is none."""
+        """Return moto's record of a function; None if there is none."""
         parts = name_or_arn.split(":")
         region = parts[3] if len(parts) == 7 else self._region
         known = lambda_backends[self._account_id][region]._lambdas._functions.get(parts[-1])
@@ -361,7 +361,7 @@ class MotoFunctionCatalogue:
         return self._account_concurrency
 
     def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
-        """The function of this name, partial ARN or ARN, at a version or alias; None where there is none."""
+        """Return the function of this name, partial ARN, or ARN, at a version or alias; None if it does not exist."""
         parts = name_or_arn.split(":")
         # function, account:function:NAME, or the whole ARN
         name, region = parts[-1], self._region
@@ -408,7 +408,7 @@ class MotoFunctionCatalogue:
         return next((one for one in published if str(one.version) == number), None)
 
     def leads_to(self, latest: LabFunction, qualifier: str) -> LabFunction | None:
-        """The version of this number, or the main one that an alias names; None where there is neither."""
+        """Return the version of this number, or the main one that an alias names; None if neither exists."""
         versions = lambda_backends[self._account_id][latest.region]._lambdas._functions[latest.function_name][
             "versions"
         ]
@@ -430,7 +430,7 @@ class MotoFunctionCatalogue:
                     yield from (one for one in found if one is not None and one.provisioned)
 
     def _provisioned_of(self, latest: LabFunction, version: str, region: str) -> int:
-        """The provisioned concurrency of a version: its own, and that of the aliases that lead to it."""
+        """The provisioned concurrency of a version: its own, and its aliases'."""
         arn = make_function_arn(region, self._account_id, latest.function_name)
         aliases = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {})
         versions = {name: str(alias.function_version) for name, alias in list(aliases.items())}

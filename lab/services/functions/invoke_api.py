@@ -2,7 +2,7 @@
 
 `add_routes` serves it as routes of an aiohttp application. `InvokeFront` stands before such an application's server and
 answers plain invokes itself, on the same connections, for about a third less of the lab's CPU a call; whatever is not
-plain (another path, a query, a body in parts) goes on to the application untouched.
+plain (another path, a query, a body in parts) is passed to the application untouched.
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ def _client_context(header: str) -> str:
 
 
 def _json_problem(payload: bytes) -> str:
-    """Why a payload is no JSON; "" if it is, or if there is none."""
+    """Return the JSON error, or "" if the payload is valid or empty."""
     if not payload or payload == b"{}":
         return ""
     try:

@@ -1,6 +1,6 @@
 """CloudWatch Logs: moto keeps the log groups and their settings, the lab's store the streams and events."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class LabLogsBackend(MotoUrls, LogsBackend):
     one of them adopts it (docs/adr/0041).
     """
 
-    store: LogStore  # set by install(): moto makes one backend a region, the store is one
+    store: LogStore  # set by install(): moto makes one backend per region; there is a single store
 
     def create_log_group(self, log_group_name: str, tags: dict[str, str], **kwargs: Any) -> LogGroup:
-        """Make a group here and in the store; one of an earlier run is taken over with its events."""
+        """Create a group here and in the store; one of an earlier run is adopted with its events."""
         if isinstance(self.groups.get(log_group_name), _AdoptedLogGroup):
             del self.groups[log_group_name]
         group = super().create_log_group(log_group_name, tags, **kwargs)
@@ -260,7 +260,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         raise _NotModelledError("CloudWatch Logs Insights (StartQuery) is not modelled by the lab; use FilterLogEvents")
 
     def _require(self, name: str) -> LogGroup:
-        """The group, one of an earlier run among them. Raises ResourceNotFoundException."""
+        """Return the group, possibly one of an earlier run. Raises ResourceNotFoundException."""
         if name not in self.groups and name in self.store.group_names():
             self._adopt(name)
         group: LogGroup | None = self.groups.get(name)

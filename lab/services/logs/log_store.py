@@ -268,7 +268,7 @@ def _take_page(
         if matches is None or matches(message):
             event = StoredEvent(seq, timestamp_ms, ingested_ms, stream, message)
             size += event.size_bytes
-            # At least one event a page, however large, or a reader would never come past it.
+            # At least one event per page, however large, or a reader would never get past it.
             if size > MAX_BYTES_A_PAGE and events:
                 return events, last
             events.append(event)

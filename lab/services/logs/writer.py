@@ -1,4 +1,4 @@
-"""What writes log events, in a process of its own; it forgets the oldest invocations.
+"""Write log events, in a separate process; the oldest invocations are deleted.
 
 Imports the standard library's lightest parts alone: see `lab.storage.writing`.
 """

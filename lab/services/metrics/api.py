@@ -1,6 +1,6 @@
 """CloudWatch metrics: moto keeps alarms and dashboards and speaks the protocols, the lab's store answers for values."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LabCloudWatchBackend(MotoUrls, CloudWatchBackend):
     namespace out of the comparison where dimensions are given.
     """
 
-    store: MetricStore  # set by install(): moto makes one backend a region, the store is one
+    store: MetricStore  # set by install(): moto makes one backend per region; there is a single store
 
     def put_metric_data(self, namespace: str, metric_data: list[dict[str, Any]]) -> None:
         """Check and keep values. Raises what AWS answers."""

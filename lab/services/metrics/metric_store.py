@@ -35,7 +35,7 @@ Samples = npt.NDArray[np.float64]  # (n, 5): time_s, sum, minimum, maximum, coun
 
 
 class SeriesKey(NamedTuple):
-    """What CloudWatch tells metrics apart by; `dimensions` sorted by name."""
+    """The identity of a metric in CloudWatch; `dimensions` are sorted by name."""
 
     namespace: str
     name: str

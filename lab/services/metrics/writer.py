@@ -1,4 +1,4 @@
-"""What writes metric values, in a process of its own: chunks of packed samples, the oldest forgotten by number.
+"""Write metric values, in a separate process: chunks of packed samples, the oldest deleted by number.
 
 Imports the standard library's lightest parts alone: see `lab.storage.writing`.
 """

@@ -1,6 +1,6 @@
 """EventBridge Scheduler and rules: moto's backends, which refuse what AWS refuses."""
 
-# moto has no types of its own to check a subclass against.
+# moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
     """moto's backend; each method says what it adds."""
 
     def create_schedule(self, *args: Any, **kwargs: Any) -> Schedule:
-        """Refuse a schedule that AWS refuses, and an unknown group, at which moto 5.2.5 raises KeyError."""
+        """Refuse a schedule that AWS refuses, and an unknown group, for which moto 5.2.5 raises KeyError."""
         group_name = kwargs.get("group_name") or "default"
         if group_name not in self.schedule_groups:
             raise ScheduleGroupNotFound(group_name)
@@ -63,7 +63,7 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         return schedule
 
     def create_schedule_group(self, name: str, tags: list[dict[str, str]]) -> ScheduleGroup:
-        """Refuse a name that is taken: moto 5.2.5 puts an empty group in the place of that group and its schedules."""
+        """Refuse a name that is taken: moto 5.2.5 replaces that group and its schedules with an empty group."""
         if name in self.schedule_groups:
             raise ScheduleGroupExistsError(name)
         return super().create_schedule_group(name, tags)
@@ -153,7 +153,7 @@ def _retry_problem(target: Mapping[str, Any]) -> str:
 
 
 def _input_problem(target: Mapping[str, Any]) -> str:
-    """Why a target's Input is not JSON; "" where it is, or where there is none."""
+    """Return the JSON error of a target's Input, or "" if it is valid or missing."""
     if target.get("Input") is None:
         return ""
     try:

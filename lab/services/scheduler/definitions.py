@@ -50,7 +50,7 @@ class Timetable:
     end_s: float
 
     def next_after(self, after_s: float) -> float | None:
-        """The first fire time strictly after `after_s`, from StartDate on and before EndDate; None if there is none."""
+        """Return the first fire time strictly after `after_s`, from StartDate on and before EndDate, or None."""
         # A time just before StartDate, so that StartDate itself is a fire time.
         found = self.expression.next_after(max(after_s, self.start_s - 1e-6))
         return found if found is not None and found < self.end_s else None

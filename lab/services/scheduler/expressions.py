@@ -35,7 +35,7 @@ class Expression(Protocol):
     """One parsed expression."""
 
     def next_after(self, after_s: float) -> float | None:
-        """The first time strictly after `after_s`, or None if there is none any more."""
+        """Return the first time strictly after `after_s`, or None if there are no more."""
         ...
 
 
