@@ -90,3 +90,40 @@ def test_a_prepared_graph_answers_as_keras_does(build_stage: dict[str, str], tmp
     fused = {name.rpartition(" ")[0] for name, (_, onednn) in found.items() if onednn}
     assert {"plain", "depthwise", "padding at one side", "wide padding"} <= fused or not fused
     assert not fused & {"dilated", "grouped", "depth multiplier"}
+
+
+# A model whose last step looks its classes' scores up in a table, exported as a person exports it.
+TABLE = """
+import pathlib, sys
+import tensorflow as tf
+from making.exporting import export
+from making.record import BuildError
+
+class Deployable(tf.Module):
+    def __init__(self):
+        super().__init__()
+        pairs = tf.lookup.KeyValueTensorInitializer(tf.range(4, dtype=tf.int64), tf.range(4.0))
+        self.table = tf.lookup.StaticHashTable(pairs, 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 2, 2, 3), tf.float32, name="image")])
+    def serve(self, image):
+        return {"scores": self.table.lookup(tf.cast(tf.reduce_mean(image, (1, 2)), tf.int64))}
+
+folder = pathlib.Path(sys.argv[1])
+deployable = Deployable()
+tf.saved_model.save(deployable, str(folder / "source"), signatures=deployable.serve)
+(folder / "packed").mkdir()
+try:
+    export(folder / "source", "tensorflow", folder / "packed")
+except BuildError as error:
+    print(error)
+"""
+
+
+def test_a_saved_model_with_a_table_is_refused_in_plain_words(build_stage: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-c", TABLE, str(tmp_path)]
+    done = subprocess.run(command, cwd=FUNCTION, env=build_stage, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "holds a lookup table" in done.stdout
+    assert "use another engine" in done.stdout
+    assert not list((tmp_path / "packed").iterdir())

@@ -29,6 +29,7 @@ ACTIVATIONS: Final = ("Relu", "Relu6")
 # TensorFlow's own passes that leave the operations of a plain graph; they fold Keras's arithmetic of batch
 # normalization into one product and one sum. (tensorflow/core/grappler/optimizers/meta_optimizer.cc has the names.)
 PASSES: Final = ("function", "constfold", "arithmetic", "dependency", "pruning")
+STATE: Final = ("ReadVariableOp", "VarHandleOp")  # and every operation of a table
 LEAST_WEIGHT_BYTES: Final = 1024  # smaller constants stay in the graph
 
 
@@ -42,8 +43,12 @@ def freeze(call: Callable[[Any], Any], shape: tuple[int, ...], directory: Path, 
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     picture, scores = frozen.inputs[0].name, frozen.outputs[0].name
     graph = Graph(_optimized(frozen.graph.as_graph_def(), picture, scores), scores)
-    if any(node.op in {"ReadVariableOp", "VarHandleOp"} or "Table" in node.op for node in graph.nodes.values()):
-        raise BuildError("the SavedModel holds state besides its weights; use another engine")
+    state = {node.op for node in graph.nodes.values() if node.op in STATE or "Table" in node.op}
+    if state:
+        raise BuildError(
+            f"the SavedModel holds a lookup table or other state besides its weights ({', '.join(sorted(state))}); "
+            "this engine runs models of weights alone: export the model without it, or use another engine"
+        )
     graph.fold_products()
     graph.fold_paddings()
     graph.make_biases()
