@@ -20,20 +20,26 @@ TORCH_DEVIATION: Final = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
 
 def preprocess(mode: str, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """RGB pixels of 0 to 255, shape (..., 3), as the mode scales them: float32 of the same shape.
+    """RGB pixels of 0 to 255, shape (..., width, 3), as the mode scales them: float32 of the same shape.
 
     Raises KeyError for an unknown mode.
     """
     if mode not in PREPROCESSINGS:
         raise KeyError(mode)
-    values = pixels.astype(np.float32)
+    values = pixels.astype(np.float32, order="C")
+    if mode == "none":
+        return values
+    # A row of pixels at a time: over a last axis of 3, numpy takes six times as long.
+    width = values.shape[-2]
+    rows = values.reshape(-1, width * 3)
     if mode == "caffe":
-        return values[..., ::-1] - CAFFE_MEAN_BGR
-    if mode == "tf":
-        values /= np.float32(127.5)
-        values -= np.float32(1)
-    elif mode == "torch":
-        values /= np.float32(255)
-        values -= TORCH_MEAN
-        values /= TORCH_DEVIATION
+        values[..., 0], values[..., 2] = values[..., 2], values[..., 0].copy()
+        rows -= np.tile(CAFFE_MEAN_BGR, width)
+    elif mode == "tf":
+        rows /= np.float32(127.5)
+        rows -= np.float32(1)
+    else:
+        rows /= np.float32(255)
+        rows -= np.tile(TORCH_MEAN, width)
+        rows /= np.tile(TORCH_DEVIATION, width)
     return values
