@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ class Classifier:
 
     def top5(self, scores: npt.NDArray[np.float32]) -> list[dict[str, object]]:
         """The five most probable classes of one row of scores, most probable first. Raises ScoresError."""
-        if not np.isfinite(scores).all():
+        order = scores.argsort()  # NaN comes last; softmax keeps the order
+        if not (math.isfinite(scores[order[0]]) and math.isfinite(scores[order[-1]])):
             raise ScoresError(f"the model gives {int((~np.isfinite(scores)).sum())} scores that are not finite")
         probabilities = softmax(scores) if self.metadata["output"] == "logits" else scores
         labels = self.metadata["labels"]
@@ -56,7 +58,7 @@ class Classifier:
                 "label": labels[index] if labels else f"class {index}",
                 "probability": round(float(probabilities[index]), 6),
             }
-            for index in np.argsort(probabilities)[::-1][:5]
+            for index in order[:-6:-1]
         ]
 
 
