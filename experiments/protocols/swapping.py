@@ -2,9 +2,10 @@
 
 On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
 LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to
-one function of each model, whose memory size and variable are changed for each cell and put back at the end. Every cell
-has its turn in each of a few rounds of random order, in a new environment each time: neither the host's drift nor the
-luck of one environment falls on one cell.
+one function of each model, whose memory size and variables are changed for each cell and put back at the end. Its
+number of threads, which follows the memory size otherwise, is the same in every cell. Every cell has its turn in each
+of a few rounds of random order, in a new environment each time: neither the host's drift nor the luck of one
+environment falls on one cell.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from experiments.runner import Request, command_to_resume, ending, open_run
 from experiments.session import RunLock
 
 VCPU_VARIABLE: Final = "LAB_VCPU"
+HELD: Final = {"INFERENCE_THREADS": "2"}  # the CPUs that a guest of each of these sizes shows
 MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
 # The shares that Lambda gives the smallest and the largest of these sizes.
 VCPU_SHARES: Final = (round(512 / MEMORY_MB_PER_VCPU, 3), round(3008 / MEMORY_MB_PER_VCPU, 3))
@@ -106,12 +108,12 @@ class Changed:
         self._variant = variant
 
     def set(self, memory_mb: int, vcpu: float | None) -> None:
-        """Change both and wait until they hold; no share means the one that belongs to the memory size."""
+        """Change both and wait until they hold; no share means all that belongs to the memory size."""
         found = self._control.deployed_configuration(self._variant)
         variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
-        wanted = {name: value for name, value in variables.items() if name != VCPU_VARIABLE}
+        wanted = {name: value for name, value in variables.items() if name not in {VCPU_VARIABLE, *HELD}}
         if vcpu is not None:
-            wanted[VCPU_VARIABLE] = str(vcpu)
+            wanted |= {VCPU_VARIABLE: str(vcpu), **HELD}
         if (found["MemorySize"], variables) != (memory_mb, wanted):
             self._control.update(self._variant, MemorySize=memory_mb, Environment={"Variables": wanted})
 

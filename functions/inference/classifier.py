@@ -16,6 +16,9 @@ from preprocessing import preprocess
 
 METADATA: Final = "metadata.json"
 REBUILD: Final = "build the image again and deploy it"
+# From this memory size on, an engine is at least as quick with a thread per CPU as with one (docs/adr/0015). One vCPU
+# is 1,769 MB: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+THREADS_FROM_MB: Final = {"tensorflow": 1024, "onnxruntime": 1769, "litert": 1769, "openvino": 1769}
 
 
 class ModelError(Exception):
@@ -101,24 +104,26 @@ def engine_of(metadata: dict[str, Any]) -> Engine:
         raise ModelError(f"the engine {metadata['engine']!r} cannot be used: {error}; {REBUILD}") from None
 
 
-def load(engine: Engine, metadata: dict[str, Any], directory: Path) -> Classifier:
-    """Load the model into its engine. Raises ModelError with the engine's reason."""
+def load(engine: Engine, metadata: dict[str, Any], directory: Path, memory_mb: int = 0) -> Classifier:
+    """Load the model into its engine, for a function of this size. Raises ModelError with the engine's reason."""
     signature = metadata["signature"]
     packed = PackedModel(directory, signature["input"], signature["output"], tuple(signature["input_shape"]))
     try:
-        return Classifier(metadata, engine.load(packed, threads=threads()))
+        return Classifier(metadata, engine.load(packed, threads=threads(metadata["engine"], memory_mb)))
     except EngineError as error:
         raise ModelError(f"{directory} cannot be loaded ({error}); {REBUILD}") from None
 
 
-def threads() -> int:
-    """Threads within an operation: INFERENCE_THREADS, else one per CPU that the guest shows (docs/adr/0011).
+def threads(engine: str, memory_mb: int) -> int:
+    """Threads within an operation: INFERENCE_THREADS, else 1 in a small function, else one per CPU the guest shows.
 
-    The function may own a fraction of a CPU. Its share is a quota per 20 ms, which two threads spend in half the time.
+    A memory size of 0 stands for no limit, as at build. Raises ModelError.
     """
     given = os.environ.get("INFERENCE_THREADS", "")
-    if not given:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not given.isdecimal() or int(given) < 1:
-        raise ModelError(f"INFERENCE_THREADS is {given!r}; expected a whole number from 1, or unset")
-    return int(given)
+    if given:
+        if not given.isdecimal() or int(given) < 1:
+            raise ModelError(f"INFERENCE_THREADS is {given!r}; expected a whole number from 1, or unset")
+        return int(given)
+    if 0 < memory_mb < THREADS_FROM_MB[engine]:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -50,7 +50,7 @@ with timed("import_ms"):
     engine = classifier.engine_of(metadata)
 
 with timed("load_ms"):
-    model = classifier.load(engine, metadata, root / "model")
+    model = classifier.load(engine, metadata, root / "model", memory_mb)
     packed = pictures.find_pictures(root / "images")
 
 # Init runs with more CPU than a small function's share, so the engine's first, slow call is made here.

@@ -109,3 +109,25 @@ def test_scores_that_are_not_finite_are_a_422(function: ModuleType, scores: list
     answer = function.handler({"image": "a.jpg"}, CONTEXT)
     assert answer["statusCode"] == 422
     assert "not finite" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "memory_mb", "given", "expected"),
+    [
+        *(("tensorflow", memory_mb, "", expected) for memory_mb, expected in ((128, 1), (1023, 1), (1024, 3))),
+        *(("litert", memory_mb, "", expected) for memory_mb, expected in ((1768, 1), (1769, 3), (10_240, 3))),
+        ("openvino", 0, "", 3),
+        ("onnxruntime", 512, "2", 2),
+        ("onnxruntime", 3008, "1", 1),
+    ],
+)
+def test_a_small_function_has_one_thread_unless_told(
+    function: ModuleType, monkeypatch: pytest.MonkeyPatch, engine: str, memory_mb: int, given: str, expected: int
+) -> None:
+    monkeypatch.setenv("INFERENCE_THREADS", given)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0, 1, 2}, raising=False)
+    assert function.classifier.threads(engine, memory_mb) == expected
+
+
+def test_every_engine_says_from_which_size_threads_help(function: ModuleType) -> None:
+    assert set(function.classifier.THREADS_FROM_MB) == set(importlib.import_module("engines").ENGINES)

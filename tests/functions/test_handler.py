@@ -178,7 +178,7 @@ spoiled("engine", model / "metadata.json", json.dumps({**metadata, "engine": "ab
 spoiled("key", model / "metadata.json", json.dumps({"engine": "tensorflow"}))
 attempt("pictures", lambda: pictures.find_pictures(model))
 os.environ["INFERENCE_THREADS"] = "two"
-attempt("threads", classifier.threads)
+attempt("threads", lambda: classifier.threads("tensorflow", 512))
 del os.environ["INFERENCE_THREADS"]
 load_model()
 print(json.dumps(messages))
