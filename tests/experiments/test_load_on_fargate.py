@@ -93,7 +93,7 @@ def test_a_load_on_tasks_leaves_the_files_of_a_local_one_and_reports_a_worker_th
     results = tmp_path / "results"
     process = start(large, results, variables)
     until(lambda: recorded(results) > 20, process)
-    served.kill("worker-002")
+    served.kill("worker-001")
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out + err
     run = RunDirectory(results / out.split()[-1])
@@ -106,7 +106,7 @@ def test_a_load_on_tasks_leaves_the_files_of_a_local_one_and_reports_a_worker_th
     assert sorted(len(share) == OFFERED / WORKERS for share in shares) == [False, True]
     assert max(min(shares, key=len)) >= OFFERED - 8  # sent to its end by its heir
     assert {record.outcome for record in records} == {"ok"}
-    assert "worker-002 ended early" in err
+    assert "worker-001 ended early" in err
     assert f"left, {OFFERED - len(numbers)} arrivals have no record" in err
     assert (run.root / SECONDS_FILE).exists()
     assert f"{OFFERED - len(numbers)} arrivals have no record" in (run.root / "load.log").read_text()
