@@ -46,45 +46,37 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A chart with the data behind it."""
+class Text:
+    """Words of a figure, apart from its data."""
 
     id: str  # file name without suffix, for example `fig04_warm_inceptionv3`
-    label: str  # "Figure 4", or "" for one the paper does not have
     title: str
     caption: str
     section: str  # part of the report it belongs to
     experiments: tuple[str, ...]  # it is hidden with the first of them
     images: tuple[Image, ...]  # it is hidden with the last of them
-    chart: dict[str, Any]
-    rows: list[Row]
-    columns: tuple[Column, ...]
-    notes: tuple[str, ...] = ()
-    legend: tuple[str, ...] = ()
+    label: str = ""  # "Figure 4", or "" for one the paper does not have
     detail: str = ""
-    why_empty: str = ""  # set where there is nothing to draw: the picture says it
 
     @property
     def heading(self) -> str:
         return f"{self.label}. {self.title}" if self.label else self.title
 
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Text):
+    """A chart with the data behind it."""
+
+    chart: dict[str, Any]
+    rows: list[Row]
+    columns: tuple[Column, ...]
+    notes: tuple[str, ...] = ()
+    legend: tuple[str, ...] = ()
+    why_empty: str = ""  # set where there is nothing to draw: the picture says it
+
     @property
     def empty(self) -> bool:
         return not self.rows
-
-
-@dataclass(frozen=True)
-class Text:
-    """Words of a figure, apart from its data."""
-
-    id: str
-    title: str
-    caption: str
-    section: str
-    experiments: tuple[str, ...]
-    images: tuple[Image, ...]
-    label: str = ""
-    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,29 +228,21 @@ def make_figure(
     height_px: int = HEIGHT_PX,
 ) -> Figure:
     """Put words, data and chart together; without rows the picture says why."""
-    heading = f"{text.label}. {text.title}" if text.label else text.title
     why_empty = "" if rows else why_empty or "nothing was measured"
     if rows:
-        spec = _framed(draw(), summary, heading, [text.detail, _notes_line(notes)])
+        spec = _framed(draw(), summary, text.heading, [text.detail, _notes_line(notes)])
         spec["height"] = height_px
         spec["config"] = {"legend": {"columns": legend_columns(legend, WIDTH_PX)} | (legend_style or {})}
     else:
-        spec = _framed(_nothing(f"No data: {why_empty}."), summary, heading, [_notes_line(notes)])
+        spec = _framed(_nothing(f"No data: {why_empty}."), summary, text.heading, [_notes_line(notes)])
         spec["height"] = EMPTY_HEIGHT_PX
     return Figure(
-        id=text.id,
-        label=text.label,
-        title=text.title,
-        caption=text.caption,
-        section=text.section,
-        experiments=text.experiments,
-        images=text.images,
+        **vars(text),
         chart=spec | {"datasets": {"rows": rows}},
         rows=rows,
         columns=columns,
         notes=tuple(notes),
         legend=tuple(legend),
-        detail=text.detail,
         why_empty=why_empty,
     )
 
