@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +37,7 @@ from analysis.ingest.run_files import (
     write_rows,
 )
 from analysis.report.text import summary_markdown
-from analysis.summary import StopNote, Summary
+from analysis.summary import Summary
 from core import strict_json
 from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.configuration import Configuration, read_configuration
@@ -223,7 +223,7 @@ def build(
         image_gb=read_image_gb(run, configuration.variants),
         metric_checks=check_metrics(rows, read_metrics(run)),
         warnings=gathered.breaches.warnings(),
-        stops=[StopNote.model_validate(asdict(stop)) for stop in read_stops(run)],
+        stops=read_stops(run),
         highest_rates=highest_rates(run, run_configuration(manifest)),
         searched_goal=run_configuration(manifest).goal,
     )

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.records import Experiment, LimitsInForce, Source, StartType
+from core.records import EndpointFacts, Experiment, StartType
+from core.stops import Stop
 from core.variants import Image, Variant
 
 SUMMARY_SCHEMA_VERSION: Final = 2
@@ -467,33 +468,11 @@ class DataWarning(_Model):
     caps_verdicts: bool = False  # a breach of the data contract: every verdict is provisional at most
 
 
-class StopNote(_Model):
-    """Why sampling of a part of the plan stopped."""
-
-    experiment: Experiment
-    protocol: str
-    variant: str
-    connection: str
-    reason: str
-    detail: str
-    samples: int
-    half_width_percent: float | None = None
-
-
-class Origin(_Model):
+class Origin(EndpointFacts):
     """Where the run was measured. Lab and cloud are never in one summary."""
 
-    source: Source
+    endpoint_url: str | None = None
     badge: str  # "Measured on AWS Lambda, eu-central-1" or "Measured in the lab on HOST: not a cloud figure"
-    region: str
-    account_id: str
-    host: str
-    host_cpus: float | None
-    limits: LimitsInForce
-    time_scale: float
-    not_modelled: tuple[str, ...]
-    isa: tuple[str, ...] = ()
-    isa_cap: str = ""
 
 
 class PriceNote(_Model):
@@ -550,7 +529,7 @@ class Summary(_Model):
     highest_rates: tuple[HighestRates, ...] = ()  # empty without a search
     metric_checks: tuple[MetricCheck, ...]
     swapping: tuple[SwappingCell, ...] = ()  # empty without the swapping experiment
-    stops: tuple[StopNote, ...] = ()
+    stops: tuple[Stop, ...] = ()
     warnings: tuple[DataWarning, ...] = Field(default_factory=tuple)
 
     @property

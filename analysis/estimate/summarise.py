@@ -32,7 +32,6 @@ from analysis.summary import (
     Origin,
     ParetoPoint,
     PriceNote,
-    StopNote,
     Summary,
     SwappingCell,
 )
@@ -41,6 +40,7 @@ from core.prices import Prices
 from core.rate_search import HighestRate
 from core.records import EndpointFacts, Manifest
 from core.stages import RESTARTED
+from core.stops import Stop
 from core.variants import Image, Variant
 
 
@@ -53,7 +53,7 @@ class Extras:
     image_gb: Mapping[Image, float] = field(default_factory=dict)
     metric_checks: Sequence[MetricCheck] = ()
     warnings: Sequence[DataWarning] = ()  # of what the rows no longer show
-    stops: Sequence[StopNote] = ()
+    stops: Sequence[Stop] = ()
     highest_rates: Mapping[str, HighestRate] = field(default_factory=dict)  # by variant
     searched_goal: GoalTable | None = None  # of these rates, where it may be another than today's
 
@@ -208,19 +208,7 @@ def make_origin(endpoint: EndpointFacts) -> Origin:
         badge = f"Measured on AWS Lambda, {endpoint.region}"
     else:
         badge = f"Measured in the lab on {endpoint.host or 'this machine'}: not a cloud figure"
-    return Origin(
-        source=endpoint.source,
-        badge=badge,
-        region=endpoint.region,
-        account_id=endpoint.account_id,
-        host=endpoint.host,
-        host_cpus=endpoint.host_cpus,
-        limits=endpoint.limits,
-        time_scale=endpoint.time_scale,
-        not_modelled=endpoint.not_modelled,
-        isa=endpoint.isa,
-        isa_cap=endpoint.isa_cap,
-    )
+    return Origin(**dict(endpoint), badge=badge)
 
 
 def make_swapping(grid: SwappingEvidence | None) -> tuple[SwappingCell, ...]:
