@@ -31,46 +31,13 @@ from analysis.report.figures.marks import (
     memory_axis_values,
     memory_labels,
 )
-from analysis.report.tables.about import (
-    checks_table,
-    claim_table,
-    coverage_table,
-    figure_table,
-    flat,
-    largest_files_table,
-    outcomes_table,
-    pairs_table,
-    price_pairs,
-    run_pairs,
-    stops_table,
-    table1,
-    touched_files_table,
-)
-from analysis.report.tables.choice import (
-    break_even_table,
-    choice_table,
-    constraints_table,
-    costs_table,
-    failed_costs_table,
-    knees_table,
-    monthly_table,
-)
-from analysis.report.tables.measured import (
-    breakdown_table,
-    cells_table,
-    cold_ratio_table,
-    differences_table,
-    highest_rates_table,
-    load_table,
-    overview,
-)
+from analysis.report.tables import about, choice, measured
 from analysis.report.tables.parts import Table, TableCell, estimate_cell, ratio_cell
 from analysis.report.text import not_measured
 from analysis.report.theme import CONFIG, THEMES
 from analysis.report.what_if_panel import controls, panel_data
 from analysis.report.wording import (
     count_text,
-    duration_text,
     moment_text,
     percent_text,
     usd_text,
@@ -78,6 +45,7 @@ from analysis.report.wording import (
 from analysis.summary import Estimate, Summary
 from core import strict_json
 from core.models import ENGINE_NAMES
+from core.progress import duration_text
 from core.run_directory import RunDirectory, write_atomically
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
 
@@ -260,7 +228,7 @@ def _figure_view(figure: Figure, still: str | None, *, printed: bool) -> dict[st
         "still": _data_uri(still) if still else "",
         "width": size[1] if size else WIDTH_PX,
         "height": size[2] if size else HEIGHT_PX,
-        "table": figure_table(figure),
+        "table": about.figure_table(figure),
     }
 
 
@@ -319,25 +287,36 @@ OPEN_TABLES: Final = frozenset({"load-totals", "highest-rates", "monthly", "choi
 
 def _tables(summary: Summary) -> dict[str, list[Table]]:
     return {
-        "warm": [cells_table(summary, "warm")],
-        "cold": [cold_ratio_table(summary), cells_table(summary, "cold")],
-        "load": [load_table(summary), highest_rates_table(summary), cells_table(summary, "load")],
-        "cost": [costs_table(summary), failed_costs_table(summary), monthly_table(summary), break_even_table(summary)],
-        "decision": [constraints_table(summary), choice_table(summary), knees_table(summary)],
-        "models": [table1(summary), touched_files_table(summary), largest_files_table(summary)],
+        "warm": [measured.cells_table(summary, "warm")],
+        "cold": [measured.cold_ratio_table(summary), measured.cells_table(summary, "cold")],
+        "load": [
+            measured.load_table(summary),
+            measured.highest_rates_table(summary),
+            measured.cells_table(summary, "load"),
+        ],
+        "cost": [
+            choice.costs_table(summary),
+            choice.failed_costs_table(summary),
+            choice.monthly_table(summary),
+            choice.break_even_table(summary),
+        ],
+        "decision": [choice.constraints_table(summary), choice.choice_table(summary), choice.knees_table(summary)],
+        "models": [about.table1(summary), about.touched_files_table(summary), about.largest_files_table(summary)],
         "quality": [
-            coverage_table(summary),
-            outcomes_table(summary),
-            breakdown_table(summary),
-            differences_table(summary),
-            checks_table(summary),
-            stops_table(summary),
+            about.coverage_table(summary),
+            about.outcomes_table(summary),
+            measured.breakdown_table(summary),
+            measured.differences_table(summary),
+            about.checks_table(summary),
+            about.stops_table(summary),
         ],
         "configuration": [
-            pairs_table("run", "The run", run_pairs(summary), "Property"),
-            pairs_table("settings", "benchmark.toml, with its profile applied", flat(summary.configuration)),
-            pairs_table("traffic", "Traffic of the monthly cost", flat(summary.traffic)),
-            pairs_table("prices", "Prices", price_pairs(summary)),
+            about.pairs_table("run", "The run", about.run_pairs(summary), "Property"),
+            about.pairs_table(
+                "settings", "benchmark.toml, with its profile applied", about.flat(summary.configuration)
+            ),
+            about.pairs_table("traffic", "Traffic of the monthly cost", about.flat(summary.traffic)),
+            about.pairs_table("prices", "Prices", about.price_pairs(summary)),
         ],
     }
 
@@ -361,7 +340,7 @@ def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) 
 
 
 def _claims(summary: Summary) -> list[dict[str, Any]]:
-    return [claim.model_dump() | {"table": claim_table(claim)} for claim in summary.claims]
+    return [claim.model_dump() | {"table": about.claim_table(claim)} for claim in summary.claims]
 
 
 def _warnings(summary: Summary) -> list[dict[str, Any]]:
@@ -416,19 +395,14 @@ def _source_hash(script: str) -> str:
 EARLY_SCRIPT: Final = 'document.documentElement.className = "js";'
 
 
-@dataclass(frozen=True)
-class LinkedFile:
-    """A file next to the page."""
-
-    href: str
-    name: str
-    text: str
-
-
 def build_page(
-    summary: Summary, figures: Sequence[Figure], stills: dict[str, str], files: Sequence[LinkedFile] = ()
+    summary: Summary, figures: Sequence[Figure], stills: dict[str, str], files: Sequence[tuple[str, str]] = ()
 ) -> str:
-    """The page as HTML. `stills` holds the SVG of each figure by its id, for print and for readers without scripts."""
+    """The page as HTML.
+
+    `stills` holds the SVG of each figure by its id, for print and for readers without scripts; `files` names what is
+    next to the page, each with a description.
+    """
     page_script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     scripts = [EARLY_SCRIPT, _vega_script(), page_script]
     printed = _printed(figures, summary)
@@ -475,7 +449,7 @@ def build_page(
             "memory_sizes_mb": sorted({one.memory_mb for one in summary.variants.values()}),
             "experiments": summary.experiments,
         },
-        overview=overview(summary),
+        overview=measured.overview(summary),
         open_tables=OPEN_TABLES,
         what_if=_what_if(summary),
         sections=sections,
@@ -493,12 +467,8 @@ FILE_TEXTS: Final[tuple[tuple[str, str], ...]] = (
     ("data/invocations.parquet", "one row for each invocation"),
     ("data/invocations.csv", "the same as CSV"),
     ("data/invocations.csv.gz", "the same as CSV, compressed"),
+    ("figures/", "each figure as SVG, PNG and CSV"),
 )
-
-
-def _linked_files(run: RunDirectory) -> list[LinkedFile]:
-    found = [LinkedFile(name, name, text) for name, text in FILE_TEXTS if (run.root / name).exists()]
-    return [*found, LinkedFile("figures/", "figures/", "each figure as SVG, PNG and CSV")]
 
 
 def write_report(run: RunDirectory, invocations: pl.DataFrame, summary: Summary) -> Path:
@@ -520,5 +490,6 @@ def write_report(run: RunDirectory, invocations: pl.DataFrame, summary: Summary)
     for path in run.figures_directory.glob("*"):
         if path not in written and path.suffix in {".svg", ".png", ".csv"}:
             path.unlink()
-    write_atomically(run.report_path, build_page(summary, figures, stills, _linked_files(run)))
+    files = [(name, text) for name, text in FILE_TEXTS if (run.root / name).exists()]
+    write_atomically(run.report_path, build_page(summary, figures, stills, files))
     return run.report_path

@@ -34,24 +34,10 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-class Footnotes:
-    """Collect each reason once and give the mark that represents it in a cell."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def mark(self, reason: str) -> str:
-        """`- [1]`, or `none` without a reason."""
-        return f"- [{self._numbers.setdefault(reason, len(self._numbers) + 1)}]" if reason else "none"
-
-    def lines(self) -> list[str]:
-        return [f"[{number}] {reason}" for reason, number in self._numbers.items()]
-
-
 def results_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
     """One line per model, memory size and experiment, and the footnotes of cells without a number or interval."""
     lines: list[tuple[str, ...]] = []
-    footnotes = Footnotes()
+    footnotes: dict[str, int] = {}
     for key, variant in summary.variants.items():
         for experiment, (start_type, metrics) in _ROWS.items():
             cell = summary.cell(key, experiment, start_type)
@@ -74,7 +60,7 @@ def results_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
                     _cost(summary, key, experiment),
                 )
             )
-    return lines, footnotes.lines()
+    return lines, [f"[{number}] {reason}" for reason, number in footnotes.items()]
 
 
 def _first(cell: Cell | None, metrics: Sequence[str]) -> Distribution | None:
@@ -107,17 +93,22 @@ def _cost(summary: Summary, key: str, experiment: str) -> str:
     return "" if cost is None or cost.usd.value is None else f"{cost.usd.value:.2f}"
 
 
-def _number(estimate: Estimate | None, footnotes: Footnotes) -> str:
+def _number(estimate: Estimate | None, footnotes: dict[str, int]) -> str:
     if estimate is None:
         return "none"
-    return footnotes.mark(estimate.reason) if estimate.value is None else f"{estimate.value:.1f}"
+    return _mark(estimate.reason, footnotes) if estimate.value is None else f"{estimate.value:.1f}"
 
 
-def _interval(estimate: Estimate | None, footnotes: Footnotes) -> str:
+def _mark(reason: str, footnotes: dict[str, int]) -> str:
+    """Return `- [1]`, which `footnotes` has the reason of, or `none` without a reason."""
+    return f"- [{footnotes.setdefault(reason, len(footnotes) + 1)}]" if reason else "none"
+
+
+def _interval(estimate: Estimate | None, footnotes: dict[str, int]) -> str:
     if estimate is None:
         return ""
     if estimate.low is None or estimate.high is None:
-        return footnotes.mark(estimate.reason)
+        return _mark(estimate.reason, footnotes)
     return f"{estimate.low:.1f} to {estimate.high:.1f}"
 
 

@@ -99,9 +99,3 @@ def missing_reason(summary: Summary, variant: Variant, experiment: Experiment, e
 
 def moment_text(seconds: float | None) -> str:
     return "unknown" if seconds is None else time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-
-
-def duration_text(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from analysis.report.wording import (
     NO_NUMBER,
     count_text,
-    duration_text,
     estimate_text,
     number_text,
     percent_text,
@@ -66,8 +65,3 @@ def test_an_estimate_without_interval_says_why():
         estimate_text(Estimate(value=57.3, n=3, reason="needs n >= 6"), "ms") == "57.3 ms (no interval: needs n >= 6)"
     )
     assert estimate_text(Estimate(value=57.3, low=55.0, high=60.0, n=30), "ms") == "57.3 ms (55.0 to 60.0)"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (75, "1 min 15 s"), (7260, "2 h 1 min")])
-def test_durations_are_written_in_their_own_units(seconds, text):
-    assert duration_text(seconds) == text
