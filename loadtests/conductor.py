@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import gevent
 import gevent.event
@@ -127,7 +126,7 @@ class Conductor:
         done = Done(**msg.data)
         held = self._shares.get(done.index)
         # A worker that was thought lost may come back with a share that another one has by now.
-        if held is not None and (held[1].stage, held[1].worker) == (done.stage, done.worker):
+        if held is not None and (held[1].number, held[1].worker) == (done.stage, done.worker):
             self._done.setdefault(done.stage, {})[done.index] = done
             self._news.set()
 
@@ -193,8 +192,8 @@ class Conductor:
         """Call a variant before its load, one call after another; a failure of these is recorded and ends nothing."""
         if not plan.table.warmups:
             return
-        parts = urlsplit(deployment.url(variant))
-        pool = ConnectionPool(f"{parts.scheme}://{parts.netloc}", spare=1, timeout_s=plan.patience_s)
+        url = deployment.url(variant)
+        pool = ConnectionPool(url, spare=1, timeout_s=plan.patience_s)
         sender: Sender | None = None
         with RecordWriter(run.client_directory / WARMUPS_FILE, fsync=fsync_off_the_loop) as writer:
             try:
@@ -203,7 +202,7 @@ class Conductor:
                         run_id=run.run_id,
                         variant=variant,
                         protocol=plan.shape.name,
-                        path=parts.path,
+                        url=url,
                         headers=deployment.headers(variant),
                         started_at=round(time.time(), 3),
                         max_in_flight=1,
@@ -265,14 +264,10 @@ class Conductor:
         self._shares.clear()
         for index, member in enumerate(members):
             part = Share(
-                stage=self._stage,
+                number=self._stage,
                 run_id=run.run_id,
                 worker=self._number(member),
-                model=variant.model,
-                engine=variant.engine,
-                architecture=variant.architecture,
-                memory_mb=variant.memory_mb,
-                start=variant.start,
+                variant=variant,
                 url=deployment.url(variant),
                 headers=deployment.headers(variant),
                 protocol=shape.name,
@@ -373,6 +368,6 @@ class Conductor:
             self._runner.send_message(SHARE, inherited.message(), heir)
 
     def _on_done_without_worker(self, part: Share) -> None:
-        self._done.setdefault(part.stage, {})[part.index] = Done(
-            stage=part.stage, worker=part.worker, index=part.index, stopped_because="", no_connection=False
+        self._done.setdefault(part.number, {})[part.index] = Done(
+            stage=part.number, worker=part.worker, index=part.index, stopped_because="", no_connection=False
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from core.variants import Start, Variant
+from core.variants import Variant
 from loadtests.arrivals import Segment, Shape, Spacing
+from loadtests.sender import Stage
 
 READY: Final = "load_ready"  # performer to conductor: it can be given shares
 SHARE: Final = "load_share"  # conductor to performer: Share
@@ -17,39 +18,23 @@ RECORDS: Final = "load_records"  # performer to conductor: worker, lines of its 
 REPORT_KEY: Final = "load_seconds"  # in a worker's report to the master: seconds by stage
 
 
-@dataclass(frozen=True)
-class Share:
+@dataclass(frozen=True, kw_only=True)
+class Share(Stage):
     """One worker's part of a stage: arrivals n with n mod count == index, from `from_s` on.
 
-    A worker needs nothing else: neither `benchmark.toml` nor AWS.
+    A worker needs nothing else: neither `benchmark.toml` nor AWS. Workers on several hosts need clocks in step.
     """
 
-    stage: int  # counts from the start of the conductor's process
-    run_id: str
+    number: int  # of the stage; counts from the start of the conductor's process
     worker: int  # names the record file
-    model: str
-    engine: str
-    architecture: str
-    memory_mb: int
-    start: Start
-    url: str  # of the variant's endpoint
-    headers: Mapping[str, str] = field(repr=False, hash=False)  # the API key is among them: kept in memory alone
-    protocol: str
     segments: tuple[tuple[float, float, float], ...]
     spacing: Spacing
     seed: int
-    started_at: float  # seconds since the epoch; workers on several hosts need clocks in step
     index: int
     count: int
     from_s: float
-    max_in_flight: int
     patience_s: float  # how long a call waits for its answer
     late_after_ms: float
-    time_scale: float
-
-    @property
-    def variant(self) -> Variant:
-        return Variant(self.model, self.engine, self.architecture, self.memory_mb, self.start)
 
     @property
     def shape(self) -> Shape:
@@ -60,7 +45,8 @@ class Share:
 
     @classmethod
     def from_message(cls, data: Mapping[str, Any]) -> Share:
-        return cls(**{**data, "segments": tuple(tuple(segment) for segment in data["segments"])})
+        segments = tuple(tuple(segment) for segment in data["segments"])
+        return cls(**{**data, "variant": Variant(**data["variant"]), "segments": segments})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import math
 import os
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import gevent
 import gevent.pool
@@ -20,7 +19,7 @@ from core.variants import Variant
 from loadtests.account import Account
 from loadtests.connections import ConnectionPool
 from loadtests.messages import DONE, HALT, READY, RECORDS, REPORT_KEY, SHARE, Done, Share
-from loadtests.sender import Sender, Stage
+from loadtests.sender import Sender
 
 logger = logging.getLogger("loadtests")
 
@@ -76,7 +75,7 @@ class Performer:
 
     def _on_halt(self, msg: Any, **_: Any) -> None:
         for part, sender in list(self._senders.items()):
-            if part.stage == msg.data["stage"]:
+            if part.number == msg.data["stage"]:
                 sender.stop(msg.data["because"])
 
     def _on_report(self, data: dict[str, Any], **_: Any) -> None:
@@ -95,7 +94,7 @@ class Performer:
             for file in self._files.values():
                 file.ship()
         done = Done(
-            stage=part.stage,
+            stage=part.number,
             worker=part.worker,
             index=part.index,
             stopped_because=sender.stopped_because,
@@ -105,7 +104,7 @@ class Performer:
 
     def _sender(self, part: Share) -> Sender:
         account = self._accounts.setdefault(
-            part.stage, Account(started_at=part.started_at, late_after_ms=part.late_after_ms)
+            part.number, Account(started_at=part.started_at, late_after_ms=part.late_after_ms)
         )
         file = self._file(part)
 
@@ -114,33 +113,20 @@ class Performer:
             account.add(record)
             self._tell_locust(part.variant, record, length)
 
-        parts = urlsplit(part.url)
-        stage = Stage(
-            run_id=part.run_id,
-            variant=part.variant,
-            protocol=part.protocol,
-            path=parts.path,
-            headers=part.headers,
-            started_at=part.started_at,
-            max_in_flight=part.max_in_flight,
-            time_scale=part.time_scale,
-        )
-        return Sender(stage, self._pool(part), keep)
+        return Sender(part, self._pool(part), keep)
 
     def _pool(self, part: Share) -> ConnectionPool:
         """One pool a host: connections are kept from one variant to the next."""
-        parts = urlsplit(part.url)
-        address = f"{parts.scheme}://{parts.netloc}"
-        if address not in self._pools:
+        if part.host not in self._pools:
             peak_rps = part.shape.peak_rps / part.count
             spare = max(MIN_SPARE, math.ceil(peak_rps * SPARE_S))
-            self._pools[address] = ConnectionPool(address, spare=spare, timeout_s=part.patience_s)
-        pool = self._pools[address]
+            self._pools[part.host] = ConnectionPool(part.host, spare=spare, timeout_s=part.patience_s)
+        pool = self._pools[part.host]
         try:
             pool.prepare()
         except OSError as error:
             # Each call records what it meets; 20 of them in a row end the load.
-            logger.warning("no connection to %s could be opened ahead: %s", address, error)
+            logger.warning("no connection to %s could be opened ahead: %s", part.host, error)
         return pool
 
     def _file(self, part: Share) -> RecordFile:

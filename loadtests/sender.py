@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 import gevent
 import gevent.pool
@@ -28,19 +29,25 @@ REQUEST_HEADERS: Final = {"Accept": "application/json"}
 STOP_LATENCY_S: Final = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """What is common to every call of one stage, a stage being one variant under one shape."""
 
     run_id: str
     variant: Variant
     protocol: str  # name of the shape
-    path: str  # of the request, stage of the gateway included
-    headers: Mapping[str, str] = field(repr=False)  # what the endpoint asks for, the API key
+    url: str  # of the variant's endpoint
+    headers: Mapping[str, str] = field(repr=False, hash=False)  # the API key is among them: kept in memory alone
     started_at: float  # seconds since the epoch; arrival times count from here
     max_in_flight: int
     time_scale: float
     warmup: bool = False  # calls before the shape, labelled
+
+    @property
+    def host(self) -> str:
+        """Return the address of the endpoint's host."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
     def call_id(self, number: int) -> str:
         """Unique in the run: a variant may be loaded twice, though not at the same millisecond."""
@@ -69,6 +76,7 @@ class Sender:
         self._pool = pool
         self._on_record = on_record
         self._headers = {**REQUEST_HEADERS, **stage.headers}
+        self._path = urlsplit(stage.url).path
         self._calls = gevent.pool.Group()
         # Times are taken from a clock that never jumps, and written as seconds since the epoch.
         self._epoch = time.time() - time.perf_counter()
@@ -137,7 +145,7 @@ class Sender:
 
     def _exchange(self, call: _Call, connection: http.client.HTTPConnection) -> None:
         call.sent_at = self._now()
-        connection.request("GET", self._stage.path, headers=self._headers)
+        connection.request("GET", self._path, headers=self._headers)
         response = connection.getresponse()
         body = response.read()
         call.answered_at = self._now()
