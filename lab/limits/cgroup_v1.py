@@ -35,13 +35,13 @@ class CgroupV1Group:
             files.write(self._state_file, "FROZEN")
             return
         self._stopped = self.pids()
-        _signal_all(self._stopped, signal.SIGSTOP)
+        files.signal_all(self._stopped, signal.SIGSTOP)
 
     def thaw(self) -> None:
         if self._state_file:
             files.write(self._state_file, "THAWED")
             return
-        _signal_all(self._stopped, signal.SIGCONT)
+        files.signal_all(self._stopped, signal.SIGCONT)
         self._stopped = []
 
     def pids(self) -> list[int]:
@@ -56,14 +56,7 @@ class CgroupV1Group:
         return files.keyed_value(f"{self._directories['memory']}/memory.oom_control", "oom_kill")
 
     def kill(self) -> None:
-        # Frozen first, so that a process that forks cannot outrun the signals; they are delivered on thawing.
-        if self._state_file:
-            with contextlib.suppress(OSError):
-                files.write(self._state_file, "FROZEN")
-        _signal_all(self.pids(), signal.SIGKILL)
-        if self._state_file:
-            with contextlib.suppress(OSError):
-                files.write(self._state_file, "THAWED")
+        files.kill_group(self._directories.get("freezer", self._any))
 
     def remove(self) -> bool:
         gone = [
@@ -128,9 +121,3 @@ class CgroupV1Limits:
     def close(self) -> None:
         for root in self.roots:
             files.remove_directory(root)
-
-
-def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)

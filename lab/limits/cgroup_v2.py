@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,16 +41,7 @@ class CgroupV2Group:
         return files.keyed_value(f"{self._directory}/memory.events", "oom_kill")
 
     def kill(self) -> None:
-        try:
-            files.write(f"{self._directory}/cgroup.kill", "1")  # Linux 5.14; reaches frozen processes too
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.freeze()
-            for pid in self.pids():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                self.thaw()
+        files.kill_group(self._directory)
 
     def remove(self) -> bool:
         return files.remove_directory(self._directory)

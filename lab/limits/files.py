@@ -85,7 +85,7 @@ def clear_leftovers(parents: Iterable[Path]) -> None:
     while True:
         groups = [group for root in roots for group in (*_directories(root), root)]
         for group in groups:
-            _kill_group(str(group))
+            kill_group(str(group))
         # Each is tried, whatever the others say; inner groups come before their root.
         gone = [remove_directory(str(group)) for group in groups]
         if all(gone) or time.monotonic() > give_up_at:
@@ -99,12 +99,24 @@ def _directories(root: Path) -> list[Path]:
     return []
 
 
-def _kill_group(group: str) -> None:
+def kill_group(group: str) -> None:
+    """Send SIGKILL to every process of a group of either version, frozen or not."""
     with contextlib.suppress(OSError):
-        write(f"{group}/cgroup.kill", "1")
-    for pid in processes(group):
+        write(f"{group}/cgroup.kill", "1")  # Linux 5.14; reaches frozen processes too
+        return
+    # Frozen first, so that a process that forks cannot outrun the signals; they are delivered on thawing.
+    _write_where_it_is(group, {"cgroup.freeze": "1", "freezer.state": "FROZEN"})
+    signal_all(processes(group), signal.SIGKILL)
+    _write_where_it_is(group, {"cgroup.freeze": "0", "freezer.state": "THAWED"})
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    for control, thawed in (("cgroup.freeze", "0"), ("freezer.state", "THAWED")):
+            os.kill(pid, number)
+
+
+def _write_where_it_is(group: str, values: dict[str, str]) -> None:
+    for control, value in values.items():
         with contextlib.suppress(OSError):
-            write(f"{group}/{control}", thawed)
+            write(f"{group}/{control}", value)
