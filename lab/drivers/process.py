@@ -29,9 +29,8 @@ from lab.host.resources import host_cpus
 from lab.images.base import PACKAGES, make_base
 from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
 from lab.limits.files import ROOT_PREFIX, owner_is_gone
-from lab.limits.none import ProcessGroup
+from lab.limits.mechanism import Group, Limits
 from lab.limits.probe import find_limits
-from lab.limits.protocol import Group, Limits, in_force
 
 TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
 _LAUNCHES_AT_ONCE: Final = 8
@@ -68,7 +67,7 @@ class ProcessDriver:
     @property
     def limits(self) -> LimitsInForce:
         if self._in_force is None:
-            self._in_force = in_force("process", self._limits_found())
+            self._in_force = self._limits_found().in_force("process")
         return self._in_force
 
     @property
@@ -174,8 +173,7 @@ class ProcessDriver:
             raise
         finally:
             os.close(writer)
-        if isinstance(group, ProcessGroup):
-            group.leader = process_id
+        group.leader = process_id
         if isinstance(group, DutyCycleGroup):
             group.tell = partial(client.tell, spec.environment_id)
         environment = _ProcessEnvironment(self, client, spec, process_id, started_at, group, reader, tuple(clean_up))
@@ -401,7 +399,7 @@ class _ProcessEnvironment:
         while True:
             with contextlib.suppress(OSError):
                 self._group.kill()
-            if isinstance(self._group, ProcessGroup):
+            if not self._group.directories:
                 strays |= _kill_strays(self._spec.environment_id)
             gone = (self._exit.done() or self._client.gone) and not any(map(_lives, strays))
             if gone and self._group.remove():

@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
 from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
 from lab.limits import files
+from lab.limits.mechanism import Group, Limits
 
 
-class CgroupV1Group:
+class CgroupV1Group(Group):
     """One environment's directories, by controller."""
 
     def __init__(self, directories: dict[str, str], account: str = "") -> None:
         """`account`: a directory that all groups share, which counts the CPU time of their processes."""
         self._directories = directories
-        self.directories: Sequence[str] = tuple(directories.values())
+        self.directories = tuple(directories.values())
         joined = (*directories.values(), account) if account else tuple(directories.values())
-        self.join_files: Sequence[str] = tuple(f"{directory}/cgroup.procs" for directory in joined)
+        self.join_files = tuple(f"{directory}/cgroup.procs" for directory in joined)
         self._any = next(iter(directories.values()))
         freezer = directories.get("freezer")
         self._state_file = f"{freezer}/freezer.state" if freezer else ""
@@ -47,9 +47,6 @@ class CgroupV1Group:
     def pids(self) -> list[int]:
         return files.processes(self._any)
 
-    def cpu_ms(self) -> float | None:
-        return None  # cpuacct may be another hierarchy; the caller reads /proc
-
     def out_of_memory_kills(self) -> int:
         if "memory" not in self._directories:
             return 0
@@ -58,14 +55,8 @@ class CgroupV1Group:
     def kill(self) -> None:
         files.kill_group(self._directories.get("freezer", self._any))
 
-    def remove(self) -> bool:
-        gone = [
-            files.remove_directory(directory) for directory in self.directories
-        ]  # each is tried, whatever the others say
-        return all(gone)
 
-
-class CgroupV1Limits:
+class CgroupV1Limits(Limits):
     """Groups under the lab's own place in each hierarchy, so that limits already set on the lab hold as well."""
 
     def __init__(self, parents: dict[str, Path]) -> None:
@@ -74,7 +65,7 @@ class CgroupV1Limits:
         files.clear_leftovers(parents.values())
         for root in roots.values():
             root.mkdir(exist_ok=True)
-        self.roots: Sequence[str] = tuple(dict.fromkeys(str(root) for root in roots.values()))
+        self.roots = tuple(dict.fromkeys(str(root) for root in roots.values()))
         account = roots.pop("cpuacct", None)
         self._usage_file = f"{account}/cpuacct.usage" if account else ""
         # Mounted apart from `cpu`, it is a separate hierarchy, which processes have to join, too.
@@ -83,7 +74,7 @@ class CgroupV1Limits:
         self.cpu = "cgroup-v1" if "cpu" in parents else "none"
         self.memory = "cgroup-v1" if "memory" in parents else "none"
         self.freezer = "cgroup-v1" if "freezer" in parents else "signal"
-        self.notes: Sequence[str] = tuple(
+        self.notes = tuple(
             f"cgroup v1 controller {name} cannot be written here: run the lab as root, or have it delegated to you."
             for name in ("cpu", "memory", "freezer")
             if name not in parents
@@ -117,7 +108,3 @@ class CgroupV1Limits:
             files.write(f"{directories['memory']}/memory.limit_in_bytes", limit)
             with contextlib.suppress(OSError):  # absent where the kernel does not account for swap
                 files.write(f"{directories['memory']}/memory.memsw.limit_in_bytes", limit)
-
-    def close(self) -> None:
-        for root in self.roots:
-            files.remove_directory(root)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
 from lab.limits import files
+from lab.limits.mechanism import Group, Limits
 
 
-class CgroupV2Group:
+class CgroupV2Group(Group):
     """One environment's directory. Freezing and killing need no controller; CPU and memory need theirs."""
 
     def __init__(self, directory: str, controllers: frozenset[str]) -> None:
         self._directory = directory
         self._controllers = controllers
-        self.directories: Sequence[str] = (directory,)
-        self.join_files: Sequence[str] = (f"{directory}/cgroup.procs",)
+        self.directories = (directory,)
+        self.join_files = (f"{directory}/cgroup.procs",)
 
     def set_cpu(self, vcpu: float) -> None:
         if "cpu" in self._controllers:
@@ -43,11 +43,8 @@ class CgroupV2Group:
     def kill(self) -> None:
         files.kill_group(self._directory)
 
-    def remove(self) -> bool:
-        return files.remove_directory(self._directory)
 
-
-class CgroupV2Limits:
+class CgroupV2Limits(Limits):
     """Groups under `parent`, a directory that this user may write and whose controllers are handed down."""
 
     def __init__(self, parent: Path, controllers: frozenset[str]) -> None:
@@ -62,11 +59,11 @@ class CgroupV2Limits:
         except OSError:
             files.remove_directory(str(self._root))
             raise
-        self.roots: Sequence[str] = (str(self._root),)
+        self.roots = (str(self._root),)
         self.cpu = "cgroup-v2" if "cpu" in controllers else "none"
         self.memory = "cgroup-v2" if "memory" in controllers else "none"
         self.freezer = "cgroup-v2"
-        self.notes: Sequence[str] = tuple(
+        self.notes = tuple(
             f"cgroup v2 controller {name} is not handed down to this process: start the lab with "
             "`systemd-run --user --scope -p Delegate=yes inference-lab lab serve`, or as root."
             for name in ("cpu", "memory")
@@ -92,6 +89,3 @@ class CgroupV2Limits:
             files.remove_directory(directory)  # half made, it would be in the way of this environment's next start
             raise
         return group
-
-    def close(self) -> None:
-        files.remove_directory(str(self._root))

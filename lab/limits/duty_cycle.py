@@ -7,20 +7,19 @@ does for an environment is in `lab.limits.governor`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from lab.dataplane.rules import CFS_PERIOD_US
-from lab.limits.none import ProcessGroup
+from lab.limits.mechanism import Group, Limits
 from lab.limits.processes import cpu_clock
 
 Tell = Callable[[Mapping[str, object]], None]
 
 
-class DutyCycleGroup(ProcessGroup):
+class DutyCycleGroup(Group):
     """The processes of one environment, stopped and continued by the launcher alone."""
 
     def __init__(self, *, memory_mb: int, vcpu: float) -> None:
-        super().__init__()
         self.request: Mapping[str, object] = {
             "vcpu": vcpu,
             "memory_bytes": memory_mb << 20,
@@ -42,25 +41,17 @@ class DutyCycleGroup(ProcessGroup):
             self.tell(message)
 
 
-class DutyCycleLimits:
+class DutyCycleLimits(Limits):
     """CPU shares and memory limits without any privilege."""
 
     cpu = "duty-cycle"
     memory = "duty-cycle"
-    freezer = "signal"
 
     def __init__(self, reason: str = "") -> None:
         """`reason`: why no cgroup is used. Raises OSError where this system does not show what a process uses."""
         cpu_clock(os.getpid())
-        self.roots: Sequence[str] = ()
-        self.notes: Sequence[str] = (f"No cgroup is used: {reason}",) if reason else ()
-
-    def cpu_ms(self) -> float | None:
-        return None
+        self.notes = (f"No cgroup is used: {reason}",) if reason else ()
 
     def create(self, name: str, *, memory_mb: int, vcpu: float) -> DutyCycleGroup:
         del name
         return DutyCycleGroup(memory_mb=memory_mb, vcpu=vcpu)
-
-    def close(self) -> None:
-        pass

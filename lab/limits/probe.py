@@ -15,8 +15,7 @@ from lab.limits import files
 from lab.limits.cgroup_v1 import CgroupV1Limits
 from lab.limits.cgroup_v2 import CgroupV2Limits
 from lab.limits.duty_cycle import DutyCycleLimits
-from lab.limits.none import NoLimits
-from lab.limits.protocol import Limits
+from lab.limits.mechanism import Limits, NoLimits
 
 _PROC: Final = Path("/proc")
 

@@ -14,7 +14,7 @@ import pytest
 from core.errors import UserError
 from core.paths import REPOSITORY
 from lab.limits.cgroup_v2 import CgroupV2Limits
-from lab.limits.none import ProcessGroup
+from lab.limits.mechanism import Group
 from lab.limits.probe import below, find_limits, mounted_hierarchies, own_groups, v2_limits_below
 from tests.lab.dataplane.harness import reports, until
 from tests.processes import process_state
@@ -195,7 +195,7 @@ async def test_without_limits_functions_run_are_stopped_between_calls_and_every_
 
 
 def test_a_process_group_without_a_leader_takes_no_signal():
-    group = ProcessGroup()
+    group = Group()
     group.freeze()
     group.kill()
     assert group.remove()
