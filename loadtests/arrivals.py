@@ -31,9 +31,6 @@ class Segment:
         """Expected number of arrivals: the integral of the rate."""
         return (self.start_rps + self.end_rps) / 2 * self.duration_s
 
-    def rate_rps(self, at_s: float) -> float:
-        return self.start_rps + (self.end_rps - self.start_rps) * at_s / self.duration_s
-
     def time_s(self, expected: float) -> float:
         """Time at which this many arrivals are expected: the inverse of the integral of the rate.
 
@@ -65,20 +62,6 @@ class Shape:
     @property
     def peak_rps(self) -> float:
         return max(max(segment.start_rps, segment.end_rps) for segment in self.segments)
-
-    def rate_rps(self, at_s: float) -> float:
-        """Offered rate at a time; 0 outside the shape."""
-        if at_s < 0:
-            return 0.0
-        for segment in self.segments:
-            if at_s <= segment.duration_s:
-                return segment.rate_rps(at_s)
-            at_s -= segment.duration_s
-        return 0.0
-
-    def times_s(self, *, spacing: Spacing = "even", seed: int = 0) -> Iterator[float]:
-        """Arrival times in ascending order, from 0 to `duration_s`."""
-        return (at_s for _, at_s in self.arrivals(spacing=spacing, seed=seed))
 
     def arrivals(
         self, *, spacing: Spacing = "even", seed: int = 0, index: int = 0, count: int = 1

@@ -64,8 +64,8 @@ def test_each_arrival_is_sent_once_at_its_time_after_the_warm_ups_and_recorded(s
     first, second = (record for record in load.records if record.warmup)
     assert first.answered_at <= second.sent_at
     assert second.answered_at < stage["started_at"]
-    expected = Shape("linear", (Segment(0, 40, 3),)).times_s()
-    for record, at_s in zip(sorted(records, key=lambda r: r.intended_at), expected, strict=True):
+    expected = Shape("linear", (Segment(0, 40, 3),)).arrivals()
+    for record, (_, at_s) in zip(sorted(records, key=lambda r: r.intended_at), expected, strict=True):
         assert record.intended_at == pytest.approx(stage["started_at"] + at_s, abs=1e-5)
         assert record.intended_at <= record.sent_at <= record.answered_at
         assert record.latency_from_intended_ms >= record.client_latency_ms

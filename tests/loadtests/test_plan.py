@@ -20,7 +20,7 @@ def test_without_options_every_variant_is_loaded_as_configured(configuration):
     plan = make_plan(configuration, {})
     assert plan.variants == configuration.variants
     assert plan.table == configuration.experiments.load
-    assert sum(1 for _ in plan.shape.times_s()) == 15_000
+    assert sum(1 for _ in plan.shape.arrivals()) == 15_000
     assert plan.patience_s == 60  # an answer is waited for as long as the gateway may take for it
 
 
@@ -30,7 +30,7 @@ def test_options_select_variants_and_change_the_shape(configuration):
         {"model": "mobilenet, resnet50", "memory_mb": "1024", "shape": "constant", "end_rps": "5", "duration_s": "4"},
     )
     assert [v.route for v in plan.variants] == ["/resnet50/1024", "/mobilenet/1024"]
-    assert sum(1 for _ in plan.shape.times_s()) == 20
+    assert sum(1 for _ in plan.shape.arrivals()) == 20
     key = configuration.variants[-1].key
     assert [v.key for v in make_plan(configuration, {"variants": key}).variants] == [key]
 
