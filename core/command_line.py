@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Final, NoReturn, TypeVar
 
 from core.errors import EXIT_ERROR
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,23 +22,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
 
 
-def number(text: str) -> float:
-    """Parse a finite number, as a `type` of argparse. Raises ArgumentTypeError."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return value
+def bounded(kind: type[_Number], what: str, low: float, high: float = math.inf) -> Callable[[str], _Number]:
+    """A `type` of argparse: a finite number from `low` to `high`. It raises ArgumentTypeError, also for NaN."""
+
+    def parse(text: str) -> _Number:
+        with contextlib.suppress(ValueError):
+            value = float(text)
+            if math.isfinite(value) and low <= value <= high and kind(value) == value:
+                return kind(value)
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+
+    return parse
 
 
-def seconds(text: str) -> float:
-    """Parse a duration, as a `type` of argparse. Raises ArgumentTypeError, also for NaN, which ends no wait."""
-    try:
-        duration_s = float(text)
-    except ValueError:
-        duration_s = math.nan
-    if not 0 <= duration_s < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give seconds from 0 on, such as 60")
-    return duration_s
+number: Final = bounded(float, "a number", -math.inf)
+seconds: Final = bounded(float, "a duration; give seconds from 0 on, such as 60", 0)

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser, number
+from core.command_line import Parser, bounded, number
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.load_tasks import WORKER_RPS, workers_for
@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
             )
             command.add_argument(
                 "--workers",
-                type=workers,
+                type=bounded(int, "a number of workers; give 1 or more", 1),
                 metavar="N",
                 help=f"load: Fargate tasks that send it (default: one per {WORKER_RPS:g} requests/s of its peak)",
             )
@@ -143,14 +143,6 @@ def _add_until_options(command: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="warm: sample until the median's interval has this half-width, for example 3%%",
     )
-
-
-def workers(text: str) -> int:
-    """Return a number of workers. Raises ArgumentTypeError."""
-    asked = number(text)
-    if asked < 1 or asked != int(asked):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers; give 1 or more")
-    return int(asked)
 
 
 def _workers(chosen: argparse.Namespace, configuration: Configuration) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
-import argparse
 import os
 import platform
 import re
@@ -22,7 +21,7 @@ from typing import Any, Final
 
 from core import strict_json
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser, seconds
+from core.command_line import Parser, bounded, seconds
 from core.configuration import MACHINES, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.prices import read_prices
@@ -96,7 +95,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--memory-mb",
-        type=_size,
+        type=bounded(int, f"from {MIN_MEMORY_MB} to {MAX_MEMORY_MB}", MIN_MEMORY_MB, MAX_MEMORY_MB),
         nargs="+",
         metavar="MB",
         help=f"memory sizes to try (default: {' '.join(map(str, SIZES_MB))})",
@@ -110,25 +109,13 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--timeout-s",
-        type=_timeout_s,
+        type=bounded(int, f"from 1 to {MAX_TIMEOUT_S}", 1, MAX_TIMEOUT_S),
         default=60,
         metavar="S",
         help="timeout of the function in seconds, 1 to 900 (default: 60)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
-
-
-def _size(text: str) -> int:
-    if not text.isdecimal() or not MIN_MEMORY_MB <= int(text) <= MAX_MEMORY_MB:
-        raise argparse.ArgumentTypeError(f"{text!r} is not from {MIN_MEMORY_MB} to {MAX_MEMORY_MB}")
-    return int(text)
-
-
-def _timeout_s(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_TIMEOUT_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is not from 1 to {MAX_TIMEOUT_S}")
-    return int(text)
 
 
 def _event(path: Path | None) -> bytes:

@@ -25,7 +25,7 @@ from analysis.report.text import markdown_table
 from core import strict_json
 from core.charges import FRONT_DOORS
 from core.cloud import Cloud
-from core.command_line import number
+from core.command_line import bounded
 from core.configuration import Configuration, ProvisionedTable
 from core.errors import EXIT_OK, UserError
 from core.price_list import prices_of_run
@@ -57,6 +57,8 @@ from simulation.search import cheapest_level
 from simulation.traces import parse_trace
 
 CLOUDWATCH_DAYS: Final = 14  # one-minute metrics are kept for 15 days
+POSITIVE: Final = bounded(float, "above 0", math.ulp(0))
+COUNT: Final = bounded(int, "a whole number above 0", 1)
 OBSERVED_MINUTES: Final = (SHORTEST_MINUTES, LONGEST_MINUTES)
 REASON: Final = "Not known because"
 SPAN: Final = "LOW[:HIGH]"
@@ -138,7 +140,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="newest_first",
         help="which idle environment serves next (default: newest_first)",
     )
-    add("--concurrency", type=count, default=1000, metavar="N", help="most environments at once (default: 1000)")
+    add("--concurrency", type=COUNT, default=1000, metavar="N", help="most environments at once (default: 1000)")
     add(
         "--front-door",
         choices=FRONT_DOORS,
@@ -155,15 +157,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--pings",
-        type=count,
+        type=COUNT,
         default=1,
         metavar="N",
         help="schedules that ping the function every 4 minutes (default: 1)",
     )
-    add("--limit-ms", type=positive, metavar="MS", help="longest wait of a caller, in ms (default: that of [goal])")
+    add("--limit-ms", type=POSITIVE, metavar="MS", help="longest wait of a caller, in ms (default: that of [goal])")
     add(
         "--max-missed",
-        type=share,
+        type=bounded(float, "between 0 and 1", 0, 1),
         metavar="SHARE",
         help="share of callers that may miss the limit, 0 to 1 (default: that of [goal])",
     )
@@ -176,7 +178,7 @@ def _add_arrivals(parser: argparse.ArgumentParser) -> None:
     add = parser.add_mutually_exclusive_group().add_argument
     add(
         "--requests-per-day",
-        type=positive,
+        type=POSITIVE,
         metavar="N",
         help="requests on an average day (default: that of [traffic] in the run)",
     )
@@ -203,41 +205,17 @@ def _add_arrivals(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--batch-size",
-        type=positive,
+        type=POSITIVE,
         default=1.0,
         metavar="N",
         help="mean number of simultaneous requests (default: 1)",
     )
 
 
-def positive(text: str) -> float:
-    """Parse a finite number above 0."""
-    value = number(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def count(text: str) -> int:
-    """Parse a whole number above 0."""
-    value = number(text)
-    if value < 1 or value != int(value):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(value)
-
-
-def share(text: str) -> float:
-    """Parse a number from 0 to 1."""
-    value = number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
 def span(text: str) -> tuple[float, float]:
     """Parse LOW:HIGH, or one number for both."""
     low, _, high = text.partition(":")
-    bounds = positive(low), positive(high or low)
+    bounds = POSITIVE(low), POSITIVE(high or low)
     if bounds[0] > bounds[1]:
         raise argparse.ArgumentTypeError(f"{text} is not LOW:HIGH, with LOW at most HIGH")
     return bounds
