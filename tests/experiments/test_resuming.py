@@ -149,9 +149,8 @@ def test_variants_whose_warm_calls_fail_the_goal_are_not_loaded(tmp_path):
     run_load(session)
     loads = [stop for stop in read_stops(run) if stop.experiment == "load"]
     assert {stop.variant for stop in loads} == {variant.key for variant in CONFIGURATION.variants}
-    assert {(stop.reason, stop.detail) for stop in loads} == {
-        ("fails", "fails the goal, so it is not loaded: 9 of 96 calls were bad")
-    }
+    assert {stop.reason for stop in loads} == {"fails"}
+    assert all(stop.detail.endswith("9 of 96 calls were bad") for stop in loads)
 
 
 def test_a_load_that_was_left_on_fargate_is_resumed_there_alone(tmp_path):

@@ -42,11 +42,11 @@ def test_azures_trace_gives_one_function_over_its_days():
     first, second = [1] * MINUTES_PER_DAY, [2] * MINUTES_PER_DAY
     lines = [AZURE_HEAD, azure("f1", first), azure("g2", second), azure("f1", second)]
     assert parse_trace(lines, function="f1").counts.tolist() == first + second
-    with pytest.raises(TraceError, match="line 3: a second function fits ''"):
+    with pytest.raises(TraceError, match="line 3: "):
         parse_trace(lines)
     with pytest.raises(TraceError, match="no function begins with 'x'"):
         parse_trace(lines, function="x")
-    with pytest.raises(TraceError, match="line 2: 2 minutes instead of 1440"):
+    with pytest.raises(TraceError, match=r"line 2: .* 1440"):
         parse_trace([AZURE_HEAD, azure("f1", [1, 2])])
 
 

@@ -1,6 +1,7 @@
 """Rules on samples, claims and the recommendation, each against data made to decide it one way or the other."""
 
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -282,7 +283,7 @@ def test_c8_needs_the_price_to_rise_and_the_latency_not_to_fall():
     assert judged_at_two_sizes(billed_ratio=0.75)["C8"].verdict == "undetermined"
     elsewhere = synthetic.summary_of(few, rows_of(20, variant=few.variants[0].key).to_dicts()).claims[7]
     assert (elsewhere.verdict, elsewhere.numbers) == ("undetermined", ())
-    assert elsewhere.why == "needs warm samples near 1500 and near 2000 MB of a model"
+    assert re.findall(r"\d+", elsewhere.why) == ["1500", "2000"]  # memory sizes that it needs
 
 
 def test_c10_is_decided_by_the_share_of_calls_still_cold_after_a_warm_up_call():
@@ -421,7 +422,8 @@ def test_a_breach_of_the_data_contract_caps_every_claim_at_provisional():
     assert {"C1", "C4"} <= decided
     for name, claim in capped.items():
         assert claim.verdict == ("provisional" if name in decided else "undetermined")
-    assert capped["C4"].why.startswith("It would be supported, but The clock is off. ")
+    assert breach.message in capped["C4"].why
+    assert plain["C4"].verdict in capped["C4"].why
 
 
 def test_a_model_of_the_matrix_that_was_not_measured_leaves_claims_about_every_model_open():

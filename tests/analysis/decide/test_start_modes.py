@@ -80,7 +80,7 @@ def test_the_answer_may_be_a_function_with_snapstart(configuration: Configuratio
     best = synthetic.summary_of(alone, rows).recommendation
     assert best.strategy == "snapstart"
     assert {one.verdict for one in best.constraints} == {"meets"}
-    assert best.headline.startswith("MobileNet on ONNX Runtime with SnapStart 1769 MB: $")
+    assert "SnapStart 1769 MB" in best.headline
 
 
 def test_the_simulation_draws_restores_from_what_was_measured(configuration: Configuration) -> None:
@@ -143,7 +143,7 @@ def test_a_month_with_provisioned_concurrency_is_priced_once_and_at_the_number_d
     rows = synthetic.make_rows(alone, cold_samples=40, warm_samples=80, load_rps=2)
     best = synthetic.summary_of(alone, rows).recommendation
     assert best.strategy == "provisioned_concurrency"
-    assert best.headline.startswith("MobileNet on ONNX Runtime with provisioned concurrency 1769 MB: $")
+    assert "provisioned concurrency 1769 MB" in best.headline
 
 
 def test_a_warm_prediction_in_a_provisioned_environment_bears_its_share_of_the_capacity(

