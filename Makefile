@@ -43,10 +43,10 @@ lab: setup  ## start a lab in the foreground; point another shell at it with: ev
 estimate: $(VENV)/.ready  ## print what a deployment costs at rest and what each experiment adds
 	@$(BIN)/python -m experiments estimate
 
-policies: $(VENV)/.ready  ## write the IAM policies again, after a change of their rules or of the name prefix
+policies: $(VENV)/.ready  ## regenerate the IAM policies after a change of their rules or of the name prefix
 	@$(BIN)/python -m stacks.policies
 
-reference: $(VENV)/.ready  ## write docs/reference/commands.md again, after a change of a command line
+reference: $(VENV)/.ready  ## regenerate docs/reference/commands.md after a change of a command line or of a target
 	@$(BIN)/python -m inference_lab.reference
 
 pictures: $(VENV)/.ready-dev  ## picture the report of RUN=results/... for the README
@@ -55,7 +55,7 @@ pictures: $(VENV)/.ready-dev  ## picture the report of RUN=results/... for the R
 lock:  ## pin all packages again, after a change of requirements*.txt
 	@tools/setup lock
 
-clean:  ## remove what set-up and runs left behind, results included
+clean:  ## remove everything that set-up and runs wrote, also results/
 	rm -rf $(VENV) node_modules results .lab cdk.out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.ready: requirements.txt requirements.lock tools/setup

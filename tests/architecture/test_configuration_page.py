@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
 from pydantic import BaseModel
 
-from core.configuration import Configuration
+from core.configuration import Configuration, parse_configuration
 from core.models import Model
 from core.paths import BENCHMARK_TOML, REPOSITORY
 
@@ -51,3 +52,14 @@ def test_the_page_names_every_allowed_value_of_a_choice():
     text = PAGE.read_text(encoding="utf-8")
     for word in ("resnet50", "inceptionv3", "mobilenet", "x86_64", "arm64", "scheduled", "forced", "burst", "linear"):
         assert f"`{word}`" in text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in (REPOSITORY / "docs").glob("*/*.md") if "```toml" in page.read_text(encoding="utf-8")],
+    ids=lambda page: page.name,
+)
+def test_the_settings_that_a_page_shows_are_valid(page):
+    shown = "\n".join(re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    as_profile = re.sub(r"^\[(profile\.\w+\.)?", "[profile.page.", shown, flags=re.MULTILINE)
+    parse_configuration(f"{BENCHMARK_TOML.read_text(encoding='utf-8')}\n{as_profile}", profile="page")
