@@ -1,4 +1,4 @@
-"""What the commands of the analysis have in common on the command line."""
+"""Command-line options that the analysis commands share."""
 
 from __future__ import annotations
 

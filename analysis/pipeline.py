@@ -60,7 +60,7 @@ MAX_PROCESSES: Final = 4
 
 @dataclass
 class Gathered:
-    """What the raw logs say besides the rows; filled while they are read."""
+    """Facts from the raw logs besides the rows; filled while they are read."""
 
     log_bytes: dict[str, float] = field(default_factory=dict)
     deployed: dict[str, DeployedModel] = field(default_factory=dict)

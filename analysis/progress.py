@@ -1,4 +1,4 @@
-"""What a long command says while it works: on a terminal a line that changes, elsewhere nothing but notes."""
+"""Show the progress of a long command: on a terminal a line that changes, elsewhere only notes."""
 
 from __future__ import annotations
 

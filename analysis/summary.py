@@ -70,7 +70,7 @@ class _Model(BaseModel):
 
 
 class Estimate(_Model):
-    """One number with its interval; `value` None, or `low` and `high` None, where n does not carry it."""
+    """One number with its interval; `value` None, or `low` and `high` None, if n is too small."""
 
     value: float | None
     low: float | None = None
@@ -431,7 +431,7 @@ class HighestRates(_Model):
 
 
 class SwappingCell(_Model):
-    """One point of the grid that varies CPU share and memory apart from each other (claim C11)."""
+    """One point of the grid that varies CPU share and memory separately (claim C11)."""
 
     model: str
     engine: str

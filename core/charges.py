@@ -1,4 +1,4 @@
-"""What invocations cost, by AWS's price list. No I/O.
+"""Price invocations by AWS's price list. No I/O.
 
 Lambda bills the duration of a call rounded up to the next millisecond, times the memory size in GB of 1024 MB. INIT is
 part of the billed duration of an image function's cold start, so it is never added again. Sources of the prices:
@@ -93,12 +93,12 @@ def lambda_month_usd(
 
 
 def provisioned_usd(memory_mb: float, environments: float, seconds: float, architecture: str, prices: Prices) -> float:
-    """What keeping environments provisioned costs, before any request."""
+    """Return the cost of keeping environments provisioned, before any request."""
     return environments * memory_mb / MB_PER_GB * seconds * prices[f"{architecture}_provisioned_gb_second_usd"]
 
 
 def provisioned_duration_usd(amount_gb_seconds: float, architecture: str, prices: Prices) -> float:
-    """What requests in provisioned environments cost on top, before the request fee."""
+    """Return the additional cost of requests in provisioned environments, before the request fee."""
     return amount_gb_seconds * prices[f"{architecture}_provisioned_duration_gb_second_usd"]
 
 

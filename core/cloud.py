@@ -44,7 +44,7 @@ LAB_HINT: Final = "Is the lab up? Start it with `inference-lab lab serve`, or un
 
 @dataclass(frozen=True)
 class CredentialFacts:
-    """What is known of the credentials of a session."""
+    """Facts about a session's credentials."""
 
     source: str  # botocore's word for its provider, for example "env", "sso" or "assume-role"
     is_fixed: bool  # temporary, and of a source that cannot renew them
@@ -158,7 +158,7 @@ def lab_status(url: str) -> EndpointFacts:
 
 @dataclass(frozen=True)
 class Deployment:
-    """What `cdk deploy` left behind, as far as an experiment needs it."""
+    """The parts of a deployment that an experiment needs."""
 
     apis: Mapping[str, Api]  # by group of variants
 

@@ -58,7 +58,7 @@ class EnvironmentCalls:
 
 @dataclass(frozen=True)
 class Goal:
-    """What callers are promised: at most `max_bad_share` of calls fail or take longer than `limit_ms`."""
+    """The goal: at most `max_bad_share` of calls fail or take longer than `limit_ms`."""
 
     limit_ms: float
     max_bad_share: float

@@ -1,4 +1,4 @@
-"""What a load that Fargate tasks send is called in the stack, in the bucket, and in a task. No I/O.
+"""Names of a load on Fargate in the stack, in the bucket, and in a task. No I/O.
 
 A task ships its record files in parts. The key of a part says which file it belongs to and where in it the part begins,
 so that nobody has to keep count of what was fetched.

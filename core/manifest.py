@@ -1,4 +1,4 @@
-"""What a run writes down about itself before its first call."""
+"""The manifest that a run writes before its first call."""
 
 from __future__ import annotations
 

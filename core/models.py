@@ -63,7 +63,7 @@ class Model(BaseModel):
         return _ENGINES_OF_FILES.get(suffix, tuple(ENGINE_NAMES))
 
     def build_record(self, name: str) -> str:
-        """What the image's build is told about it, as JSON."""
+        """Return the record that the image's build gets, as JSON."""
         return self.model_dump_json(
             include={"application", "file", "input_size", "preprocessing", "output", "labels"}, exclude_defaults=True
         ).replace("{", f'{{"name":"{name}",', 1)

@@ -36,7 +36,7 @@ SURELY: Final = 0.999  # that fewer miss at the highest rate, before the search 
 
 @dataclass(frozen=True)
 class Search:
-    """What is sought: `max_missed_share` is the bound; no step leaves these rates or goes beyond these calls."""
+    """The question: `max_missed_share` is the bound; no step leaves these rates or exceeds these calls."""
 
     max_missed_share: float
     highest_rps: float
@@ -46,7 +46,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Step:
-    """What one rate showed."""
+    """The result of one rate."""
 
     rate_rps: float
     missed: int

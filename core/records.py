@@ -64,7 +64,7 @@ class Phases(_Record):
 
 
 class HandlerFacts(_Record):
-    """What the handler answers and logs for each call: the body of an ok response less the prediction itself."""
+    """The facts that the handler answers and logs for each call: an ok response's body without the prediction."""
 
     schema_version: int
     model: str
@@ -122,7 +122,7 @@ LimitsMechanism = Literal["auto", "cgroup-v2", "cgroup-v1", "duty-cycle", "none"
 
 
 class LimitsInForce(_Record):
-    """What the platform enforces on an execution environment."""
+    """The limits that the platform enforces on an execution environment."""
 
     driver: str  # "aws", "process" or "container"
     cpu: str  # "aws", "cgroup-v2", "cgroup-v1", "duty-cycle", "container", "none"
@@ -158,7 +158,7 @@ class EndpointFacts(_Record):
 
 
 class Manifest(_Record):
-    """What a run was: written when it starts, never changed but for `finished_at` and `stopped_because`."""
+    """The description of a run: written at its start; only `finished_at` and `stopped_because` change."""
 
     schema_version: Literal[1] = 1
     run_id: str

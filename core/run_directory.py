@@ -50,7 +50,7 @@ class RunDirectory:
 
     @property
     def raw_directory(self) -> Path:
-        """What CloudWatch answered, kept so that the report can be made again offline."""
+        """CloudWatch's answers, kept so that the report can be regenerated offline."""
         return self.root / "raw"
 
     @property

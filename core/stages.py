@@ -22,7 +22,7 @@ LOWEST_PART: Final = 1024.0  # of its highest rate: a search gives up below
 
 @dataclass
 class LoadStage:
-    """What a stage was to do and how it ended: one line of `load-stages.jsonl`."""
+    """A stage's plan and how it ended: one line of `load-stages.jsonl`."""
 
     stage: int
     variant: str
@@ -42,7 +42,7 @@ class LoadStage:
 
     @property
     def key(self) -> str:
-        """What the call ids of this stage begin with."""
+        """Return the prefix of this stage's call ids."""
         return stage_key(self.variant, self.started_at)
 
     @property

@@ -89,7 +89,7 @@ def plan_facts(planned: Sequence[Step], configuration: Configuration, prices: Pr
 
 
 def rest_facts(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> dict[str, Any]:
-    """What the deployment costs per month while nobody measures, for a program."""
+    """Return the deployment's cost per month while nobody measures, for a program."""
     return {"at_rest": [asdict(cost) for cost in rest_costs(configuration, planned, prices)]}
 
 
@@ -147,7 +147,7 @@ Prices of {prices.as_of}: compute, requests and REST API, without a free tier; a
 
 
 def _until_decided(planned: Sequence[Step], configuration: Configuration) -> str:
-    """What a decision is expected to take, where one was asked for."""
+    """Return the expected calls of a decision, if `--until-decided` was given."""
     warm = configuration.experiments.warm
     if not warm.until_decided or all(step.experiment != "warm" for step in planned):
         return ""
@@ -160,7 +160,7 @@ A variant that fails or costs more takes fewer, {PILOT_CALLS * warm.environments
 
 
 def _on_fargate(planned: Sequence[Step]) -> str:
-    """What the load's own machines are, where it runs on Fargate."""
+    """Return the load's machines, if it runs on Fargate."""
     tasks = max((step.tasks for step in planned), default=0)
     return (
         f"Load: the cost has {tasks} Fargate tasks and their traffic, with {TASK_START_S:g} s of start per variant.\n"

@@ -1,4 +1,4 @@
-"""What a run will do: which calls, in which order, under which ids. No I/O.
+"""The plan of a run: its calls, their order, and their ids. No I/O.
 
 Ids and orders follow from the configuration and the seed alone, so a resumed run finds the same plan again and
 leaves out what its records hold already.
@@ -83,7 +83,7 @@ def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[
 
 
 def still_to_make(calls: Sequence[PlannedCall], outcomes: Mapping[str, str]) -> list[PlannedCall]:
-    """What a resumed run has left of a plan, by the outcome of each call id that has a record.
+    """Return the calls that a resumed run has left, given the outcome of each recorded call id.
 
     A call without a connection says nothing about its function, so it is repeated under a new id: the first
     one's record stays.

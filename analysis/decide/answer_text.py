@@ -68,7 +68,7 @@ def _condition_text(one: Condition, weight: float) -> str:
 
 
 def bad_share_text(option: Option, goal: GoalTable) -> str:
-    """What the share of bad calls is made of."""
+    """Return the parts of the share of bad calls."""
     weights = weights_of(option.mix)
     parts = [_condition_text(one, weights[one.name]) for one in option.candidate.conditions if weights[one.name] > 0]
     way = STRATEGY_NAMES[option.plan.strategy]
@@ -120,7 +120,7 @@ def answer(
 
 
 def front_doors_text(best: Option, question: Question) -> str:
-    """What the front door is of the price, and what the month would cost through each other one."""
+    """Return the API's part of the price, and the month's cost through each alternative."""
     fee = best.plan.parts["gateway"]
     without = best.usd - fee
     doors: tuple[tuple[str, FrontDoor], ...] = (("an HTTP API", "http_api"), ("a function URL", "function_url"))

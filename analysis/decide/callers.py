@@ -1,4 +1,4 @@
-"""What callers get: the share of calls that are not answered correctly within the limit, as traffic mixes them. No I/O.
+"""The share of all callers who get no correct answer within the limit, at the stated traffic. No I/O.
 
 A call is bad if it failed in any way (an error, a throttle, a 504, a lost connection) or took longer than the limit.
 Callers meet three conditions: a cold start, an idle environment while nobody else is served, and one while others are.
@@ -90,7 +90,7 @@ def condition(
 
 @dataclass(frozen=True)
 class Waits:
-    """What each caller of one condition waited, in ms, without end where the call failed."""
+    """How long each caller of one condition waited, in ms; infinite if the call failed."""
 
     name: ConditionName
     latency: Sample
@@ -143,7 +143,7 @@ def _all_starts(measured: Measured, key: str, experiment: str, starts: Sequence[
 
 
 def _waited(part: pl.DataFrame, latency: pl.Expr) -> Sample:
-    """What each caller waited, with the execution environment; without end where the call failed.
+    """How long each caller waited, with the execution environment; infinite if the call failed.
 
     A failed call whose environment nobody knows belongs to the one that was called before it: failures come in rows.
     """
@@ -300,7 +300,7 @@ def calls_to_decide(conditions: Sequence[Condition], mix: CallMix, limit: float)
 
 
 def shares(conditions: Sequence[Condition], mix: CallMix) -> tuple[ConditionShare, ...]:
-    """What the mixture is made of, for the report."""
+    """Return the parts of the mixture, for the report."""
     weights = weights_of(mix)
     return tuple(
         ConditionShare(

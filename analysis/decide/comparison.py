@@ -212,7 +212,7 @@ def decide(
     *,
     threshold: float,
 ) -> list[Change]:
-    """What changed, pairs first and failures after them, with all p-values as one family."""
+    """The changes, pairs first and then failures, with all p-values as one family."""
     decisions = iter(holm([p for p in p_values if p is not None] + list(p_failures)))
     found: list[Change] = [
         "too few samples" if p_value is None else _change(next(decisions), pair, threshold)

@@ -1,4 +1,4 @@
-"""What a choice looks like on paper: the Pareto front, and the knee of a model's memory curve. No I/O."""
+"""Find the Pareto front, and the knee of a model's memory curve. No I/O."""
 
 from __future__ import annotations
 

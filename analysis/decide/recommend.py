@@ -50,7 +50,7 @@ SMALL_PART: Final = 0.1  # of the bad calls allowed: so few cold starts leave th
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the decision needs to know of one variant."""
+    """The facts about one variant that the decision needs."""
 
     variant: Variant
     profile: CallProfile | None  # None: nothing warm was measured
@@ -62,7 +62,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: the goal at the traffic's volume and prices."""
+    """The question: the goal at the traffic's volume and prices."""
 
     goal: GoalTable
     traffic: Traffic

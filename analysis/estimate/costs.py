@@ -1,4 +1,4 @@
-"""What calls cost: per million predictions, for calls that failed, and per month by start strategy. No I/O."""
+"""Price calls: per million predictions, for calls that failed, and per month by start strategy. No I/O."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def strategies_of(start: Start) -> tuple[Strategy, ...]:
 
 @dataclass(frozen=True)
 class CostModel:
-    """What a variant's calls cost at these prices, for this traffic and goal."""
+    """The cost of a variant's calls at these prices, for this traffic and goal."""
 
     prices: Prices
     traffic: Traffic
@@ -82,7 +82,7 @@ class CostModel:
         return (self.month(strategy, profile) for strategy in strategies_of(profile.start))
 
     def break_evens(self, profile: CallProfile) -> Iterator[BreakEven]:
-        """From how many requests per month each way of keeping environments warm pays."""
+        """Return from how many requests per month each way of keeping environments warm pays."""
         known = set(strategies_of(profile.start))
         pairs = (pair for pair in PAIRS if set(pair) <= known)
         return chain.from_iterable(self.break_even(first, second, profile) for first, second in pairs)

@@ -1,4 +1,4 @@
-"""What is published of the models, and what was measured of those deployed: Table 1. No I/O."""
+"""Table 1: published facts of the models, and measured facts of the deployed ones. No I/O."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Sample:
         return np.asarray(np.bincount(self.environments, self.values) / self.sizes, dtype=np.float64)
 
     def needs_environments(self) -> str:
-        """Why there is no interval; "" where there are environments enough."""
+        """Return why there is no interval, or "" if there are enough environments."""
         if self.independent or self.environment_count >= SMALLEST_ENVIRONMENTS:
             return ""
         return f"needs {SMALLEST_ENVIRONMENTS} environments, has {self.environment_count}"
@@ -123,7 +123,7 @@ class Sample:
 
     @cached_property
     def components(self) -> Components:
-        """Where the variance of these values is."""
+        """Return how the variance of these values splits within and between environments."""
         return components(self)
 
     @cached_property
@@ -154,7 +154,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Components:
-    """Where the variance is; spreads in percent of the mean, None where it cannot be told."""
+    """How the variance splits; spreads in percent of the mean, None if unknown."""
 
     environments: int
     effective_n: float | None

@@ -1,4 +1,4 @@
-"""What can be said of a sample, and how surely: percentiles, differences, shares. No I/O, nothing trimmed.
+"""Estimate percentiles, differences, and shares with their intervals. No I/O, nothing trimmed.
 
 Every interval is two-sided at 95%. docs/explanation/statistics.md gives the reasons and the measured coverage.
 """

@@ -46,7 +46,7 @@ from core.variants import Image, Variant
 
 @dataclass(frozen=True)
 class Extras:
-    """What is known of a run besides its rows."""
+    """Facts about a run besides its rows."""
 
     log_bytes: Mapping[str, float] = field(default_factory=dict)  # per invocation, by variant
     deployed: Mapping[str, DeployedModel] = field(default_factory=dict)  # by the key of the image
@@ -203,7 +203,7 @@ def summarise(
 
 
 def make_origin(endpoint: EndpointFacts) -> Origin:
-    """Where the run was measured, with the badge that stands on every figure."""
+    """Return where the run was measured, with the badge for every figure."""
     if endpoint.source == "aws":
         badge = f"Measured on AWS Lambda, {endpoint.region}"
     else:

@@ -1,4 +1,4 @@
-"""What a start reads of its image, as the build measured it, and what to do about the largest files. No I/O."""
+"""The files of its image that a start reads, measured by the build, with advice on the largest. No I/O."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OTHER_ADVICE: Final = "Import it when a call first needs it, or remove it if no 
 
 @dataclass(frozen=True)
 class Touched:
-    """What a start read of one image, until its first answer."""
+    """The files of one image that a start read until its first answer."""
 
     files: int
     size_bytes: int
@@ -77,5 +77,5 @@ def _of(image: Image, touched: Touched | None) -> TouchedFiles:
 
 
 def advice_for(name: str) -> str:
-    """What makes a start read less of a file of the image."""
+    """Return advice on how a start can read less of a file."""
     return next((advice for start, advice in ADVICE.items() if name.startswith(start)), OTHER_ADVICE)

@@ -182,7 +182,7 @@ def provisioned_share(traffic: Traffic, service: Service, level: int) -> float:
 
 @dataclass(frozen=True)
 class CallMix:
-    """What callers meet, as shares of all calls."""
+    """The conditions that callers meet, as shares of all calls."""
 
     cold: float
     alone: float  # an idle environment, no other request in progress
@@ -225,7 +225,7 @@ def needed_environments(traffic: Traffic, service: Service, max_cold_share: floa
 
 @dataclass(frozen=True)
 class CallProfile:
-    """What one variant's calls take, as measured: means, since money adds up."""
+    """The measured mean times of one variant's calls; means, because a bill is a sum."""
 
     variant: str
     memory_mb: int

@@ -1,4 +1,4 @@
-"""What a reader of the figures has to know, subject by subject, each with what to do about it. No I/O.
+"""Warnings for readers of the figures, by subject, each with advice. No I/O.
 
 The data contract is among them: a breach caps every verdict at provisional (`DataWarning.caps_verdicts`).
 """
@@ -34,7 +34,7 @@ KILLS: Final[tuple[tuple[str, str, str], ...]] = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the warnings look at."""
+    """The data that warnings are computed from."""
 
     rows: pl.DataFrame
     measured: Measured

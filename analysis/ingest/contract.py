@@ -1,4 +1,4 @@
-"""What raw logs and client records have to agree on before they are joined; told per variant. No I/O."""
+"""Check that raw logs and client records agree before they are joined, per variant. No I/O."""
 
 from __future__ import annotations
 

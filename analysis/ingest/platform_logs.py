@@ -44,7 +44,7 @@ class Start(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What an invocation cost, as REPORT or platform.report states it; None where the field was absent."""
+    """An invocation's duration, billing, and memory, as REPORT or platform.report states them; None if absent."""
 
     request_id: str
     duration_ms: float
@@ -399,7 +399,7 @@ LATE_LINE_S: Final = 1.0  # how long after START a line about the init before it
 
 
 class _Stream:
-    """What the log of one execution environment has shown so far."""
+    """The state of one execution environment's log, read so far."""
 
     __slots__ = ("ended", "init_started_at", "inits", "is_first_call", "request_id", "started_at")
 

@@ -1,4 +1,4 @@
-"""What the analysis reads and writes below a run's directory: the one module that knows its formats.
+"""The files that the analysis reads and writes in a run's directory: the only module that knows their formats.
 
 raw/logs/<function>/000000.jsonl.gz   one page of log events each, as CloudWatch gave them
 raw/logs/<function>/cursor.json       how far the group was read; `done` when its window is complete
@@ -88,7 +88,7 @@ class RawGroup:
 
     @property
     def fresh(self) -> RawGroup:
-        """Where a second reading of a complete window grows until it takes the first one's place."""
+        """Return the folder of a second reading, which replaces the first one when it is complete."""
         return RawGroup(self.directory.with_name(self.directory.name + ".fresh"))
 
     def replace_by(self, other: RawGroup) -> None:
@@ -130,7 +130,7 @@ def write_metrics(run: RunDirectory, answer: Mapping[str, Any]) -> None:
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any] | None:
-    """What GetMetricData answered, or None where it was never asked."""
+    """Return GetMetricData's answers, or None if it was never asked."""
     try:
         answer: Any = strict_json.loads(gzip.decompress((run.raw_directory / "metrics.json.gz").read_bytes()))
     except FileNotFoundError:

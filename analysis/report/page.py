@@ -145,7 +145,7 @@ def _facts(summary: Summary) -> list[str]:
 
 
 def _alerts(summary: Summary) -> list[dict[str, str]]:
-    """What must be known on the first screen: conditions that bend the figures, then how many warnings there are."""
+    """Return the notes for the first screen: conditions that distort the figures, then the number of warnings."""
     origin = summary.origin
     alerts: list[dict[str, str]] = []
     if origin.source == "lab" and "none" in {origin.limits.cpu, origin.limits.memory}:
@@ -357,7 +357,7 @@ def _engine_name(image: Image) -> str:
 
 
 def _choices(names: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """What a filter offers: values with their labels, each once, in the order of the matrix."""
+    """Return a filter's values with their labels, each once, in the order of the matrix."""
     return [{"value": value, "label": label} for value, label in dict(names).items()]
 
 

@@ -33,7 +33,7 @@ class PowerStat(BaseModel):
 
 
 class PowerTuning(BaseModel):
-    """What the state machine answered."""
+    """The state machine's answer."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
     power: int = Field(gt=0)  # MB
@@ -129,7 +129,7 @@ def _check_execution(document: Any) -> None:
 
 
 def _error(document: Mapping[str, Any]) -> str:
-    """What Step Functions, or a state's function, says of a failure; "" where it says nothing."""
+    """Return the error of Step Functions or of a state's function, or ""."""
     nested = document.get("error")
     if isinstance(nested, dict):
         return _error(nested)

@@ -140,7 +140,7 @@ def _rate(estimate: Estimate) -> str:
 
 
 def not_measured(summary: Summary) -> list[str]:
-    """What the answer rests on without a measurement of this run, one sentence each."""
+    """Return what the answer assumes without a measurement of this run, one sentence each."""
     found = [
         f"{CONDITION_NAMES[one.condition].capitalize()}: {percent_text(one.weight)} of callers' calls, none measured."
         for one in summary.recommendation.conditions

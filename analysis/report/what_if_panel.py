@@ -54,7 +54,7 @@ def controls(summary: Summary, grid: WhatIf) -> tuple[Control, ...]:
 
 
 def panel_data(summary: Summary) -> dict[str, Any] | None:
-    """What the page's script looks up: one row of numbers per answer, names once."""
+    """Return the data that the page's script looks up: one row of numbers per answer, names once."""
     grid = summary.what_if
     if grid is None or grid.reason:
         return None

@@ -1,4 +1,4 @@
-"""One HTTP GET, timed: connection set-up apart from the request."""
+"""Time one HTTP GET: connection set-up and request separately."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.http_connections import connection_to
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back from one GET, or what kept it from coming back."""
+    """The answer to one GET, or the error."""
 
     sent_at: float
     answered_at: float

@@ -27,7 +27,7 @@ UPDATE_WAIT: Final = {"Delay": 1, "MaxAttempts": 300}
 
 @dataclass(frozen=True)
 class InvokeAnswer:
-    """What came back from one Invoke, or what kept it from coming back."""
+    """The answer to one Invoke, or the error."""
 
     sent_at: float
     answered_at: float

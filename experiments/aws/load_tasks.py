@@ -189,7 +189,7 @@ class RunObjects:
 
 @dataclass(frozen=True)
 class Fargate:
-    """Where a load runs that one machine cannot send, and on how many workers."""
+    """The place of a load that one machine cannot send, and its number of workers."""
 
     cloud: Cloud
     stack: LoadStack

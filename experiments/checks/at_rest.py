@@ -1,4 +1,4 @@
-"""What a deployment costs per month while nobody measures. No I/O."""
+"""Price a deployment per month while nobody measures. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run or a deployment leaves behind: switched off where nobody wants it, named where it costs money."""
+"""Switch off what a run left on, and list what costs money."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _ask_endpoint(cloud: Cloud) -> tuple[EndpointFacts | None, list[Finding]]:
 
 
 def check_endpoint(endpoint: EndpointFacts) -> list[Finding]:
-    """What a lab cannot enforce; AWS has nothing to say here."""
+    """Report the limits that a lab cannot enforce; nothing on AWS."""
     missing = endpoint.limits.not_enforced
     if endpoint.source == "aws" or not missing:
         return []
@@ -250,7 +250,7 @@ def check_function(
 
 
 def _check_starts(control: LambdaControl, configuration: Configuration) -> list[Finding]:
-    """What callers reach by an alias: its snapshot, or its provisioned environments."""
+    """Check what the alias serves: its snapshot, or its provisioned environments."""
     deployed = [one for one in configuration.variants if one.alias and control.configuration_of(one) is not None]
     findings = []
     for variant in deployed:

@@ -1,4 +1,4 @@
-"""What a plan will cost and what a run has cost so far. No I/O.
+"""Price a plan, and count a run's spend so far. No I/O.
 
 Costs that grow with calls are counted (compute by billed time, requests, the REST API), and provisioned environments,
 which cost by the hour. The report adds storage and logs.
@@ -42,7 +42,7 @@ def usd(amount: float) -> str:
 
 
 def expected_billed_ms(configuration: Configuration, variant: Variant, *, cold: bool) -> float:
-    """What one call is expected to be billed, from the CPU time it needs and the share it gets."""
+    """Return the expected billed time of one call, from its CPU time and its CPU share."""
     model = configuration.model(variant.model)
     share = min(variant.vcpu_share, USEFUL_VCPU)
     warm = model.warm_cpu_ms / share

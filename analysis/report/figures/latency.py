@@ -121,7 +121,7 @@ PHASES: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
-    """Where a cold start's time goes: means of its phases, which add up to the mean of the whole."""
+    """The phases of a cold start: their means, which add up to the mean of the whole."""
     rows: list[Row] = []
     notes = []
     phases = [phase for phase in PHASES if phase[1] != "restore_ms" or image.start == "snapstart"]

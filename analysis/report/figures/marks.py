@@ -1,4 +1,4 @@
-"""What figures are built of: axes, lines with intervals, spreads, stacks, and the frame with title and badge. No I/O.
+"""Parts of figures: axes, lines with intervals, spreads, stacks, and the frame with title and badge. No I/O.
 
 A chart is a Vega-Lite specification whose colours are tokens (see `analysis.theme`) and whose data are one data set
 named `rows`, so that the page can filter the rows and change the theme without making the chart again.
@@ -145,7 +145,7 @@ class Points:
 
     @property
     def notes(self) -> list[str]:
-        """One sentence a function; the quantity is named only where the function's others are drawn."""
+        """One sentence per function; the quantity is named only where the function's others are drawn."""
         drawn = {(f"{row['name']} {row['memory_mb']} MB", row["series"]) for row in self.rows}
         notes: dict[str, list[str]] = {}
         for (name, reason), series in self.gaps.items():
@@ -181,7 +181,7 @@ POINT_TOOLTIP: Final = (
 
 
 def row_of(variant: Variant) -> Row:
-    """What every row says of its function; the page filters by these."""
+    """Return the columns that describe a row's function; the page filters by them."""
     return {
         "model": variant.model,
         "engine": variant.group,
@@ -197,7 +197,7 @@ def image_series(summary: Summary) -> tuple[Series, ...]:
 
 
 def memory_series(memory_sizes_mb: Sequence[int]) -> tuple[Series, ...]:
-    """One series a memory size, on a ramp from the light to the dark, or the other way on a dark screen."""
+    """One series per memory size, on a ramp from the light to the dark, or the other way on a dark screen."""
     last = max(len(memory_sizes_mb) - 1, 1)
     return tuple(
         Series(

@@ -1,4 +1,4 @@
-"""What figures of every kind ask of a summary. No I/O."""
+"""Selections from a summary that several figures use. No I/O."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def largest_files_table(summary: Summary) -> Table:
 
 
 def _of_image(summary: Summary, row: TouchedFiles | Table1Row) -> dict[str, str]:
-    """What filters a row about a container image; start modes share it, and without one on demand it has no group."""
+    """Return the filter columns of a row about a container image, which start modes share."""
     image = Image(row.model, row.engine, row.architecture)
     return {"model": row.model} | ({"engine": image.group} if image in summary.images else {})
 

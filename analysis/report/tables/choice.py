@@ -53,7 +53,7 @@ def costs_table(summary: Summary) -> Table:
 
 
 def failed_costs_table(summary: Summary) -> Table:
-    """What was billed for calls that failed."""
+    """Return the table of costs of calls that failed."""
     return make_table(
         "failed-costs",
         "Billed for calls that failed, over the whole run",
@@ -99,7 +99,7 @@ def monthly_table(summary: Summary) -> Table:
 
 
 def break_even_table(summary: Summary) -> Table:
-    """From how many requests per month which strategy is cheaper."""
+    """Return the table of break-even points between strategies."""
     return make_table(
         "break-even",
         "Break-even points",

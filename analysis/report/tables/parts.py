@@ -1,4 +1,4 @@
-"""What tables are built of: cells, rows, and the one builder of tables. No I/O."""
+"""Parts of tables: cells, rows, and the builder of tables. No I/O."""
 
 from __future__ import annotations
 
