@@ -25,13 +25,17 @@ if not __package__:
 import core.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
+import polars as pl
+
 from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
-from analysis.ingest.platform_logs import LogParser
+from analysis.ingest.gathering import is_large
+from analysis.ingest.log_groups import read_group, shape_reader
 from analysis.ingest.run_files import (
     Cursor,
     RawGroup,
+    client_ranges,
+    each_call_once,
     raw_group,
-    read_clients,
     read_metrics,
     write_image_sizes,
     write_metrics,
@@ -94,11 +98,10 @@ def parse_moment(text: str, now_s: float) -> float:
 
 def run_window(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Window:
     """The time in which a run's calls can have been logged."""
-    clients = read_clients(run)
     ends = [manifest.started_at, manifest.finished_at or 0.0]
     starts = [manifest.started_at]
-    if clients.height:
-        times = clients.select("intended_at", "sent_at", "answered_at")
+    for part in client_ranges(run):
+        times = part.read().select("intended_at", "sent_at", "answered_at")
         starts += [value for value in times.min().row(0) if value is not None]
         ends += [value for value in times.max().row(0) if value is not None]
     return Window(min(starts) - MARGIN_S, max(ends) + configuration.function.timeout_s + LATE_S)
@@ -255,20 +258,20 @@ def _fetch_group(
 
 def missing_invocations(run: RunDirectory, configuration: Configuration) -> dict[str, int]:
     """Per variant, how many more invocations were sent than the logs hold reports of."""
-    clients = read_clients(run)
-    if not clients.height:
+    # Some columns alone: all of a long load's would fill memory.
+    parts = [part.read().select("call_id", "variant", "outcome") for part in client_ranges(run)]
+    if not parts:
         return {}
+    clients = each_call_once(pl.concat(parts))
     reached = clients.filter(~clients["outcome"].is_in(NEVER_INVOKED))
     expected = dict(reached.group_by("variant").len().iter_rows())
     found = {}
     for variant in configuration.variants:
         wanted = int(expected.get(variant.key, 0))
         if wanted:
-            parser = LogParser()
-            for page in raw_group(run, configuration.names.function(variant)).pages():
-                reports = page.filter(page["message"].str.contains(r'REPORT|"platform\.report"'))
-                parser.feed(reports["logStreamName"], reports["timestamp"], reports["message"])
-            known = parser.frame().filter(parser.frame()["duration_ms"].is_not_null()).height
+            group = raw_group(run, configuration.names.function(variant))
+            logged = read_group(group, shape_reader() if is_large([group]) else None).invocations
+            known = logged.height - logged["duration_ms"].null_count()
             if known < wanted:
                 found[variant.key] = wanted - known
     return found

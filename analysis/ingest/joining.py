@@ -23,8 +23,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from analysis.ingest.platform_logs import FACT_COLUMNS, LOGGED_COLUMNS
-from analysis.ingest.run_files import CLIENT_SCHEMA, ROW_SCHEMA
+from analysis.ingest.platform_logs import FACT_COLUMNS
+from analysis.ingest.run_files import ROW_SCHEMA
 from core.records import PROVISIONED, SCHEMA_VERSION, EndpointFacts
 from core.variants import Variant
 
@@ -42,10 +42,7 @@ OUT_OF_MEMORY_SHARE: Final = 0.97
 AHEAD_MS: Final = 1000.0
 
 _PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")
-_CONSTANT: Final = frozenset({"model", "engine", "architecture", "memory_mb"})
-_FACTS: Final = tuple(
-    name for name in FACT_COLUMNS if name in ROW_SCHEMA and name not in CLIENT_SCHEMA and name not in _CONSTANT
-)
+_FACTS: Final = tuple(FACT_COLUMNS)
 
 
 def join_variant(
@@ -109,9 +106,9 @@ def _classify(logged: pl.DataFrame) -> pl.DataFrame:
 
 def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     """Give client records without a request id the id of the invocation that rules 2 and 3 find."""
-    known = set(clients["request_id"].drop_nulls().to_list())
     free = (
         logged.filter(pl.col("logged_at").is_not_null())
+        .join(clients.filter(pl.col("request_id").is_not_null()), on="request_id", how="anti", maintain_order="left")
         # START is written after INIT or the restore: the call began that much earlier, unless it did not wait for it.
         .select(
             "request_id",
@@ -120,7 +117,6 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
             / 1000,
         )
         .sort("logged_at")
-        .filter(~pl.col("request_id").is_in(list(known)))
     )
     if free.height == 0:
         return clients
@@ -305,9 +301,8 @@ def _decide(
         "memory_mb": variant.memory_mb,
     }
     rows = rows.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
-    return rows.sort(pl.coalesce("intended_at", "logged_at"), nulls_last=True, maintain_order=True).select(
-        pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()
-    )
-
-
-assert set(_FACTS) <= set(LOGGED_COLUMNS)
+    in_order = rows.select(
+        *(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()),
+        pl.coalesce("intended_at", "logged_at").alias("order"),
+    ).sort("order", nulls_last=True, maintain_order=True)
+    return in_order.drop("order")

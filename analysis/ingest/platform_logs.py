@@ -11,10 +11,12 @@ https://docs.aws.amazon.com/lambda/latest/dg/telemetry-schema-reference.html
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from math import isfinite
 from typing import Any, Final, Literal, NamedTuple
 
@@ -333,14 +335,13 @@ _JSON_RECORDS: Final = {
 }
 
 PACKED_ROWS: Final = 20_000  # a million tuples would fill memory
+# The place of a line in its group is the number of its event times this, plus its number in it. An event has at most
+# 1 MB, and so fewer lines. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+LINES_OF_EVENT: Final = 2**20
 
 _NESTED: Final = {"phases": ("import_ms", "load_ms", "first_inference_ms")}
 _FACT_COLUMNS: Final[dict[str, Any]] = {
-    "model": pl.String,
-    "engine": pl.String,
-    "architecture": pl.String,
     "weights": pl.String,
-    "memory_mb": pl.Int32,
     "environment_id": pl.String,
     "call_number": pl.Int32,
     "initialization": pl.String,
@@ -350,14 +351,9 @@ _FACT_COLUMNS: Final[dict[str, Any]] = {
 }
 FACT_COLUMNS: Final[dict[str, Any]] = _FACT_COLUMNS | dict.fromkeys(_NESTED["phases"], pl.Float64)
 
-_START_COLUMNS: Final[dict[str, Any]] = {
-    "request_id": pl.String,
-    "log_stream": pl.String,
-    "logged_at": pl.Float64,
-    "first_in_stream": pl.Boolean,
-    "provisioned": pl.Boolean,  # the init was ahead of any request, as its own line says
-    "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
-}
+# Rows of the lines that invocations are made of, by the type of line: where the line is in its group, then its fields.
+_PLACE: Final[dict[str, Any]] = {"place": pl.Int64}
+_EVENT: Final[dict[str, Any]] = {"stream": pl.String, "timestamp_ms": pl.Int64}
 _REPORT_COLUMNS: Final[dict[str, Any]] = {
     "request_id": pl.String,
     "duration_ms": pl.Float64,
@@ -369,8 +365,6 @@ _REPORT_COLUMNS: Final[dict[str, Any]] = {
     "billed_restore_ms": pl.Float64,
     "status": pl.String,
     "error_type": pl.String,
-    "reported_at": pl.Float64,
-    "report_stream": pl.String,
 }
 _CONDITION_COLUMNS: Final[dict[str, Any]] = {
     "request_id": pl.String,
@@ -379,20 +373,49 @@ _CONDITION_COLUMNS: Final[dict[str, Any]] = {
     "host_contended": pl.Boolean,
     "major_page_faults": pl.Int64,
 }
+LINE_COLUMNS: Final[Mapping[str, Mapping[str, Any]]] = {
+    Start.__name__: _PLACE | _EVENT | {"request_id": pl.String, "at": pl.Float64},
+    Report.__name__: _PLACE | _EVENT | _REPORT_COLUMNS,
+    Facts.__name__: _PLACE | {"request_id": pl.String} | FACT_COLUMNS,
+    Conditions.__name__: _PLACE | _CONDITION_COLUMNS,
+    Failure.__name__: _PLACE | {"request_id": pl.String, "failure": pl.String},
+}
 _INIT_COLUMNS: Final[dict[str, Any]] = {
     "request_id": pl.String,
     "failed_init_ms": pl.Float64,
     "init_status": pl.String,
     "init_error": pl.String,
 }
-LOGGED_COLUMNS: Final[dict[str, Any]] = (
-    _START_COLUMNS
-    | _INIT_COLUMNS
-    | _REPORT_COLUMNS
-    | FACT_COLUMNS
-    | {name: kind for name, kind in _CONDITION_COLUMNS.items() if name != "request_id"}
-    | {"failure": pl.String}
+_AHEAD_COLUMNS: Final[dict[str, Any]] = {
+    "place": pl.Int64,
+    "provisioned": pl.Boolean,  # the init was ahead of any request, as its own line says
+    "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
+}
+LOGGED_COLUMNS: Final[tuple[str, ...]] = (
+    "request_id",
+    "log_stream",
+    "logged_at",
+    "first_in_stream",
+    "provisioned",
+    "since_init_start_ms",
+    *(name for name in _INIT_COLUMNS if name != "request_id"),
+    *(name for name in _REPORT_COLUMNS if name != "request_id"),
+    *FACT_COLUMNS,
+    *(name for name in _CONDITION_COLUMNS if name != "request_id"),
+    "failure",
 )
+
+
+def line_values(line: Line, stream: str, timestamp_ms: int) -> tuple[Any, ...] | None:
+    """Return the columns of `LINE_COLUMNS` after the place; None for a line that has none."""
+    match line:
+        case Start() | Report():
+            return stream, timestamp_ms, *line
+        case Facts():
+            return line.request_id, *_fact_values(line.record)
+        case Conditions() | Failure():
+            return tuple(line)
+    return None
 
 
 LATE_LINE_S: Final = 1.0  # how long after START a line about the init before it may be logged
@@ -401,12 +424,11 @@ LATE_LINE_S: Final = 1.0  # how long after START a line about the init before it
 class _Stream:
     """The state of one execution environment's log, read so far."""
 
-    __slots__ = ("ended", "init_started_at", "inits", "is_first_call", "request_id", "started_at")
+    __slots__ = ("ended", "init_started_at", "inits", "request_id", "started_at")
 
     def __init__(self) -> None:
         self.request_id: str | None = None  # of the running invocation
         self.started_at = 0.0
-        self.is_first_call = True  # no START has come yet
         self.ended: tuple[str, float] | None = None  # request id and end of the latest invocation that has a REPORT
         self.inits: list[InitReport] = []  # of the invocation that comes next
         self.init_started_at: float | None = None
@@ -427,6 +449,87 @@ class _Stream:
         return self.request_id if began_at <= self.started_at + LATE_LINE_S else None
 
 
+class _Replay:
+    """Goes through the lines of a log group again, as far as inits are concerned."""
+
+    def __init__(self) -> None:
+        self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
+        self.inits: list[tuple[Any, ...]] = []
+        self.ahead: list[tuple[Any, ...]] = []
+
+    def start(self, place: int, request_id: str, stream: str, at: float) -> None:
+        state = self._streams[stream]
+        if state.inits or state.init_started_at is not None:
+            gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
+            is_provisioned = any(init.is_provisioned and init.status == "success" for init in state.inits)
+            self.ahead.append((place, is_provisioned, gap_ms))
+        for init in state.inits:
+            self._take_init(request_id, init)
+        state.inits.clear()
+        state.init_started_at = None
+        state.request_id, state.started_at = request_id, at
+
+    def report(self, request_id: str, stream: str, at: float) -> None:
+        state = self._streams[stream]
+        state.ended = (request_id, at)
+        if state.request_id == request_id:
+            state.request_id = None
+
+    def init(self, line: InitReport | InitStart, stream: str, at: float) -> None:
+        state = self._streams[stream]
+        if isinstance(line, InitStart):
+            if state.request_of(at, at) is None:
+                state.init_started_at = at
+            return
+        request_id = line.request_id or state.request_of(at - (line.init_ms or 0.0) / 1000, at)
+        if request_id is None:
+            state.inits.append(line)
+        else:
+            self._take_init(request_id, line)
+
+    def _take_init(self, request_id: str, init: InitReport) -> None:
+        # An init within the invocation is part of its duration; one before it is waited for besides.
+        in_invoke = init.phase == "invoke"
+        failed_ms = None if in_invoke or init.status == "success" else init.init_ms
+        self.inits.append((request_id, failed_ms, init.status, init.error_type, in_invoke))
+
+
+def _near_inits(
+    starts: pl.DataFrame, reports: pl.DataFrame, inits: Sequence[tuple[int, str]]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the STARTs and REPORTs that decide what inits belong to: place, stream, time, request id.
+
+    For each init those are the STARTs before and after it in its stream, and the REPORTs before it: the latest, and
+    those since that START.
+    """
+    columns = ["place", "stream", "at", "request_id"]
+    if not inits:
+        return starts.select(columns).clear(), reports.select(columns).clear()
+    marks = pl.concat(
+        [
+            starts.select("place", "stream", start="place"),
+            reports.select("place", "stream", report="place"),
+            pl.DataFrame(inits, schema={"place": pl.Int64, "stream": pl.String}, orient="row").with_columns(
+                is_init=pl.lit(value=True)
+            ),
+        ],
+        how="diagonal",
+    ).sort("place")
+    marks = marks.with_columns(
+        pl.col("start").forward_fill().over("stream").alias("last_start"),
+        pl.col("start").backward_fill().over("stream").alias("next_start"),
+        pl.col("report").forward_fill().over("stream").alias("last_report"),
+    )
+    at_inits = marks.filter("is_init")
+    near_starts = pl.concat([at_inits["last_start"], at_inits["next_start"].alias("last_start")])
+    since_start = marks.filter(pl.col("report").is_not_null()).join(at_inits, on="last_start", how="semi")
+    near_reports = pl.concat([at_inits["last_report"].alias("place"), since_start["report"].alias("place")])
+    return (
+        starts.select(columns).join(near_starts.alias("place").to_frame(), on="place", how="semi"),
+        reports.select(columns).join(near_reports.to_frame(), on="place", how="semi"),
+    )
+
+
 class LogParser:
     """Gathers the invocations of one log group from its events, page after page.
 
@@ -438,87 +541,77 @@ class LogParser:
     def __init__(self, *, packed_rows: int = PACKED_ROWS) -> None:
         """`packed_rows`: how many rows of one kind of line are put into columns at a time."""
         self._packed_rows = packed_rows
-        self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
         self.model: dict[str, Any] = {}
-        self._starts = _Table(_START_COLUMNS)
-        self._reports = _Table(_REPORT_COLUMNS)
-        self._facts = _Table({"request_id": pl.String} | FACT_COLUMNS)
-        self._conditions = _Table(_CONDITION_COLUMNS)
-        self._failures = _Table({"request_id": pl.String, "failure": pl.String})
-        self._inits = _Table(_INIT_COLUMNS | {"in_invoke": pl.Boolean})
+        self.events = 0
+        self._tables = {kind: _Table(schema) for kind, schema in LINE_COLUMNS.items()}
+        self._inits: list[tuple[int, str, float, InitReport | InitStart]] = []  # place, stream, time in seconds, line
 
-    def feed(self, streams: Iterable[str], timestamps_ms: Iterable[int], messages: Iterable[str]) -> None:
-        """Take the events of one page."""
-        for stream, timestamp_ms, message in zip(streams, timestamps_ms, messages, strict=True):
-            for line in parse_event(message):
-                if type(line) is Facts:
-                    self._facts.rows.append((line.request_id, *_fact_values(line.record)))
-                elif type(line) is Report:
-                    self._report(line, stream, timestamp_ms / 1000)
-                elif type(line) is Start:
-                    self._start(line, stream, timestamp_ms / 1000)
-                elif type(line) is Conditions:
-                    self._conditions.rows.append(line)
-                elif type(line) is InitReport:
-                    self._init_report(line, stream, timestamp_ms / 1000)
-                elif type(line) is InitStart:
-                    self._init_start(line, stream, timestamp_ms / 1000)
-                elif type(line) is Failure:
-                    self._failures.rows.append(line)
-                elif type(line) is ModelFacts:
+    def feed(
+        self,
+        streams: Iterable[str],
+        timestamps_ms: Iterable[int],
+        messages: Iterable[str],
+        places: Iterable[int] | None = None,
+    ) -> None:
+        """Take the events of one page; `places` among all events of the group where they are not the next ones."""
+        events = zip(streams, timestamps_ms, messages, strict=True)
+        numbers = itertools.count(self.events) if places is None else places
+        for number, (stream, timestamp_ms, message) in zip(numbers, events, strict=False):
+            self.events = number + 1
+            for place, line in enumerate(parse_event(message), start=number * LINES_OF_EVENT):
+                values = line_values(line, stream, timestamp_ms)
+                if values is not None:
+                    self._tables[type(line).__name__].rows.append((place, *values))
+                elif isinstance(line, InitReport | InitStart):
+                    at = timestamp_ms / 1000 if line.at is None else line.at
+                    self._inits.append((place, stream, at, line))
+                elif isinstance(line, ModelFacts):
                     self.model = line.record
-        for table in (self._starts, self._reports, self._facts, self._conditions, self._failures, self._inits):
+        for table in self._tables.values():
             table.pack(self._packed_rows)
 
-    def _start(self, line: Start, stream: str, at: float) -> None:
-        at = at if line.at is None else line.at
-        state = self._streams[stream]
-        is_first_call, state.is_first_call = state.is_first_call, False
-        gap_ms = None if state.init_started_at is None else (at - state.init_started_at) * 1000
-        is_provisioned = any(init.is_provisioned and init.status == "success" for init in state.inits)
-        for init in state.inits:
-            self._take_init(line.request_id, init)
-        state.inits.clear()
-        state.init_started_at = None
-        state.request_id, state.started_at = line.request_id, at
-        self._starts.rows.append((line.request_id, stream, at, is_first_call, is_provisioned, gap_ms))
-
-    def _report(self, line: Report, stream: str, at: float) -> None:
-        state = self._streams[stream]
-        state.ended = (line.request_id, at)
-        if state.request_id == line.request_id:
-            state.request_id = None
-        self._reports.rows.append((*line, at, stream))
-
-    def _init_start(self, line: InitStart, stream: str, at: float) -> None:
-        at = at if line.at is None else line.at
-        state = self._streams[stream]
-        if state.request_of(at, at) is None:
-            state.init_started_at = at
-
-    def _init_report(self, line: InitReport, stream: str, at: float) -> None:
-        at = at if line.at is None else line.at
-        state = self._streams[stream]
-        request_id = line.request_id or state.request_of(at - (line.init_ms or 0.0) / 1000, at)
-        if request_id is None:
-            state.inits.append(line)
-        else:
-            self._take_init(request_id, line)
-
-    def _take_init(self, request_id: str, init: InitReport) -> None:
-        # An init within the invocation is part of its duration; one before it is waited for besides.
-        in_invoke = init.phase == "invoke"
-        failed_ms = None if in_invoke or init.status == "success" else init.init_ms
-        self._inits.rows.append((request_id, failed_ms, init.status, init.error_type, in_invoke))
+    def feed_rows(self, kind: str, rows: pl.DataFrame) -> None:
+        """Take lines of one kind that are columns already, as `LINE_COLUMNS` has them."""
+        self._tables[kind].packed.append(rows)
 
     def frame(self) -> pl.DataFrame:
         """One row per request id with `LOGGED_COLUMNS`; what no line told of is null.
 
         A request that was retried by the platform keeps its last report and its first start.
         """
-        frame = self._starts.frame("first").join(self._init_frame(), on="request_id", how="left", maintain_order="left")
-        for table in (self._reports, self._facts, self._conditions, self._failures):
-            frame = frame.join(table.frame("last"), on="request_id", how="full", coalesce=True)
+        starts = (
+            self._tables[Start.__name__]
+            .in_order()
+            .with_columns(
+                pl.coalesce("at", pl.col("timestamp_ms") / 1000).alias("at"),
+                pl.col("stream").is_first_distinct().alias("first_in_stream"),
+            )
+        )
+        reports = self._tables[Report.__name__].in_order().with_columns((pl.col("timestamp_ms") / 1000).alias("at"))
+        ahead, inits = self._replay_inits(starts, reports)
+        frame = (
+            _one_each(starts, "first")
+            .join(ahead, on="place", how="left", maintain_order="left")
+            .with_columns(pl.col("provisioned").fill_null(value=False))
+            .rename({"stream": "log_stream", "at": "logged_at"})
+            .drop("place", "timestamp_ms")
+            .join(inits, on="request_id", how="left", maintain_order="left")
+        )
+        renamed = {"stream": "report_stream", "at": "reported_at"}
+        frame = frame.join(
+            _one_each(reports, "last").rename(renamed).drop("place", "timestamp_ms"),
+            on="request_id",
+            how="full",
+            coalesce=True,
+        )
+        for kind in (Facts, Conditions, Failure):
+            rows = _one_each(self._tables[kind.__name__].in_order(), "last").drop("place")
+            if rows.height:
+                frame = frame.join(rows, on="request_id", how="full", coalesce=True)
+            else:
+                frame = frame.with_columns(
+                    pl.lit(None, dtype=kind).alias(name) for name, kind in rows.schema.items() if name != "request_id"
+                )
         frame = frame.with_columns(
             pl.col("log_stream").fill_null(pl.col("report_stream")),
             # A START outside the window: the report's time, less the duration, is the next best.
@@ -526,13 +619,29 @@ class LogParser:
         )
         return frame.select(*LOGGED_COLUMNS).sort("logged_at", nulls_last=True)
 
-    def _init_frame(self) -> pl.DataFrame:
-        """One row per request: the first failed init, which explains the rest, else the successful one."""
-        failures_first = self._inits.all_rows().sort(
-            pl.col("init_status") == "success", "in_invoke", maintain_order=True
-        )
+    def _replay_inits(self, starts: pl.DataFrame, reports: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Go through the lines about inits, and the STARTs and REPORTs near them, in the order of the log.
+
+        Returns what they say of STARTs, by place, and of requests: for each the first failed init, which explains the
+        rest, else the successful one.
+        """
+        replay = _Replay()
+        steps: list[tuple[int, Callable[[], None]]] = [
+            (place, partial(replay.init, line, stream, at)) for place, stream, at, line in self._inits
+        ]
+        near = _near_inits(starts, reports, [(place, stream) for place, stream, _, _ in self._inits])
+        for place, stream, at, request_id in near[0].iter_rows():
+            steps.append((place, partial(replay.start, place, request_id, stream, at)))
+        for place, stream, at, request_id in near[1].iter_rows():
+            steps.append((place, partial(replay.report, request_id, stream, at)))
+        for _, step in sorted(steps, key=lambda one: one[0]):
+            step()
+        inits = values_frame(replay.inits, _INIT_COLUMNS | {"in_invoke": pl.Boolean})
+        failures_first = inits.sort(pl.col("init_status") == "success", "in_invoke", maintain_order=True)
         columns = [name for name in _INIT_COLUMNS if name != "request_id"]
-        return failures_first.group_by("request_id", maintain_order=True).agg(pl.col(columns).drop_nulls().first())
+        return values_frame(replay.ahead, _AHEAD_COLUMNS), failures_first.group_by(
+            "request_id", maintain_order=True
+        ).agg(pl.col(columns).drop_nulls().first())
 
 
 class _Table:
@@ -540,24 +649,31 @@ class _Table:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
-        self._packed: list[pl.DataFrame] = []
+        self.packed: list[pl.DataFrame] = []
         self.rows: list[tuple[Any, ...]] = []
 
     def pack(self, at_least: int) -> None:
         if len(self.rows) >= at_least:
-            self._packed.append(_frame(self.rows, self._schema))
+            self.packed.append(values_frame(self.rows, self._schema))
             self.rows = []
 
-    def all_rows(self) -> pl.DataFrame:
+    def in_order(self) -> pl.DataFrame:
+        """Every row so far in the order of the log; they are handed over, so that they are held once."""
         self.pack(0)
-        return pl.concat(self._packed)
-
-    def frame(self, keep: Literal["first", "last"]) -> pl.DataFrame:
-        """Every row so far, one for each request id."""
-        return self.all_rows().unique("request_id", keep=keep, maintain_order=keep == "first")
+        rows = pl.concat(self.packed)
+        self.packed = []
+        return rows if rows["place"].is_sorted() else rows.sort("place")
 
 
-def _frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+def _one_each(rows: pl.DataFrame, keep: Literal["first", "last"]) -> pl.DataFrame:
+    """One row for each request id."""
+    if rows["request_id"].n_unique() == rows.height:
+        return rows
+    return rows.unique("request_id", keep=keep, maintain_order=keep == "first")
+
+
+def values_frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Put rows into columns of a schema; a value that does not fit its column is null."""
     columns = list(zip(*rows, strict=True)) if rows else [() for _ in schema]
     return pl.DataFrame(
         {

@@ -13,6 +13,7 @@ import gzip
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -45,7 +46,7 @@ CLIENT_SCHEMA: Final[dict[str, Any]] = {
     name: ROW_SCHEMA[name] for name in ClientRecord.model_fields if name not in _COMMON
 }
 _FEW_VALUES: Final = ("experiment", "protocol", "trigger", "variant", "connection", "outcome")
-CHUNK_BYTES: Final = 32_000_000
+RANGE_BYTES: Final = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -103,20 +104,35 @@ class RawGroup:
         self.save(cursor)
         return cursor
 
-    def pages(self) -> Iterator[pl.DataFrame]:
-        """Events page by page: logStreamName, timestamp (ms), message."""
+    def texts(self) -> Iterator[tuple[Path, bytes]]:
+        """Pages as they are stored, one JSON object per line, each with its file. Raises RecordError."""
         cursor = self.cursor
         for number in range(cursor.pages if cursor else 0):
             path = self.directory / f"{number:06d}.jsonl.gz"
             try:
-                data = gzip.decompress(path.read_bytes())
-                yield (
-                    pl.read_ndjson(data, schema=_EVENT_SCHEMA) if data.strip() else pl.DataFrame(schema=_EVENT_SCHEMA)
-                )
-            except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
-                raise RecordError(
-                    f"{path} cannot be read: {error}", hint=f"Remove {self.directory} and collect again."
-                ) from None
+                text = gzip.decompress(path.read_bytes())
+            except (OSError, EOFError, zlib.error) as error:
+                raise _unreadable_page(path, error) from None
+            yield path, text
+
+    def pages(self) -> Iterator[pl.DataFrame]:
+        """Events page by page: logStreamName, timestamp (ms), message. Raises RecordError."""
+        for path, text in self.texts():
+            yield read_events(path, text)
+
+
+def read_events(path: Path, text: bytes) -> pl.DataFrame:
+    """Events of a page, or of some of its lines: logStreamName, timestamp (ms), message. Raises RecordError."""
+    if not text.strip():
+        return pl.DataFrame(schema=_EVENT_SCHEMA)
+    try:
+        return pl.read_ndjson(text, schema=_EVENT_SCHEMA)
+    except pl.exceptions.PolarsError as error:
+        raise _unreadable_page(path, error) from None
+
+
+def _unreadable_page(path: Path, error: Exception) -> RecordError:
+    return RecordError(f"{path} cannot be read: {error}", hint=f"Remove {path.parent} and collect again.")
 
 
 def raw_group(run: RunDirectory, function: str) -> RawGroup:
@@ -172,22 +188,42 @@ def read_image_gb(run: RunDirectory, variants: Iterable[Variant]) -> dict[Image,
     return {image: size / BYTES_PER_GB for image, size in sizes.items() if size is not None}
 
 
+@dataclass(frozen=True)
+class ClientRange:
+    """The client records of a file that begin at these bytes; a load test writes gigabytes."""
+
+    path: Path
+    start: int
+    end: int
+
+    def read(self) -> pl.DataFrame:
+        """Return the records as `read_clients` does. Raises RecordError."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.start - 1))
+            if self.start:
+                file.readline()  # the end of a line of the range before
+            data = file.read(max(0, self.end - file.tell()))
+            if data and not data.endswith(b"\n"):
+                data += file.readline()
+        data = data[: data.rfind(b"\n") + 1]
+        return _read_records(self.path, data) if data else no_clients()
+
+
+def client_ranges(run: RunDirectory) -> list[ClientRange]:
+    """All client records of a run, cut into pieces of some ten thousand."""
+    return [
+        ClientRange(path, start, start + RANGE_BYTES)
+        for path in sorted(run.client_directory.glob("*.jsonl"))
+        for start in range(0, path.stat().st_size, RANGE_BYTES)
+    ]
+
+
 def read_clients(run: RunDirectory) -> pl.DataFrame:
     """Client records of a run as a frame of `CLIENT_SCHEMA` and the handler's facts as a struct.
 
     A torn last line is passed over, any other bad line raises RecordError with its file and number.
     """
-    frames = list(_client_chunks(run))
-    return _each_call_once(pl.concat(frames)) if frames else no_clients()
-
-
-def read_clients_by_variant(run: RunDirectory) -> dict[str, pl.DataFrame]:
-    """The same by the variant's key, without ever holding all of them twice."""
-    parts: dict[str, list[pl.DataFrame]] = {}
-    for chunk in _client_chunks(run):
-        for key, part in chunk.partition_by("variant", as_dict=True, maintain_order=True).items():
-            parts.setdefault(str(key[0]), []).append(part)
-    return {key: _each_call_once(pl.concat(frames)) for key, frames in parts.items()}
+    return each_call_once(pl.concat([no_clients(), *(part.read() for part in client_ranges(run))]))
 
 
 def no_clients() -> pl.DataFrame:
@@ -195,31 +231,14 @@ def no_clients() -> pl.DataFrame:
     return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
 
 
-def _each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
-    # A resumed run never repeats a call; should a writer have done so all the same, the first record counts.
+def each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
+    """Each call's first record: a resumed run never repeats a call, but a faulty writer may."""
     if clients["call_id"].is_unique().all():
         return clients
     return clients.unique("call_id", keep="first", maintain_order=True)
 
 
-def _client_chunks(run: RunDirectory) -> Iterator[pl.DataFrame]:
-    for path in sorted(run.client_directory.glob("*.jsonl")):
-        yield from _read_chunks(path)
-
-
 _CATEGORIES: Final = pl.col(*_FEW_VALUES).cast(pl.Categorical)
-
-
-def _read_chunks(path: Path) -> Iterator[pl.DataFrame]:
-    """A file's records some ten thousand at a time: a load test writes gigabytes."""
-    rest = b""
-    with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            data = rest + data
-            cut = data.rfind(b"\n") + 1
-            rest, data = data[cut:], data[:cut]
-            if data:
-                yield _read_records(path, data)
 
 
 def _read_records(path: Path, data: bytes) -> pl.DataFrame:
@@ -237,34 +256,36 @@ def _read_records(path: Path, data: bytes) -> pl.DataFrame:
     return frame.drop("schema_version").with_columns(_CATEGORIES)
 
 
-def write_rows(run: RunDirectory, parts: Iterable[pl.DataFrame]) -> int:
-    """Write `data/invocations.parquet` and `.csv` from parts of `ROW_SCHEMA`, whole or not at all.
-
-    Returns the number of rows. Parts are written one by one, so that a million rows need not be held twice.
-    """
-    directory = run.data_directory
-    directory.mkdir(parents=True, exist_ok=True)
-    scratch = directory / ".parts"
+@contextmanager
+def scratch_directory(run: RunDirectory) -> Iterator[Path]:
+    """Make a directory next to a run's rows for what is written on the way to them, and remove it afterwards."""
+    scratch = run.data_directory / ".parts"
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
+    scratch.mkdir(parents=True)
     try:
-        count = 0
-        number = -1
-        for number, part in enumerate(parts):
-            part.select(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()).write_parquet(
-                scratch / f"{number:06d}.parquet", compression="lz4"
-            )
-            count += part.height
-        if number < 0:
-            pl.DataFrame(schema=ROW_SCHEMA).write_parquet(scratch / "000000.parquet")
-        rows = pl.scan_parquet(scratch / "*.parquet")
-        rows.sink_parquet(scratch / "invocations.parquet.new", compression="zstd")
-        rows.sink_csv(scratch / "invocations.csv.new")
-        (scratch / "invocations.parquet.new").replace(directory / "invocations.parquet")
-        (scratch / "invocations.csv.new").replace(directory / "invocations.csv")
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return count
+
+
+def write_part(scratch: Path, number: int, rows: pl.DataFrame) -> None:
+    """Write a part of the rows, of `ROW_SCHEMA`, for `write_rows` to put together."""
+    rows.write_parquet(scratch / f"{number:06d}.parquet", compression="lz4", statistics=False)
+    rows.write_csv(scratch / f"{number:06d}.csv", include_header=False)
+
+
+def write_rows(run: RunDirectory, scratch: Path) -> None:
+    """Write `data/invocations.parquet` and `.csv` from the parts, whole or not at all, without holding them all."""
+    write_part(scratch, 0, pl.DataFrame(schema=ROW_SCHEMA))  # so that there is one
+    pl.scan_parquet(scratch / "*.parquet").sink_parquet(scratch / "invocations.new", compression="zstd")
+    with (scratch / "csv.new").open("wb") as file:
+        file.write((",".join(ROW_SCHEMA) + "\n").encode())
+        for part in sorted(scratch.glob("*.csv")):
+            with part.open("rb") as rows:
+                shutil.copyfileobj(rows, file)
+            part.unlink()
+    (scratch / "invocations.new").replace(run.data_directory / "invocations.parquet")
+    (scratch / "csv.new").replace(run.data_directory / "invocations.csv")
 
 
 def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.DataFrame:

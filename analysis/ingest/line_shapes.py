@@ -1,0 +1,265 @@
+"""Read the lines of one shape all at once, as a slow reader of single lines would read each of them. No I/O.
+
+A log of a million calls has a dozen shapes of lines (see `line_scan`). The reader of single lines is asked what it
+makes of one line of a shape, and of the same line with other values in place of its tokens. What it answers alike each
+time is constant, and what follows one token, or the text from one token to another, is taken from there in all other
+lines of that shape. A shape with an answer of any other kind stays with the reader of single lines, which is the only
+one that knows a format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from analysis.ingest import line_scan
+from analysis.ingest.line_scan import Scan, scan
+
+# Below this a shape in one text is read line by line: to learn it costs as much as some tens of lines.
+WORTH_LEARNING: Final = 100
+
+# Values to try in place of the tokens; the last two settle what reads zero or a negative number in a way of its own.
+_TRIALS: Final = ("some", "others", "zero", "negative")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a reader makes of one line: a name for its kind, and the columns of that kind."""
+
+    kind: str
+    columns: Mapping[str, Any]
+
+
+class Length(NamedTuple):
+    """A column that is the number of bytes of a text that the line holds as it is, and a constant more."""
+
+    text: str  # one character a byte
+    more: int
+
+    @property
+    def value(self) -> int:
+        return len(self.text) + self.more
+
+
+# Raises ValueError for a line that is not to be read by its shape.
+ReadLine = Callable[[bytes], Row]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A text that reaches from one token to another, with what the reader puts around it."""
+
+    before: str
+    first: int
+    last: int
+    after: str
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How the columns of a shape follow from its tokens."""
+
+    kind: str
+    constants: Mapping[str, Any]
+    numbers: Mapping[str, int]
+    texts: Mapping[str, _Text]
+    lengths: Mapping[str, tuple[_Text, int]]
+
+    def row(self, line: bytes, tokens: Scan) -> Row:
+        found = self.columns(line.decode("latin-1"), tokens, np.zeros(1, dtype=np.int64))
+        return Row(self.kind, {**self.constants, **{name: values[0] for name, values in found.items()}})
+
+    def columns(self, text: str, tokens: Scan, firsts: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns that vary, for the lines whose first tokens are these; `text` has one character a byte."""
+        columns: dict[str, Any] = {name: _numbers(text, tokens, firsts + place) for name, place in self.numbers.items()}
+        for name, one in self.texts.items():
+            starts, stops = tokens.starts[firsts + one.first].tolist(), tokens.stops[firsts + one.last].tolist()
+            found = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+            if one.before or one.after:
+                found = [f"{one.before}{middle}{one.after}" for middle in found]
+            columns[name] = found
+        for name, (one, more) in self.lengths.items():
+            middle = tokens.stops[firsts + one.last] - tokens.starts[firsts + one.first]
+            columns[name] = middle + (len(one.before) + len(one.after) + more)
+        return columns
+
+
+def _numbers(text: str, tokens: Scan, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    values = tokens.values[places]
+    for number in np.flatnonzero(np.isnan(values)).tolist():
+        place = places[number]
+        values[number] = float(text[tokens.starts[place] : tokens.stops[place]])
+    return values
+
+
+@dataclass(frozen=True)
+class Alike:
+    """The lines of one shape in a text: their numbers, what they have in common, and the columns that vary."""
+
+    kind: str
+    lines: npt.NDArray[np.int64]
+    constants: Mapping[str, Any]
+    columns: Mapping[str, Any]
+
+    def column(self, name: str) -> Any:
+        """Return a column, of as many values as there are lines. Raises KeyError."""
+        return self.columns[name] if name in self.columns else [self.constants[name]] * len(self.lines)
+
+    def frame(self, schema: Mapping[str, Any], *given: pl.Series) -> pl.DataFrame:
+        """Return the columns of a schema, some of which are given. Raises KeyError for one that the lines lack."""
+        named = {one.name: one for one in given}
+        return pl.DataFrame(
+            [
+                named[name]
+                if name in named
+                else pl.Series(name, self.columns[name]).cast(kind)
+                if name in self.columns
+                else pl.repeat(self.constants[name], len(self.lines), dtype=kind, eager=True).alias(name)
+                for name, kind in schema.items()
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a text: the lines of learnt shapes, and all others, in the order of the text."""
+
+    lines: int
+    alike: Sequence[Alike]
+    others: npt.NDArray[np.int64]  # numbers of lines, from 0
+    rest: bytes  # the other lines
+
+
+@dataclass
+class ShapeReader:
+    """Reads texts by the shapes of their lines; what it has learnt of a shape holds for later texts."""
+
+    read_line: ReadLine
+    worth_learning: int = WORTH_LEARNING
+    _recipes: dict[int, _Recipe | None] = field(default_factory=dict)
+
+    def read(self, text: bytes) -> Reading:
+        """Read the lines of a text, the last of which has to end with a newline as well."""
+        tokens = scan(text)
+        shapes, examples, of_line, counts = np.unique(
+            tokens.shapes, return_index=True, return_inverse=True, return_counts=True
+        )
+        decoded = text.decode("latin-1")
+        by_shape = np.argsort(of_line, kind="stable")
+        found, others = [], [np.empty(0, dtype=np.int64)]
+        for shape, example, lines in zip(
+            shapes.tolist(), examples.tolist(), np.split(by_shape, np.cumsum(counts)[:-1]), strict=True
+        ):
+            if shape not in self._recipes and len(lines) >= self.worth_learning:
+                self._recipes[shape] = _learn(text[tokens.line(example)], self.read_line)
+            recipe = self._recipes.get(shape)
+            if recipe is None:
+                others.append(lines)
+            else:
+                columns = recipe.columns(decoded, tokens, tokens.firsts[lines])
+                found.append(Alike(recipe.kind, lines, recipe.constants, columns))
+        numbers = np.sort(np.concatenate(others))
+        rest = b"".join(text[tokens.line(number)] + b"\n" for number in numbers.tolist())
+        return Reading(len(tokens.shapes), found, numbers, rest)
+
+
+def _learn(line: bytes, read_line: ReadLine) -> _Recipe | None:
+    """Return how the columns of a line's shape follow from its tokens; None where they follow in another way."""
+    tokens = scan(line + b"\n")
+    tried = [_tried(line, tokens, which) for which in range(len(_TRIALS))]
+    scans = [scan(one + b"\n") for one in tried]
+    if any(not np.array_equal(one.kinds, tokens.kinds) or one.shapes[0] != tokens.shapes[0] for one in scans):
+        return None
+    try:
+        rows = [read_line(one) for one in tried]
+        own = read_line(line)
+    except ValueError:
+        return None
+    if any(row.kind != own.kind or row.columns.keys() != own.columns.keys() for row in rows):
+        return None
+    constants: dict[str, Any] = {}
+    numbers: dict[str, int] = {}
+    texts: dict[str, _Text] = {}
+    lengths: dict[str, tuple[_Text, int]] = {}
+    for name in own.columns:
+        values = [row.columns[name] for row in rows]
+        if all(type(value) is type(values[0]) and value == values[0] for value in values):
+            constants[name] = values[0].value if isinstance(values[0], Length) else values[0]
+        elif all(isinstance(value, Length) for value in values):
+            text = _text_in([value.text for value in values], tried, scans)
+            if text is None or len({value.more for value in values}) > 1:
+                return None
+            lengths[name] = text, values[0].more
+        elif all(isinstance(value, str) for value in values):
+            text = _text_in(values, tried, scans)
+            if text is None:
+                return None
+            texts[name] = text
+        else:
+            place = _place_of(values, scans)
+            if place is None:
+                return None
+            numbers[name] = place
+    recipe = _Recipe(own.kind, constants, numbers, texts, lengths)
+    wanted = {name: value.value if isinstance(value, Length) else value for name, value in own.columns.items()}
+    return recipe if recipe.row(line, tokens).columns == wanted else None
+
+
+def _tried(line: bytes, tokens: Scan, which: int) -> bytes:
+    """Return the line with another value in place of each token: of the same class, and found nowhere else in it."""
+    parts, end = [], 0
+    for place, (kind, start, stop) in enumerate(zip(tokens.kinds, tokens.starts, tokens.stops, strict=True)):
+        parts += [line[end:start], _value(int(kind), place, which).encode()]
+        end = int(stop)
+    return b"".join([*parts, line[end:]])
+
+
+def _value(kind: int, place: int, which: int) -> str:
+    trial = _TRIALS[which]
+    own = 1_000 * which + place
+    if kind in {line_scan.INTEGER, line_scan.DECIMAL}:
+        part = ".5" if kind == line_scan.DECIMAL else ""
+        if trial == "zero":
+            return "0.0" if part else "0"
+        return f"{'-' if trial == 'negative' else ''}{(3 if part else 1) * 100_000 + own}{part}"
+    if kind == line_scan.LONG_INTEGER:
+        return f"{'-' if trial == 'negative' else ''}{5_000_000_000 + own}"
+    return {
+        line_scan.HUGE_INTEGER: f"7{own:019d}",
+        line_scan.PADDED_INTEGER: f"02{own:08d}",
+        line_scan.UUID: f"{own:08x}-0000-4000-8000-aaaaaaaaaaaa",
+        line_scan.HEXADECIMAL: f"abcdabcd{own:08x}",
+        line_scan.TIME: f"2031-05-06T07:{own // 1000 % 60:02d}:{place // 1000 % 60:02d}.{place % 1000:03d}Z",
+    }[kind]
+
+
+def _place_of(values: Sequence[Any], scans: Sequence[Scan]) -> int | None:
+    """Return which token a number is the value of, in each of the lines that were tried."""
+    if any(type(value) not in (int, float) for value in values):
+        return None
+    table = np.array([one.values for one in scans])
+    places = np.flatnonzero((table == np.array(values, dtype=np.float64)[:, None]).all(axis=0))
+    return int(places[0]) if len(places) else None
+
+
+def _text_in(values: Sequence[str], tried: Sequence[bytes], scans: Sequence[Scan]) -> _Text | None:
+    """Return from which token to which a text reaches, in each of the lines that were tried."""
+    spans = [
+        [line[start:stop].decode() for start, stop in zip(one.starts, one.stops, strict=True)]
+        for line, one in zip(tried, scans, strict=True)
+    ]
+    inside = [place for place, token in enumerate(spans[0]) if token in values[0]]
+    if not inside:
+        return None
+    first, last = inside[0], inside[-1]
+    middles = [line[one.starts[first] : one.stops[last]] for line, one in zip(tried, scans, strict=True)]
+    if not all(middle.isascii() for middle in middles):
+        return None
+    before, _, after = values[0].partition(middles[0].decode())
+    found = [f"{before}{middle.decode()}{after}" for middle in middles]
+    return _Text(before, first, last, after) if found == list(values) else None

@@ -1,0 +1,27 @@
+"""The rows of a run are the same however many processes make them."""
+
+import pytest
+
+from analysis.ingest import gathering
+from core.configuration import read_configuration
+from tests.analysis import synthetic
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("log_format", ["JSON", "Text"])
+def test_several_processes_make_the_same_rows(tmp_path, monkeypatch, log_format):
+    configuration = synthetic.with_starts(read_configuration(profile="demo"), ("on_demand", "snapstart", "provisioned"))
+    truth = synthetic.make_rows(configuration, load_s=60)
+    run = synthetic.write_run(tmp_path, configuration, truth, log_format=log_format)
+    # Two ranges and more of the load's records, cut anywhere.
+    monkeypatch.setattr("analysis.ingest.run_files.RANGE_BYTES", 99_991)
+
+    def made():
+        gathered = gathering.make_rows(run, run.read_manifest(), configuration)
+        return gathered, (run.data_directory / "invocations.csv").read_bytes()
+
+    alone = made()
+    monkeypatch.setattr(gathering, "WORTH_PROCESSES_BYTES", 0)
+    assert made() == alone
+    assert alone[1].count(b"\n") > len(truth)
+    assert sorted(path.name for path in run.data_directory.iterdir()) == ["invocations.csv", "invocations.parquet"]
