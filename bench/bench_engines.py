@@ -38,6 +38,7 @@ PEER: Final = "Keras predict()"
 # Keras as its documentation shows it: the network and its weights are made at start, predict() answers.
 KERAS_HANDLER: Final = """
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -45,8 +46,9 @@ import keras
 import numpy as np
 
 APPLICATION, SIZE = os.environ["APPLICATION"], int(os.environ["SIZE"])
-network = getattr(keras.applications, APPLICATION)(weights=None)
-prepare = getattr(keras.applications, APPLICATION.lower()).preprocess_input
+build = getattr(keras.applications, APPLICATION)
+network = build(weights=None)
+prepare = sys.modules[build.__module__].preprocess_input
 pictures = {path.name: path for path in Path(os.environ["IMAGES"]).glob("*.jpg")}
 
 
