@@ -130,17 +130,26 @@ def samples_of(replays: Sequence[Replay]) -> Samples:
     return Samples(warm=calls(latency_ms[~is_cold]), cold=calls(latency_ms[is_cold]))
 
 
+def _resampled(calls: Calls, random: np.random.Generator) -> Calls:
+    """Draw as many calls, with replacement. https://doi.org/10.1214/aos/1176344552"""
+    drawn = random.integers(len(calls), size=len(calls))
+    return Calls(*(column[drawn] for column in (calls.busy_ms, calls.billed_ms, calls.latency_ms, calls.is_correct)))
+
+
 def expected(one: Replay, samples: Samples, duration_s: float) -> Mapping[str, tuple[float, float]]:
     """Return the simulation's 95% band of each figure for one replay's arrivals."""
     if samples.cold is None:
         raise RuntimeError("no replay met a cold start")
+    warm, cold_calls = samples.warm, samples.cold
     arrivals, pool = Moments(one.times_s, duration_s), Pool(front_door="function_url")
     cold, median = [], []
     for seed in np.random.SeedSequence(1).spawn(REPLICATES):
+        random = np.random.default_rng(seed)
         # The lab looks for idle environments at moments that have nothing to do with the arrivals.
-        idle_s = IDLE_S + LOOK_EVERY_S * np.random.default_rng(seed).random()
+        idle_s = IDLE_S + LOOK_EVERY_S * random.random()
         state, _, _ = play_replicate(
-            (samples.warm, samples.cold),
+            # What the simulation draws from is a sample itself: without its own scatter, the band would be too narrow.
+            (_resampled(warm, random), _resampled(cold_calls, random)),
             arrivals,
             pool,
             OnDemand(),
