@@ -176,7 +176,11 @@ class LoadTest:
         if options.run:
             return find_run(options.run, results)
         run = create_run(results)
-        run.write_manifest(new_manifest(run.run_id, target.configuration, target.endpoint, ["load"]))
+        configuration, table = target.configuration, target.plan.table  # with the changes of the command line
+        configuration = configuration.model_copy(
+            update={"experiments": configuration.experiments.model_copy(update={"load": table})}
+        )
+        run.write_manifest(new_manifest(run.run_id, configuration, target.endpoint, ["load"]))
         return run
 
     def _close_run(self, run: RunDirectory, because: str) -> None:

@@ -75,6 +75,8 @@ def test_each_arrival_is_sent_once_at_its_time_after_the_warm_ups_and_recorded(s
         assert record.variant == "mobilenet-tensorflow-x86_64-1024"
     manifest = load.run.read_manifest()
     assert manifest.experiments == ("load",)
+    table = manifest.configuration["experiments"]["load"]  # with the changes of the command line
+    assert (table["end_rps"], table["duration_s"]) == (40, 3)
     assert manifest.finished_at is not None
     assert manifest.stopped_because == ""
     assert "offered 60" in out
