@@ -99,7 +99,7 @@ def provisioned_usd(memory_mb: float, environments: float, seconds: float, archi
 
 def provisioned_duration_usd(amount_gb_seconds: float, architecture: str, prices: Prices) -> float:
     """Return the additional cost of requests in provisioned environments, before the request fee."""
-    return amount_gb_seconds * prices[f"{architecture}_provisioned_duration_gb_second_usd"]
+    return amount_gb_seconds * prices.gb_second_usd(architecture, provisioned=True)
 
 
 def logs_usd(bytes_in: float, prices: Prices) -> float:
@@ -140,9 +140,7 @@ def call_cost(
     `provisioned_usd` is of a call in a provisioned environment, whose duration has its own price: the share of
     what keeps such environments that the call is to bear.
     """
-    price = prices.gb_second_usd(architecture)
-    if provisioned_usd is not None:
-        price = prices[f"{architecture}_provisioned_duration_gb_second_usd"]
+    price = prices.gb_second_usd(architecture, provisioned=provisioned_usd is not None)
     init_ms = min(init_ms, billed_ms)
     return CallCost(
         compute=gb_seconds(memory_mb, billed_ms - init_ms) * price,

@@ -48,9 +48,9 @@ class Prices:
                 f"the price table has no price {key}", hint=f"Add it to [values] of {PRICES_TOML.name}."
             ) from None
 
-    def gb_second_usd(self, architecture: str) -> float:
-        """Return the price of compute in the first tier."""
-        return self[f"{architecture}_gb_second_usd"]
+    def gb_second_usd(self, architecture: str, *, provisioned: bool = False) -> float:
+        """Return the price of compute in the first tier; in a `provisioned` environment, it has one price only."""
+        return self[f"{architecture}_{'provisioned_duration_' if provisioned else ''}gb_second_usd"]
 
     @property
     def request_usd(self) -> float:
@@ -60,12 +60,14 @@ class Prices:
     def gateway_request_usd(self) -> float:
         return self["rest_api_per_million_usd"] / 1e6
 
-    def call_usd(self, memory_mb: float, billed_ms: float, architecture: str, *, through_gateway: bool) -> float:
+    def call_usd(
+        self, memory_mb: float, billed_ms: float, architecture: str, *, through_gateway: bool, provisioned: bool = False
+    ) -> float:
         """Return compute, request fee and REST API fee of one call, first tier.
 
         Source: https://aws.amazon.com/lambda/pricing/ and https://aws.amazon.com/api-gateway/pricing/
         """
-        compute = gb_seconds(memory_mb, billed_ms) * self.gb_second_usd(architecture)
+        compute = gb_seconds(memory_mb, billed_ms) * self.gb_second_usd(architecture, provisioned=provisioned)
         return compute + self.request_usd + (self.gateway_request_usd if through_gateway else 0.0)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from core.charges import load_tasks_usd, network_traffic_usd, provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
-from core.records import ClientRecord
+from core.records import PROVISIONED, ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
 
@@ -72,8 +72,14 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
     variant, longest_ms = step.variant, longest_billed_ms(configuration.function.timeout_s)
     cold_ms, warm_ms = (expected_billed_ms(configuration, variant, cold=cold) for cold in (True, False))
 
-    def cost(billed_ms: float) -> float:
-        return prices.call_usd(variant.memory_mb, billed_ms, variant.architecture, through_gateway=step.through_gateway)
+    def cost(billed_ms: float, *, provisioned: bool = False) -> float:
+        return prices.call_usd(
+            variant.memory_mb,
+            billed_ms,
+            variant.architecture,
+            through_gateway=step.through_gateway,
+            provisioned=provisioned,
+        )
 
     fee_usd = restore_usd(variant.memory_mb, prices) if variant.start == "snapstart" else 0.0
     update_usd = forced_update_usd(configuration, variant, prices)
@@ -99,7 +105,7 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         duration_s=duration_s,
         expected_usd=sending_usd
         + step.cold_calls * cost(cold_ms)
-        + step.warm_calls * cost(warm_ms)
+        + step.warm_calls * cost(warm_ms, provisioned=variant.start == "provisioned")
         + step.forced_updates * update_usd
         + step.cold_calls * fee_usd,
         longest_usd=sending_usd
@@ -229,7 +235,12 @@ class SpendMeter:
         through_gateway = record.trigger == "api"
         if record.outcome not in NOT_INVOKED:
             self.spent_usd += self.prices.call_usd(
-                record.memory_mb, billed_ms, record.architecture, through_gateway=through_gateway
+                record.memory_mb,
+                billed_ms,
+                record.architecture,
+                through_gateway=through_gateway,
+                # A call that does not say where it ran may have spilled over, which costs more.
+                provisioned=record.handler is not None and record.handler.initialization == PROVISIONED,
             )
             if variant.start == "snapstart" and (record.handler is None or record.handler.cold):
                 self.spent_usd += restore_usd(variant.memory_mb, self.prices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from core.charges import provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
-from core.records import OUTCOMES, ClientRecord
+from core.records import OUTCOMES, PROVISIONED, ClientRecord
 from experiments.checks.spend import (
     NOT_INVOKED,
     SpendMeter,
@@ -210,6 +211,29 @@ def test_a_run_counts_its_provisioned_environments_from_the_first_call_to_the_la
     for moment_s in (1000.0, 1600.0, 1300.0, 4600.0):
         meter.add(record(variant=configuration.variants[0].key, intended_at=moment_s, outcome="dropped"))
     assert meter.spent_usd == pytest.approx(provisioned_usd(1024, 2, 3600.0, "x86_64", PRICES))
+
+
+def test_a_call_in_a_provisioned_environment_has_a_price_of_its_own():
+    configuration = provisioned(1)
+    (variant,) = configuration.variants
+    expected_usd = PRICES.call_usd(1024, 1501, "x86_64", through_gateway=False, provisioned=True)
+
+    def counted_usd(initialization):
+        meter = SpendMeter(configuration, PRICES)
+        said = SimpleNamespace(initialization=initialization, cold=False)
+        meter.add(record(variant=variant.key).model_copy(update={"handler": said}))
+        return meter.spent_usd
+
+    assert counted_usd(PROVISIONED) == pytest.approx(expected_usd)
+    assert counted_usd("on-demand") == pytest.approx(PRICES.call_usd(1024, 1501, "x86_64", through_gateway=False))
+    (warm,) = planned_steps(configuration, ("warm",), time_scale=1.0)
+    on_demand = replace(warm, variant=replace(variant, start="on_demand"), forced_updates=0)
+    provisioned_only = replace(warm, forced_updates=0)
+    assert estimate(provisioned_only, configuration, PRICES).expected_usd > 0
+    assert (
+        estimate(provisioned_only, configuration, PRICES).expected_usd
+        < estimate(on_demand, configuration, PRICES).expected_usd
+    )
 
 
 def test_a_forced_update_of_provisioned_concurrency_has_a_call_on_demand_besides():
