@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +14,8 @@ from core.variants import Variant
 from experiments.plan import GIVE_UP_AFTER, gave_up
 
 FORCED_UPDATES_FILE: Final = "forced-updates.txt"  # keys of variants, one line per update
+SENDING_FILE: Final = "sending-usd.txt"  # what the load's own machines and their traffic cost, one amount per line
+_AMOUNT: Final = re.compile(r"\d+\.\d{9}")
 
 
 class RunLog:
@@ -53,6 +56,16 @@ class RunLog:
         known = {variant.key: variant for variant in configuration.variants}
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return [known[key] for key in lines if key in known]
+
+    def append_sending_usd(self, amount_usd: float) -> None:
+        """Write down what sending a load has cost since the last line, for a run that is resumed."""
+        append_line(self.run.root / SENDING_FILE, f"{amount_usd:.9f}")
+
+    def sending_usd(self) -> float:
+        """Return what sending has cost by the lines written down; one that a kill tore is skipped."""
+        path = self.run.root / SENDING_FILE
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        return sum(float(line) for line in lines if _AMOUNT.fullmatch(line))
 
     def is_done(self, call_id: str) -> bool:
         return call_id in self.records

@@ -85,6 +85,7 @@ class Session:
             meter.add(record)
         for variant in log.forced_updates(configuration):
             meter.add_forced_update(variant)
+        meter.spent_usd += log.sending_usd()
 
     @property
     def run_id(self) -> str:
@@ -121,6 +122,11 @@ class Session:
                     hint=LAB_HINT if self.endpoint.source == "lab" else "Check the network.",
                 )
             self.check_spend()
+
+    def add_sending_usd(self, amount_usd: float) -> None:
+        """Count what the load's own machines or their traffic cost."""
+        self.log.append_sending_usd(amount_usd)
+        self.meter.spent_usd += amount_usd
 
     def check_spend(self) -> None:
         """Raise SpendLimitError when the run has cost what it may."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from core.charges import network_traffic_usd
 from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, Configuration, configuration_path
 from core.errors import CloudError, ConfigurationError
 from core.paths import LOCUSTFILE, REPOSITORY
@@ -44,7 +45,10 @@ def run_load(session: Session) -> None:
     shape = shape_of(configuration.experiments.load)
     fargate = session.services.fargate
     if fargate is not None:
+        left = RecordWatch(session.log.run)
+        left.skip_what_is_there()
         recover(session, fargate)
+        _count(session, left)
     elif (session.log.run.root / MARKER).exists():
         raise ConfigurationError(
             f"run {session.run_id} has a load on Fargate that was interrupted, and its tasks may still send",
@@ -100,15 +104,22 @@ def _run_locust(session: Session, variants: Sequence[Variant]) -> None:
         with where as locust:
             while (code := locust.poll()) is None:
                 time.sleep(WATCH_EVERY_S)
-                for record in watched.new_records():
-                    session.meter.add(record)
+                _count(session, watched)
                 session.check_spend()
                 session.progress.at(time.monotonic() - began, f"{watched.seen} calls")
     finally:
-        for record in watched.new_records():
-            session.meter.add(record)
+        _count(session, watched)
     if code != 0:
         raise locust.failure(code)
+
+
+def _count(session: Session, watched: RecordWatch) -> None:
+    """Count what the calls have cost that were recorded since the last look."""
+    before = watched.seen
+    for record in watched.new_records():
+        session.meter.add(record)
+    if session.services.fargate is not None and watched.seen > before:
+        session.add_sending_usd(network_traffic_usd(watched.seen - before, session.meter.prices))
 
 
 @contextmanager

@@ -204,11 +204,13 @@ class FargateLoad:
                 self._session.progress.say(f"{self._names[arn]} ended early: {state.reason or state.exit_code}")
         now = time.monotonic()
         session = self._session
-        session.meter.spent_usd += load_tasks_usd(
-            sum(not state.ended for state in self._states.values()),
-            now - self._looked_at,
-            session.configuration.matrix.architectures[0],
-            session.meter.prices,
+        session.add_sending_usd(
+            load_tasks_usd(
+                sum(not state.ended for state in self._states.values()),
+                now - self._looked_at,
+                session.configuration.matrix.architectures[0],
+                session.meter.prices,
+            )
         )
         self._looked_at = now
 

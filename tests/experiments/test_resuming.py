@@ -25,7 +25,7 @@ from experiments.plan import Window, scheduled_call
 from experiments.protocols.cold_scheduled import Asked, _look, _settle
 from experiments.protocols.load import RecordWatch, run_load
 from experiments.protocols.load_on_fargate import MARKER
-from experiments.run_log import RunLog
+from experiments.run_log import SENDING_FILE, RunLog
 from experiments.runner import Request, command_to_resume, ending
 from experiments.session import Session, SpendLimitError
 from tests.experiments.checks.test_spend import record
@@ -193,6 +193,20 @@ def test_a_manifest_whose_configuration_is_of_another_version_is_refused_with_wh
     assert "new run" in refused.value.hint
 
 
+def session_of(run, configuration):
+    """A session of a run that nothing is called for."""
+    services = SimpleNamespace(control=SimpleNamespace(set_nonce=lambda *_: None, remove_nonce=lambda _: None))
+    return Session(
+        configuration=configuration,
+        endpoint=None,
+        services=services,
+        log=RunLog(run),
+        lock=SimpleNamespace(descriptors=()),
+        meter=SpendMeter(configuration, read_prices()),
+        progress=None,
+    )
+
+
 def test_a_resumed_run_knows_what_its_snapshots_have_cost(tmp_path):
     snapstart = CONFIGURATION.model_copy(
         update={"matrix": CONFIGURATION.matrix.model_copy(update={"starts": ("snapstart",)})}
@@ -200,21 +214,18 @@ def test_a_resumed_run_knows_what_its_snapshots_have_cost(tmp_path):
     variant = snapstart.variants[0]
     run = create_run(tmp_path)
 
-    def session():
-        meter = SpendMeter(snapstart, read_prices())
-        services = SimpleNamespace(control=SimpleNamespace(set_nonce=lambda *_: None, remove_nonce=lambda _: None))
-        return Session(
-            configuration=snapstart,
-            endpoint=None,
-            services=services,
-            log=RunLog(run),
-            lock=SimpleNamespace(descriptors=()),
-            meter=meter,
-            progress=None,
-        )
-
-    first = session()
+    first = session_of(run, snapstart)
     with first.nonces() as nonces, ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda number: nonces.force(variant, str(number)), range(40)))
     assert first.meter.spent_usd > 0
-    assert session().meter.spent_usd == pytest.approx(first.meter.spent_usd)
+    assert session_of(run, snapstart).meter.spent_usd == pytest.approx(first.meter.spent_usd)
+
+
+def test_a_resumed_run_knows_what_sending_its_load_has_cost(tmp_path):
+    run = create_run(tmp_path)
+    first = session_of(run, CONFIGURATION)
+    for amount_usd in (0.25, 1e-9, 0.5):
+        first.add_sending_usd(amount_usd)
+    with (run.root / SENDING_FILE).open("a") as file:
+        file.write("0.12")  # torn by a kill
+    assert session_of(run, CONFIGURATION).meter.spent_usd == pytest.approx(first.meter.spent_usd) == 0.750000001
