@@ -13,6 +13,7 @@ from core import strict_json
 from core.configuration import Configuration, read_configuration
 from core.errors import run_command
 from core.paths import REPOSITORY
+from core.variants import DEPLOYMENT_TAG
 from stacks.deployment import InferenceLab
 from stacks.limits import check_limits, check_region
 
@@ -26,7 +27,7 @@ def application(outdir: str | None = None) -> cdk.App:
 def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
     """Put the stack into `app`. Raises ConfigurationError where the matrix is too large to deploy."""
     check_limits(configuration)
-    tags = {"project": "lambda-inference-lab", "deployment": configuration.function.name_prefix}
+    tags = {"project": "lambda-inference-lab", DEPLOYMENT_TAG: configuration.function.name_prefix}
     stack = InferenceLab(app, configuration.names.stack, configuration=configuration, tags=tags)
     for (
         name,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 # Outputs of the stack, in this order: what a client needs to run tasks and to fetch what they recorded.
-OUTPUTS: Final = ("LoadCluster", "LoadTaskDefinition", "LoadSubnet", "LoadSecurityGroup", "LoadBucket")
+BUCKET_OUTPUT: Final = "LoadBucket"
+OUTPUTS: Final = ("LoadCluster", "LoadTaskDefinition", "LoadSubnet", "LoadSecurityGroup", BUCKET_OUTPUT)
 CONTAINER: Final = "locust"
 MASTER: Final = "master"  # name of the task that Locust's workers connect to
 MASTER_PORT: Final = 5557  # Locust's own

@@ -179,6 +179,7 @@ def _group(engine: str, architecture: str, start: Start) -> str:
     return f"{engine}{'' if architecture == PAPER_ARCHITECTURE else f'-{architecture}'}{_suffix(start)}"
 
 
+DEPLOYMENT_TAG: Final = "deployment"  # on everything that is deployed; its value is the name prefix
 GROUPS: Final = tuple(
     _group(engine, architecture, start) for engine in ENGINES for architecture in ARCHITECTURES for start in STARTS
 )

@@ -15,7 +15,7 @@ from core.configuration import read_configuration
 from core.errors import run_command
 from core.load_tasks import RUNS
 from core.paths import REPOSITORY
-from core.variants import Names
+from core.variants import DEPLOYMENT_TAG, Names
 
 Policy = dict[str, Any]
 
@@ -40,6 +40,7 @@ def operator_policy(names: Names) -> Policy:
                 "scheduler:ListScheduleGroups",
                 "logs:DescribeLogGroups",
                 "cloudwatch:ListDashboards",
+                "ec2:DescribeNatGateways",
             ],
             ["*"],
         ),
@@ -69,7 +70,7 @@ def operator_policy(names: Names) -> Policy:
             "GatewayKey",
             ["apigateway:GET"],
             _gateway("apikeys/*"),
-            {"StringEquals": {"aws:ResourceTag/deployment": names.prefix}},
+            {"StringEquals": {f"aws:ResourceTag/{DEPLOYMENT_TAG}": names.prefix}},
         ),
         _allow("Schedules", ["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [_schedules(names)]),
         _allow("SchedulesRole", ["iam:PassRole"], [_roles(names)], _passed_to("scheduler.amazonaws.com")),

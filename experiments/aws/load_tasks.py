@@ -117,14 +117,34 @@ class LoadTasks:
     def running(self) -> list[str]:
         """Return the ARNs of the run's tasks that are running, whichever process started them."""
         with cloud_errors():
-            pages = self._ecs.get_paginator("list_tasks").paginate(cluster=self._stack.cluster, startedBy=self._run_id)
-            return [arn for page in pages for arn in page["taskArns"]]
+            return _running(self._ecs, self._stack.cluster, startedBy=self._run_id)
 
     def stop(self, arns: Sequence[str], reason: str) -> None:
         """Ask tasks to end; each has two minutes to ship its last records."""
-        for arn in arns:
-            with cloud_errors():
-                self._ecs.stop_task(cluster=self._stack.cluster, task=arn, reason=reason)
+        with cloud_errors():
+            _stop(self._ecs, self._stack.cluster, arns, reason)
+
+
+def stop_all_tasks(cloud: Cloud, cluster: str, reason: str) -> int:
+    """Ask every task of a cluster to end, whichever run started it; returns how many ran. Raises CloudError."""
+    client = cloud.client("ecs")
+    with cloud_errors():
+        try:
+            arns = _running(client, cluster)
+        except client.exceptions.ClusterNotFoundException:
+            return 0
+        _stop(client, cluster, arns, reason)
+    return len(arns)
+
+
+def _running(client: Any, cluster: str, **selecting: str) -> list[str]:
+    pages = client.get_paginator("list_tasks").paginate(cluster=cluster, **selecting)
+    return [arn for page in pages for arn in page["taskArns"]]
+
+
+def _stop(client: Any, cluster: str, arns: Sequence[str], reason: str) -> None:
+    for arn in arns:
+        client.stop_task(cluster=cluster, task=arn, reason=reason)
 
 
 def _state(task: Mapping[str, Any]) -> TaskState:

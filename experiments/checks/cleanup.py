@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from core.charges import provisioned_usd
-from core.cloud import Cloud, cloud_errors, stack_status
+from core.charges import network_rest_usd, provisioned_usd
+from core.cloud import Cloud, cloud_errors, stack_outputs, stack_status
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
+from core.load_tasks import BUCKET_OUTPUT
 from core.prices import Prices, read_prices
-from core.variants import GROUPS
+from core.variants import DEPLOYMENT_TAG, GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
+from experiments.aws.load_tasks import stop_all_tasks
 from experiments.aws.scheduler import Scheduler
 from experiments.checks.findings import Finding, findings_json, guarded, has_problem, print_findings
 from experiments.checks.first_calls import CalledImages
@@ -35,8 +37,10 @@ def clean_up(configuration: Configuration, results: Path, *, remove_images: bool
     absent: list[str] = []
     parts: list[Callable[[], list[Finding]]] = [
         lambda: _switch_off(cloud, configuration),
+        lambda: _stop_load_tasks(cloud, configuration),
         lambda: _take_nonces_back(cloud, configuration),
         lambda: _find_stack(cloud, configuration, absent),
+        lambda: [] if absent else _load_records(cloud, configuration),
         lambda: _what_costs(cloud, configuration, owned=not absent),
         lambda: _images(cloud, configuration, results, remove=remove_images),
     ]
@@ -84,6 +88,12 @@ def _switch_off(cloud: Cloud, configuration: Configuration) -> list[Finding]:
     return findings
 
 
+def _stop_load_tasks(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    stopped = stop_all_tasks(cloud, configuration.names.load_tasks, "cleanup")
+    text = f"{stopped} were running and are asked to end, which takes up to two minutes"
+    return [Finding("ok", "load tasks on Fargate", text)] if stopped else []
+
+
 def _take_nonces_back(cloud: Cloud, configuration: Configuration) -> list[Finding]:
     control = LambdaControl(cloud, configuration)
     return [
@@ -93,18 +103,33 @@ def _take_nonces_back(cloud: Cloud, configuration: Configuration) -> list[Findin
     ]
 
 
+def _load_records(cloud: Cloud, configuration: Configuration) -> list[Finding]:
+    """Report what an interrupted load left in its bucket, which CloudFormation deletes only when it is empty."""
+    _, outputs = stack_outputs(cloud, configuration)
+    bucket = outputs.get(BUCKET_OUTPUT)
+    left = len(list(_pages(cloud, "s3", "list_objects_v2", "Contents", Bucket=bucket))) if bucket else 0
+    if not left:
+        return []
+    advice = (
+        "Resume the run with `--on fargate`, which fetches them, or empty the bucket: `cdk destroy` fails until then."
+    )
+    return [Finding("problem", f"bucket {bucket}", f"{left} objects of an interrupted load", advice)]
+
+
 def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> list[Finding]:
     """Everything of our names that is there, with what it costs; without a stack it should not be there."""
-    names = configuration.names
+    names, prices = configuration.names, read_prices(configuration.prices)
     parts: list[tuple[str, str]] = [
         *_functions(cloud, f"{names.prefix}-"),
-        *_provisioned(cloud, f"{names.prefix}-", read_prices(configuration.prices)),
+        *_provisioned(cloud, f"{names.prefix}-", prices),
         *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
         *_log_groups(cloud, f"/aws/apigateway/{names.prefix}-"),
         *_apis(cloud, {names.api(group) for group in GROUPS}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),
-        *_dashboards(cloud, names.dashboard, read_prices(configuration.prices)),
+        *_dashboards(cloud, names.dashboard, prices),
+        *_nat_gateways(cloud, names.prefix, prices),
+        *_log_groups(cloud, names.load_log_group),
     ]
     if owned:
         return [Finding("ok", subject, text) for subject, text in parts]
@@ -180,10 +205,22 @@ def _dashboards(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, st
     return [("dashboard", f"{name}: {price}") for name in found]
 
 
+def _nat_gateways(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
+    """The load tasks' way out, which costs for as long as it is deployed."""
+    states = [{"Name": "state", "Values": ["pending", "available"]}]
+    found = [
+        item["NatGatewayId"]
+        for item in _pages(cloud, "ec2", "describe_nat_gateways", "NatGateways", Filters=states)
+        if {"Key": DEPLOYMENT_TAG, "Value": prefix} in item.get("Tags", [])
+    ]
+    price = f"{usd(network_rest_usd(1.0, prices))} per hour with its public address"
+    return [("NAT gateway", f"{gateway}: {price}") for gateway in found]
+
+
 def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
     with cloud_errors():
         for page in cloud.client(service).get_paginator(operation).paginate(**arguments):
-            yield from page[key]
+            yield from page.get(key, [])
 
 
 def _images(cloud: Cloud, configuration: Configuration, results: Path, *, remove: bool) -> list[Finding]:

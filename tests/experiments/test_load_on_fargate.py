@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import EXIT_CHECK_FAILED
 from core.paths import REPOSITORY
 from core.run_directory import RunDirectory
 from core.stages import read_stages
@@ -146,6 +147,36 @@ def test_an_interrupted_load_keeps_its_records_and_is_resumed(
     assert [stage.offered for stage in whole] == [OFFERED]
     assert sum(call_id.startswith(f"{whole[0].key}-") for call_id in ids) == OFFERED
     assert len(ids) > OFFERED + before - 40  # those of the first attempt are kept
+    assert objects(large) == []
+
+
+def test_cleanup_ends_the_tasks_of_an_interrupted_load_and_names_what_it_left(
+    large: Deployed, tasks: tuple[Tasks, dict[str, str]], tmp_path: Path
+) -> None:
+    served, variables = tasks
+    results = tmp_path / "results"
+    process = start(large, results, variables)
+    until(lambda: recorded(results) > 20, process)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    running = [arn for arn, one in served.processes.items() if one.poll() is None]
+    words = large.command("cleanup", "--results", str(results))
+    done = subprocess.run(
+        words, cwd=REPOSITORY, env=large.environment(**variables), capture_output=True, text=True, check=False
+    )
+    assert f"load tasks on Fargate: {len(running)} were running" in done.stdout, done.stdout + done.stderr
+    assert "NAT gateway: nat-" in done.stdout
+    for arn in running:
+        served.processes[arn].wait(PATIENCE_S)
+    again = subprocess.run(
+        words, cwd=REPOSITORY, env=large.environment(**variables), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == EXIT_CHECK_FAILED
+    assert "load tasks" not in again.stdout
+    assert f"{len(objects(large))} objects of an interrupted load" in again.stdout
+    resumed = start(large, results, variables, "--resume", "latest")
+    out, err = resumed.communicate(timeout=PATIENCE_S)
+    assert resumed.returncode == 0, out + err
     assert objects(large) == []
 
 
