@@ -60,6 +60,13 @@ def test_the_published_examples_of_provisioned_concurrency_come_out(
     assert provisioned_duration_usd(amount, "x86_64", prices) == pytest.approx(duration, abs=0.005)
 
 
+def test_snapstart_comes_to_the_published_total_with_round_inputs():
+    # The page's total is 14.43 USD; its inputs could not be read. Of round ones (a common size, a month of 30, 30.4, or
+    # 31 days, a number of restores with one digit that counts), these alone come to it: they are inferred, not quoted.
+    cache, restores = snapstart_usd(1536, 31 * 86_400, 40_000, prices)
+    assert cache + restores == pytest.approx(14.43, abs=0.005)
+
+
 # https://aws.amazon.com/blogs/compute/introducing-tiered-pricing-for-aws-lambda/
 @pytest.mark.parametrize(("architecture", "second", "third"), [("x86_64", 6e9, 15e9), ("arm64", 7.5e9, 18.75e9)])
 def test_the_tiers_begin_where_aws_says_and_take_off_a_tenth_and_a_fifth(architecture, second, third):
