@@ -1,4 +1,4 @@
-"""Deletion of the parts of a network and of ECS, which moto 5.2.5 creates by CloudFormation and never deletes."""
+"""What moto 5.2.5 lacks for a network and ECS made by CloudFormation: their deletion, and a NAT gateway's tags."""
 
 # moto shows parts of its state under private names only.
 # ruff: noqa: SLF001
@@ -45,10 +45,20 @@ _TASKS: Final[Mapping[Any, Remove]] = {
 
 
 def install() -> None:
-    """Give moto's classes the deletion that they lack."""
+    """Give moto's classes what they lack."""
+    NatGateway.create_from_cloudformation_json = _tagged(NatGateway.create_from_cloudformation_json)
     for backends, classes in ((ec2_backends, _NETWORK), (ecs_backends, _TASKS)):
         for kind, remove in classes.items():
             kind.delete_from_cloudformation_json = _deletion(backends, remove)
+
+
+def _tagged(create: Callable[..., NatGateway]) -> Callable[..., NatGateway]:
+    def create_tagged(name: str, resource: Any, *place: str, **further: Any) -> NatGateway:
+        gateway = create(name, resource, *place, **further)
+        gateway.add_tags({tag["Key"]: tag["Value"] for tag in resource["Properties"].get("Tags", [])})
+        return gateway
+
+    return create_tagged
 
 
 def _deletion(backends: Any, remove: Remove) -> Callable[..., None]:
