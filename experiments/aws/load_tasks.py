@@ -1,4 +1,4 @@
-"""ECS and S3, as far as a load on Fargate tasks needs them: run tasks, watch them, stop them, fetch what they wrote."""
+"""ECS, S3, and EC2, as far as a load on Fargate tasks needs them: run, watch, and stop tasks, fetch what they wrote."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from core.cloud import Cloud, cloud_errors, stack_outputs
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
 from core.load_tasks import CONTAINER, OUTPUTS, Part, run_prefix
+from core.variants import DEPLOYMENT_TAG
 
 SWITCH: Final = "Set `operations.load_tasks = true` in benchmark.toml, then run `cdk deploy`."
 # https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html
@@ -135,6 +136,19 @@ def stop_all_tasks(cloud: Cloud, cluster: str, reason: str) -> int:
             return 0
         _stop(client, cluster, arns, reason)
     return len(arns)
+
+
+def nat_gateways(cloud: Cloud, prefix: str) -> list[str]:
+    """Return the ids of the NAT gateways that a deployment has, known by its tag. Raises CloudError."""
+    states = [{"Name": "state", "Values": ["pending", "available"]}]
+    with cloud_errors():
+        pages = cloud.client("ec2").get_paginator("describe_nat_gateways").paginate(Filters=states)
+        return [
+            item["NatGatewayId"]
+            for page in pages
+            for item in page["NatGateways"]
+            if {"Key": DEPLOYMENT_TAG, "Value": prefix} in item.get("Tags", [])
+        ]
 
 
 def _running(client: Any, cluster: str, **selecting: str) -> list[str]:

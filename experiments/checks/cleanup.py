@@ -14,9 +14,9 @@ from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
 from core.load_tasks import BUCKET_OUTPUT
 from core.prices import Prices, read_prices
-from core.variants import DEPLOYMENT_TAG, GROUPS
+from core.variants import GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
-from experiments.aws.load_tasks import stop_all_tasks
+from experiments.aws.load_tasks import nat_gateways, stop_all_tasks
 from experiments.aws.scheduler import Scheduler
 from experiments.checks.findings import Finding, findings_json, guarded, has_problem, print_findings
 from experiments.checks.first_calls import CalledImages
@@ -207,14 +207,8 @@ def _dashboards(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, st
 
 def _nat_gateways(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
     """The load tasks' way out, which costs for as long as it is deployed."""
-    states = [{"Name": "state", "Values": ["pending", "available"]}]
-    found = [
-        item["NatGatewayId"]
-        for item in _pages(cloud, "ec2", "describe_nat_gateways", "NatGateways", Filters=states)
-        if {"Key": DEPLOYMENT_TAG, "Value": prefix} in item.get("Tags", [])
-    ]
     price = f"{usd(network_rest_usd(1.0, prices))} per hour with its public address"
-    return [("NAT gateway", f"{gateway}: {price}") for gateway in found]
+    return [("NAT gateway", f"{gateway}: {price}") for gateway in nat_gateways(cloud, prefix)]
 
 
 def _pages(cloud: Cloud, service: str, operation: str, key: str, **arguments: Any) -> Iterable[dict[str, Any]]:
