@@ -133,7 +133,7 @@ def samples_of(replays: Sequence[Replay]) -> Samples:
 def _resampled(calls: Calls, random: np.random.Generator) -> Calls:
     """Draw as many calls, with replacement. https://doi.org/10.1214/aos/1176344552"""
     drawn = random.integers(len(calls), size=len(calls))
-    return Calls(*(column[drawn] for column in (calls.busy_ms, calls.billed_ms, calls.latency_ms, calls.is_correct)))
+    return Calls(calls.busy_ms[drawn], calls.billed_ms[drawn], calls.latency_ms[drawn], calls.is_correct[drawn])
 
 
 def expected(one: Replay, samples: Samples, duration_s: float) -> Mapping[str, tuple[float, float]]:
