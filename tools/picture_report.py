@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 1280, 800
 HEADINGS: Final = """[...document.querySelectorAll('h2, h3, th, .tile dt')]
     .filter((element) => element.getBoundingClientRect().bottom < innerHeight && element.checkVisibility())
     .filter((element) => element.id !== "answer-title")
-    .map((element) => element.innerText.trim())"""
+    .map((element) => element.innerText.trim().replace(/ p\\d\\d$/, " a high percentile"))"""
 
 
 def headings(page: Page) -> list[str]:
