@@ -68,6 +68,13 @@ def start(large: Deployed, results: Path, variables: dict[str, str], *words: str
     )
 
 
+def start_until_recorded(large: Deployed, results: Path, variables: dict[str, str]) -> subprocess.Popen[str]:
+    """Start a load and wait until the run has some of its records."""
+    process = start(large, results, variables)
+    until(lambda: recorded(results) > 20, process)
+    return process
+
+
 def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
@@ -92,8 +99,7 @@ def test_a_load_on_tasks_leaves_the_files_of_a_local_one_and_reports_a_worker_th
 ) -> None:
     served, variables = tasks
     results = tmp_path / "results"
-    process = start(large, results, variables)
-    until(lambda: recorded(results) > 20, process)
+    process = start_until_recorded(large, results, variables)
     served.kill("worker-001")
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out + err
@@ -126,8 +132,7 @@ def test_an_interrupted_load_keeps_its_records_and_is_resumed(
 ) -> None:
     served, variables = tasks
     results = tmp_path / "results"
-    process = start(large, results, variables)
-    until(lambda: recorded(results) > 20, process)
+    process = start_until_recorded(large, results, variables)
     process.send_signal(number)
     process.communicate(timeout=PATIENCE_S)
     running = served.pause()  # else they might come to their end before a slow machine resumes the run
@@ -155,22 +160,22 @@ def test_cleanup_ends_the_tasks_of_an_interrupted_load_and_names_what_it_left(
 ) -> None:
     served, variables = tasks
     results = tmp_path / "results"
-    process = start(large, results, variables)
-    until(lambda: recorded(results) > 20, process)
+    process = start_until_recorded(large, results, variables)
     process.kill()
     process.communicate(timeout=PATIENCE_S)
     running = [arn for arn, one in served.processes.items() if one.poll() is None]
-    words = large.command("cleanup", "--results", str(results))
-    done = subprocess.run(
-        words, cwd=REPOSITORY, env=large.environment(**variables), capture_output=True, text=True, check=False
-    )
+
+    def clean_up() -> subprocess.CompletedProcess[str]:
+        words = large.command("cleanup", "--results", str(results))
+        environment = large.environment(**variables)
+        return subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+    done = clean_up()
     assert f"load tasks on Fargate: {len(running)} were running" in done.stdout, done.stdout + done.stderr
     assert "NAT gateway: nat-" in done.stdout
     for arn in running:
         served.processes[arn].wait(PATIENCE_S)
-    again = subprocess.run(
-        words, cwd=REPOSITORY, env=large.environment(**variables), capture_output=True, text=True, check=False
-    )
+    again = clean_up()
     assert again.returncode == EXIT_CHECK_FAILED
     assert "load tasks" not in again.stdout
     assert f"{len(objects(large))} objects of an interrupted load" in again.stdout
