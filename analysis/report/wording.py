@@ -82,7 +82,7 @@ def estimate_text(estimate: Estimate, unit: str) -> str:
 
 
 def missing_reason(summary: Summary, variant: Variant, experiment: Experiment, estimate: Estimate | None) -> str:
-    """Return why there is no number, in a few words: the outcomes of the calls, if none was ok."""
+    """Return a short reason for a missing number: how the calls ended if none was ok, else what the estimate says."""
     outcomes: Counter[str] = Counter()
     for cell in summary.cells:
         if cell.variant == variant.key and cell.experiment == experiment and cell.start_type != "any":
