@@ -35,6 +35,7 @@ from core.processes import ending_with_this_process
 from core.records import EndpointFacts
 from core.run_directory import RESULTS_DIRECTORY, RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
+from loadtests.interruption import interrupt_main_greenlet
 from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, check_replaced_options, make_plan
@@ -230,6 +231,7 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
 
 def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     """Check everything before the first request, and leave with a plain message where something is missing."""
+    interrupt_main_greenlet()
     test = LoadTest.current = LoadTest(environment)
     if test.conductor is None:
         # As given, for Locust makes workers of --processes, too, whose options their master checks.
