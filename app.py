@@ -38,7 +38,7 @@ def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
 
 
 def main() -> None:
-    """Synthesise the app, as the CDK command line asks."""
+    """Synthesize the app, as the CDK command line asks."""
     app = application()
     configuration = read_configuration(profile=app.node.try_get_context("profile"))
     check_region(configuration, os.environ.get("CDK_DEFAULT_REGION", ""))  # set by the CDK command line

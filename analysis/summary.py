@@ -54,7 +54,7 @@ Strategy = Literal["on_demand", "snapstart", "provisioned_concurrency", "warm_pi
 AS_NEEDED: Final[tuple[Strategy, ...]] = ("on_demand", "snapstart")  # these keep no environment warm
 ExclusionRule = Literal[
     "failed",  # outcome other than ok: counted as an outcome, has no latency to estimate
-    "warmup",  # labelled warm-up calls of the warm experiment
+    "warmup",  # labeled warm-up calls of the warm experiment
     "host_contended",  # the lab's host was short of CPU
     "first_after_deploy",  # first start of a new image: fetches it from nowhere near
     "initialised_ahead",  # its environment was ready before it was asked for; nobody waited for the init

@@ -107,7 +107,7 @@ class FunctionTable(_Table):
 
 
 class ProvisionedTable(_Table):
-    """What functions that start `provisioned` keep initialised. AWS charges for it while nobody calls them, too."""
+    """What functions that start `provisioned` keep initialized. AWS charges for it while nobody calls them, too."""
 
     concurrency: int = Field(default=1, ge=1)
     track_up_to: int = Field(default=0, ge=0)
@@ -374,7 +374,7 @@ class Configuration(_Table):
         )
 
     def provisioned_environments(self, variant: Variant) -> int:
-        """Return how many environments a variant keeps initialised ahead of any call."""
+        """Return how many environments a variant keeps initialized ahead of any call."""
         return self.provisioned.concurrency if variant.start == "provisioned" else 0
 
     def most_provisioned_environments(self, variant: Variant) -> int:

@@ -99,7 +99,7 @@ class ClientRecord(_Record):
     engine: str
     architecture: str
     memory_mb: int
-    warmup: bool = False  # labelled, kept, left out of warm statistics
+    warmup: bool = False  # labeled, kept, left out of warm statistics
     first_after_deploy: bool = False
     group: str = ""  # burst-10/3: the calls that were sent together
     connection: Literal["kept", "new", "none"] = "none"

@@ -32,7 +32,7 @@ def deployed_so_far(printed: str, image_count: int) -> Deployed:
     """
     _, synthesised, rest = printed.partition(_SYNTHESISED)
     if not synthesised:
-        return Deployed(0.0, "synthesising the stack")
+        return Deployed(0.0, "synthesizing the stack")
     begun = _BUILDING_IMAGE.findall(rest)
     built = set(_BUILT_IMAGE.findall(rest))
     creating = _CREATED.findall(rest)

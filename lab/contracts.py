@@ -32,8 +32,8 @@ class FunctionConfiguration:
     environment: Mapping[str, str]
     log_group: str
     log_format: LogFormat
-    application_log_level: str  # TRACE to FATAL; only JSON format honours it
-    system_log_level: str  # DEBUG, INFO or WARN; only JSON format honours it
+    application_log_level: str  # TRACE to FATAL; only JSON format honors it
+    system_log_level: str  # DEBUG, INFO or WARN; only JSON format honors it
     reserved_concurrency: int | None
     maximum_retry_attempts: int  # of asynchronous invokes, 0 to 2
     maximum_event_age_s: int
@@ -143,5 +143,5 @@ class Invoker(Protocol):
         trace_id: str | None = None,
         client_context: str | None = None,
     ) -> InvokeResult:
-        """Run the function. Cancelling the caller does not stop the function (the gateway's 29 s rely on it)."""
+        """Run the function. Canceling the caller does not stop the function (the gateway's 29 s rely on it)."""
         ...

@@ -44,7 +44,7 @@ from lab.services.metrics.metric_store import MetricStore, default_retained_samp
 from lab.services.scheduler import MotoSchedules, ScheduleRunner
 from lab.settings import LabSettings, lab_url, stage_url
 
-_SHUTDOWN_S: Final = 1.5  # for requests in progress, twice: to end by themselves, then after they were cancelled
+_SHUTDOWN_S: Final = 1.5  # for requests in progress, twice: to end by themselves, then after they were canceled
 _BACKLOG: Final = 1024
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
 _CONCURRENCY_BOUNDS: Final = (10, 1000)

@@ -121,7 +121,7 @@ class StageSummary:
 def summarise(
     records: Iterable[ClientRecord], *, offered: int, started_at: float, duration_s: float, late_after_ms: float
 ) -> StageSummary:
-    """Summarise the records of one stage.
+    """Summarize the records of one stage.
 
     The rate achieved counts what was sent before the shape's end: what is sent later does not make up for it.
     """

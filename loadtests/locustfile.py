@@ -208,7 +208,7 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     parser.add_argument(
         "--variants", default="", help="Keys of variants to load, with commas between them; all by default"
     )
-    parser.add_argument("--warmups", default="", help="Labelled calls of each variant before its load")
+    parser.add_argument("--warmups", default="", help="Labeled calls of each variant before its load")
     parser.add_argument("--shape", default="", help="linear, steps, constant or search")
     parser.add_argument("--start-rps", default="", help="Rate at the start of a linear shape, in requests/s")
     parser.add_argument(

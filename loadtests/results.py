@@ -16,7 +16,7 @@ SECONDS_FILE: Final = "load-seconds.csv"
 
 
 def sum_up(run: RunDirectory, stages: Sequence[LoadStage]) -> list[tuple[LoadStage, StageSummary]]:
-    """Summarise stages from the records on disk, and append them second by second to `load-seconds.csv`."""
+    """Summarize stages from the records on disk, and append them second by second to `load-seconds.csv`."""
     by_stage = _records_by_stage(run)
     found = []
     with (run.root / SECONDS_FILE).open("a", newline="", encoding="utf-8") as file:

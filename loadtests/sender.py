@@ -41,7 +41,7 @@ class Stage:
     started_at: float  # seconds since the epoch; arrival times count from here
     max_in_flight: int
     time_scale: float
-    warmup: bool = False  # calls before the shape, labelled
+    warmup: bool = False  # calls before the shape, labeled
 
     @property
     def host(self) -> str:

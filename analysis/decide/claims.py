@@ -423,7 +423,7 @@ def _over_the_gateways_limit(context: Context) -> tuple[Evidence, str]:
     rows = context.rows().filter((pl.col("start_type") == "cold") & (pl.col("outcome") != "missing"))
     over = rows.filter((pl.col("total_ms") > GATEWAY_LIMIT_MS) | (pl.col("outcome") == "gateway_timeout")).height
     found = share(over, rows.height)
-    # One is enough to show that it can happen; that it cannot is never shown where image fetch is not modelled.
+    # One is enough to show that it can happen; that it cannot is never shown where image fetch is not modeled.
     rare = found.high is not None and found.high < RARE and not context.lab
     if rows.height:
         evidence.add("cold starts over 29 s", found, "share", 1 if over else -1 if rare else 0)
@@ -538,7 +538,7 @@ _CLAIMS: Final = (
     _Rule(
         "At every memory size MobileNet is faster than ResNet50 and ResNet50 faster than InceptionV3, in latency and "
         "inference time, in the order of their FLOPs.",
-        "Each ratio of medians of neighbours in that order, at each size both ran, is below 1 for both metrics.",
+        "Each ratio of medians of neighbors in that order, at each size both ran, is below 1 for both metrics.",
         _order,
     ),
     _Rule(

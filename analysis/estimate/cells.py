@@ -4,9 +4,9 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 `ExclusionRule` that holds for it, or counts:
 
 - `failed`: it has an outcome other than ok. It is counted as an outcome and has no latency to estimate.
-- `warmup`: a labelled warm-up call of the warm experiment.
+- `warmup`: a labeled warm-up call of the warm experiment.
 - `first_after_deploy`: the first start of a new image.
-- `initialised_ahead`: the platform had initialised its environment before it was asked for. Neither a cold start that
+- `initialised_ahead`: the platform had initialized its environment before it was asked for. Neither a cold start that
   somebody waited for nor a call of a used environment. Kept in load cells, where it is what users meet, and in the
   cold experiment where provisioned concurrency asked for it.
 - `burst`: sent together with others; burst protocols are shown apart.

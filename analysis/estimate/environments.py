@@ -164,7 +164,7 @@ class Components:
 
 
 def components(sample: Sample) -> Components:
-    """Return the spread within and between environments, and the autocorrelation of neighbours.
+    """Return the spread within and between environments, and the autocorrelation of neighbors.
 
     Analysis of variance of one random factor, unbalanced: S. R. Searle, G. Casella and C. E. McCulloch, Variance
     Components (1992), section 3.6.

@@ -249,7 +249,7 @@ def _bootstrap_t(values: Samples, random: np.random.Generator, resamples: int) -
     if len(distinct) > MANY_DISTINCT:
         half = 1.959964 * deviation / np.sqrt(n)
         return Estimate(value=value, low=float(value - half), high=float(value + half), n=n)
-    # Centred, so that the variance does not vanish in the difference of two large numbers.
+    # Centered, so that the variance does not vanish in the difference of two large numbers.
     centred = distinct - value
     drawn = random.multinomial(n, counts / n, resamples) / n
     means = drawn @ centred

@@ -305,7 +305,7 @@ def _cold_starts(facts: Facts) -> Iterator[DataWarning]:
         yield DataWarning(
             code="initialised_ahead",
             severity="info",
-            message=f"{ahead.height} environments were initialised before they were asked for; no caller waited for "
+            message=f"{ahead.height} environments were initialized before they were asked for; no caller waited for "
             "their init.",
             advice="That init is in no latency, and outside the load test these calls count as neither cold nor warm. "
             "Where too few cold starts remain, use the forced protocol.",

@@ -24,7 +24,7 @@ _ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "clock_off": (
         "calls were logged outside the time between sending and answer",
-        "Synchronise the client's clock (NTP): calls without a request id cannot be matched safely.",
+        "Synchronize the client's clock (NTP): calls without a request id cannot be matched safely.",
     ),
 }
 

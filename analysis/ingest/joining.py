@@ -13,7 +13,7 @@ Rules, in this order:
 
 Outcome: the client's if it received an answer; the log explains `error` and decides `pending`.
 Start type: by the strongest evidence there is, see `core.records.StartEvidence`. Cold is a start that the caller
-waited for, by an init or by a restore from a snapshot; an environment that the platform initialised ahead of the call
+waited for, by an init or by a restore from a snapshot; an environment that the platform initialized ahead of the call
 is not.
 """
 
@@ -183,7 +183,7 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
     return found
 
 
-# Whether an environment was initialised before it was asked for, as the logs tell: by the platform's times of init and
+# Whether an environment was initialized before it was asked for, as the logs tell: by the platform's times of init and
 # START, by the platform's name for the init, or by the function's own. The last holds for the first call that a log
 # stream shows: an environment that crashed keeps its type, and its next caller waits for another init.
 _EARLY: Final = pl.any_horizontal(
@@ -196,7 +196,7 @@ _EARLY: Final = pl.any_horizontal(
 
 
 def _initialised_ahead() -> pl.Expr:
-    """Whether the platform had initialised the environment before it was asked for, as Lambda may do.
+    """Whether the platform had initialized the environment before it was asked for, as Lambda may do.
 
     Told by the logs, or by a caller who had the answer in less time than the init alone took. Who gave up waiting was
     not quicker: a 504 comes before the end of a long init.

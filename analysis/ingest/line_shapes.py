@@ -127,7 +127,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a text: the lines of learnt shapes, and all others, in the order of the text."""
+    """What was read of a text: the lines of learned shapes, and all others, in the order of the text."""
 
     lines: int
     alike: Sequence[Alike]
@@ -137,7 +137,7 @@ class Reading:
 
 @dataclass
 class ShapeReader:
-    """Reads texts by the shapes of their lines; what it has learnt of a shape holds for later texts."""
+    """Reads texts by the shapes of their lines; what it has learned of a shape holds for later texts."""
 
     read_line: ReadLine
     worth_learning: int = WORTH_LEARNING

@@ -73,7 +73,7 @@ class InitReport(NamedTuple):
 
 
 class InitStart(NamedTuple):
-    """An environment begins to initialise; `at` as in `Start`.
+    """An environment begins to initialize; `at` as in `Start`.
 
     Its initializationType is `on-demand` whether the init was ahead of need or a caller waited for it.
     """
@@ -389,7 +389,7 @@ _INIT_COLUMNS: Final[dict[str, Any]] = {
 _AHEAD_COLUMNS: Final[dict[str, Any]] = {
     "place": pl.Int64,
     "provisioned": pl.Boolean,  # the init was ahead of any request, as its own line says
-    "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialised ahead of need
+    "since_init_start_ms": pl.Float64,  # far above init_ms when the platform initialized ahead of need
 }
 LOGGED_COLUMNS: Final[tuple[str, ...]] = (
     "request_id",

@@ -1,7 +1,7 @@
 """Calls of a load that was interrupted and restarted: told apart, so that no figure mixes two attempts. No I/O.
 
 A load stage, one variant under the whole shape, is restarted when the run is resumed. What the first attempt sent is
-kept and labelled: it met lower rates than the whole shape has, and ended because its sender did, so neither its
+kept and labeled: it met lower rates than the whole shape has, and ended because its sender did, so neither its
 latencies nor its lost calls say anything of the function.
 """
 

@@ -1,12 +1,12 @@
-"""Colours and chart configuration of figures and report, light and dark. No I/O.
+"""Colors and chart configuration of figures and report, light and dark. No I/O.
 
 The hue says which model and its shade which engine; dash and shape repeat that, or say which quantity, so no figure
-rests on colour alone. The hues are those of
+rests on color alone. The hues are those of
 Okabe and Ito (Color Universal Design, https://jfly.uni-koeln.de/color/), darkened for white paper and lightened for
 dark screens until each stands at 3:1 or more against its background (WCAG 2.2, 1.4.11).
 
-A chart names colours by token (`@series1`, `@ink`); `paint` puts in those of a theme. The page does the same in the
-reader's browser when the colour scheme changes.
+A chart names colors by token (`@series1`, `@ink`); `paint` puts in those of a theme. The page does the same in the
+reader's browser when the color scheme changes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ CONFIG: Final[dict[str, Any]] = {
 
 
 def paint(node: Any, theme: Theme) -> Any:
-    """The same chart with every colour token replaced; data (`datasets`) is left alone."""
+    """The same chart with every color token replaced; data (`datasets`) is left alone."""
     if isinstance(node, dict):
         return {key: value if key == "datasets" else paint(value, theme) for key, value in node.items()}
     if isinstance(node, list):

@@ -18,7 +18,7 @@ MARK: Final = "BENCHMARK_NONCE "  # begins the description of a version that a r
 SNAPSHOT_WAIT: Final = {"Delay": 1, "MaxAttempts": 900}
 
 
-# Provisioned environments are initialised in minutes, each of which may take as long.
+# Provisioned environments are initialized in minutes, each of which may take as long.
 # https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
 PROVISIONED_WITHIN_S: Final = 900.0
 ASK_EVERY_S: Final = 0.5

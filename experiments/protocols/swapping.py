@@ -1,6 +1,6 @@
 """Vary CPU share and memory separately, in the lab: does a lack of memory slow a small function?
 
-On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honours the function variable
+On AWS more memory always means more CPU, so there the two cannot be told apart. A lab honors the function variable
 LAB_VCPU, which AWS would ignore: two CPU shares times four memory sizes, for two models. Calls go one after another to
 one function of each model, whose memory size and variables are changed for each cell and put back at the end. Its
 number of threads, which follows the memory size otherwise, is the same in every cell. Every cell has its turn in each

@@ -3,7 +3,7 @@
 The execution environment is the unit of evidence: some environments are faster than others by chance. So the
 samples of a variant are spread over several environments, each started by a forced update. Within an environment,
 rounds visit every variant and kind of connection once, in random order, so that a drift of the machine or the network
-affects all alike. Warm-ups are labelled and excluded later. A sample that came out cold is kept and labelled by its
+affects all alike. Warm-ups are labeled and excluded later. A sample that came out cold is kept and labeled by its
 evidence; it counts neither towards the samples nor towards the interval.
 """
 
@@ -117,7 +117,7 @@ def reason_to_stop(
     """Return why a series is over and the half-width of its median's interval in percent; None while it continues.
 
     `latencies_ms` holds the counted samples by environment. The interval is looked at from `samples` on, and then only
-    where an environment is complete: looking early and often would favour lucky moments.
+    where an environment is complete: looking early and often would favor lucky moments.
     """
     width = half_width_percent(latencies_ms, table)
     if sum(map(len, latencies_ms)) >= table.samples:
@@ -269,7 +269,7 @@ def _start_environments(
 ) -> None:
     """Start a new environment for each variant and make the warm-ups of its series.
 
-    A resumed run finds its environments gone, so it starts a new one and makes labelled calls before it samples on.
+    A resumed run finds its environments gone, so it starts a new one and makes labeled calls before it samples on.
     """
     by_variant: dict[str, list[Progression]] = {}
     for one in progressions:

@@ -36,7 +36,7 @@ def find_pictures(directory: Path) -> dict[str, Path]:
 
 
 def decode(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """The picture's largest centred square, scaled to size x size: RGB of 0 to 255, shape (1, size, size, 3).
+    """The picture's largest centered square, scaled to size x size: RGB of 0 to 255, shape (1, size, size, 3).
 
     Equal to keras.utils.load_img(interpolation="bilinear", keep_aspect_ratio=True), which is Pillow too: alpha is
     dropped, of an animation the first frame counts, and an EXIF orientation is ignored. Raises PictureError for a file

@@ -276,7 +276,7 @@ class LambdaDataPlane:
         trace_id: str | None = None,
         client_context: str | None = None,
     ) -> InvokeResult:
-        """Run the function. Cancelling the caller does not stop the function."""
+        """Run the function. Canceling the caller does not stop the function."""
         request_id = new_request_id()
         name, own_qualifier = split_qualifier(name_or_arn)
         qualifier = qualifier or own_qualifier

@@ -1,7 +1,7 @@
 """Whether other programs take CPU that busy environments want, by the kernel's own accounting.
 
 The ledger of shares (`rules.CpuLedger`) knows what environments are owed, not what else runs on the host: a browser, a
-build, the load generator, the lab itself, or a neighbour of the virtual machine (steal). What is read here is read in
+build, the load generator, the lab itself, or a neighbor of the virtual machine (steal). What is read here is read in
 the background, a few microseconds four times a second; an invocation only compares two counters.
 
 Why not pressure stall information or a group's cpu.stat: both count the time for which the lab itself throttles an
@@ -21,7 +21,7 @@ from typing import Final
 from lab.host.resources import host_cpus
 
 PERIOD_S: Final = 0.25
-_WINDOW: Final = 2  # periods that a judgement looks back on: the kernel counts in ticks of 10 ms
+_WINDOW: Final = 2  # periods that a judgment looks back on: the kernel counts in ticks of 10 ms
 FULL_IDLE_SHARE: Final = 0.02  # as long as more of the CPUs is idle, nobody had to wait for one
 TAKEN_SHARE: Final = 0.05  # what others may take of a full host before samples are marked
 _STAT: Final = "/proc/stat"

@@ -42,7 +42,7 @@ CLIENT_COLUMNS = [
     if name in INVOCATION_COLUMNS and name not in {"schema_version", "request_id"}
 ]
 BILLED_RESTORE_MS = 12
-# Evidence by start mode, whether the call is cold, and whether its environment was initialised ahead.
+# Evidence by start mode, whether the call is cold, and whether its environment was initialized ahead.
 EVIDENCE = {("snapstart", True, False): "restore_duration", ("provisioned", False, True): "initialised_ahead"}
 SCHEMA = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 

@@ -74,3 +74,14 @@ def test_the_index_of_the_documentation_names_every_page():
     for folder in ("tutorial", "how-to", "reference", "explanation"):
         for page in DOCS.glob(f"{folder}/*.md"):
             assert f"]({folder}/{page.name})" in index, page
+
+
+def test_pages_and_report_have_one_spelling():
+    british = (
+        "modelled|labelled|initialised|recognised|organised|optimised|serialised|summarised|synthesised|colours?|"
+        "coloured|grey|behaviour|neighbours?|favour|licence|centre|judgement"
+    )
+    files = ("*.md", "*.toml", "*.yml", "*.j2", "tests/analysis/report/prose.txt")
+    command = ["git", "grep", "-nwiE", british, "--", *files]
+    found = subprocess.run(command, check=False, cwd=REPOSITORY, capture_output=True, text=True)
+    assert found.stdout == ""

@@ -68,7 +68,7 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
         assert answer["allowed"] == ["/mobilenet/512", "/mobilenet/1024"]
 
     # Other memory sizes: the old function goes while its route is there, which exports between stacks would forbid.
-    # And another start mode, whose functions keep an environment initialised.
+    # And another start mode, whose functions keep an environment initialized.
     project.configure(
         matrix
         | {

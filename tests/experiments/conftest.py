@@ -167,7 +167,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
 
 
 def deploy(deployed: Deployed, assembly: Path, *, but_for: str = "", **changes: str) -> None:
-    """What `cdk deploy` does, without Node: synthesise, build and push the images, create the stacks.
+    """What `cdk deploy` does, without Node: synthesize, build and push the images, create the stacks.
 
     The image of the Dockerfile `but_for` is left out; `changes` are variables.
     """

@@ -648,7 +648,7 @@ def test_after_the_stacks_are_destroyed_cleanup_finds_the_images_alone_and_delet
     gone = Deployed(deployed.lab, path)
     deploy(gone, tmp_path / "cdk.out")
     results = ("--results", str(tmp_path / "results"))
-    # The very first call of a newly deployed image is labelled, and no later one.
+    # The very first call of a newly deployed image is labeled, and no later one.
     labels = [
         [record.first_after_deploy for record in records_of(tmp_path / "results", done.stdout.splitlines()[-1])]
         for done in (gone.run("warm", *results), gone.run("warm", *results))

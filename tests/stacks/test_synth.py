@@ -56,7 +56,7 @@ def test_the_cli_is_the_pinned_one():
     ).startswith(pinned)
 
 
-# The default profile is synthesised by the same command line in tests/lab/services/cloudformation/test_cdk.py.
+# The default profile is synthesized by the same command line in tests/lab/services/cloudformation/test_cdk.py.
 @pytest.mark.slow
 def test_synth_needs_neither_docker_nor_aws_and_gives_the_same_templates_from_another_folder(
     run_cdk, tmp_path, configure

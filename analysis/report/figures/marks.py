@@ -1,6 +1,6 @@
 """Parts of figures: axes, lines with intervals, spreads, stacks, and the frame with title and badge. No I/O.
 
-A chart is a Vega-Lite specification whose colours are tokens (see `analysis.theme`) and whose data are one data set
+A chart is a Vega-Lite specification whose colors are tokens (see `analysis.theme`) and whose data are one data set
 named `rows`, so that the page can filter the rows and change the theme without making the chart again.
 """
 
@@ -81,7 +81,7 @@ class Figure(Text):
 
 @dataclass(frozen=True)
 class Series:
-    """One entry of a legend: its name, colour token, dash and shape."""
+    """One entry of a legend: its name, color token, dash and shape."""
 
     name: str
     colour: str
@@ -191,7 +191,7 @@ def row_of(variant: Variant) -> Row:
 
 
 def image_series(summary: Summary) -> tuple[Series, ...]:
-    """One series per image, in the colour, dash and shape it has everywhere in the report."""
+    """One series per image, in the color, dash and shape it has everywhere in the report."""
     styles = image_styles(summary.images)
     return tuple(Series(image.display_name, one.colour, one.dash, one.shape) for image, one in styles.items())
 
@@ -325,7 +325,7 @@ def value_axis(
 
 
 def memory_axis(memory_sizes_mb: Iterable[int]) -> dict[str, Any]:
-    """Scale and axis that put memory sizes where they are, each one labelled where there is room."""
+    """Scale and axis that put memory sizes where they are, each one labeled where there is room."""
     sizes = sorted(set(memory_sizes_mb))
     low, high = _memory_domain(sizes)
     return {

@@ -68,7 +68,7 @@ def request_rate(summary: Summary) -> Figure:
         section="load",
         experiments=("load",),
         images=summary.images,
-        detail="Offered rate as the broad line; answered rate by function, coloured by model and engine",
+        detail="Offered rate as the broad line; answered rate by function, colored by model and engine",
     )
 
     def draw() -> Any:
@@ -227,7 +227,7 @@ def load(summary: Summary, image: Image) -> Figure:
         title=f"{image.display_name} under load: time against memory",
         caption=(
             "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
-            "it. Cold and warm starts together, as users of the load test met them. Grey: the latency of single warm "
+            "it. Cold and warm starts together, as users of the load test met them. Gray: the latency of single warm "
             "calls."
         ),
         section="load",

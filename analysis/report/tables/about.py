@@ -217,7 +217,7 @@ def run_pairs(summary: Summary) -> list[tuple[str, str]]:
         ("Instruction sets", ", ".join(origin.isa) or "unknown"),
         ("Engines capped at", origin.isa_cap or "nothing"),
         ("Time scale", count_text(origin.time_scale)),
-        ("Not modelled", ", ".join(origin.not_modelled) or "nothing named"),
+        ("Not modeled", ", ".join(origin.not_modelled) or "nothing named"),
         ("Commit", summary.commit or "unknown"),
         ("Profile", summary.profile or "none"),
         ("Seed", str(summary.seed)),

@@ -28,7 +28,7 @@ README: Final = "README.md"  # says what the folder is for
 
 
 def generate(seed: int) -> npt.NDArray[np.uint8]:
-    """A picture of HEIGHT x WIDTH RGB pixels: coloured noise with a photo's falling spectrum, and a few discs."""
+    """A picture of HEIGHT x WIDTH RGB pixels: colored noise with a photo's falling spectrum, and a few discs."""
     generator = np.random.default_rng(seed)
     canvas = np.zeros((HEIGHT, WIDTH, 3))
     for octave in range(2, 8):

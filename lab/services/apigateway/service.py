@@ -89,13 +89,13 @@ class Gateway:
         if method.authorization == "AWS_IAM" and request.header("authorization") is None:
             raise _FailedError(own.UNKNOWN_PATH)
         if method.authorization not in {"NONE", "AWS_IAM"}:
-            raise _FailedError(own.CONFIGURATION, f"authorization {method.authorization} is not modelled by the lab")
+            raise _FailedError(own.CONFIGURATION, f"authorization {method.authorization} is not modeled by the lab")
         identity = self._admit(stage, method, request, identity)
         integration = method.integration
         if integration.kind == "mock":
             return _mock(integration, stage, match, request, identity), identity
         if integration.kind == "unsupported":
-            raise _FailedError(own.CONFIGURATION, f"not modelled by the lab: {integration.why_unsupported}")
+            raise _FailedError(own.CONFIGURATION, f"not modeled by the lab: {integration.why_unsupported}")
         event = build_event(request, match, stage.deployment, stage.name, stage.variables, identity)
         result = await self._invoke(integration, stage.variables, event, identity, latency)
         if result.function_error is not None:

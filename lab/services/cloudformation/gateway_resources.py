@@ -24,7 +24,7 @@ class RestApiResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         if "Body" in properties or "BodyS3Location" in properties:
-            raise ValueError("a REST API from an OpenAPI document is not modelled; declare resources and methods")
+            raise ValueError("a REST API from an OpenAPI document is not modeled; declare resources and methods")
         api = place.apis.create_rest_api(
             name=properties.get("Name", name),
             description=properties.get("Description", ""),

@@ -36,7 +36,7 @@ class FunctionResource(Resource, CloudFormationModel):
         # A copy: moto writes into the code it is given.
         specification = {**_function_specification(properties), "FunctionName": name, "Code": dict(properties["Code"])}
         if "ZipFile" in specification["Code"]:
-            raise ValueError("inline code is not modelled; the lab runs functions from images")
+            raise ValueError("inline code is not modeled; the lab runs functions from images")
         function = place.functions.create_function(specification)
         return cls(function.function_name, properties, {"Arn": function.function_arn})
 
@@ -317,7 +317,7 @@ def _class_of(resource_type: str) -> Any:
         return _moto_class_of(resource_type)
     if resource_type not in _said:
         _said.add(resource_type)
-        print(f"lab: {resource_type} is not modelled: it is accepted and has no effect", file=sys.stderr)
+        print(f"lab: {resource_type} is not modeled: it is accepted and has no effect", file=sys.stderr)
     return NotModelledResource
 
 

@@ -338,7 +338,7 @@ def _remove_all(stack: Stack) -> None:
 
 
 def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | None = None) -> None:
-    """Delete resources, those that others depend on last; DeletionPolicy Retain is honoured."""
+    """Delete resources, those that others depend on last; DeletionPolicy Retain is honored."""
     resources: ResourceMap = stack.resource_map
     templates = resources._resource_json_map if templates is None else templates
     parsed: dict[str, Any] = resources._parsed_resources

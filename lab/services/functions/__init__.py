@@ -1,1 +1,1 @@
-"""Lambda: the catalogue of functions and the Invoke API."""
+"""Lambda: the catalog of functions and the Invoke API."""

@@ -1,4 +1,4 @@
-"""Lambda's configuration side: moto's functions with what images, logging and revisions need, and the catalogue."""
+"""Lambda's configuration side: moto's functions with what images, logging and revisions need, and the catalog."""
 
 # moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
@@ -121,7 +121,7 @@ class LabFunction(LambdaFunction):
         return f"{uri.rpartition(':')[0]}@{image.image_digest if image else f'sha256:{self.code_sha_256}'}"
 
     def update_configuration(self, config_updates: dict[str, Any]) -> dict[str, Any]:
-        """Honour what moto 5.2.5 passes over: LoggingConfig, ImageConfig, storage, tracing, RevisionId, limits."""
+        """Honor what moto 5.2.5 passes over: LoggingConfig, ImageConfig, storage, tracing, RevisionId, limits."""
         self._check_revision(config_updates)
         present = self.get_configuration()
         _check_limits({key: present[key] for key in ("EphemeralStorage", "SnapStart")} | config_updates)
@@ -475,7 +475,7 @@ def say_ignored(function_name: str, settings: Mapping[str, Any]) -> None:
     """Log what a function's settings ask for and the lab does not do, though its calls run as they should."""
     for name in ("DeadLetterConfig", "DestinationConfig"):
         if settings.get(name):
-            _LOG.warning("function %s: %s is not modelled; nothing is sent there", function_name, name)
+            _LOG.warning("function %s: %s is not modeled; nothing is sent there", function_name, name)
 
 
 def _versions_of(alias: Any) -> set[str]:

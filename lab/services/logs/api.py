@@ -257,7 +257,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
 
     def start_query(self, *_: Any, **__: Any) -> str:
         """Refused: moto 5.2.5 answers unfiltered rows as complete, which is worse than no answer."""
-        raise _NotModelledError("CloudWatch Logs Insights (StartQuery) is not modelled by the lab; use FilterLogEvents")
+        raise _NotModelledError("CloudWatch Logs Insights (StartQuery) is not modeled by the lab; use FilterLogEvents")
 
     def _require(self, name: str) -> LogGroup:
         """Return the group, possibly one of an earlier run. Raises ResourceNotFoundException."""

@@ -167,7 +167,7 @@ def _get_metric_statistics(self: CloudWatchResponse) -> ActionResult:
 def _check_query(query: Mapping[str, Any]) -> None:
     if query.get("Expression") is not None:
         raise ValidationError(
-            f"Error in expression '{query.get('Id')}': metric math is not modelled by the lab; ask for each metric"
+            f"Error in expression '{query.get('Id')}': metric math is not modeled by the lab; ask for each metric"
         )
     if "MetricStat" not in query:
         raise ValidationError(f"The parameter MetricDataQueries.{query.get('Id')}.MetricStat is required.")
@@ -256,7 +256,7 @@ def _seconds(at: Any) -> float:
 
 
 def _datetime(at: float) -> dt.datetime:
-    # moto's serialisers take a time without a zone for UTC.
+    # moto's serializers take a time without a zone for UTC.
     return dt.datetime.fromtimestamp(at, dt.UTC).replace(tzinfo=None)
 
 

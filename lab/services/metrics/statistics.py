@@ -25,7 +25,7 @@ def check_statistic(statistic: str) -> None:
     """Raise StatisticError unless the statistic can be answered."""
     if statistic not in STATISTICS and not _PERCENTILE.fullmatch(statistic):
         raise StatisticError(
-            f"the statistic {statistic!r} is not modelled by the lab; it has {', '.join(STATISTICS)} and p0 to p100"
+            f"the statistic {statistic!r} is not modeled by the lab; it has {', '.join(STATISTICS)} and p0 to p100"
         )
 
 
@@ -66,7 +66,7 @@ def _value(samples: Samples, statistic: str) -> float | None:
 
 
 def weighted_percentile(values: Samples, counts: Samples, percent: float) -> float | None:
-    """The percentile of values that were seen `counts` times each, interpolated linearly between neighbours.
+    """The percentile of values that were seen `counts` times each, interpolated linearly between neighbors.
 
     CloudWatch does not say how it interpolates; this is the definition of numpy's and R's default (type 7).
     """

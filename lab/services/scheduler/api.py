@@ -113,7 +113,7 @@ class LabEventsBackend(MotoUrls, EventsBackend):
         for target in targets:
             _say_ignored(f"rule {name}", target)
             if pattern and _is_function(target):
-                _log.warning("rule %s: EventPattern is not modelled; only its schedule calls a function", name)
+                _log.warning("rule %s: EventPattern is not modeled; only its schedule calls a function", name)
 
 
 def check_schedule(schedule: Mapping[str, Any]) -> None:
@@ -164,17 +164,17 @@ def _input_problem(target: Mapping[str, Any]) -> str:
 
 
 def _shaping_problem(target: Mapping[str, Any]) -> str:
-    """Name what shapes the event of a function, and is not modelled; "" if nothing does. `$` is the whole event."""
+    """Name what shapes the event of a function, and is not modeled; "" if nothing does. `$` is the whole event."""
     for name in ("InputPath", "InputTransformer"):
         if target.get(name) not in (None, "$") and _is_function(target):
-            return f"{name} of target {target.get('Id')} is not modelled by the lab; give the target an Input."
+            return f"{name} of target {target.get('Id')} is not modeled by the lab; give the target an Input."
     return ""
 
 
 def _say_ignored(whose: str, target: Mapping[str, Any]) -> None:
     """Log what a target asks for and the lab does not do, though its events reach the function as they should."""
     if target.get("DeadLetterConfig") and _is_function(target):
-        _log.warning("%s: DeadLetterConfig is not modelled; an event that no retry delivers is lost", whose)
+        _log.warning("%s: DeadLetterConfig is not modeled; an event that no retry delivers is lost", whose)
 
 
 def _is_function(target: Mapping[str, Any]) -> bool:

@@ -82,7 +82,7 @@ def platform(kind, second, **record):
 
 
 def cold_start(request_id, *, started_s, waited):
-    """INIT takes 3 s; START follows it at once, or at `started_s` where the platform initialised ahead of the call."""
+    """INIT takes 3 s; START follows it at once, or at `started_s` where the platform initialized ahead of the call."""
     metrics = {"durationMs": 80.0, "billedDurationMs": 3081, "initDurationMs": 3000.0}
     return (
         platform("initStart", started_s - (3.01 if waited else 40), initializationType="on-demand"),

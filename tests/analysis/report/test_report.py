@@ -220,7 +220,7 @@ def test_every_figure_carries_the_badge_and_one_box_says_what_the_lab_does_not_m
     assert figures
     for figure in figures:
         assert figure.one("p", class_="badge").text == "Lab"
-    assert page.one("main").text.count("Not modelled by the lab: image fetch") == 1
+    assert page.one("main").text.count("Not modeled by the lab: image fetch") == 1
 
 
 def test_nothing_on_the_page_says_nan_none_or_infinity(page):
@@ -234,7 +234,7 @@ def test_a_run_on_aws_speaks_of_no_lab():
     text, summary = page_of(source="aws")
     page = parse(text)
     assert {badge.text for badge in page.all("p", class_="badge")} == {"AWS", summary.origin.badge}
-    assert "Not modelled by the lab" not in page.one("main").text
+    assert "Not modeled by the lab" not in page.one("main").text
     assert "Host" not in page.one("section", id="answer").text
 
 

@@ -186,7 +186,7 @@ def test_a_plan_with_provisioned_concurrency_pays_for_the_environments_while_it_
     kept_usd = provisioned_usd(1024, 3, steps.duration_s, "x86_64", PRICES)
     assert whole.expected_usd - steps.expected_usd == pytest.approx(kept_usd)
     assert whole.longest_usd - steps.longest_usd == pytest.approx(kept_usd)
-    # 12 environments of the warm experiment, each of which is published and initialised three times over.
+    # 12 environments of the warm experiment, each of which is published and initialized three times over.
     (warm,) = [step for step in planned if step.experiment == "warm"]
     assert warm.cold_calls == 0
     init_usd = forced_update_usd(configuration, warm.variant, PRICES)

@@ -59,7 +59,7 @@ def synthesise(
     said: list[str] | None = None,
     **changes: str,
 ) -> Path:
-    """Synthesise the app with the stub as its function and some lines of benchmark.toml changed.
+    """Synthesize the app with the stub as its function and some lines of benchmark.toml changed.
 
     `endpoint` "" is AWS; what the command line says is added to `said`.
     """
@@ -165,7 +165,7 @@ def watch(lab: Lab, directory: Path, configuration: Path, folder: Path) -> Itera
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # synthesis, two commands, 2,200 resources
 def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Path) -> None:
-    """Synthesised as for AWS, since a lab leaves out the other architecture; the control plane takes all of them."""
+    """Synthesized as for AWS, since a lab leaves out the other architecture; the control plane takes all of them."""
     largest = synthesise(
         lab,
         tmp_path,

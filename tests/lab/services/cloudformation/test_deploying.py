@@ -531,7 +531,7 @@ def test_a_type_that_nobody_models_is_accepted_and_said(lab: Lab) -> None:
     assert deploy(lab, "other", template) == "CREATE_COMPLETE"
     (output,) = lab.client("cloudformation").describe_stacks(StackName="other")["Stacks"][0]["Outputs"]
     assert output["OutputValue"] not in {"", "None"}
-    assert any("AWS::S3::BucketPolicy is not modelled" in line for line in lab.log)
+    assert any("AWS::S3::BucketPolicy is not modeled" in line for line in lab.log)
 
 
 def test_a_stack_prints_the_address_at_which_its_api_answers(lab: Lab) -> None:

@@ -172,7 +172,7 @@ def test_events_out_of_order_or_too_old_are_refused_as_aws_refuses_them(shared_l
 
 
 def test_insights_is_refused_instead_of_answered_wrongly(shared_lab: Lab, group: str) -> None:
-    with pytest.raises(botocore.exceptions.ClientError, match="not modelled"):
+    with pytest.raises(botocore.exceptions.ClientError, match="not modeled"):
         shared_lab.client("logs").start_query(logGroupName=group, startTime=0, endTime=1, queryString="fields @message")
 
 

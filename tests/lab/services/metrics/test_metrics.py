@@ -258,8 +258,8 @@ def test_metrics_are_listed_by_namespace_name_and_dimension(shared_lab: Lab, nam
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
-        ([{"Id": "e", "Expression": "SUM(METRICS())"}], "metric math is not modelled"),
-        ([query("N", "tm99")], "not modelled"),
+        ([{"Id": "e", "Expression": "SUM(METRICS())"}], "metric math is not modeled"),
+        ([query("N", "tm99")], "not modeled"),
         ([query("N", "Sum", period=61)], "Period"),
         ([query("N", "Sum", id_=f"q{number}") for number in range(501)], "500"),
         ([query("N", "Sum"), query("N", "Sum")], "Id"),

@@ -146,7 +146,7 @@ def test_what_would_send_a_function_another_event_than_aws_does_is_refused(
     client, name = module_lab.client("events"), f"r-{uuid.uuid4().hex}"
     client.put_rule(Name=name, ScheduleExpression="rate(10 minutes)")
     target = {"Id": "1", "Arn": FUNCTION, **shape}
-    with pytest.raises(botocore.exceptions.ClientError, match=f"{next(iter(shape))} of target 1 is not modelled"):
+    with pytest.raises(botocore.exceptions.ClientError, match=f"{next(iter(shape))} of target 1 is not modeled"):
         client.put_targets(Rule=name, Targets=[target])
     assert client.list_targets_by_rule(Rule=name)["Targets"] == []
     resource = {"ScheduleExpression": "rate(10 minutes)", "Targets": [target]}
@@ -176,7 +176,7 @@ def test_a_dead_letter_queue_that_gets_nothing_is_said(module_lab: Lab) -> None:
     rules.put_rule(Name=f"rule-{name}", ScheduleExpression="rate(10 minutes)")
     rules.put_targets(Rule=f"rule-{name}", Targets=[{"Id": "1", "Arn": FUNCTION, **queue}])
     for whose in (f"schedule made-{name}", f"schedule changed-{name}", f"rule rule-{name}"):
-        said = f"{whose}: DeadLetterConfig is not modelled"
+        said = f"{whose}: DeadLetterConfig is not modeled"
         wait_until(lambda said=said: sum(said in line for line in module_lab.log) == 1, said)
 
 
@@ -184,7 +184,7 @@ def test_a_pattern_that_calls_no_function_is_said(module_lab: Lab) -> None:
     name, rules = f"rule-{uuid.uuid4().hex}", module_lab.client("events")
     rules.put_rule(Name=name, EventPattern='{"source": ["aws.s3"]}')
     rules.put_targets(Rule=name, Targets=[{"Id": "1", "Arn": FUNCTION}])
-    wait_until(lambda: any(f"rule {name}: EventPattern is not modelled" in line for line in module_lab.log), name)
+    wait_until(lambda: any(f"rule {name}: EventPattern is not modeled" in line for line in module_lab.log), name)
 
 
 def test_an_input_that_is_not_for_a_function_may_be_any_text(module_lab: Lab) -> None:
