@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 import aws_cdk as cdk
+import cdk_nag
 
 from core import strict_json
 from core.configuration import Configuration, read_configuration
-from core.errors import run_command
+from core.errors import ConfigurationError, run_command
 from core.paths import REPOSITORY
 from core.variants import DEPLOYMENT_TAG
 from stacks.deployment import InferenceLab
@@ -19,9 +20,14 @@ from stacks.limits import check_limits, check_region
 
 
 def application(outdir: str | None = None) -> cdk.App:
-    """Return an app with the settings of cdk.json, which the command line finds in its own folder alone."""
+    """Return an app with the settings of cdk.json, which the command line finds in its own folder alone.
+
+    Its synthesis fails where a rule of cdk-nag is neither kept nor acknowledged with a reason.
+    """
     settings = strict_json.loads((REPOSITORY / "cdk.json").read_text(encoding="utf-8"))
-    return cdk.App(context=settings["context"], analytics_reporting=settings["versionReporting"], outdir=outdir)
+    app = cdk.App(context=settings["context"], analytics_reporting=settings["versionReporting"], outdir=outdir)
+    cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app), cdk_nag.ServerlessChecks(app))
+    return app
 
 
 def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
@@ -43,7 +49,13 @@ def main() -> None:
     configuration = read_configuration(profile=app.node.try_get_context("profile"))
     check_region(configuration, os.environ.get("CDK_DEFAULT_REGION", ""))  # set by the CDK command line
     build(app, configuration)
-    app.synth()
+    try:
+        app.synth()
+    except RuntimeError as error:  # what the construct library raises, from its own process
+        if "ValidationFailed" not in str(error):
+            raise
+        hint = "Keep the rule, or acknowledge it with its reason next to the construct (stacks/acknowledgements.py)."
+        raise ConfigurationError(str(error), hint=hint) from None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,11 +30,11 @@ from botocore.exceptions import (
 from core import strict_json
 from core.configuration import Configuration
 from core.endpoint import ENDPOINT_VARIABLE, endpoint_url
+from core.endpoint_access import Access
 from core.errors import CloudError, DeploymentError
 from core.records import EndpointFacts, LimitsInForce
-from core.variants import API_OUTPUTS, Variant, part
+from core.variants import API_OUTPUTS, KEY_OUTPUT, Variant, part
 
-API_KEY_HEADER: Final = "x-api-key"
 LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 # botocore renews those of any other source by itself.
@@ -172,16 +172,16 @@ class Deployment:
         """Return the address of a variant. Raises DeploymentError where its group has no API."""
         return f"{self.api(variant).url}{variant.route}"
 
-    def headers(self, variant: Variant) -> dict[str, str]:
-        """Return what a request to a variant has to carry: the API key, which belongs in no log and no record."""
-        return {API_KEY_HEADER: self.api(variant).key}
+    def access(self, variant: Variant) -> Access:
+        """Return what a request to a variant has to show. Raises DeploymentError where its group has no API."""
+        return self.api(variant).access
 
     def check_rate(self, variants: Iterable[Variant], peak_rps: float) -> None:
-        """Raise DeploymentError where the usage plan would throttle a load of this peak."""
+        """Raise DeploymentError where the gateway would throttle a load of this peak."""
         for api in {variant.group: self.api(variant) for variant in variants}.values():
             if peak_rps > api.rate_rps:
                 raise DeploymentError(
-                    f"the load reaches {peak_rps:g} requests/s, and the deployed usage plan allows {api.rate_rps:g}",
+                    f"the load reaches {peak_rps:g} requests/s, and the deployed endpoint allows {api.rate_rps:g}",
                     hint="Set this load in [experiments.load] of benchmark.toml, then run `cdk deploy`.",
                 )
 
@@ -192,8 +192,8 @@ class Api:
 
     id: str
     url: str  # base of its stage, without a slash at its end
-    rate_rps: float  # of its usage plan
-    key: str = field(repr=False)
+    rate_rps: float  # of its stage, and of the usage plan of its key
+    access: Access
 
 
 def _stage_url(api_id: str, stage_name: str, api_url: str, endpoint: str | None) -> str:
@@ -248,9 +248,9 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
     for group in configuration.groups:
         values = [outputs.get(part(role, group), "") for role in API_OUTPUTS]
         if all(values):
-            api_id, url, key_id, rate_rps = values
+            api_id, url, rate_rps = values
             url = _stage_url(api_id, configuration.gateway.stage_name, url, cloud.endpoint_url)
-            apis[group] = Api(api_id, url, float(rate_rps), key=_api_key(cloud, key_id))
+            apis[group] = Api(api_id, url, float(rate_rps), _access(cloud, outputs.get(part(KEY_OUTPUT, group))))
     if not apis:
         wanted = " and ".join(part(role, configuration.groups[0]) for role in API_OUTPUTS)
         raise DeploymentError(
@@ -259,7 +259,9 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
     return Deployment(apis)
 
 
-def _api_key(cloud: Cloud, key_id: str) -> str:
-    """Ask for the value of an API key, which is in no template and no output."""
+def _access(cloud: Cloud, key_id: str | None) -> Access:
+    """Return the value of the API key, which is in no template and no output; without a key, a signature is due."""
+    if key_id is None:
+        return Access(region=cloud.region)
     with cloud_errors():
-        return str(cloud.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"])
+        return Access(key=str(cloud.client("apigateway").get_api_key(apiKey=key_id, includeValue=True)["value"]))

@@ -132,11 +132,15 @@ class ProvisionedTable(_Table):
         return bool(self.track_up_to or self.schedule)
 
 
+Auth = Literal["api_key", "iam"]
+
+
 class GatewayTable(_Table):
     stage_name: str = Field(pattern=r"^[A-Za-z0-9_]{1,128}$")
     # 29 s unless the account's quota for Regional APIs was raised; no function answers after 15 minutes.
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
     integration_timeout_ms: int = Field(default=29_000, ge=50, le=900_000)
+    auth: Auth = "api_key"
     allowed_cidrs: Array[tuple[str, ...]] = ()
     access_logs: bool = False
 

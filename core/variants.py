@@ -184,7 +184,8 @@ GROUPS: Final = tuple(
     _group(engine, architecture, start) for engine in ENGINES for architecture in ARCHITECTURES for start in STARTS
 )
 # Outputs of the stack per group, in this order: what a client needs to call a group's REST API.
-API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiKeyId", "ApiRateRps")
+API_OUTPUTS: Final = ("ApiId", "ApiUrl", "ApiRateRps")
+KEY_OUTPUT: Final = "ApiKeyId"  # besides; where there is none, callers sign (`gateway.auth`)
 
 
 def part(role: str, group: str) -> str:

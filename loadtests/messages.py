@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from core.endpoint_access import Access
 from core.variants import Variant
 from loadtests.arrivals import Segment, Shape, Spacing
 from loadtests.sender import Stage
@@ -22,7 +23,8 @@ REPORT_KEY: Final = "load_seconds"  # in a worker's report to the master: second
 class Share(Stage):
     """One worker's part of a stage: arrivals n with n mod count == index, from `from_s` on.
 
-    A worker needs nothing else: neither `benchmark.toml` nor AWS. Workers on several hosts need clocks in step.
+    A worker needs nothing else: no `benchmark.toml`, and AWS credentials only where requests are signed. Workers on
+    several hosts need clocks in step.
     """
 
     number: int  # of the stage; counts from the start of the conductor's process
@@ -46,7 +48,8 @@ class Share(Stage):
     @classmethod
     def from_message(cls, data: Mapping[str, Any]) -> Share:
         segments = tuple(tuple(segment) for segment in data["segments"])
-        return cls(**{**data, "variant": Variant(**data["variant"]), "segments": segments})
+        access, variant = Access(**data["access"]), Variant(**data["variant"])
+        return cls(**{**data, "access": access, "variant": variant, "segments": segments})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.pool
 
+from core.endpoint_access import Access, headers_of
+from core.errors import CloudError
 from core.outcomes import Answer, classify_http
 from core.records import ClientRecord
 from core.variants import Variant
@@ -37,7 +39,7 @@ class Stage:
     variant: Variant
     protocol: str  # name of the shape
     url: str  # of the variant's endpoint
-    headers: Mapping[str, str] = field(repr=False, hash=False)  # the API key is among them: kept in memory alone
+    access: Access
     started_at: float  # seconds since the epoch; arrival times count from here
     max_in_flight: int
     time_scale: float
@@ -75,7 +77,7 @@ class Sender:
         self._stage = stage
         self._pool = pool
         self._on_record = on_record
-        self._headers = {**REQUEST_HEADERS, **stage.headers}
+        self._headers = headers_of(stage.access, stage.url)
         self._path = urlsplit(stage.url).path
         self._calls = gevent.pool.Group()
         # Times are taken from a clock that never jumps, and written as seconds since the epoch.
@@ -131,6 +133,9 @@ class Sender:
             self._exchange(call, connection.http)
             self._pool.give_back(connection)
             connection = None
+        except CloudError as error:
+            call.sent_at = self._now()
+            call.error = error.message
         except (OSError, http.client.HTTPException) as error:
             # A connection that could not be opened was an attempt to send all the same, and not a dropped arrival.
             call.sent_at = call.sent_at or self._now()
@@ -144,8 +149,9 @@ class Sender:
         self._keep(call)
 
     def _exchange(self, call: _Call, connection: http.client.HTTPConnection) -> None:
+        headers = {**REQUEST_HEADERS, **self._headers()}
         call.sent_at = self._now()
-        connection.request("GET", self._path, headers=self._headers)
+        connection.request("GET", self._path, headers=headers)
         response = connection.getresponse()
         body = response.read()
         call.answered_at = self._now()

@@ -14,7 +14,7 @@ from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
 from core.configuration import Configuration
-from core.variants import API_OUTPUTS, part
+from core.variants import API_OUTPUTS, KEY_OUTPUT, part
 from stacks.alerts import Alerts
 from stacks.endpoints import Endpoints
 from stacks.functions import Functions
@@ -38,13 +38,13 @@ class InferenceLab(cdk.Stack):
         )
         self._configuration = configuration
         schedule_group = self._build_schedule_group()
-        keys = [self._build_group(group, schedule_group).key for group in configuration.groups]
+        endpoints = {group: self._build_group(group, schedule_group) for group in configuration.groups}
         if configuration.operations.dashboard:
             Monitoring(self, "Monitoring", configuration=configuration)
         if configuration.operations.notify_email:
             Alerts(self, "Alerts", configuration=configuration)
         if configuration.operations.load_tasks:
-            tasks = LoadTasks(self, "LoadTasks", configuration=configuration, keys=keys)
+            tasks = LoadTasks(self, "LoadTasks", configuration=configuration, endpoints=endpoints)
             for name, value in tasks.outputs.items():
                 cdk.CfnOutput(self, name, value=value)
 
@@ -73,9 +73,10 @@ class InferenceLab(cdk.Stack):
         values = (
             endpoints.api.rest_api_id,
             endpoints.api.url,
-            endpoints.key.key_id,
             str(self._configuration.gateway_rate_rps),
         )
         for role, value in zip(API_OUTPUTS, values, strict=True):
             cdk.CfnOutput(self, part(role, group), value=value)
+        if endpoints.key is not None:
+            cdk.CfnOutput(self, part(KEY_OUTPUT, group), value=endpoints.key.key_id)
         return endpoints

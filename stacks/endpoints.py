@@ -36,23 +36,26 @@ class Endpoints(cdk.NestedStack):
         self._configuration = configuration
         self._group = group
         self._functions = functions
+        self._is_signed = configuration.gateway.auth == "iam"
         name = configuration.names.api(group)
         self.api = self._build_api(name)
         self._validator = self.api.add_request_validator(
             "Validator", validate_request_parameters=True, validate_request_body=True
         )
-        self.key = self._build_key(name)
+        self.key = None if self._is_signed else self._build_key(name)
         self._add_routes()
         self._add_answer_for_unknown_paths()
         by_key = "The API key and its usage plan limit who calls and how often; a client needs no AWS identity."
+        by_signature = "Callers sign with an AWS identity that may call this API; the stage limits how often."
+        callers = by_signature if self._is_signed else by_key
         no_logs = "API Gateway writes logs by a role of the whole account, which is not ours to set; clients log calls."
         acknowledge(
             self,
             {
                 "AwsSolutions::AwsSolutions-APIG1": no_logs,
                 "AwsSolutions::AwsSolutions-APIG6": no_logs,
-                "AwsSolutions::AwsSolutions-APIG4": by_key,
-                "AwsSolutions::AwsSolutions-COG4": by_key,
+                "AwsSolutions::AwsSolutions-APIG4": callers,
+                "AwsSolutions::AwsSolutions-COG4": callers,
                 "AwsSolutions::AwsSolutions-APIG3": "A firewall would add to the latency that is measured.",
                 "Serverless::Serverless-APIGWAccessLogging": no_logs,
                 "Serverless::Serverless-APIGWXrayEnabled": "Tracing would add to the latency that is measured.",
@@ -101,15 +104,21 @@ class Endpoints(cdk.NestedStack):
         }  # fmt: skip
 
     def _build_policy(self) -> iam.PolicyDocument | None:
-        """Build the resource policy that lets in the allowed networks alone; None where every network is allowed."""
+        """Build the resource policy that lets in the allowed networks alone; None where every network is allowed.
+
+        Without identities, what is not allowed is denied. With them, the identity's own policy would be enough, so the
+        other networks have to be denied.
+        https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-authorization-flow.html
+        """
         cidrs = self._configuration.gateway.allowed_cidrs
         if not cidrs:
             return None
         invoke = iam.PolicyStatement(
+            effect=iam.Effect.DENY if self._is_signed else iam.Effect.ALLOW,
             actions=["execute-api:Invoke"],
             principals=[iam.AnyPrincipal()],
             resources=["execute-api:/*"],
-            conditions={"IpAddress": {"aws:SourceIp": list(cidrs)}},
+            conditions={"NotIpAddress" if self._is_signed else "IpAddress": {"aws:SourceIp": list(cidrs)}},
         )
         return iam.PolicyDocument(statements=[invoke])
 
@@ -141,15 +150,19 @@ class Endpoints(cdk.NestedStack):
                     allow_test_invoke=False,
                     timeout=cdk.Duration.millis(self._configuration.gateway.integration_timeout_ms),
                 ),
-                api_key_required=True,
+                api_key_required=not self._is_signed,
+                authorization_type=(
+                    apigateway.AuthorizationType.IAM if self._is_signed else apigateway.AuthorizationType.NONE
+                ),
                 request_parameters={"method.request.querystring.image": False},
                 request_validator=self._validator,
             )
 
     def _add_answer_for_unknown_paths(self) -> None:
         """Answer 404 and the paths there are, where API Gateway by itself says 403 "Missing Authentication Token"."""
+        signed = "a signed GET" if self._is_signed else "a GET"
         body = {
-            "error": "no such endpoint; expected a GET of one of these paths",
+            "error": f"no such endpoint; expected {signed} of one of these paths",
             "allowed": [variant.route for variant in self._configuration.variants],
         }
         self.api.add_gateway_response(

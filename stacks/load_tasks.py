@@ -6,11 +6,10 @@ an experiment starts it, and ends by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, cast
 
 import aws_cdk as cdk
-from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
@@ -23,7 +22,9 @@ from constructs import Construct
 from core.configuration import Configuration
 from core.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, RUNS, TASK_MEMORY_GB, TASK_VCPU
 from core.paths import LOAD_DOCKERFILE, REPOSITORY
+from core.variants import part
 from stacks.acknowledgements import acknowledge
+from stacks.endpoints import Endpoints
 from stacks.functions import PLATFORMS, retention_days
 
 CPU_ARCHITECTURES: Final = {"x86_64": ecs.CpuArchitecture.X86_64, "arm64": ecs.CpuArchitecture.ARM64}
@@ -45,18 +46,23 @@ class LoadTasks(cdk.NestedStack):
         id_: str,
         *,
         configuration: Configuration,
-        keys: Sequence[apigateway.IApiKey],
+        endpoints: Mapping[str, Endpoints],
     ) -> None:
-        """`keys` are those of the endpoints, which the tasks ask for themselves."""
-        super().__init__(scope, id_, description="Locust on Fargate, for loads beyond one machine")
+        """`endpoints` are what the tasks call, by group of variants."""
+        # By parameters of our own: those that CDK makes have names that no acknowledgement can know.
+        signed = {part("ApiId", group): one.api.rest_api_id for group, one in endpoints.items() if one.key is None}
+        description = "Locust on Fargate, for loads beyond one machine"
+        super().__init__(scope, id_, description=description, parameters=signed)
         self._configuration = configuration
+        self._signed = [cdk.CfnParameter(self, name) for name in signed]
+        self._keys = [one.key for one in endpoints.values() if one.key is not None]
         network = self._build_network()
         group = self._build_security_group(network)
         self._bucket = self._build_bucket()
         name = configuration.names.load_tasks
         cluster = ecs.CfnCluster(self, "Cluster", cluster_name=name)
         self._log_group = self._build_log_group()
-        task = self._build_task(name, keys)
+        task = self._build_task(name)
         values = (
             cluster.ref,
             task.task_definition_arn,
@@ -136,7 +142,7 @@ class LoadTasks(cdk.NestedStack):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
 
-    def _build_task(self, name: str, keys: Sequence[apigateway.IApiKey]) -> ecs.FargateTaskDefinition:
+    def _build_task(self, name: str) -> ecs.FargateTaskDefinition:
         architecture = self._configuration.matrix.architectures[0]
         base_image = self._configuration.function.base_image
         image = ecr_assets.DockerImageAsset(
@@ -160,7 +166,7 @@ class LoadTasks(cdk.NestedStack):
             ),
             # Without the policies that the construct would add, which are wider than these.
             execution_role=self._build_execution_role(image).without_policy_updates(),
-            task_role=self._build_task_role(keys).without_policy_updates(),
+            task_role=self._build_task_role().without_policy_updates(),
             volumes=[ecs.Volume(name="results")],
         )
         container = task.add_container(
@@ -197,26 +203,19 @@ class LoadTasks(cdk.NestedStack):
         )
         return role
 
-    def _build_task_role(self, keys: Sequence[apigateway.IApiKey]) -> iam.Role:
-        """Build the role of the tasks themselves: find the endpoints, and move files of runs."""
+    def _build_task_role(self) -> iam.Role:
+        """Build the role of the tasks themselves: find and call the endpoints, and move files of runs."""
         files = iam.PolicyStatement(
             actions=["s3:GetObject", "s3:PutObject"], resources=[self._bucket.arn_for_objects(f"{RUNS}/*")]
         )
         name = self._configuration.names.stack
         stack = self.format_arn(service="cloudformation", resource="stack", resource_name=f"{name}/*")
         find = iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack])
-        read_keys = iam.PolicyStatement(
-            actions=["apigateway:GET"],
-            resources=[
-                self.format_arn(service="apigateway", account="", resource="/apikeys", resource_name=key.key_id)
-                for key in keys
-            ],
-        )
         role = iam.Role(
             self,
             "TaskRole",
             assumed_by=self._tasks_of_this_account(),
-            inline_policies={"Load": iam.PolicyDocument(statements=[files, find, read_keys])},
+            inline_policies={"Load": iam.PolicyDocument(statements=[files, find, *self._calls()])},
         )
         bucket = self.get_logical_id(cast("cdk.CfnElement", self._bucket.node.default_child))
         arn = f"arn:<AWS::Partition>:cloudformation:<AWS::Region>:<AWS::AccountId>:stack/{name}/*"
@@ -226,9 +225,31 @@ class LoadTasks(cdk.NestedStack):
             {
                 f"{rule}[Resource::<{bucket}.Arn>/{RUNS}/*]": "Keys hold the ids of runs, which nobody knows yet.",
                 f"{rule}[Resource::{arn}]": "CloudFormation makes up the end of a stack's ARN.",
+                **{
+                    f"{rule}[Resource::arn:<AWS::Partition>:execute-api:<AWS::Region>:<AWS::AccountId>:"
+                    f"<{api.node.id}>/{self._configuration.gateway.stage_name}/GET/*]": "Each route of this API."
+                    for api in self._signed
+                },
             },
         )
         return role
+
+    def _calls(self) -> list[iam.PolicyStatement]:
+        """Return the permissions to call the endpoints: to read their keys, or to sign."""
+        stage_name = self._configuration.gateway.stage_name
+        arns = {
+            "apigateway:GET": [
+                self.format_arn(service="apigateway", account="", resource="/apikeys", resource_name=key.key_id)
+                for key in self._keys
+            ],
+            "execute-api:Invoke": [
+                self.format_arn(
+                    service="execute-api", resource=api.value_as_string, resource_name=f"{stage_name}/GET/*"
+                )
+                for api in self._signed
+            ],
+        }
+        return [iam.PolicyStatement(actions=[action], resources=some) for action, some in arns.items() if some]
 
     def _tasks_of_this_account(self) -> iam.IPrincipal:
         """Return ECS, acting for tasks of this account alone."""

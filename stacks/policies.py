@@ -72,6 +72,7 @@ def operator_policy(names: Names) -> Policy:
             _gateway("apikeys/*"),
             {"StringEquals": {f"aws:ResourceTag/{DEPLOYMENT_TAG}": names.prefix}},
         ),
+        _allow("Endpoints", ["execute-api:Invoke"], [_endpoints()]),
         _allow("Schedules", ["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [_schedules(names)]),
         _allow("SchedulesRole", ["iam:PassRole"], [_roles(names)], _passed_to("scheduler.amazonaws.com")),
         _allow("Images", ["ecr:DescribeImages", "ecr:BatchDeleteImage"], [_arn("ecr", "repository/cdk-*-assets-*")]),
@@ -109,6 +110,7 @@ def boundary_policy(names: Names) -> Policy:
         _allow("LoadFiles", ["s3:GetObject", "s3:PutObject"], [f"{_load_bucket(names)}/{RUNS}/*"]),
         _allow("LoadEndpoints", ["cloudformation:DescribeStacks"], [_stacks(names)[0]]),
         _allow("LoadKeys", ["apigateway:GET"], _gateway("apikeys/*")),
+        _allow("LoadCalls", ["execute-api:Invoke"], [_endpoints()]),
         _allow(
             "LoadImage",
             ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
@@ -392,6 +394,14 @@ def _load_bucket(names: Names) -> str:
 
 def _gateway(*paths: str) -> list[str]:
     return [_arn("apigateway", f"/{path}", account="") for path in paths]
+
+
+def _endpoints() -> str:
+    """Return every GET of a REST API: its id is known after the deployment, and no condition can name its tags.
+
+    Only methods that ask for an AWS identity look at this (`gateway.auth = "iam"`).
+    """
+    return _arn("execute-api", "*/*/GET/*")
 
 
 def _passed_to(*services: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from core.endpoint_access import Access, headers_of
 from core.http_connections import connection_to
 
 
@@ -29,15 +30,17 @@ class Reply:
 class Connection:
     """A connection to one REST endpoint, kept open between requests until told otherwise."""
 
-    def __init__(self, url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> None:
-        parts = urlsplit(url)
-        self._path = parts.path
-        self._headers = dict(headers or {})
+    def __init__(self, url: str, access: Access, *, timeout_s: float) -> None:
+        self._path = urlsplit(url).path
+        self._headers = headers_of(access, url)
         self._connection = connection_to(url, timeout_s=timeout_s)
 
-    def get(self, *, query: str = "") -> Reply:
-        """Send a GET and read the whole answer; never raises for what it met on its way."""
-        connect_ms = None
+    def get(self) -> Reply:
+        """Send a GET and read the whole answer; never raises for what it met on its way.
+
+        Raises CloudError where there are no credentials to sign it with.
+        """
+        headers, connect_ms = self._headers(), None
         sent_at, sent = time.time(), time.perf_counter()
         try:
             if not self._stands():
@@ -45,7 +48,7 @@ class Connection:
                 self._connection.connect()
                 connect_ms = (time.perf_counter() - sent) * 1000
                 sent_at, sent = time.time(), time.perf_counter()
-            self._connection.request("GET", self._path + (f"?{query}" if query else ""), headers=self._headers)
+            self._connection.request("GET", self._path, headers=headers)
             answer = self._connection.getresponse()
             body = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -92,9 +95,9 @@ class Connection:
             return False
 
 
-def get_once(url: str, *, timeout_s: float, headers: Mapping[str, str] | None = None) -> Reply:
+def get_once(url: str, access: Access, *, timeout_s: float) -> Reply:
     """A GET over a new connection, closed after it."""
-    connection = Connection(url, timeout_s=timeout_s, headers=headers)
+    connection = Connection(url, access, timeout_s=timeout_s)
     try:
         return connection.get()
     finally:

@@ -332,15 +332,21 @@ def check_gateway(resources: Iterable[Mapping[str, Any]], configuration: Configu
     expected_ms = configuration.gateway.integration_timeout_ms
     findings = []
     waits_ms: set[int] = set()
+    auths: set[str] = set()
     for variant in configuration.variants:
         integration = methods.get(variant.route, {}).get("GET", {}).get("methodIntegration")
         if integration is None:
             findings.append(Finding("problem", "REST API", f"GET {variant.route} is not deployed", DEPLOY))
-        else:
-            waits_ms.add(integration.get("timeoutInMillis", GATEWAY_DEFAULT_MS))
+            continue
+        waits_ms.add(integration.get("timeoutInMillis", GATEWAY_DEFAULT_MS))
+        auths.add("iam" if methods[variant.route]["GET"].get("authorizationType") == "AWS_IAM" else "api_key")
     findings += [
         Finding("problem", "REST API", f"integration timeout is {ms} ms, benchmark.toml says {expected_ms}", DEPLOY)
         for ms in sorted(waits_ms - {expected_ms})
+    ]
+    findings += [
+        Finding("problem", "REST API", f"its auth is {auth}, benchmark.toml says {configuration.gateway.auth}", DEPLOY)
+        for auth in sorted(auths - {configuration.gateway.auth})
     ]
     return findings or [Finding("ok", "REST API", f"{len(configuration.variants)} routes, 504 after {expected_ms} ms")]
 

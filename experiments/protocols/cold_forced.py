@@ -111,7 +111,7 @@ def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
     if call.trigger == "api":
         patience_s = gateway_patience_s(session.configuration.gateway)
         deployment = session.services.deployment
-        reply = get_once(deployment.url(call.variant), timeout_s=patience_s, headers=deployment.headers(call.variant))
+        reply = get_once(deployment.url(call.variant), deployment.access(call.variant), timeout_s=patience_s)
         session.services.first_calls.called(call.variant)
         record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
         session.add(record)

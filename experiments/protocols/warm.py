@@ -251,7 +251,7 @@ class _Connections:
 
     def _open(self, variant: Variant) -> Connection:
         deployment = self._session.services.deployment
-        return Connection(deployment.url(variant), timeout_s=self._timeout_s, headers=deployment.headers(variant))
+        return Connection(deployment.url(variant), deployment.access(variant), timeout_s=self._timeout_s)
 
 
 def _so_far(session: Session, series: Series) -> Progression:

@@ -68,7 +68,7 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
         assert answer["allowed"] == ["/mobilenet/512", "/mobilenet/1024"]
 
     # Other memory sizes: the old function goes while its route is there, which exports between stacks would forbid.
-    # And another start mode, whose functions keep an environment initialized.
+    # And another start mode, whose functions keep an environment initialized, and callers that sign.
     project.configure(
         matrix
         | {
@@ -76,6 +76,8 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
             "starts": '["on_demand", "provisioned"]',
             "protocols": '["forced"]',
             "forced_samples": "2",
+            "gateway_samples": "1",
+            "auth": '"iam"',
         }
     )
     project.deploy()
@@ -85,7 +87,8 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     (stack,) = lab.client("cloudformation").describe_stacks(StackName=names.stack)["Stacks"]
     apis = [output["OutputValue"] for output in stack["Outputs"] if output["OutputKey"].startswith("ApiId")]
     assert set().union(*(routes(lab, api) for api in apis)) == {v.route for v in project.configuration.variants}
-    assert project.get("/mobilenet/2048")[0] == 200
+    assert lab.client("apigateway").get_api_keys()["items"] == []
+    assert project.get("/mobilenet/2048", key="none")[0] == 404
 
     results = tmp_path / "results"
     run_id = project.python("-m", "experiments", "cold", "--results", results).splitlines()[-1]

@@ -27,7 +27,7 @@ def test_a_load_beyond_the_deployed_usage_plan_is_refused_before_its_first_call(
     calls = endpoint.set()["calls"]
     load = start_load(*ONE_VARIANT, "--end-rps", 100_001, "--duration-s", 3)
     load.wait(code=1)
-    assert "the deployed usage plan allows 100000" in load.err
+    assert "the deployed endpoint allows 100000" in load.err
     assert endpoint.set()["calls"] == calls
 
 

@@ -120,10 +120,12 @@ def test_cloudformation_may_make_change_and_delete_every_resource_of_the_largest
 @pytest.mark.slow
 def test_the_boundary_covers_what_the_roles_of_the_stack_may_do_and_each_carries_it(configure, tmp_path):
     name = boundary_name(Names("inference-lab"))
-    build(application(tmp_path), configure(permissions_boundary=f'"{name}"', load_tasks="true")).node.root.synth()
+    for auth in ("api_key", "iam"):
+        configuration = configure(permissions_boundary=f'"{name}"', load_tasks="true", auth=f'"{auth}"')
+        build(application(tmp_path / auth), configuration).node.root.synth()
     roles = [
         resource["Properties"]
-        for path in tmp_path.glob("*.template.json")
+        for path in tmp_path.glob("*/*.template.json")
         for resource in json.loads(path.read_text())["Resources"].values()
         if resource["Type"] == "AWS::IAM::Role"
     ]
@@ -134,7 +136,7 @@ def test_the_boundary_covers_what_the_roles_of_the_stack_may_do_and_each_carries
         for statement in policy["PolicyDocument"]["Statement"]
         for one in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
     }
-    assert len(roles) == 4
+    assert len(roles) == 2 * 4
     assert actions == {
         one for statement in GENERATED["permissions-boundary"]["Statement"] for one in statement["Action"]
     }

@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import aws_cdk as cdk
-import cdk_nag
 import pytest
 from aws_cdk import assertions
+from aws_cdk import aws_sns as sns
 
 import app
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
+from core.variants import API_OUTPUTS, KEY_OUTPUT
 from stacks.alerts import METRICS_PER_ALARM
 from tests.stacks.conftest import application, synthesise
 from tests.stacks.test_stacks import resources
@@ -32,6 +32,7 @@ EVERY_START = {
     "track_up_to": "3",
     "schedule": '[["cron(0 7 ? * MON-FRI *)", 2]]',
 }
+SIGNED_LOAD = {**EVERYTHING, "auth": '"iam"', "models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
 # cfn-lint: CDK adds an edge to the role's policies, which for inline policies is the role itself.
 CFN_LINT_IGNORED = ("W3005",)
 CHECKOV = "checkov==3.3.30"  # its pins are not ours, so that it gets an environment of its own
@@ -54,13 +55,11 @@ CHECKOV_BY_CHOICE = {
 }
 
 
-@pytest.fixture(scope="module", params=[{}, EVERY_START], ids=["default", "everything_on"])
+@pytest.fixture(scope="module", params=[{}, EVERY_START, SIGNED_LOAD], ids=["default", "everything_on", "signed_load"])
 def assembly(request, configure, tmp_path_factory):
     """A folder of templates and what was chosen for them; synthesis raises where cdk-nag finds something."""
     directory = tmp_path_factory.mktemp("assembly")
     lab = application(directory)
-    packs = (cdk_nag.AwsSolutionsChecks, cdk_nag.ServerlessChecks)
-    cdk.Validations.of(lab).add_plugins(*(pack(lab) for pack in packs))
     app.build(lab, configure(**request.param))
     lab.synth()
     return directory, request.param
@@ -68,6 +67,14 @@ def assembly(request, configure, tmp_path_factory):
 
 def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(assembly):
     assert list(assembly[0].glob("*.template.json"))
+
+
+def test_a_rule_that_nobody_acknowledged_fails_the_synthesis(configure):
+    lab = application()
+    stack = app.build(lab, configure("brief"))
+    sns.Topic(stack, "Open")  # takes messages without TLS
+    with pytest.raises(RuntimeError, match=r"ValidationFailed(?s:.*)AwsSolutions-SNS3"):
+        lab.synth()
 
 
 @pytest.mark.slow
@@ -110,6 +117,26 @@ def test_allowed_networks_are_the_only_ones_that_the_endpoint_lets_in(configure)
     (statement,) = api["Policy"]["Statement"]
     assert statement["Effect"] == "Allow"
     assert statement["Condition"] == {"IpAddress": {"aws:SourceIp": ["192.0.2.0/24", "2001:db8::/32"]}}
+
+
+def test_signed_calls_need_an_identity_and_no_key_and_come_from_allowed_networks_alone(configure):
+    """An identity of the account needs no permission of the resource policy: other networks have to be denied."""
+    configuration = configure(**SIGNED_LOAD)
+    templates = synthesise(configuration)
+    endpoints = templates["Endpoints"]
+    (method,) = resources(endpoints, "AWS::ApiGateway::Method")
+    assert (method["AuthorizationType"], method["ApiKeyRequired"]) == ("AWS_IAM", False)
+    for kind in ("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan"):
+        endpoints.resource_count_is(kind, 0)
+    (stage,) = resources(endpoints, "AWS::ApiGateway::Stage")
+    assert stage["MethodSettings"][0]["ThrottlingRateLimit"] == configuration.gateway_rate_rps
+    (api,) = resources(endpoints, "AWS::ApiGateway::RestApi")
+    (statement,) = api["Policy"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"NotIpAddress": {"aws:SourceIp": ["192.0.2.0/24", "2001:db8::/32"]}}
+    outputs = templates["Root"].to_json()["Outputs"]
+    assert {f"{role}Tensorflow" for role in API_OUTPUTS} <= set(outputs)
+    assert f"{KEY_OUTPUT}Tensorflow" not in outputs
 
 
 def test_without_allowed_networks_the_endpoint_has_no_policy(templates):

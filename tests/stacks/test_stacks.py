@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import app
 from core.errors import ConfigurationError
-from core.variants import API_OUTPUTS, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
+from core.variants import API_OUTPUTS, KEY_OUTPUT, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
 from stacks.limits import (
     MAX_RESOURCES_PER_STACK,
     MAX_VARIANTS_PER_ENGINE,
@@ -156,7 +156,7 @@ def test_an_unknown_path_is_a_404_that_names_the_paths_there_are(templates, conf
 
 def test_a_client_finds_the_endpoints_and_their_key_by_outputs(templates):
     outputs = templates["Root"].to_json()["Outputs"]
-    assert set(outputs) == {f"{role}Tensorflow" for role in API_OUTPUTS}
+    assert set(outputs) == {f"{role}Tensorflow" for role in (*API_OUTPUTS, KEY_OUTPUT)}
 
 
 def test_no_route_answers_without_an_api_key(templates):
@@ -476,9 +476,9 @@ def test_architectures_have_apis_and_parts_of_their_own(configure):
     configuration = configure(architectures='["x86_64", "arm64"]', models='["mobilenet"]', memory_sizes_mb="[1769]")
     stack = app.build(application(), configuration)
     root = Template.from_stack(stack).to_json()
-    assert {f"{role}{group}" for role in API_OUTPUTS for group in ("Tensorflow", "TensorflowArm64")} == set(
-        root["Outputs"]
-    )
+    assert {
+        f"{role}{group}" for role in (*API_OUTPUTS, KEY_OUTPUT) for group in ("Tensorflow", "TensorflowArm64")
+    } == set(root["Outputs"])
     arm = Template.from_stack(stack.node.find_child("FunctionsTensorflowArm64"))
     (function,) = resources(arm, "AWS::Lambda::Function")
     assert function["FunctionName"] == "inference-lab-mobilenet-tensorflow-arm64-1769"

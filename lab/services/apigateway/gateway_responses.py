@@ -39,6 +39,12 @@ class Failure:
 UNKNOWN_PATH: Final = Failure(
     "MISSING_AUTHENTICATION_TOKEN", 403, "Missing Authentication Token", "MissingAuthenticationTokenException"
 )
+INVALID_SIGNATURE: Final = Failure(
+    "INVALID_SIGNATURE",
+    403,
+    "Credential should be scoped to correct service: 'execute-api'. ",
+    "InvalidSignatureException",
+)
 FORBIDDEN: Final = Failure("ACCESS_DENIED", 403, "Forbidden", "ForbiddenException")
 INVALID_API_KEY: Final = Failure("INVALID_API_KEY", 403, "Forbidden", "ForbiddenException")
 THROTTLED: Final = Failure("THROTTLED", 429, "Too Many Requests", "TooManyRequestsException")

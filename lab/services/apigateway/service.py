@@ -26,6 +26,10 @@ from lab.services.apigateway.throttling import Buckets, Quotas
 
 _log: Final = logging.getLogger(__name__)
 _STAGE_VARIABLE: Final = re.compile(r"\$\{stageVariables\.(\w+)\}")
+_SIGNATURE: Final = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=[^/ ,]+/\d{8}/[a-z0-9-]+/execute-api/aws4_request, ?"
+    r"SignedHeaders=[^ ,]*\bhost\b[^ ,]*, ?Signature=[0-9a-f]{64}"
+)
 _NAMESPACE: Final = "AWS/ApiGateway"
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -86,9 +90,9 @@ class Gateway:
         method = match.method
         if request.body_too_large:
             raise _FailedError(own.BODY_TOO_LARGE)
-        if method.authorization == "AWS_IAM" and request.header("authorization") is None:
-            raise _FailedError(own.UNKNOWN_PATH)
-        if method.authorization not in {"NONE", "AWS_IAM"}:
+        if method.authorization == "AWS_IAM":
+            _check_signature(request.header("authorization"))
+        elif method.authorization != "NONE":
             raise _FailedError(own.CONFIGURATION, f"authorization {method.authorization} is not modeled by the lab")
         identity = self._admit(stage, method, request, identity)
         integration = method.integration
@@ -193,6 +197,14 @@ class _Latency:
     """Time spent behind the gateway, filled in on the way."""
 
     integration_ms: float | None = None
+
+
+def _check_signature(authorization: str | None) -> None:
+    """Refuse a request without a signature of this service; whose it is stays open, as a lab knows no secrets."""
+    if authorization is None:
+        raise _FailedError(own.UNKNOWN_PATH)
+    if not _SIGNATURE.fullmatch(authorization):
+        raise _FailedError(own.INVALID_SIGNATURE)
 
 
 def new_identity(request: Request) -> Identity:

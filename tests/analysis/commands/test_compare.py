@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import subprocess
 from functools import lru_cache
 
@@ -302,9 +301,7 @@ def run_step(name, workspace):
 
 def test_the_workflow_for_pull_requests_fails_for_a_slower_change(tmp_path, sides):
     change = tmp_path / "change"
-    for room in ("core", "analysis", "simulation"):
-        shutil.copytree(REPOSITORY / room, change / room)
-    shutil.copy(REPOSITORY / "benchmark.toml", change)
+    change.mkdir()
     (change / ".venv").symlink_to(REPOSITORY / ".venv")
     store(sides, (tmp_path / "base" / "results", change / "results"))
     done, summary = run_step("Compare", tmp_path)

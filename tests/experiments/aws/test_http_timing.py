@@ -11,9 +11,12 @@ import time
 import pytest
 
 from core.configuration import GatewayTable
+from core.endpoint_access import Access
 from experiments.aws.http_timing import Connection, get_once
 from loadtests.plan import gateway_patience_s
 from tests.lab_support import refusing_port
+
+KEY = Access(key="of-this-server")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -49,7 +52,7 @@ def server():
 
 
 def test_a_new_connection_is_timed_apart_from_its_request(server):
-    replies = [get_once(f"{server.url}/slow", timeout_s=30) for _ in range(2)]
+    replies = [get_once(f"{server.url}/slow", KEY, timeout_s=30) for _ in range(2)]
     for reply in replies:
         assert reply.status == 200
         assert reply.body == b"{}"
@@ -61,7 +64,7 @@ def test_a_new_connection_is_timed_apart_from_its_request(server):
 
 
 def test_a_kept_connection_is_one_connection_and_has_no_set_up_time(server):
-    connection = Connection(f"{server.url}/", timeout_s=30)
+    connection = Connection(f"{server.url}/", KEY, timeout_s=30)
     with contextlib.closing(connection):
         replies = []
         for _ in range(5):
@@ -73,7 +76,7 @@ def test_a_kept_connection_is_one_connection_and_has_no_set_up_time(server):
 
 
 def test_a_kept_connection_that_the_other_side_closed_is_opened_again_off_the_clock(server):
-    connection = Connection(f"{server.url}/closing", timeout_s=30)
+    connection = Connection(f"{server.url}/closing", KEY, timeout_s=30)
     with contextlib.closing(connection):
         connection.ensure()
         first = connection.get()
@@ -87,25 +90,25 @@ def test_a_kept_connection_that_the_other_side_closed_is_opened_again_off_the_cl
 
 
 def test_an_answer_of_any_status_is_an_answer(server):
-    assert get_once(f"{server.url}/late", timeout_s=30).status == 504
+    assert get_once(f"{server.url}/late", KEY, timeout_s=30).status == 504
 
 
 def test_a_torn_answer_is_a_lost_connection_and_not_an_answer(server):
-    reply = get_once(f"{server.url}/torn", timeout_s=30)
+    reply = get_once(f"{server.url}/torn", KEY, timeout_s=30)
     assert reply.status is None
     assert "IncompleteRead" in reply.connection_error
 
 
 def test_nobody_there_is_a_lost_connection_that_says_why():
     with refusing_port() as port:
-        reply = get_once(f"http://127.0.0.1:{port}/", timeout_s=5)
+        reply = get_once(f"http://127.0.0.1:{port}/", KEY, timeout_s=5)
     assert reply.status is None
     assert "ConnectionRefusedError" in reply.connection_error
 
 
 def test_a_server_that_never_answers_is_given_up_after_the_timeout():
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        reply = get_once(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.3)
+        reply = get_once(f"http://127.0.0.1:{silent.getsockname()[1]}/", KEY, timeout_s=0.3)
     assert reply.status is None
     assert "TimeoutError" in reply.connection_error
 

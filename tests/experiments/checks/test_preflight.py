@@ -109,9 +109,9 @@ def test_reserved_concurrency_is_pointed_out_because_it_throttles():
     assert "throttled" in finding.found
 
 
-def routes(timeout_ms):
+def routes(timeout_ms, authorization="NONE"):
     integration = {"type": "AWS_PROXY"} | ({"timeoutInMillis": timeout_ms} if timeout_ms else {})
-    methods = {"GET": {"methodIntegration": integration}}
+    methods = {"GET": {"methodIntegration": integration, "authorizationType": authorization}}
     return [{"path": "/"}, *({"path": v.route, "resourceMethods": methods} for v in CONFIGURATION.variants)]
 
 
@@ -123,6 +123,8 @@ def test_a_gateway_of_other_routes_or_another_timeout_than_configured_is_a_probl
     (finding,) = check_gateway(routes(29_000)[:-1], CONFIGURATION)
     assert (finding.level, CONFIGURATION.variants[-1].route in finding.found) == ("problem", True)
     assert finding.advice
+    (finding,) = check_gateway(routes(29_000, "AWS_IAM"), CONFIGURATION)
+    assert (finding.level, "auth is iam" in finding.found) == ("problem", True)
 
 
 def test_memory_sizes_of_one_model_must_run_one_image():

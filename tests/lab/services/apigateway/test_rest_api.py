@@ -6,9 +6,12 @@ import json
 import re
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from lab.contracts import InvokeResult
-from tests.lab.services.apigateway.helpers import Api, function_arn, lambda_uri, run
+from tests.lab.services.apigateway.helpers import REGION, Api, function_arn, lambda_uri, run
 
 
 def ok(body="{}", **more):
@@ -398,6 +401,26 @@ def test_head_and_options_reach_a_function_that_declares_them(api, invoker):
     (head, options) = run(invoker, body)
     assert (head[0], head[2]) == (200, b"")
     assert (options[0], options[2]) == (200, b"OPTIONS")
+
+
+def test_a_method_that_asks_for_an_identity_answers_signed_requests_alone(api, invoker):
+    api.method("/", "GET", "f", authorizationType="AWS_IAM")
+    api.deploy()
+    invoker.functions["f"] = lambda _e: ok("signed")
+
+    def signed(service):
+        request = AWSRequest(method="GET", url=f"https://example.org{api.path('/')}")
+        SigV4Auth(Credentials("a", "b", "a-session"), service, REGION).add_auth(request)
+        return dict(request.headers.items())
+
+    async def body(served):
+        tried = ({}, {"Authorization": "Bearer x"}, signed("lambda"), signed("execute-api"))
+        return [await served.send("GET", api.path("/"), headers=headers) for headers in tried]
+
+    answers = run(invoker, body)
+    assert [status for status, _, _ in answers] == [403, 403, 403, 200]
+    errors = [headers["x-amzn-ErrorType"] for _, headers, _ in answers[:3]]
+    assert errors == ["MissingAuthenticationTokenException", *2 * ["InvalidSignatureException"]]
 
 
 def test_a_mock_integration_answers_a_preflight_without_a_function(api, invoker):
