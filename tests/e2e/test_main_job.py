@@ -116,6 +116,8 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
         (False, "forced", "cold", "on-demand"),
         (True, "spillover", "cold", "on-demand"),
         (True, "forced", "warm", "provisioned-concurrency"),
+        (False, "gateway", "cold", "on-demand"),
+        (True, "gateway", "warm", "provisioned-concurrency"),
     }
     assert (run / "report.html").stat().st_size > 0
     # To a figure: the month of the function that was measured with provisioned concurrency, at AWS's prices.

@@ -1,6 +1,8 @@
 """What the templates say, with every name and count taken from the matrix."""
 
+import itertools
 import json
+import re
 import string
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 import app
 from core.errors import ConfigurationError
+from core.prices import read_prices
 from core.variants import API_OUTPUTS, KEY_OUTPUT, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
 from stacks.limits import (
     MAX_RESOURCES_PER_STACK,
@@ -265,7 +268,7 @@ def test_the_dashboard_shows_every_function_and_the_gateway(templates, configura
     assert dashboard["DashboardName"] == configuration.names.dashboard
     body = json.loads("".join(p if isinstance(p, str) else "x" for p in dashboard["DashboardBody"]["Fn::Join"][1]))
     shown = set()
-    for widget in body["widgets"]:
+    for widget in (one for one in body["widgets"] if one["type"] == "metric"):
         for namespace, name, *rest in widget["properties"]["metrics"]:
             options = rest[-1]
             labels = tuple(rest[:-1])
@@ -279,6 +282,26 @@ def test_the_dashboard_shows_every_function_and_the_gateway(templates, configura
     of_gateway = ("ApiName", configuration.names.api("tensorflow"), "Stage", configuration.gateway.stage_name)
     for name in ("Latency", "IntegrationLatency"):
         assert ("AWS/ApiGateway", name, of_gateway, "p99") in shown
+
+
+def test_the_dashboard_reads_cold_starts_and_cost_of_every_function_from_its_log(configure):
+    """CloudWatch's metrics have neither the init phase nor what is billed."""
+    configuration = configure(
+        models='["mobilenet"]', memory_sizes_mb=str([*range(512, 512 + 60)]), starts='["on_demand", "snapstart"]'
+    )
+    stack = app.build(application(), configuration)
+    (widgets,) = dashboards_of([Template.from_stack(stack.node.find_child("Monitoring")).to_json()]).values()
+    queries = [widget["properties"]["query"] for widget in widgets if widget["type"] == "log"]
+    sources = [re.findall(r"SOURCE '([^']+)'", query) for query in queries]
+    assert sorted(itertools.chain(*sources)) == sorted(
+        configuration.names.log_group(one) for one in configuration.variants
+    )
+    assert max(len(one) for one in sources) <= 50
+    prices = read_prices()
+    for groups, query in zip(sources, queries, strict=True):
+        start = "restore" if "-snapstart-" in groups[0] else "init"
+        assert f"count(record.metrics.{start}DurationMs) as cold_starts" in query
+        assert f"* {prices.gb_second_usd('x86_64'):.10f} + {prices.request_usd:.10f}) as usd by @log" in query
 
 
 def test_everything_that_can_be_tagged_is_tagged_with_its_deployment(templates, configuration):
@@ -375,7 +398,7 @@ def test_552_functions_stay_within_the_limits_of_cloudformation_and_cloudwatch(c
     for (
         widgets
     ) in shown.values():  # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html
-        metrics = [len(widget["properties"]["metrics"]) for widget in widgets]
+        metrics = [len(widget["properties"]["metrics"]) for widget in widgets if widget["type"] == "metric"]
         assert max(metrics) <= 500
         assert sum(metrics) <= 2_500
 
