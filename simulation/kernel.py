@@ -168,6 +168,12 @@ def _pop_end(heap: Floats, size: int) -> None:
 
 
 @compiled
+def _copy_retry(heap: Floats, source: int, target: int) -> None:
+    # By number: the assignment of a row to a row takes seconds to compile.
+    heap[target, 0], heap[target, 1], heap[target, 2] = heap[source, 0], heap[source, 1], heap[source, 2]
+
+
+@compiled
 def _push_retry(heap: Floats, size: int, moment: float, first: float, attempts: float) -> None:
     """Add a retry to a heap of this size, ordered by moment."""
     place = size
@@ -175,7 +181,7 @@ def _push_retry(heap: Floats, size: int, moment: float, first: float, attempts: 
         parent = (place - 1) >> 1
         if heap[parent, 0] <= moment:
             break
-        heap[place] = heap[parent]
+        _copy_retry(heap, parent, place)
         place = parent
     heap[place, 0], heap[place, 1], heap[place, 2] = moment, first, attempts
 
@@ -194,9 +200,9 @@ def _pop_retry(heap: Floats, size: int) -> None:
             child += 1
         if heap[child, 0] >= moved:
             break
-        heap[place] = heap[child]
+        _copy_retry(heap, child, place)
         place = child
-    heap[place] = heap[last]
+    _copy_retry(heap, last, place)
 
 
 @compiled
@@ -409,7 +415,7 @@ def play(
     concurrency of each hour.
     """
     scalars = state.scalars
-    index = 0
+    index = int(np.int64(0))  # a literal would be a type of its own, and compiled apart
     while True:
         index = _play_to_tick(arrivals, index, until_s, rules, state, warm, cold, random)
         tick = scalars[NEXT_TICK]
@@ -487,7 +493,6 @@ def _play_to_tick(
     return index
 
 
-@compiled
 def drain(
     rules: Rules,
     state: State,
@@ -498,8 +503,9 @@ def drain(
 ) -> None:
     """Play the retries that are still due, without further pings."""
     state.pings[:, 0] = math.inf
-    while state.scalars[WAITING] > 0:
-        play(state.latencies[:0], state.waiting[0, 0], rules, state, warm, cold, levels, random)
+    while waiting := int(state.scalars[WAITING]):
+        # One round for each attempt that callers have left.
+        play(state.latencies[:0], float(state.waiting[:waiting, 0].max()), rules, state, warm, cold, levels, random)
 
 
 @compiled

@@ -228,21 +228,22 @@ def play_replicate(
 def _rules(pool: Pool, strategy: Strategy, idle_s: float, hour_s: float) -> kernel.Rules:
     tracking = strategy if isinstance(strategy, TargetTracking) else None
     pings = strategy if isinstance(strategy, WarmPings) else None
+    # Each other type of a field would be another program to compile, which takes seconds.
     return kernel.Rules(
-        idle_s=idle_s,
+        idle_s=float(idle_s),
         choice=CHOICES[pool.choice],
         concurrency=pool.concurrency,
         scaling_burst=float(pool.scaling_burst),
         scaling_per_s=float(pool.scaling_per_s),
         max_retries=pool.caller_retries,
-        backoff_s=pool.caller_backoff_s,
-        hour_s=hour_s,
-        target=tracking.target if tracking else 0.0,
+        backoff_s=float(pool.caller_backoff_s),
+        hour_s=float(hour_s),
+        target=float(tracking.target) if tracking else 0.0,
         min_provisioned=float(tracking.minimum) if tracking else 0.0,
         max_provisioned=float(tracking.maximum) if tracking else 0.0,
-        allocation_s=tracking.allocation_s if tracking else 0.0,
-        ping_every_s=60 * pings.every_minutes if pings else math.inf,
-        ping_spread_s=pings.spread_s if pings else 0.0,
+        allocation_s=float(tracking.allocation_s) if tracking else 0.0,
+        ping_every_s=60.0 * pings.every_minutes if pings else math.inf,
+        ping_spread_s=float(pings.spread_s) if pings else 0.0,
         ping_hold_s=pings.hold_ms / 1000 if pings else 0.0,
     )
 

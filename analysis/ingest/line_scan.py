@@ -203,8 +203,9 @@ def _mix(shape: Any, data: Any, start: int, stop: int) -> Any:
 def _scan(
     data: Any, ends: Any, shapes: Any, counts: Any, kinds: Any, starts: Any, stops: Any, values: Any
 ) -> tuple[int, int]:
-    line = token = place = 0
-    mixed = 0  # how far the bytes of the line are in its hash
+    line = token = 0
+    place: Any = np.int64(0)  # a literal would be a type of its own: all that is called with it, compiled twice
+    mixed: Any = np.int64(0)  # how far the bytes of the line are in its hash
     shape = _SEED
     previous = _NEWLINE
     while place < len(data):
