@@ -128,11 +128,11 @@ models = ["mobilenet"]
 memory_sizes_mb = [256]
 
 [profile.search.goal]
-limit_ms = 500.0
+limit_ms = 250.0
 max_bad_share = 0.2
 
 [profile.search.experiments.load]
-end_rps = 40.0
+end_rps = 100.0
 search_calls = 1700
 
 [profile.decided.matrix]

@@ -706,7 +706,7 @@ def test_a_search_finds_the_rate_of_a_limited_concurrency_and_survives_an_interr
     searched = replace(deployed, profile="search")
     configuration = searched.configuration
     (variant,) = configuration.variants
-    function, sleep_ms, environments = configuration.names.function(variant), 50.0, 2
+    function, sleep_ms, environments = configuration.names.function(variant), 20.0, 2
     run = RunDirectory(tmp_path / "20261124T000000Z-0005")
     words = ("--results", str(tmp_path), "--find-rate")
     client = deployed.lab.client("lambda")
