@@ -4,8 +4,10 @@
 export PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-# The tests of one file stay on one worker: they share a lab that takes seconds to start. tests/conftest.py orders them.
-PYTEST = $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# One worker more than the two cores that it has to do with: tests wait for a load, a schedule, or a lab a quarter of
+# their time. Those of one file stay on one worker: they share a lab that takes seconds to start. tests/conftest.py
+# orders them.
+PYTEST = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 # Set-up compiles what functions import: otherwise, every cold start would compile it again.

@@ -17,11 +17,12 @@ from tests.lab_support import Lab, running_lab
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# What takes longest runs first, so that two workers end at about the same time; all else follows in its own order.
+# What takes longest runs first, so that all workers end at about the same time; all else follows in its own order.
 # The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
 LONGEST_FIRST = (
     "experiments/test_against_lab.py",
     "functions",
+    "experiments/test_load_on_fargate.py",
     "e2e",
     "loadtests",
     "lab/services/cloudformation",
@@ -32,6 +33,7 @@ LONGEST_FIRST = (
     "lab/robustness",
     "stacks",
     "analysis",
+    "bench",
 )
 
 
