@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 from urllib.parse import unquote_plus
 
 Kind = Literal["direct", "eventbridge", "rest", "http", "load_balancer"]
@@ -43,7 +43,10 @@ def kind_of(event: object) -> Kind:
 
 
 def requested_picture(event: object) -> str | None:
-    """The name under `image`, or None where the event asks for no particular picture. Raises RequestError."""
+    """The name under `image` of the event, its query string, or its detail; None if all of them leave it open.
+
+    Raises RequestError for a malformed event, and for two names, as one of them would be ignored.
+    """
     if event is None:
         return None
     if not isinstance(event, dict):
@@ -52,28 +55,37 @@ def requested_picture(event: object) -> str | None:
         )
     if RECORDS in event:
         raise RequestError(f"the event holds {RECORDS}; this function answers single requests, not batches")
-    match kind_of(event):
-        case "direct":
-            return _name(event.get(IMAGE))
-        case "eventbridge":
-            detail = event.get("detail")
-            return _name(detail.get(IMAGE)) if isinstance(detail, dict) else None
-        case "load_balancer":
-            name = _from_query(event)  # a load balancer passes parameters on as they were sent, percent-encoded
-            return None if name is None else unquote_plus(name)
-        case _:
-            return _from_query(event)
+    given = [*_from_query(event), event.get(IMAGE), _detail(event).get(IMAGE)]
+    names = {_name(name) for name in given if name is not None}
+    if len(names) > 1:
+        raise RequestError(f"{IMAGE} is given {len(names)} times, with different names")
+    return names.pop() if names else None
 
 
-def _from_query(event: Mapping[str, Any]) -> str | None:
-    """`image` of the query string; a second, different one is an error, as one of them would be ignored."""
+def _from_query(event: Mapping[str, Any]) -> list[object]:
+    """Every `image` of the query string."""
     single = _object(event, "queryStringParameters").get(IMAGE)
     several = _object(event, "multiValueQueryStringParameters").get(IMAGE)
-    names = several if isinstance(several, list) else [several]
-    given = {_name(name) for name in (*names, single)} - {None}
-    if len(given) > 1:
-        raise RequestError(f"the parameter {IMAGE} is given {len(given)} times")
-    return given.pop() if given else None
+    names = [*(several if isinstance(several, list) else [several]), single]
+    if kind_of(event) != "load_balancer":
+        return names
+    # A load balancer passes parameters on as they were sent, percent-encoded.
+    return [unquote_plus(name) if isinstance(name, str) else name for name in names]
+
+
+def _detail(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The detail of an EventBridge event: an object, or JSON text of one, as EventBridge Scheduler sends it."""
+    detail = event.get("detail")
+    if isinstance(detail, str) and IMAGE in detail:
+        try:
+            detail = json.loads(detail, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            raise RequestError(f"detail names {IMAGE} and is not JSON") from None
+    return detail if isinstance(detail, dict) else {}
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _object(event: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -85,8 +97,8 @@ def _object(event: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
-def _name(value: object) -> str | None:
-    if value is None or isinstance(value, str):
+def _name(value: object) -> str:
+    if isinstance(value, str):
         return value
     raise RequestError(f"{IMAGE} is {type(value).__name__}, expected a name")
 

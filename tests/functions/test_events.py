@@ -6,6 +6,7 @@ import importlib.util
 import json
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given, settings
@@ -40,11 +41,20 @@ def query(event: dict[str, Any], **parameters: object) -> dict[str, Any]:
         query(BALANCER, image="a+b.jpg"),
         {**BALANCER, "multiValueQueryStringParameters": {"image": ["a%20b.jpg"]}},
         {**EVENTBRIDGE, "detail": {"image": "a b.jpg"}},
+        {**EVENTBRIDGE, "detail": '{"image": "a b.jpg"}'},
+        {**EVENTBRIDGE, "detail": "{}", "image": "a b.jpg"},
+        {"queryStringParameters": {"image": "a b.jpg"}},
+        query(REST, image="a b.jpg") | {"image": "a b.jpg"},
         {"image": "a b.jpg", "trigger": "schedule"},
     ],
 )
 def test_the_picture_asked_for_is_found_whoever_asks(event: dict[str, Any]) -> None:
     assert events.requested_picture(event) == "a b.jpg"
+
+
+@pytest.mark.parametrize("event", [query(REST, image=""), query(BALANCER, image=""), query(HTTP_API, image="")])
+def test_an_empty_name_is_a_name_and_no_random_picture(event: dict[str, Any]) -> None:
+    assert events.requested_picture(event) == ""
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,11 @@ def test_an_event_without_a_name_leaves_the_choice(event: object) -> None:
         (query(HTTP_API) | {"queryStringParameters": "image=x"}, "str"),
         (query(REST, image={"a": 1}), "dict"),
         ({**REST, "multiValueQueryStringParameters": {"image": ["a.jpg", "b.jpg"]}}, "2 times"),
+        (query(REST, image="a.jpg") | {"image": "b.jpg"}, "2 times"),
+        ({**EVENTBRIDGE, "detail": {"image": "a.jpg"}, "image": "b.jpg"}, "2 times"),
+        ({**EVENTBRIDGE, "detail": {"image": 5}}, "int"),
+        ({**EVENTBRIDGE, "detail": "image=a.jpg"}, "not JSON"),
+        ({**EVENTBRIDGE, "detail": '{"image": ' + "[" * 100_000}, "not JSON"),
     ],
 )
 def test_a_malformed_event_is_refused_with_what_was_found(event: object, word: str) -> None:
@@ -99,6 +114,22 @@ def test_any_event_names_a_picture_leaves_the_choice_or_is_refused_with_a_reason
         answer = events.response(event, HTTPStatus.BAD_REQUEST, {"error": refused})
     assert answer.get("statusCode", 200) == (400 if refused else 200)
     assert json.loads(json.dumps(answer)) == answer
+
+
+PLACES = (
+    lambda name: query(REST, image=name),
+    lambda name: query(HTTP_API, image=name),
+    lambda name: query(BALANCER, image=quote_plus(name)),
+    lambda name: {**EVENTBRIDGE, "detail": {"image": name}},
+    lambda name: {**EVENTBRIDGE, "detail": json.dumps({"image": name})},
+    lambda name: {"image": name},
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(PLACES), st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_name_is_found_in_the_event_of_any_sender(place: Any, name: str) -> None:
+    assert events.requested_picture(place(name)) == name
 
 
 def test_the_answer_has_the_form_that_its_sender_expects() -> None:
