@@ -226,6 +226,7 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "import_ms": "Float64",
     "load_ms": "Float64",
     "first_inference_ms": "Float64",
+    "init_to_call_ms": "Float64",
     "major_page_faults": "Int64",  # the lab's own; null on AWS
     "host_contended": "Boolean",  # the lab's own: environments were due more CPU than the host gave
     "limits": "String",  # "aws" or the lab's cpu/memory enforcement, for example "cgroup-v1/cgroup-v1"

@@ -184,10 +184,12 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
 
 
 # Whether an environment was initialized before it was asked for, as the logs tell: by the platform's times of init and
-# START, by the platform's name for the init, or by the function's own. The last holds for the first call that a log
-# stream shows: an environment that crashed keeps its type, and its next caller waits for another init.
+# START, by the function's own time between them (the only one at system log level INFO), by the platform's name for the
+# init, or by the function's own. The last holds for the first call that a log stream shows: an environment that crashed
+# keeps its type, and its next caller waits for another init.
 _EARLY: Final = pl.any_horizontal(
     (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False),
+    (pl.col("init_to_call_ms") > AHEAD_MS).fill_null(value=False),
     pl.col("provisioned").fill_null(value=False),
     ((pl.col("initialization") == PROVISIONED) & (pl.col("call_number") == 1) & pl.col("first_in_stream")).fill_null(
         value=False

@@ -348,6 +348,7 @@ _FACT_COLUMNS: Final[dict[str, Any]] = {
     "inference_ms": pl.Float64,
     "decode_ms": pl.Float64,
     "handler_ms": pl.Float64,
+    "init_to_call_ms": pl.Float64,
 }
 FACT_COLUMNS: Final[dict[str, Any]] = _FACT_COLUMNS | dict.fromkeys(_NESTED["phases"], pl.Float64)
 

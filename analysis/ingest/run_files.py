@@ -38,6 +38,7 @@ _FACT_FIELDS: Final[dict[str, Any]] = {
     "inference_ms": pl.Float64,
     "decode_ms": pl.Float64,
     "handler_ms": pl.Float64,
+    "init_to_call_ms": pl.Float64,
     "phases": pl.Struct({"import_ms": pl.Float64, "load_ms": pl.Float64, "first_inference_ms": pl.Float64}),
 }
 # What every record of a variant has in common is set when its rows are joined; a million copies of it fill memory.

@@ -117,6 +117,30 @@ def test_an_init_that_nobody_waited_for_makes_no_cold_start(demo, waited):
     assert in_load["rule"].to_list() == [None], "users of a load test meet it"
 
 
+@pytest.mark.parametrize(
+    ("init_to_call_ms", "wanted"),
+    [
+        (40_000.0, ("warm", "initialised_ahead", "ahead", 40_000.0)),
+        (3.0, ("cold", "call_number", "success", 3.0)),
+        (None, ("cold", "call_number", "success", None)),
+    ],
+)
+def test_an_init_ahead_of_need_shows_at_log_level_info(demo, init_to_call_ms, wanted):
+    """At system level INFO, the platform logs platform.start and platform.report, and nothing about the init."""
+    run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
+    endpoint = synthetic.manifest_of(demo, run_rows).endpoint
+    facts = {"event": "inference", "request_id": "r1", "call_number": 1, "init_to_call_ms": init_to_call_ms}
+    metrics = {"durationMs": 80.0, "billedDurationMs": 3081, "initDurationMs": 3000.0}
+    logged = logged_by(
+        platform("start", 50, requestId="r1"),
+        json.dumps(facts),
+        platform("report", 50.1, requestId="r1", metrics=metrics, status="success"),
+    )
+    nobody = read_clients(RunDirectory(Path("nowhere")))
+    rows = join_variant(demo.variants[0], logged, nobody, endpoint, "run", logs_alone=True)
+    assert rows.select("start_type", "start_evidence", "init_status", "init_to_call_ms").row(0) == wanted
+
+
 def test_the_first_call_in_a_provisioned_environment_is_no_cold_start(demo):
     run_rows = synthetic.make_rows(demo, cold_samples=1, warm_samples=1, load_rps=1, load_s=1)
     endpoint = synthetic.manifest_of(demo, run_rows).endpoint
