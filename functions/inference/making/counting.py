@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from making.exporting import single_call
 from making.record import BuildError
 
 
@@ -19,8 +20,10 @@ def count(directory: Path) -> dict[str, Any]:
 
     The checksum covers the weights in the order of their names. Raises BuildError for an operation that is not counted.
     """
-    loaded = tf.saved_model.load(str(directory))  # it owns the variables and has to outlive its signature's use
-    signature = loaded.signatures["serving_default"]
+    call, shape = single_call(directory)
+    # With a batch of 1, as an exported model often leaves the batch open.
+    function = tf.function(call, input_signature=[tf.TensorSpec(shape, tf.float32)])
+    signature = function.get_concrete_function()
     checksum = hashlib.sha256()
     variables = sorted(signature.variables, key=lambda variable: variable.name)
     for variable in variables:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import openvino
 import tensorflow as tf
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
-from onnx import load_model, numpy_helper, save
+from onnx import TensorProto, load_model, numpy_helper, save
 
 from making.freezing import freeze
 from making.record import BuildError
@@ -76,6 +77,7 @@ def _onnx_as_it_is(source: Path, directory: Path) -> Signature:
     graph = load_model(source, load_external_data=False).graph
     given = {weight.name for weight in graph.initializer}
     inputs = [value for value in graph.input if value.name not in given]
+    _check_ends(source.name, len(inputs), len(graph.output), inputs[0].type.tensor_type.elem_type == TensorProto.FLOAT)
     shape = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
     return Signature(inputs[0].name, graph.output[0].name, (1, *shape[1:]))
 
@@ -83,10 +85,17 @@ def _onnx_as_it_is(source: Path, directory: Path) -> Signature:
 def _tflite_as_it_is(source: Path, directory: Path) -> Signature:
     shutil.copy2(source, directory / "model.tflite")
     interpreter = Interpreter(model_path=str(source))
-    details = interpreter.get_input_details()[0]
-    return Signature(
-        details["name"], interpreter.get_output_details()[0]["name"], tuple(map(int, (1, *details["shape"][1:])))
-    )
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    _check_ends(source.name, len(inputs), len(outputs), inputs[0]["dtype"] == np.float32)
+    return Signature(inputs[0]["name"], outputs[0]["name"], tuple(map(int, (1, *inputs[0]["shape"][1:]))))
+
+
+def _check_ends(name: str, inputs: int, outputs: int, is_float32: bool) -> None:
+    """Raise BuildError for a model that does not take one float32 picture and return one row of scores."""
+    if (inputs, outputs) != (1, 1):
+        raise BuildError(f"{name} has {inputs} inputs and {outputs} outputs, expected one each")
+    if not is_float32:
+        raise BuildError(f"{name} takes no float32 input; export it with one, for example without quantized inputs")
 
 
 def _saved_model_to_onnx(source: Path, directory: Path) -> Signature:
@@ -143,17 +152,15 @@ EXPORTERS: Final[dict[tuple[str, str], Exporter]] = {
 def single_call(directory: Path) -> tuple[Callable[[Any], Any], tuple[int, ...]]:
     """The SavedModel's `serving_default` as a function of one picture, and the picture's shape with its batch of 1.
 
-    Raises BuildError where the signature has not one input and one output.
+    Raises BuildError for a signature that does not take one float32 input and return one output.
     """
     loaded = tf.saved_model.load(str(directory))
     signature = loaded.signatures.get("serving_default")
     if signature is None:
         raise BuildError(f"{directory.name} has no signature serving_default")
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise BuildError(
-            f"{directory.name}: serving_default has {len(inputs)} inputs and {len(outputs)} outputs, expected one each"
-        )
+    first = next(iter(inputs.values()), None)
+    _check_ends(directory.name, len(inputs), len(outputs), first is not None and first.dtype == tf.float32)
     ((key, specification),) = inputs.items()
     (result,) = outputs
 

@@ -40,7 +40,7 @@ def build(record: Record, engine: str, weights: str, images: Path, output: Path)
     shutil.rmtree(staging, ignore_errors=True)
     (staging / "packed").mkdir(parents=True)
     try:
-        make = _from_application if record.application else _from_file
+        make = _from_application if record.application else _from_file_or_refuse
         reference, source, facts = make(record, weights, staging)
         signature = export(source, engine, staging / "packed")
         metadata = {
@@ -81,11 +81,24 @@ def _from_application(record: Record, weights: str, staging: Path) -> Made:
     return lambda path: network(keras_input(record, path), training=False), source, facts
 
 
-def _from_file(record: Record, weights: str, staging: Path) -> Made:  # noqa: ARG001 - one shape for both sources
+def _from_file_or_refuse(record: Record, weights: str, staging: Path) -> Made:  # noqa: ARG001 - one shape for both sources
+    """Read the file. Raises BuildError with the reader's own words for a file that is damaged or of another kind."""
+    try:
+        return _from_file(record, staging)
+    except BuildError:
+        raise
+    except Exception as error:  # noqa: BLE001 - each format's reader raises exceptions of its own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise BuildError(f"model {record.name!r}: {record.file} cannot be used: {reason}") from None
+
+
+def _from_file(record: Record, staging: Path) -> Made:
     """What the file's own runtime answers, the file, and facts."""
     source = Path(record.file)
     if not source.exists():
         raise BuildError(f"model {record.name!r}: {record.file} is not in the build context; copy it there")
+    if record.labels and not Path(record.labels).is_file():
+        raise BuildError(f"model {record.name!r}: {record.labels} is not in the build context; copy it there")
     labels = Path(record.labels).read_text(encoding="utf-8").splitlines() if record.labels else None
     facts: dict[str, Any] = {"weights": "own", "seed": None, "labels": labels}
     if source.is_dir():
