@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from snapshot_restore_py import get_after_restore
 
 from core.paths import REPOSITORY
 from tests.functions.test_events import JSON, SHAPED
@@ -109,6 +111,25 @@ def test_scores_that_are_not_finite_are_a_422(function: ModuleType, scores: list
     answer = function.handler({"image": "a.jpg"}, CONTEXT)
     assert answer["statusCode"] == 422
     assert "not finite" in answer["error"]
+
+
+def test_environments_restored_from_one_snapshot_have_ids_and_times_of_their_own(
+    function: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert function.restored in {hook for hook, *_ in get_after_restore()}
+    function.told.append(np.zeros((1, CLASSES), np.float32))
+    monkeypatch.setattr(function, "start_phases", dict(function.start_phases))
+    snapshot, answers = function.Environment(), []
+    snapshot.ready_at -= 3600  # it was taken an hour before
+    for _ in range(2):
+        monkeypatch.setattr(function, "environment", copy.copy(snapshot))
+        function.restored()
+        answers.append(function.handler({"image": "a.jpg"}, CONTEXT))
+    assert len({answer["environment_id"] for answer in answers}) == 2
+    for answer in answers:
+        assert (answer["call_number"], answer["cold"]) == (1, True)
+        assert set(answer["phases"].values()) == {None}, "no caller waited for them"
+        assert 0 <= answer["init_to_call_ms"] < 3_600_000
 
 
 @pytest.mark.parametrize(
