@@ -35,6 +35,14 @@ ARCHITECTURE: Final = "arm64" if PLATFORM.endswith("arm64") else "x86_64"
 # Environments of each engine, and warm calls of each: fewer where a call takes several times as long.
 RUNS: Final = {"mobilenet": (5, 40), "resnet50": (3, 15), "inceptionv3": (3, 15)}
 PEER: Final = "Keras predict()"
+# Where the start goes, by the names of the handler's facts.
+PHASES: Final = {
+    "spawn_ms": "start, of it Python and the runtime",
+    "import_ms": "start, of it import of the engine",
+    "load_ms": "start, of it loading of the model",
+    "first_inference_ms": "start, of it first forward pass",
+    "first_call_ms": "start, of it first call",
+}
 # Keras as its documentation shows it: the network and its weights are made at start, predict() answers.
 KERAS_HANDLER: Final = """
 import os
@@ -68,6 +76,7 @@ import handler
 context = types.SimpleNamespace(aws_request_id="00000000-0000-4000-8000-000000000000")
 
 calls = []
+phases = {}
 answered = None
 for number in range(int(sys.argv[1]) + 1):
     begun = time.perf_counter()
@@ -75,9 +84,11 @@ for number in range(int(sys.argv[1]) + 1):
     calls.append([(time.perf_counter() - begun) * 1000, facts["inference_ms"], facts.get("decode_ms", 0.0)])
     if answered is None:
         answered = time.monotonic()
+        phases = facts.get("phases", {})
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 memory = {name: int(status[key].split()[0]) / 1024 for name, key in (("peak", "VmHWM"), ("anonymous", "RssAnon"))}
-json.dump({"answered": answered, "calls": calls[1:], "memory": memory}, out)
+first = {"first_call_ms": calls[0][0], **phases}
+json.dump({"answered": answered, "first": first, "calls": calls[1:], "memory": memory}, out)
 """
 
 
@@ -85,7 +96,8 @@ json.dump({"answered": answered, "calls": calls[1:], "memory": memory}, out)
 class Environment:
     """What one process measured."""
 
-    start_ms: float  # from spawn to the first answer
+    start_ms: float  # from spawn to the first answer: the sum of PHASES
+    phases_ms: Mapping[str, float]
     call_ms: float  # medians of warm calls
     forward_ms: float
     decode_ms: float
@@ -153,6 +165,8 @@ def _compared(
         return Comparison(found.what, unit, mine, theirs, PEER, goal=goal, met=found.ratio <= most)
 
     yield compared("start to first answer", "ms", "start_ms", _start_bar(paper=paper, mobile=mobile, best=quickest))
+    for phase, quantity in PHASES.items():
+        yield Comparison(name_of(image, quantity), "ms", tuple(one.phases_ms[phase] for one in ours))
     yield compared("forward pass", "ms", "forward_ms", (1 / 5 if mobile else 1 / 3) if paper else None)
     yield compared("warm call", "ms", "call_ms")
     around = tuple(one.call_ms / one.forward_ms for one in ours)
@@ -253,8 +267,10 @@ def _environment(base: Path, root: Path, variables: Mapping[str, str], warm_call
     said: dict[str, Any] = strict_json.loads(done.stdout)
     call, forward, decode = (statistics.median(values) for values in zip(*said["calls"], strict=True))
     start_ms = (said["answered"] - before) * 1000
+    first: dict[str, float] = said["first"]
     return Environment(
         start_ms=start_ms,
+        phases_ms={"spawn_ms": start_ms - sum(first.values()), **first},
         call_ms=call,
         forward_ms=forward,
         decode_ms=decode,
