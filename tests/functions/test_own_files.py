@@ -84,7 +84,7 @@ onnx("outside.onnx", external=True)
 (folder / "empty").mkdir()
 for name in ("broken.onnx", "broken.tflite", "network.pb"):
     (folder / name).write_bytes(b"no model at all")
-(folder / "labels.txt").write_text("red\\ngreen\\nblue\\ngrey\\n")
+(folder / "labels.txt").write_text("red\\ngreen\\nblue\\ngray\\n")
 (folder / "three.txt").write_text("red\\ngreen\\nblue\\n")
 
 found = []
@@ -143,7 +143,7 @@ def test_every_kind_of_file_runs_in_its_engines_or_is_refused_with_the_reason(
     for (name, engine, _), made in zip(GOOD, found[: len(GOOD)], strict=True):
         assert isinstance(made, dict), made
         assert (made["engine"], made["weights"], made["classes"]) == (engine, "own", 4)
-        assert made["labels"] == ["red", "green", "blue", "grey"]
+        assert made["labels"] == ["red", "green", "blue", "gray"]
         assert made["layout"] == ("NCHW" if name.endswith(".onnx") else "NHWC")
         # A product of 3 colors and 4 classes; a convolution of 3 x 3 x 3 values for each of 30 x 30 x 4 outputs.
         counted = {"good": 3 * 4, "exported": 27 * 30 * 30 * 4}
