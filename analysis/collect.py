@@ -27,14 +27,13 @@ import core.quiet_start  # noqa: F401 - imported for its effect
 # isort: split
 import polars as pl
 
+from analysis.ingest.client_records import client_ranges, each_call_once
 from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
 from analysis.ingest.gathering import is_large
 from analysis.ingest.log_groups import read_group, shape_reader
 from analysis.ingest.run_files import (
     Cursor,
     RawGroup,
-    client_ranges,
-    each_call_once,
     raw_group,
     read_metrics,
     write_image_sizes,

@@ -1,51 +1,44 @@
-"""From a run's log pages and client records to its rows, one variant at a time, on several CPUs where it is worth it.
+"""From a run's log pages and client records to its rows, one variant at a time, on all CPUs where it is worth it.
 
-No process holds more than one variant: client records are cut by variant into files first, then each variant's are
-joined with its log group and written as a part of the rows.
+Client records are cut by variant into files first; then each variant's are joined with its log group, and its rows are
+written. What is read ahead on other threads is a few pages, so no more than one variant is in memory. Threads are
+enough, because compiled code and polars leave Python's lock to others.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import polars as pl
 
+from analysis.ingest.client_records import ClientRange, client_ranges, each_call_once, no_clients, record_shapes
 from analysis.ingest.contract import Breaches
 from analysis.ingest.joining import join_variant
-from analysis.ingest.log_groups import read_group, shape_reader
+from analysis.ingest.line_shapes import ShapeReader
+from analysis.ingest.log_groups import gather_pages, read_events_of, shape_reader
 from analysis.ingest.restarted_loads import label_broken_off
-from analysis.ingest.run_files import (
-    ClientRange,
-    RawGroup,
-    client_ranges,
-    each_call_once,
-    no_clients,
-    raw_group,
-    scratch_directory,
-    write_part,
-    write_rows,
-)
+from analysis.ingest.run_files import RawGroup, raw_group, rows_writer, scratch_directory
 from core.configuration import Configuration
-from core.records import EndpointFacts, Manifest
+from core.records import Manifest
 from core.run_directory import RunDirectory
 from core.stages import complete_stages
-from core.variants import Variant
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Mapper = Callable[[Callable[[Task], Result], Iterable[Task]], Iterable[Result]]
 
-# Processes take a second to start, and the compiled reader too; below this size of the pages all takes less.
-WORTH_PROCESSES_BYTES: Final = 20_000_000
-MAX_PROCESSES: Final = 4
+# The compiled reader takes a second to start; below this size of the pages all takes less.
+WORTH_SHAPES_BYTES: Final = 20_000_000
+MAX_THREADS: Final = 4
+READ_AHEAD: Final = 32  # pages, or ranges of client records
 
 
 @dataclass
@@ -57,21 +50,6 @@ class Gathered:
     breaches: Breaches = field(default_factory=Breaches)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One variant's rows to be made, by another process perhaps."""
-
-    number: int
-    variant: Variant
-    group: RawGroup
-    scratch: Path
-    endpoint: EndpointFacts
-    run_id: str
-    whole_stages: Collection[str] | None
-    logs_alone: bool
-    by_shape: bool
-
-
 def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuration) -> Gathered:
     """Read and join everything, and write `data/invocations.parquet` and `.csv`. Raises RecordError."""
     variants = configuration.variants
@@ -79,85 +57,73 @@ def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuratio
     large = is_large(groups)
     whole_stages = complete_stages(run)
     gathered = Gathered()
-    with scratch_directory(run) as scratch, _mapper(parallel=large) as mapped:
-        cut = partial(_cut_clients, [variant.key for variant in variants], scratch)
-        records = sum(mapped(cut, list(enumerate(client_ranges(run)))))
-        parts = [
-            _Part(
-                number=number,
-                variant=variant,
-                group=group,
-                scratch=scratch,
-                endpoint=manifest.endpoint,
-                run_id=manifest.run_id,
-                whole_stages=whole_stages,
-                logs_alone=not records,
-                by_shape=large,
-            )
-            for number, (variant, group) in enumerate(zip(variants, groups, strict=True), start=1)
-        ]
-        for found in mapped(_make_part, parts):
-            gathered.log_bytes |= found.log_bytes
-            gathered.models |= found.models
-            gathered.breaches.add(found.breaches)
-        write_rows(run, scratch)
+    with scratch_directory(run, "clients") as scratch, rows_writer(run) as write, _mapper(parallel=large) as mapped:
+        cut = partial(_cut_clients, {one.key for one in variants}, scratch, record_shapes() if large else None)
+        records = sum(mapped(cut, enumerate(client_ranges(run))))
+        paths = [group.pages() for group in groups]
+        pages = mapped(partial(read_events_of, shapes=shape_reader() if large else None), chain.from_iterable(paths))
+        for variant, its_paths in zip(variants, paths, strict=True):
+            group = gather_pages(islice(pages, len(its_paths)))
+            clients = _clients_of(scratch, variant.key, whole_stages)
+            if group.model:
+                gathered.models[variant.image.key] = group.model
+            logged = group.invocations
+            if logged.height:
+                gathered.log_bytes[variant.key] = group.billed_bytes / logged.height
+            if logged.height or clients.height:
+                endpoint, run_id = manifest.endpoint, manifest.run_id
+                rows = join_variant(variant, logged, clients, endpoint, run_id, logs_alone=not records)
+                gathered.breaches.look_at(variant, logged, rows)
+                write(rows)
     return gathered
 
 
 def is_large(groups: Iterable[RawGroup]) -> bool:
-    """Whether these pages are worth more processes, and reading them by the shapes of their lines."""
+    """Whether these pages are worth more threads, and reading them by the shapes of their lines."""
     size = sum(path.stat().st_size for group in groups for path in group.directory.glob("*.gz"))
-    return size >= WORTH_PROCESSES_BYTES
+    return size >= WORTH_SHAPES_BYTES
 
 
 @contextmanager
 def _mapper(*, parallel: bool) -> Iterator[Any]:
-    """Give a `map` that works on all CPUs, or on this one."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not parallel or cpus == 1:
+    """Give a `map` that works on all CPUs and a little ahead, or on this one."""
+    if not parallel:
         yield map
         return
-    # Spawned, not forked: polars has threads, which a fork would leave in an undefined state.
-    with ProcessPoolExecutor(min(cpus, MAX_PROCESSES), mp_context=get_context("spawn")) as pool:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(cpus, MAX_THREADS)) as pool:
         try:
-            yield pool.map
-        except BaseException:
+            yield partial(_map_ahead, pool)
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
-def _clients_of(scratch: Path, key: str) -> Path:
-    return scratch / "clients" / key
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+    """Give the results in order; no more than `READ_AHEAD` are made or being made before they are taken."""
+    ahead: deque[Future[Result]] = deque()
+    for task in tasks:
+        ahead.append(pool.submit(function, task))
+        if len(ahead) >= READ_AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
-def _cut_clients(keys: Sequence[str], scratch: Path, task: tuple[int, ClientRange]) -> int:
+def _cut_clients(
+    keys: Collection[str], scratch: Path, shapes: ShapeReader | None, task: tuple[int, ClientRange]
+) -> int:
     """Write a range of client records by variant; returns how many there are, those of other variants included."""
     number, part = task
-    clients = part.read()
+    clients = part.read(shapes)
     for (key,), mine in clients.partition_by("variant", as_dict=True, maintain_order=True).items():
         if key in keys:
-            directory = _clients_of(scratch, str(key))
-            directory.mkdir(parents=True, exist_ok=True)
+            directory = scratch / str(key)
+            directory.mkdir(exist_ok=True)
             mine.write_ipc(directory / f"{number:06d}.arrow", compression="lz4")
     return clients.height
 
 
-def _make_part(part: _Part) -> Gathered:
-    """Read, join, and write the rows of one variant. Raises RecordError."""
-    gathered = Gathered()
-    variant = part.variant
-    group = read_group(part.group, shape_reader() if part.by_shape else None)
-    logged = group.invocations
-    if group.model:
-        gathered.models[variant.image.key] = group.model
-    files = sorted(_clients_of(part.scratch, variant.key).glob("*.arrow"))
+def _clients_of(scratch: Path, key: str, whole_stages: Collection[str] | None) -> pl.DataFrame:
+    files = sorted((scratch / key).glob("*.arrow"))
     clients = each_call_once(pl.concat([no_clients(), *(pl.read_ipc(path) for path in files)]))
-    if part.whole_stages is not None:
-        clients = label_broken_off(clients, part.whole_stages)
-    if logged.height:
-        gathered.log_bytes[variant.key] = group.billed_bytes / logged.height
-    if logged.height or clients.height:
-        rows = join_variant(variant, logged, clients, part.endpoint, part.run_id, logs_alone=part.logs_alone)
-        gathered.breaches.look_at(variant, logged, rows)
-        write_part(part.scratch, part.number, rows)
-    return gathered
+    return clients if whole_stages is None else label_broken_off(clients, whole_stages)

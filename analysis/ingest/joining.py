@@ -41,9 +41,6 @@ OUT_OF_MEMORY_SHARE: Final = 0.97
 # Nobody waited for an init that was over this long before START. Otherwise, milliseconds separate the two.
 AHEAD_MS: Final = 1000.0
 
-_PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")
-_FACTS: Final = tuple(FACT_COLUMNS)
-
 
 def join_variant(
     variant: Variant,
@@ -61,19 +58,10 @@ def join_variant(
     as warm.
     """
     logged = _classify(logged)
-    clients = _flatten(clients).with_row_index("client_index")
+    clients = clients.with_columns(pl.col("request_id").str.to_lowercase()).with_row_index("client_index")
     clients = _match(clients, logged)
     rows = clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
     return _decide(rows, variant, endpoint, run_id, logs_alone=logs_alone)
-
-
-def _flatten(clients: pl.DataFrame) -> pl.DataFrame:
-    handler = pl.col("handler")
-    return clients.with_columns(
-        pl.col("request_id").str.to_lowercase(),
-        *(handler.struct.field(name).alias(name) for name in _FACTS if name not in _PHASES),
-        *(handler.struct.field("phases").struct.field(name).alias(name) for name in _PHASES),
-    ).drop("handler")
 
 
 def _classify(logged: pl.DataFrame) -> pl.DataFrame:
@@ -268,7 +256,7 @@ def _decide(
         .otherwise(pl.col("experiment"))
         .alias("experiment"),
         pl.when(logs_alone).then(pl.lit("logs")).otherwise(pl.col("protocol")).alias("protocol"),
-        *(pl.coalesce(f"{name}_logged", name).alias(name) for name in _FACTS),
+        *(pl.coalesce(f"{name}_logged", name).alias(name) for name in FACT_COLUMNS),
         evidence.alias("start_evidence"),
         start_type.alias("start_type"),
         outcome.alias("outcome"),

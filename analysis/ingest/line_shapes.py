@@ -10,15 +10,18 @@ one that knows a format.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from analysis.ingest import line_scan
-from analysis.ingest.line_scan import Scan, scan
+from analysis.ingest.line_scan import KnownShapes, Matched, Scan, Tokens, scan
+from simulation.compiled import compiled
 
 # Below this a shape in one text is read line by line: to learn it costs as much as some tens of lines.
 WORTH_LEARNING: Final = 100
@@ -70,31 +73,58 @@ class _Recipe:
     texts: Mapping[str, _Text]
     lengths: Mapping[str, tuple[_Text, int]]
 
-    def row(self, line: bytes, tokens: Scan) -> Row:
-        found = self.columns(line.decode("latin-1"), tokens, np.zeros(1, dtype=np.int64))
+    def row(self, line: bytes, tokens: Tokens) -> Row:
+        found = self.columns(line, tokens, np.zeros(1, dtype=np.int64))
         return Row(self.kind, {**self.constants, **{name: values[0] for name, values in found.items()}})
 
-    def columns(self, text: str, tokens: Scan, firsts: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """Return the columns that vary, for the lines whose first tokens are these; `text` has one character a byte."""
+    def columns(self, text: bytes, tokens: Tokens, firsts: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Return the columns that vary, for the lines whose first tokens are these."""
         columns: dict[str, Any] = {name: _numbers(text, tokens, firsts + place) for name, place in self.numbers.items()}
         for name, one in self.texts.items():
-            starts, stops = tokens.starts[firsts + one.first].tolist(), tokens.stops[firsts + one.last].tolist()
-            found = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
-            if one.before or one.after:
-                found = [f"{one.before}{middle}{one.after}" for middle in found]
-            columns[name] = found
+            starts, stops = tokens.starts[firsts + one.first], tokens.stops[firsts + one.last]
+            columns[name] = _strings(text, starts, stops, one.before, one.after)
         for name, (one, more) in self.lengths.items():
             middle = tokens.stops[firsts + one.last] - tokens.starts[firsts + one.first]
             columns[name] = middle + (len(one.before) + len(one.after) + more)
         return columns
 
 
-def _numbers(text: str, tokens: Scan, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _numbers(text: bytes, tokens: Tokens, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     values = tokens.values[places]
-    for number in np.flatnonzero(np.isnan(values)).tolist():
-        place = places[number]
-        values[number] = float(text[tokens.starts[place] : tokens.stops[place]])
+    inexact = np.flatnonzero(np.isnan(values))
+    if len(inexact):
+        written = _strings(text, tokens.starts[places[inexact]], tokens.stops[places[inexact]])
+        values[inexact] = written.cast(pl.Float64).to_numpy()
     return values
+
+
+def _strings(
+    text: bytes, starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64], before: str = "", after: str = ""
+) -> pl.Series:
+    """Return the ASCII texts from each start to its stop, with what is put around all of them."""
+    data, first, last = (np.frombuffer(one, dtype=np.uint8) for one in (text, before.encode(), after.encode()))
+    size = int((stops - starts).sum()) + len(starts) * (len(first) + len(last))
+    places, joined = np.zeros(len(starts) + 1, dtype=np.int64), np.empty(size, dtype=np.uint8)
+    _join(data, starts, stops, first, last, places, joined)
+    buffers = [None, pa.py_buffer(places), pa.py_buffer(joined)]
+    return pl.Series(pa.Array.from_buffers(pa.large_string(), len(starts), buffers))
+
+
+@compiled
+def _join(data: Any, starts: Any, stops: Any, before: Any, after: Any, places: Any, joined: Any) -> None:
+    """Write texts one after the other, and where each ends."""
+    end = 0
+    for row in range(len(starts)):
+        for place in range(len(before)):
+            joined[end] = before[place]
+            end += 1
+        for place in range(starts[row], stops[row]):
+            joined[end] = data[place]
+            end += 1
+        for place in range(len(after)):
+            joined[end] = after[place]
+            end += 1
+        places[row + 1] = end
 
 
 @dataclass(frozen=True)
@@ -119,7 +149,7 @@ class Alike:
                 if name in named
                 else pl.Series(name, self.columns[name]).cast(kind)
                 if name in self.columns
-                else pl.repeat(self.constants[name], len(self.lines), dtype=kind, eager=True).alias(name)
+                else pl.Series(name, [self.constants[name]], dtype=kind).new_from_index(0, len(self.lines))
                 for name, kind in schema.items()
             ]
         )
@@ -137,35 +167,55 @@ class Reading:
 
 @dataclass
 class ShapeReader:
-    """Reads texts by the shapes of their lines; what it has learned of a shape holds for later texts."""
+    """Reads texts by the shapes of their lines, on any thread; what it has learned of a shape holds for later texts."""
 
     read_line: ReadLine
     worth_learning: int = WORTH_LEARNING
-    _recipes: dict[int, _Recipe | None] = field(default_factory=dict)
+    _shapes: KnownShapes = field(default_factory=KnownShapes)
+    _recipes: list[_Recipe | None] = field(default_factory=list)  # by the number of the shape
+    _learning: Lock = field(default_factory=Lock)
 
     def read(self, text: bytes) -> Reading:
         """Read the lines of a text, the last of which has to end with a newline as well."""
-        tokens = scan(text)
-        shapes, examples, of_line, counts = np.unique(
-            tokens.shapes, return_index=True, return_inverse=True, return_counts=True
-        )
-        decoded = text.decode("latin-1")
-        by_shape = np.argsort(of_line, kind="stable")
+        lines = self._shapes.match(text)
+        found, others = self._columns(text, lines)
+        if np.count_nonzero(lines.shapes < 0) >= self.worth_learning:
+            rest = _lines(text, lines, others)
+            self._learn_from(rest)
+            more, left = self._columns(rest, self._shapes.match(rest))
+            found += [replace(one, lines=others[one.lines]) for one in more]
+            others = others[left]
+        return Reading(len(lines.shapes), found, others, _lines(text, lines, others))
+
+    def _columns(self, text: bytes, lines: Matched) -> tuple[list[Alike], npt.NDArray[np.int64]]:
+        """Return the lines that can be read by their shapes, and the numbers of all others."""
         found, others = [], [np.empty(0, dtype=np.int64)]
-        for shape, example, lines in zip(
-            shapes.tolist(), examples.tolist(), np.split(by_shape, np.cumsum(counts)[:-1]), strict=True
-        ):
-            if shape not in self._recipes and len(lines) >= self.worth_learning:
-                self._recipes[shape] = _learn(text[tokens.line(example)], self.read_line)
-            recipe = self._recipes.get(shape)
+        for shape in (np.flatnonzero(np.bincount(lines.shapes + 1)) - 1).tolist():
+            numbers = np.flatnonzero(lines.shapes == shape)
+            recipe = self._recipes[shape] if shape >= 0 else None
             if recipe is None:
-                others.append(lines)
+                others.append(numbers)
             else:
-                columns = recipe.columns(decoded, tokens, tokens.firsts[lines])
-                found.append(Alike(recipe.kind, lines, recipe.constants, columns))
-        numbers = np.sort(np.concatenate(others))
-        rest = b"".join(text[tokens.line(number)] + b"\n" for number in numbers.tolist())
-        return Reading(len(tokens.shapes), found, numbers, rest)
+                columns = recipe.columns(text, lines, lines.firsts[numbers])
+                found.append(Alike(recipe.kind, numbers, recipe.constants, columns))
+        return found, np.sort(np.concatenate(others))
+
+    def _learn_from(self, text: bytes) -> None:
+        """Learn the shapes that many of these lines have."""
+        with self._learning:
+            # Another thread may have learned some in the meantime.
+            lines = self._shapes.match(text)
+            unknown = _lines(text, lines, np.flatnonzero(lines.shapes < 0))
+            tokens = scan(unknown)
+            _, examples, counts = np.unique(tokens.shapes, return_index=True, return_counts=True)
+            for example in examples[counts >= self.worth_learning].tolist():
+                line = unknown[tokens.line(example)].removesuffix(b"\n")
+                self._recipes.append(_learn(line, self.read_line))
+                self._shapes = self._shapes.including(line)
+
+
+def _lines(text: bytes, lines: Tokens, numbers: npt.NDArray[np.int64]) -> bytes:
+    return b"".join(text[lines.line(number)] for number in numbers.tolist())
 
 
 def _learn(line: bytes, read_line: ReadLine) -> _Recipe | None:
@@ -228,12 +278,16 @@ def _value(kind: int, place: int, which: int) -> str:
             return "0.0" if part else "0"
         return f"{'-' if trial == 'negative' else ''}{(3 if part else 1) * 100_000 + own}{part}"
     if kind == line_scan.LONG_INTEGER:
-        return f"{'-' if trial == 'negative' else ''}{5_000_000_000 + own}"
+        # 32 bits hold the second one.
+        return f"{'-' if trial == 'negative' else ''}{(1 if trial == 'others' else 5) * 1_000_000_000 + own}"
     return {
         line_scan.HUGE_INTEGER: f"7{own:019d}",
         line_scan.PADDED_INTEGER: f"02{own:08d}",
         line_scan.UUID: f"{own:08x}-0000-4000-8000-aaaaaaaaaaaa",
         line_scan.HEXADECIMAL: f"abcdabcd{own:08x}",
+        # The third one is beyond what a float holds.
+        line_scan.EXPONENTIAL: f"{1_000_000 + own}e{(1, 2, 9999, 3)[which]}",
+        line_scan.PADDED_EXPONENTIAL: f"0{1_000_000 + own}e{(1, 2, 9999, 3)[which]}",
         line_scan.TIME: f"2031-05-06T07:{own // 1000 % 60:02d}:{place // 1000 % 60:02d}.{place % 1000:03d}Z",
     }[kind]
 

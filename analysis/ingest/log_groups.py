@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from analysis.ingest.line_shapes import Length, Row, ShapeReader
@@ -20,7 +22,7 @@ from analysis.ingest.platform_logs import (
     parse_event,
     values_frame,
 )
-from analysis.ingest.run_files import RawGroup, read_events
+from analysis.ingest.run_files import RawGroup, read_events, read_page
 from core import strict_json
 from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.errors import RecordError
@@ -43,28 +45,59 @@ class LoggedGroup:
     model: dict[str, Any]  # the function's description of its model
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a page of events holds: those to be read one by one, and rows of lines that are columns already."""
+
+    events: int
+    billed_bytes: int
+    others: pl.DataFrame
+    numbers: npt.NDArray[np.int64] | None  # of the others in the page; None: they are all
+    rows: Sequence[tuple[str, pl.DataFrame]]  # by the kind of line; `place` counts from the page's start
+
+
 def read_group(group: RawGroup, shapes: ShapeReader | None = None) -> LoggedGroup:
-    """Read every page of a log group. Raises RecordError.
+    """Read every page of a log group, as `gather_pages` does. Raises RecordError."""
+    return gather_pages(read_events_of(path, shapes) for path in group.pages())
+
+
+def gather_pages(pages: Iterable[Page]) -> LoggedGroup:
+    """Make one of the pages of a log group, which come in its order."""
+    parser = LogParser()
+    billed_bytes = 0
+    for page in pages:
+        billed_bytes += page.billed_bytes
+        first = parser.events
+        parser.feed(
+            page.others["logStreamName"].to_list(),
+            page.others["timestamp"].to_list(),
+            page.others["message"].to_list(),
+            None if page.numbers is None else (first + page.numbers).tolist(),
+        )
+        for kind, rows in page.rows:
+            parser.feed_rows(kind, rows.with_columns(pl.col("place") + first * LINES_OF_EVENT))
+        parser.events = first + page.events
+    return LoggedGroup(parser.frame(), billed_bytes, parser.model)
+
+
+def read_events_of(path: Path, shapes: ShapeReader | None) -> Page:
+    """Read a page. Raises RecordError.
 
     With a reader of shapes the result is the same; it takes a second to start and less time from there.
     """
-    parser = LogParser()
-    billed_bytes = 0
-    for path, text in group.texts():
-        billed_bytes += _feed_page(parser, path, text) if shapes is None else _feed_shapes(parser, shapes, path, text)
-    return LoggedGroup(parser.frame(), billed_bytes, parser.model)
+    text = read_page(path)
+    return _page_of(path, text) if shapes is None else _page_by_shapes(path, text, shapes)
 
 
 @cache
 def shape_reader() -> ShapeReader:
-    """Return this process's reader of shapes: what one group teaches it holds for the next."""
+    """Return this process's reader of events by the shapes of their lines."""
     return ShapeReader(read_line)
 
 
-def _feed_page(parser: LogParser, path: Path, text: bytes) -> int:
-    page = read_events(path, text)
-    parser.feed(page["logStreamName"].to_list(), page["timestamp"].to_list(), page["message"].to_list())
-    return _billed_bytes(page)
+def _page_of(path: Path, text: bytes) -> Page:
+    events = read_events(path, text)
+    return Page(events.height, _billed_bytes(events), events, None, ())
 
 
 def _billed_bytes(events: pl.DataFrame) -> int:
@@ -72,27 +105,18 @@ def _billed_bytes(events: pl.DataFrame) -> int:
     return int(billed["message"].str.len_bytes().sum()) + LOG_EVENT_OVERHEAD_BYTES * billed.height
 
 
-def _feed_shapes(parser: LogParser, reader: ShapeReader, path: Path, text: bytes) -> int:
-    """Feed a page to the parser, event by event where its shape is not known; returns the bytes that are billed."""
-    reading = reader.read(text if text.endswith(b"\n") else text + b"\n")
-    events = read_events(path, reading.rest)
-    if events.height != len(reading.others):
-        return _feed_page(parser, path, text)
-    first = parser.events
-    billed_bytes = _billed_bytes(events)
-    parser.feed(
-        events["logStreamName"].to_list(),
-        events["timestamp"].to_list(),
-        events["message"].to_list(),
-        (first + reading.others).tolist(),
-    )
-    for some in reading.alike:
-        billed_bytes += int(np.sum(some.column(_BILLED)))
-        if some.kind != _NO_LINE:
-            places = pl.Series("place", (first + some.lines) * LINES_OF_EVENT)
-            parser.feed_rows(some.kind, some.frame(LINE_COLUMNS[some.kind], places))
-    parser.events = first + reading.lines
-    return billed_bytes
+def _page_by_shapes(path: Path, text: bytes, shapes: ShapeReader) -> Page:
+    reading = shapes.read(text if text.endswith(b"\n") else text + b"\n")
+    others = read_events(path, reading.rest)
+    if others.height != len(reading.others):
+        return _page_of(path, text)
+    billed_bytes = _billed_bytes(others) + sum(int(np.sum(some.column(_BILLED))) for some in reading.alike)
+    rows = [
+        (some.kind, some.frame(LINE_COLUMNS[some.kind], pl.Series("place", some.lines * LINES_OF_EVENT)))
+        for some in reading.alike
+        if some.kind != _NO_LINE
+    ]
+    return Page(reading.lines, billed_bytes, others, reading.others, rows)
 
 
 def read_line(line: bytes) -> Row:

@@ -339,8 +339,8 @@ PACKED_ROWS: Final = 20_000  # a million tuples would fill memory
 # 1 MB, and so fewer lines. https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 LINES_OF_EVENT: Final = 2**20
 
-_NESTED: Final = {"phases": ("import_ms", "load_ms", "first_inference_ms")}
-_FACT_COLUMNS: Final[dict[str, Any]] = {
+PHASES: Final = ("import_ms", "load_ms", "first_inference_ms")  # of a start; the handler's line nests them
+FACT_COLUMNS: Final[dict[str, Any]] = {
     "weights": pl.String,
     "environment_id": pl.String,
     "call_number": pl.Int32,
@@ -349,8 +349,8 @@ _FACT_COLUMNS: Final[dict[str, Any]] = {
     "decode_ms": pl.Float64,
     "handler_ms": pl.Float64,
     "init_to_call_ms": pl.Float64,
+    **dict.fromkeys(PHASES, pl.Float64),
 }
-FACT_COLUMNS: Final[dict[str, Any]] = _FACT_COLUMNS | dict.fromkeys(_NESTED["phases"], pl.Float64)
 
 # Rows of the lines that invocations are made of, by the type of line: where the line is in its group, then its fields.
 _PLACE: Final[dict[str, Any]] = {"place": pl.Int64}
@@ -685,8 +685,7 @@ def values_frame(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl
 
 
 def _fact_values(record: Mapping[str, Any]) -> list[Any]:
-    values = [record.get(name) for name in _FACT_COLUMNS]
     phases = record.get("phases")
     if not isinstance(phases, dict):
         phases = {}
-    return values + [phases.get(name) for name in _NESTED["phases"]]
+    return [(phases if name in PHASES else record).get(name) for name in FACT_COLUMNS]

@@ -12,42 +12,26 @@ from __future__ import annotations
 import gzip
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
 import polars as pl
+import pyarrow as pa
+from pyarrow.parquet import ParquetWriter
 
 from core import strict_json
 from core.charges import BYTES_PER_GB
 from core.errors import RecordError
-from core.records import INVOCATION_COLUMNS, ClientRecord
-from core.run_directory import RunDirectory, read_client_records, write_atomically
+from core.records import INVOCATION_COLUMNS
+from core.run_directory import RunDirectory, write_atomically
 from core.variants import Image, Variant
 
 ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 
 _EVENT_SCHEMA: Final[dict[str, Any]] = {"logStreamName": pl.String, "timestamp": pl.Int64, "message": pl.String}
-_FACT_FIELDS: Final[dict[str, Any]] = {
-    "weights": pl.String,
-    "environment_id": pl.String,
-    "call_number": pl.Int32,
-    "initialization": pl.String,
-    "inference_ms": pl.Float64,
-    "decode_ms": pl.Float64,
-    "handler_ms": pl.Float64,
-    "init_to_call_ms": pl.Float64,
-    "phases": pl.Struct({"import_ms": pl.Float64, "load_ms": pl.Float64, "first_inference_ms": pl.Float64}),
-}
-# What every record of a variant has in common is set when its rows are joined; a million copies of it fill memory.
-_COMMON: Final = frozenset({"schema_version", "run_id", "model", "engine", "architecture", "memory_mb", "handler"})
-CLIENT_SCHEMA: Final[dict[str, Any]] = {
-    name: ROW_SCHEMA[name] for name in ClientRecord.model_fields if name not in _COMMON
-}
-_FEW_VALUES: Final = ("experiment", "protocol", "trigger", "variant", "connection", "outcome")
-RANGE_BYTES: Final = 32_000_000
 
 
 @dataclass(frozen=True)
@@ -105,21 +89,18 @@ class RawGroup:
         self.save(cursor)
         return cursor
 
-    def texts(self) -> Iterator[tuple[Path, bytes]]:
-        """Pages as they are stored, one JSON object per line, each with its file. Raises RecordError."""
+    def pages(self) -> list[Path]:
+        """Return the files of the pages. Raises RecordError."""
         cursor = self.cursor
-        for number in range(cursor.pages if cursor else 0):
-            path = self.directory / f"{number:06d}.jsonl.gz"
-            try:
-                text = gzip.decompress(path.read_bytes())
-            except (OSError, EOFError, zlib.error) as error:
-                raise _unreadable_page(path, error) from None
-            yield path, text
+        return [self.directory / f"{number:06d}.jsonl.gz" for number in range(cursor.pages if cursor else 0)]
 
-    def pages(self) -> Iterator[pl.DataFrame]:
-        """Events page by page: logStreamName, timestamp (ms), message. Raises RecordError."""
-        for path, text in self.texts():
-            yield read_events(path, text)
+
+def read_page(path: Path) -> bytes:
+    """Return a page as it is stored, one JSON object per line. Raises RecordError."""
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable_page(path, error) from None
 
 
 def read_events(path: Path, text: bytes) -> pl.DataFrame:
@@ -189,78 +170,10 @@ def read_image_gb(run: RunDirectory, variants: Iterable[Variant]) -> dict[Image,
     return {image: size / BYTES_PER_GB for image, size in sizes.items() if size is not None}
 
 
-@dataclass(frozen=True)
-class ClientRange:
-    """The client records of a file that begin at these bytes; a load test writes gigabytes."""
-
-    path: Path
-    start: int
-    end: int
-
-    def read(self) -> pl.DataFrame:
-        """Return the records as `read_clients` does. Raises RecordError."""
-        with self.path.open("rb") as file:
-            file.seek(max(0, self.start - 1))
-            if self.start:
-                file.readline()  # the end of a line of the range before
-            data = file.read(max(0, self.end - file.tell()))
-            if data and not data.endswith(b"\n"):
-                data += file.readline()
-        data = data[: data.rfind(b"\n") + 1]
-        return _read_records(self.path, data) if data else no_clients()
-
-
-def client_ranges(run: RunDirectory) -> list[ClientRange]:
-    """All client records of a run, cut into pieces of some ten thousand."""
-    return [
-        ClientRange(path, start, start + RANGE_BYTES)
-        for path in sorted(run.client_directory.glob("*.jsonl"))
-        for start in range(0, path.stat().st_size, RANGE_BYTES)
-    ]
-
-
-def read_clients(run: RunDirectory) -> pl.DataFrame:
-    """Client records of a run as a frame of `CLIENT_SCHEMA` and the handler's facts as a struct.
-
-    A torn last line is passed over, any other bad line raises RecordError with its file and number.
-    """
-    return each_call_once(pl.concat([no_clients(), *(part.read() for part in client_ranges(run))]))
-
-
-def no_clients() -> pl.DataFrame:
-    """No record at all, with the columns of `read_clients`."""
-    return pl.DataFrame(schema={**CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}).with_columns(_CATEGORIES)
-
-
-def each_call_once(clients: pl.DataFrame) -> pl.DataFrame:
-    """Each call's first record: a resumed run never repeats a call, but a faulty writer may."""
-    if clients["call_id"].is_unique().all():
-        return clients
-    return clients.unique("call_id", keep="first", maintain_order=True)
-
-
-_CATEGORIES: Final = pl.col(*_FEW_VALUES).cast(pl.Categorical)
-
-
-def _read_records(path: Path, data: bytes) -> pl.DataFrame:
-    schema = {"schema_version": pl.Int32, **CLIENT_SCHEMA, "handler": pl.Struct(_FACT_FIELDS)}
-    try:
-        frame = pl.read_ndjson(data, schema=schema)
-        needed = frame.select("schema_version", "call_id", "variant", "outcome", "intended_at")
-        sound = bool((frame["schema_version"] == 1).all()) and not any(needed.null_count().row(0))
-    except pl.exceptions.PolarsError:
-        sound = False
-    if not sound:
-        for _ in read_client_records(path):
-            pass  # raises with the line's number
-        raise RecordError(f"{path} cannot be read as client records of schema version 1")
-    return frame.drop("schema_version").with_columns(_CATEGORIES)
-
-
 @contextmanager
-def scratch_directory(run: RunDirectory) -> Iterator[Path]:
+def scratch_directory(run: RunDirectory, name: str) -> Iterator[Path]:
     """Make a directory next to a run's rows for what is written on the way to them, and remove it afterwards."""
-    scratch = run.data_directory / ".parts"
+    scratch = run.data_directory / f".{name}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
@@ -269,24 +182,29 @@ def scratch_directory(run: RunDirectory) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_part(scratch: Path, number: int, rows: pl.DataFrame) -> None:
-    """Write a part of the rows, of `ROW_SCHEMA`, for `write_rows` to put together."""
-    rows.write_parquet(scratch / f"{number:06d}.parquet", compression="lz4", statistics=False)
-    rows.write_csv(scratch / f"{number:06d}.csv", include_header=False)
+@contextmanager
+def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Write `data/invocations.parquet` and `.csv`, whole or not at all, from frames of `ROW_SCHEMA`, one by one."""
+    nothing = pl.DataFrame(schema=ROW_SCHEMA)
+    with scratch_directory(run, "rows") as scratch:
+        parquet_path, csv_path = scratch / "invocations.parquet", scratch / "invocations.csv"
+        with (
+            ParquetWriter(parquet_path, _as_arrow(nothing).schema, compression="zstd", store_schema=False) as parquet,
+            csv_path.open("wb") as csv,
+        ):
+            nothing.write_csv(csv)
+
+            def write(rows: pl.DataFrame) -> None:
+                parquet.write_table(_as_arrow(rows))
+                rows.write_csv(csv, include_header=False)
+
+            yield write
+        parquet_path.replace(run.data_directory / parquet_path.name)
+        csv_path.replace(run.data_directory / csv_path.name)
 
 
-def write_rows(run: RunDirectory, scratch: Path) -> None:
-    """Write `data/invocations.parquet` and `.csv` from the parts, whole or not at all, without holding them all."""
-    write_part(scratch, 0, pl.DataFrame(schema=ROW_SCHEMA))  # so that there is one
-    pl.scan_parquet(scratch / "*.parquet").sink_parquet(scratch / "invocations.new", compression="zstd")
-    with (scratch / "csv.new").open("wb") as file:
-        file.write((",".join(ROW_SCHEMA) + "\n").encode())
-        for part in sorted(scratch.glob("*.csv")):
-            with part.open("rb") as rows:
-                shutil.copyfileobj(rows, file)
-            part.unlink()
-    (scratch / "invocations.new").replace(run.data_directory / "invocations.parquet")
-    (scratch / "csv.new").replace(run.data_directory / "invocations.csv")
+def _as_arrow(rows: pl.DataFrame) -> pa.Table:
+    return rows.to_arrow(compat_level=pl.CompatLevel.newest())  # the oldest one copies all strings
 
 
 def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -29,7 +29,7 @@ from analysis.decide.comparison import (
     refuse_unlike,
 )
 from analysis.estimate.cells import Measured
-from analysis.ingest.run_files import scratch_directory, write_part, write_rows
+from analysis.ingest.run_files import rows_writer
 from analysis.summary import METRICS
 from core import strict_json
 from core.configuration import read_configuration
@@ -251,9 +251,8 @@ def store(sides, folders):
         frame = synthetic.frame(rows)
         if name == NAMES[1]:
             frame = frame.with_columns(pl.col("client_latency_ms", "inference_ms") * 1.5)
-        with scratch_directory(run) as scratch:
-            write_part(scratch, 1, frame)
-            write_rows(run, scratch)
+        with rows_writer(run) as write:
+            write(frame)
         write_atomically(run.root / "summary.json", side.summary.model_dump_json())
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.ingest.client_records import read_clients
 from analysis.ingest.joining import join_variant
 from analysis.ingest.platform_logs import LogParser
-from analysis.ingest.run_files import read_clients
 from core.run_directory import RunDirectory
 from tests.analysis.report.builders import demo_configuration
 from tests.analysis.synthetic import make_rows, manifest_of

@@ -14,14 +14,14 @@ def test_several_processes_make_the_same_rows(tmp_path, monkeypatch, log_format)
     truth = synthetic.make_rows(configuration, load_s=60)
     run = synthetic.write_run(tmp_path, configuration, truth, log_format=log_format)
     # Two ranges and more of the load's records, cut anywhere.
-    monkeypatch.setattr("analysis.ingest.run_files.RANGE_BYTES", 99_991)
+    monkeypatch.setattr("analysis.ingest.client_records.RANGE_BYTES", 99_991)
 
     def made():
         gathered = gathering.make_rows(run, run.read_manifest(), configuration)
         return gathered, (run.data_directory / "invocations.csv").read_bytes()
 
     alone = made()
-    monkeypatch.setattr(gathering, "WORTH_PROCESSES_BYTES", 0)
+    monkeypatch.setattr(gathering, "WORTH_SHAPES_BYTES", 0)
     assert made() == alone
     assert alone[1].count(b"\n") > len(truth)
     assert sorted(path.name for path in run.data_directory.iterdir()) == ["invocations.csv", "invocations.parquet"]

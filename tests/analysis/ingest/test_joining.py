@@ -8,9 +8,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from analysis.estimate.cells import with_rules
+from analysis.ingest.client_records import read_clients
 from analysis.ingest.joining import _match_fires, join_variant
+from analysis.ingest.log_groups import read_group
 from analysis.ingest.platform_logs import LogParser
-from analysis.ingest.run_files import raw_group, read_clients
+from analysis.ingest.run_files import raw_group
 from core.configuration import read_configuration
 from core.run_directory import RunDirectory
 from tests.analysis import synthetic
@@ -21,11 +23,9 @@ def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl
     endpoint = run.read_manifest().endpoint
     parts = []
     for variant in configuration.variants:
-        parser = LogParser()
-        for page in raw_group(run, configuration.names.function(variant)).pages():
-            parser.feed(page["logStreamName"], page["timestamp"], page["message"])
+        logged = read_group(raw_group(run, configuration.names.function(variant))).invocations
         mine = clients.filter(pl.col("variant") == variant.key) if with_clients else clients.clear()
-        parts.append(join_variant(variant, parser.frame(), mine, endpoint, run.run_id, logs_alone=not with_clients))
+        parts.append(join_variant(variant, logged, mine, endpoint, run.run_id, logs_alone=not with_clients))
     return pl.concat(parts)
 
 

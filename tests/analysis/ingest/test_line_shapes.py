@@ -1,8 +1,10 @@
 """Lines that are read by their shapes give what the parser of single lines gives, whatever they hold."""
 
+import gzip
 import json
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from analysis.ingest import line_scan
+from analysis.ingest.client_records import ClientRange, read_record
 from analysis.ingest.line_scan import scan
 from analysis.ingest.line_shapes import ShapeReader
 from analysis.ingest.log_groups import read_group, read_line
-from analysis.ingest.run_files import RawGroup
+from analysis.ingest.run_files import Cursor, RawGroup
 from core.errors import RecordError
 
 IDS = ["8f507cfc-1111-4697-b07a-ac58fc914c95", "11111111-2222-3333-4444-555555555555", "no-id", "ABCDEF01-1111-4697"]
@@ -108,28 +111,22 @@ def values_of(part):
     return st.sampled_from(VALUES[part][:6]) | st.sampled_from(VALUES[part]) if part in VALUES else st.just(part)
 
 
-class Pages(RawGroup):
-    """Pages that were never written to a disk."""
-
-    def __init__(self, *texts):
-        super().__init__(Path())
-        object.__setattr__(self, "held", texts)
-
-    def texts(self):
-        for text in self.held:
-            yield Path("page"), text
-
-
-def read(group, shapes=None):
-    try:
-        return read_group(group, shapes)
-    except RecordError:
-        return None
+def read(text, shapes=None):
+    """Read two pages of the same text."""
+    with TemporaryDirectory() as folder:
+        group = RawGroup(Path(folder))
+        group.save(Cursor("group", 0, 1, pages=2, done=True))
+        for page in group.pages():
+            page.write_bytes(gzip.compress(text, 1))
+        try:
+            return read_group(group, shapes)
+        except RecordError:
+            return None
 
 
 def assert_read_alike(lines, shapes):
     text = "".join(line + "\n" for line in lines).encode()
-    one_by_one, by_shape = read(Pages(text, text)), read(Pages(text, text), shapes)
+    one_by_one, by_shape = read(text), read(text, shapes)
     assert (one_by_one is None) == (by_shape is None)
     if one_by_one is not None:
         assert by_shape.billed_bytes == one_by_one.billed_bytes
@@ -182,6 +179,11 @@ def test_a_log_of_either_format_is_read_by_its_shapes_alone():
         ("2028-02-29T23:59:59.999Z", line_scan.TIME, 1835481599.999),
         ("8f507cfc-1111-4697-b07a-ac58fc914c95", line_scan.UUID, math.nan),
         ("612e7696a6cecc1b", line_scan.HEXADECIMAL, math.nan),
+        ("00e00e00", line_scan.HEXADECIMAL, math.nan),
+        ("e1234567", line_scan.HEXADECIMAL, math.nan),
+        ("1234567e", line_scan.HEXADECIMAL, math.nan),
+        ("5e346614", line_scan.EXPONENTIAL, math.nan),
+        ("05e34661", line_scan.PADDED_EXPONENTIAL, math.nan),
     ],
 )
 def test_a_token_has_a_class_and_a_value(text, kind, value):
@@ -191,7 +193,50 @@ def test_a_token_has_a_class_and_a_value(text, kind, value):
 
 
 @pytest.mark.parametrize(
-    "word", ["-0", "1e5", "5e346614", "1234567890123456", "1.", ".5", "1.2.3", "00.5", "cafe", "x12", "DEADBEEF01"]
+    "word", ["-0", "1e5", "1234567890123456", "1.", ".5", "1.2.3", "00.5", "cafe", "x12", "DEADBEEF01"]
 )
 def test_a_word_that_could_be_read_in_two_ways_is_no_token(word):
     assert scan(f" {word}\n".encode()).kinds.tolist() == []
+
+
+FACTS = (
+    '{"weights":"random","environment_id":"¤W¤","call_number":¤N¤,"inference_ms": ¤N¤,"handler_ms":¤N¤,'
+    '"phases":{"import_ms":¤N¤,"load_ms":null}}'
+)
+RECORD = (
+    '{"schema_version":1,"run_id":"¤W¤","call_id":"load/resnet50-¤N¤/¤W¤","experiment":"load","variant":"resnet50-512",'
+    '"memory_mb":512,"warmup":false,"intended_at":17950000¤D¤.¤D¤,"sent_at":¤N¤,"http_status":¤N¤,"outcome":"ok",'
+    '"error":"¤W¤","request_id":"¤I¤","gateway_request_id":"¤I¤","handler":¤H¤,"time_scale":1.0}'
+)
+FILLED = {
+    **VALUES,
+    "D": ["00", "25", "1234567"],
+    "N": ["0", "-3", "7", "200", "1500000000", "5000000000", "0.1", "-0.25", "1795000000.1234567", "null", "true"],
+}
+
+
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_client_records_read_by_shape_are_what_json_makes_of_them(tmp_path_factory, data):
+    lines = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        form = RECORD.replace("¤H¤", data.draw(st.sampled_from(["null", FACTS])))
+        for _ in range(data.draw(st.integers(1, 4))):
+            parts = form.split("¤")
+            lines.append(
+                "".join(data.draw(st.sampled_from(FILLED[part])) if part in FILLED else part for part in parts)
+            )
+    path = tmp_path_factory.mktemp("clients") / "load.jsonl"
+    path.write_text("".join(f"{line}\n" for line in lines) + data.draw(st.sampled_from(["", "\n", '{"torn'])))
+    part = ClientRange(path, 0, path.stat().st_size)
+
+    def read(shapes=None):
+        try:
+            return part.read(shapes)
+        except RecordError:
+            return None
+
+    one_by_one, by_shape = read(), read(ShapeReader(read_record, worth_learning=1))
+    assert (one_by_one is None) == (by_shape is None)
+    if one_by_one is not None:
+        assert_frame_equal(by_shape, one_by_one, check_exact=True)
