@@ -345,7 +345,7 @@ class Scan(Tokens):
 _PADDING: Final = bytes(max(_UUID_BYTES, _TIME_BYTES) + 8)
 
 
-def _bytes_of(text: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
+def bytes_of(text: bytes | npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
     """Return the bytes of a text, and for each the number that it and the seven after it are in memory."""
     eights: npt.NDArray[np.uint64] = np.ndarray((max(0, len(text) - 7),), np.dtype("<u8"), text, strides=(1,))
     return np.frombuffer(text, dtype=np.uint8), eights
@@ -358,7 +358,7 @@ def scan(text: bytes) -> Scan:
     shapes = np.empty(lines, dtype=np.uint64)
     kinds, values = np.empty(room, dtype=np.uint8), np.empty(room, dtype=np.float64)
     starts, stops = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-    found = _scan(*_bytes_of(text + _PADDING), ends, shapes, firsts, kinds, starts, stops, values)
+    found = _scan(*bytes_of(text + _PADDING), ends, shapes, firsts, kinds, starts, stops, values)
     return Scan(ends, firsts, starts[:found], stops[:found], values[:found], shapes, kinds[:found])
 
 
@@ -472,11 +472,11 @@ class KnownShapes:
         starts, stops = (np.empty(len(text) // 2 + 1, dtype=np.int64) for _ in range(2))
         values = np.empty(len(text) // 2 + 1, dtype=np.float64)
         firsts[0] = line = token = 0
-        known = _bytes_of(self.texts + _PADDING)[1], np.array(self.nodes)
+        known = bytes_of(self.texts + _PADDING)[1], np.array(self.nodes)
         # The lines near the end are matched in a copy with padding, so that the rest needs none.
         end = text.rfind(b"\n", 0, max(0, len(text) - len(_PADDING))) + 1
         for base, part, limit in (0, text, end), (end, text[end:] + _PADDING, len(text) - end):
             line, token = _match(
-                *_bytes_of(part), base, limit, line, token, *known, ends, shapes, firsts, starts, stops, values
+                *bytes_of(part), base, limit, line, token, *known, ends, shapes, firsts, starts, stops, values
             )
         return Matched(ends[:line], firsts[: line + 1], starts[:token], stops[:token], values[:token], shapes[:line])
