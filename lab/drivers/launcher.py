@@ -170,8 +170,11 @@ def _read_only(path: str) -> None:
     _mount("none", path, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
 
 
-def _become(request: dict[str, Any], output: int) -> None:
-    """In the child: set everything up and become the function. Only returns by an exception."""
+def _become(request: dict[str, Any], output: int, joined: int) -> None:
+    """In the child: set everything up and become the function. Only returns by an exception.
+
+    `joined`: has a byte to read once this process is in its groups.
+    """
     os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -179,8 +182,6 @@ def _become(request: dict[str, Any], output: int) -> None:
     files = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     launcher = os.getppid()
-    for path in request["join_files"]:
-        _write(path, "0")
     if _LINUX:
         _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
         if os.getppid() != launcher:
@@ -204,7 +205,26 @@ def _become(request: dict[str, Any], output: int) -> None:
     for descriptor in (1, 2, *request["output_copies"]):
         os.dup2(output, descriptor)
         os.set_inheritable(descriptor, True)
+    if not os.read(joined, 1):
+        os._exit(LAUNCH_FAILED)  # the parent tells why
     os.execve(request["arguments"][0], request["arguments"], request["variables"])  # noqa: S606 - this is what a launcher is for
+
+
+def _join(pid: int, files: list[str], done: int) -> str:
+    """Put a child into its groups, then tell it through `done`; returns "", or the reason why it is not in them.
+
+    The kernel waits for all CPUs when it moves a process, and again when it sets up a loop device. The parent does the
+    first while the child does the second.
+    """
+    try:
+        for path in files:
+            _write(path, str(pid))
+        os.write(done, b"1")
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        os.close(done)
+    return ""
 
 
 class _SignalAction(ctypes.Structure):
@@ -345,26 +365,29 @@ class Launcher:
 
     def _launch(self, request: dict[str, Any], output: int) -> None:
         reader, writer = os.pipe()
+        joined, join = os.pipe()
         started_at = time.monotonic()
         try:
             pid = os.fork()
         except OSError as error:
-            os.close(reader)
-            os.close(writer)
-            os.close(output)
+            for descriptor in (reader, writer, joined, join, output):
+                os.close(descriptor)
             self._send({"kind": "failed", "id": request["id"], "error": str(error)})
             return
         if pid == 0:
             try:
-                _become(request, output)
+                os.close(join)
+                _become(request, output, joined)
             except BaseException as failure:  # noqa: BLE001 - a child never returns into its parent's loop
                 with contextlib.suppress(OSError):
                     os.write(writer, f"{type(failure).__name__}: {failure}".encode())
             os._exit(LAUNCH_FAILED)
-        os.close(writer)
-        os.close(output)
+        for descriptor in (writer, joined, output):
+            os.close(descriptor)
+        not_joined = _join(pid, request["join_files"], join)
         self._wait(reader)
-        reason = os.read(reader, 4096).decode("utf-8", "replace")  # ends when exec closes the child's copy
+        # Reading ends when exec closes the child's copy.
+        reason = os.read(reader, 4096).decode("utf-8", "replace") or not_joined
         os.close(reader)
         if reason:
             os.waitpid(pid, 0)

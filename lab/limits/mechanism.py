@@ -17,7 +17,7 @@ from lab.limits import files
 class Group:
     """The processes of one environment: here those of the process group that the first of them leads."""
 
-    join_files: Sequence[str] = ()  # to which the first process writes "0" before it becomes the function
+    join_files: Sequence[str] = ()  # which take the first process before it becomes the function
     directories: Sequence[str] = ()  # what to remove once the group is empty, should nobody be left to call `remove`
     leader: int | None = None  # set when the process runs
 
