@@ -86,12 +86,6 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         self._require(log_group_name)
         self.store.create_stream(log_group_name, log_stream_name)
 
-    def delete_log_stream(self, log_group_name: str, log_stream_name: str) -> None:
-        """Delete a stream with its events."""
-        self._require(log_group_name)
-        if not self.store.delete_stream(log_group_name, log_stream_name):
-            raise ResourceNotFoundException
-
     def describe_log_streams(
         self,
         descending: bool,
@@ -119,7 +113,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
             prefix=log_stream_name_prefix or "",
             by_time=by_time,
             descending=bool(descending),
-            after=_decode(next_token, "s")[0] if next_token else "",
+            after=_decode(next_token, "s") if next_token else "",
             limit=limit + 1,
         )
         page = streams[:limit]
@@ -179,41 +173,6 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         self.store.put(log_group_name, log_stream_name, allowed)
         return "1", rejected
 
-    def get_log_events(
-        self,
-        log_group_name: str,
-        log_group_id: str,
-        log_stream_name: str,
-        start_time: int | None,
-        end_time: int | None,
-        limit: int | None,
-        next_token: str | None,
-        start_from_head: bool,
-    ) -> tuple[list[dict[str, Any]], str | None, str | None]:
-        """A page of one stream; at an end the token that was given comes back, as on AWS."""
-        name = self._named(log_group_name, log_group_id)
-        if not self.store.has_stream(name, log_stream_name):
-            raise ResourceNotFoundException(msg="The specified log stream does not exist.")
-        _check_limit(limit, MAX_EVENTS_A_PAGE)
-        direction, beyond = ("f" if start_from_head else "b"), None
-        if next_token:
-            direction, beyond = _decode_position(next_token, "fb")
-        events = self.store.stream_events(
-            name,
-            log_stream_name,
-            start_ms=_integer(start_time, "startTime", 0),
-            end_ms=None if end_time is None else _integer(end_time, "endTime"),
-            limit=limit or MAX_EVENTS_A_PAGE,
-            forward=direction == "f",
-            beyond=beyond,
-        )
-        answer = [{"timestamp": e.timestamp_ms, "message": e.message, "ingestionTime": e.ingested_ms} for e in events]
-        if events:
-            first, last = events[0].position, events[-1].position
-        else:
-            first = last = beyond or Position(0, 0)
-        return answer, _encode("b", *first), _encode("f", *last)
-
     def filter_log_events(
         self,
         log_group_name: str | None,
@@ -246,7 +205,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
             end_ms=None if end_time is None else _integer(end_time, "endTime"),
             matches=matches,
             limit=limit or MAX_EVENTS_A_PAGE,
-            after=_decode_position(next_token, "f")[1] if next_token else None,
+            after=_decode_position(next_token) if next_token else None,
         )
         return [_filtered(event) for event in events], _encode("f", *more) if more else None, []
 
@@ -258,6 +217,14 @@ class LabLogsBackend(MotoUrls, LogsBackend):
     def start_query(self, *_: Any, **__: Any) -> str:
         """Refused: moto 5.2.5 answers unfiltered rows as complete, which is worse than no answer."""
         raise _NotModelledError("CloudWatch Logs Insights (StartQuery) is not modeled by the lab; use FilterLogEvents")
+
+    def get_log_events(self, *_: Any, **__: Any) -> Any:
+        """Refused: events are not in moto's streams."""
+        raise _NotModelledError("GetLogEvents is not modeled by the lab; use FilterLogEvents with logStreamNames")
+
+    def delete_log_stream(self, *_: Any, **__: Any) -> None:
+        """Refused: streams are not moto's."""
+        raise _NotModelledError("DeleteLogStream is not modeled by the lab; delete the log group")
 
     def _require(self, name: str) -> LogGroup:
         """Return the group, possibly one of an earlier run. Raises ResourceNotFoundException."""
@@ -321,23 +288,23 @@ def _encode(*parts: object) -> str:
     return base64.urlsafe_b64encode("/".join(str(part) for part in parts).encode()).decode()
 
 
-def _decode(token: str, kind: str) -> tuple[str, ...]:
+def _decode(token: str, kind: str) -> str:
     try:
         found, _, rest = base64.urlsafe_b64decode(token.encode()).decode().partition("/")
     except (ValueError, AttributeError):
         found, rest = "", ""
-    if found not in kind or not found:
+    if found != kind:
         raise InvalidParameterException(msg="The specified nextToken is invalid.")
-    return (rest, found)
+    return rest
 
 
-def _decode_position(token: str, kinds: str) -> tuple[str, Position]:
-    rest, kind = _decode(token, kinds)
+def _decode_position(token: str) -> Position:
+    rest = _decode(token, "f")
     try:
         timestamp_ms, seq = (int(part) for part in rest.split("/"))
     except ValueError:
         raise InvalidParameterException(msg="The specified nextToken is invalid.") from None
-    return kind, Position(timestamp_ms, seq)
+    return Position(timestamp_ms, seq)
 
 
 def _describe_log_groups(self: LogsResponse) -> str:
@@ -355,7 +322,7 @@ def _describe_log_groups(self: LogsResponse) -> str:
     limit = self._get_param("limit", _MAX_GROUPS)
     _check_limit(limit, _MAX_GROUPS)
     token = self._get_param("nextToken")
-    after = _decode(token, "g")[0] if token else ""
+    after = _decode(token, "g") if token else ""
     found = [
         group
         for group in self.logs_backend.all_groups()

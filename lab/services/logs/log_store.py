@@ -131,11 +131,6 @@ class LogStore:
         made: bool = self._database.run("create_stream", group, stream, self._now_ms())
         return made
 
-    def delete_stream(self, group: str, stream: str) -> bool:
-        """Forget a stream with its events; False where it is not there."""
-        deleted: bool = self._database.run("delete_stream", group, stream)
-        return deleted
-
     def has_stream(self, group: str, stream: str) -> bool:
         """Whether a stream is there."""
         return stream_id_of(self._database.reader(), group, stream) is not None
@@ -213,41 +208,6 @@ class LogStore:
             parameters,
         )
         return _take_page(rows, matches=matches, limit=limit)
-
-    def stream_events(
-        self,
-        group: str,
-        stream: str,
-        *,
-        start_ms: int = 0,
-        end_ms: int | None = None,
-        limit: int = MAX_EVENTS_A_PAGE,
-        forward: bool = True,
-        beyond: Position | None = None,
-    ) -> list[StoredEvent]:
-        """Events of a stream in order: the first ones after `beyond`, or the last ones before it (`forward=False`).
-
-        `start_ms` is inclusive, `end_ms` exclusive, as in GetLogEvents.
-        """
-        connection = self._database.reader()
-        stream_id = stream_id_of(connection, group, stream)
-        compare, order = (">", "ASC") if forward else ("<", "DESC")
-        conditions = ["e.stream_id = ?", "e.timestamp_ms >= ?"]
-        parameters: list[object] = [stream_id, start_ms]
-        if end_ms is not None:
-            conditions.append("e.timestamp_ms < ?")
-            parameters.append(end_ms)
-        if beyond is not None:
-            conditions.append(f"(e.timestamp_ms, e.seq) {compare} (?, ?)")
-            parameters.extend(beyond)
-        rows = connection.execute(
-            f"""SELECT e.seq, e.timestamp_ms, e.ingested_ms, s.name, e.message
-                FROM log_events e INDEXED BY events_of_stream JOIN log_streams s USING (stream_id)
-                WHERE {" AND ".join(conditions)} ORDER BY e.timestamp_ms {order}, e.seq {order}""",  # noqa: S608 - our own words
-            parameters,
-        )
-        events, _ = _take_page(rows, matches=None, limit=limit)
-        return events if forward else events[::-1]
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

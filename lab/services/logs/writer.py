@@ -85,15 +85,6 @@ class LogWriter:
         )
         return cursor.rowcount == 1
 
-    def delete_stream(self, group: str, stream: str) -> bool:
-        self._stream_ids.clear()
-        stream_id = stream_id_of(self._connection, group, stream)
-        if stream_id is None:
-            return False
-        self._connection.execute("DELETE FROM log_events WHERE stream_id = ?", (stream_id,))
-        self._connection.execute("DELETE FROM log_streams WHERE stream_id = ?", (stream_id,))
-        return True
-
     # -------------------------------------------------------------------------
 
     def _ids(self, group: str, stream: str, now_ms: int) -> tuple[int, int]:

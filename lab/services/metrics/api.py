@@ -12,23 +12,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from moto.cloudwatch.exceptions import InvalidParameterCombination, InvalidParameterValue, ValidationError
+from moto.cloudwatch.exceptions import InvalidParameterValue, ValidationError
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from lab.services.metrics.metric_store import MetricStore, SeriesKey, Statistics, dimensions_key
-from lab.services.metrics.statistics import STATISTICS, StatisticError, by_period, check_statistic
+from lab.services.metrics.metric_store import MetricStore, SeriesKey, dimensions_key
+from lab.services.metrics.statistics import StatisticError, by_period, check_statistic
 from lab.services.moto_backend import MotoUrls
 
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html
 MAX_QUERIES: Final = 500
 MAX_POINTS_A_PAGE: Final = 100_800
-# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricStatistics.html
-MAX_STATISTICS_POINTS: Final = 1_440
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html
 MAX_DATA: Final = 1_000
-MAX_VALUES: Final = 150
 MAX_DIMENSIONS: Final = 30
 _SHORT_PERIODS_S: Final = frozenset({1, 5, 10, 20, 30})
 _METRICS_A_PAGE: Final = 500
@@ -51,11 +48,11 @@ class LabCloudWatchBackend(MotoUrls, CloudWatchBackend):
             self._validate_parameters_put_metric_data(metric, index)
             self._check_datum(metric, index)
         for metric in metric_data:
-            key = SeriesKey(namespace, metric["MetricName"], _dimensions(metric.get("Dimensions")))
+            dimensions = {d["Name"]: d["Value"] for d in metric.get("Dimensions") or ()}
             at = metric.get("Timestamp")
             timestamp_s = _seconds(at) if at is not None else dt.datetime.now(dt.UTC).timestamp()
-            for statistics in _statistic_sets(metric):
-                self.store.put_statistics(key, statistics, metric.get("Unit") or "None", timestamp_s)
+            value = (metric["MetricName"], metric.get("Unit") or "None", float(metric.get("Value", 0)))
+            self.store.put(namespace, dimensions, timestamp_s, [value])
 
     def list_metrics(
         self, next_token: str | None, namespace: str, metric_name: str, dimensions: list[dict[str, str]]
@@ -74,15 +71,13 @@ class LabCloudWatchBackend(MotoUrls, CloudWatchBackend):
 
     @staticmethod
     def _check_datum(metric: Mapping[str, Any], index: int) -> None:
-        values = [metric["Value"]] if "Value" in metric else list(metric.get("Values") or ())
-        values.extend((metric.get("StatisticValues") or {}).values())
-        if any(not math.isfinite(float(value)) for value in values):
+        if metric.get("Values") or metric.get("StatisticValues"):
+            raise InvalidParameterValue(
+                f"MetricData.member.{index}: Values and StatisticValues are not modeled by the lab; put each Value."
+            )
+        if not math.isfinite(float(metric.get("Value", 0))):
             raise InvalidParameterValue(
                 f"The value of the parameter MetricData.member.{index} must be a finite number."
-            )
-        if len(metric.get("Values") or ()) > MAX_VALUES:
-            raise InvalidParameterValue(
-                f"The collection MetricData.member.{index}.Values must not have a size greater than {MAX_VALUES}."
             )
         if len(metric.get("Dimensions") or ()) > MAX_DIMENSIONS:
             raise InvalidParameterValue(
@@ -131,37 +126,9 @@ def _get_metric_data(self: CloudWatchResponse) -> ActionResult:
     return ActionResult({"MetricDataResults": results, "NextToken": more, "Messages": []})
 
 
-def _get_metric_statistics(self: CloudWatchResponse) -> ActionResult:
-    """`CloudWatchResponse.get_metric_statistics`: moto 5.2.5 passes over ExtendedStatistics."""
-    params = self._get_params()
-    statistics: Sequence[str] = params.get("Statistics") or ()
-    extended: Sequence[str] = params.get("ExtendedStatistics") or ()
-    if not statistics and not extended:
-        raise InvalidParameterCombination("Must specify either Statistics or ExtendedStatistics")
-    start_s, end_s, period_s = _seconds(params["StartTime"]), _seconds(params["EndTime"]), int(params["Period"])
-    if start_s >= end_s:
-        raise InvalidParameterValue("The parameter StartTime must be less than the parameter EndTime.")
-    _check_period(period_s, InvalidParameterValue)
-    if (end_s - start_s) / period_s > MAX_STATISTICS_POINTS:
-        raise InvalidParameterCombination(
-            f"You have requested up to {math.ceil((end_s - start_s) / period_s)} datapoints, which exceeds the limit "
-            f"of {MAX_STATISTICS_POINTS}. Ask for fewer by a longer Period or a shorter "
-            "time range."
-        )
-    start_s = _rounded_down(start_s, period_s)
-    unit = params.get("Unit")
-    key = SeriesKey(params["Namespace"], params["MetricName"], _dimensions(params.get("Dimensions")))
-    samples = self.cloudwatch_backend.store.samples(key, start_s, end_s, unit)
-    points: dict[float, dict[str, Any]] = {}
-    for statistic in (*statistics, *extended):
-        _check_statistic(statistic, InvalidParameterValue)
-        for at, value in by_period(samples, statistic=statistic, start_s=start_s, period_s=period_s):
-            point = points.setdefault(at, {"Timestamp": _datetime(at), "Unit": unit or "None"})
-            if statistic in STATISTICS:
-                point[statistic] = value
-            else:
-                point.setdefault("ExtendedStatistics", {})[statistic] = value
-    return ActionResult({"Label": params["MetricName"], "Datapoints": [points[at] for at in sorted(points)]})
+def _get_metric_statistics(_self: CloudWatchResponse) -> ActionResult:
+    """`CloudWatchResponse.get_metric_statistics`: refused, for moto 5.2.5 passes over ExtendedStatistics."""
+    raise InvalidParameterValue("GetMetricStatistics is not modeled by the lab; use GetMetricData")
 
 
 def _check_query(query: Mapping[str, Any]) -> None:
@@ -171,8 +138,8 @@ def _check_query(query: Mapping[str, Any]) -> None:
         )
     if "MetricStat" not in query:
         raise ValidationError(f"The parameter MetricDataQueries.{query.get('Id')}.MetricStat is required.")
-    _check_period(int(query["MetricStat"]["Period"]), ValidationError)
-    _check_statistic(query["MetricStat"]["Stat"], ValidationError)
+    _check_period(int(query["MetricStat"]["Period"]))
+    _check_statistic(query["MetricStat"]["Stat"])
 
 
 def _query(store: MetricStore, query: Mapping[str, Any], start_s: float, end_s: float) -> list[tuple[float, float]]:
@@ -194,45 +161,22 @@ def _result(query: Mapping[str, Any], points: Sequence[tuple[float, float]], *, 
     }
 
 
-def _check_period(period_s: int, error: type[Exception]) -> None:
+def _check_period(period_s: int) -> None:
     if period_s not in _SHORT_PERIODS_S and (period_s < 60 or period_s % 60):
-        raise error(f"The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60; it is {period_s}.")
+        raise ValidationError(f"The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60; it is {period_s}.")
 
 
-def _check_statistic(statistic: str, error: type[Exception]) -> None:
+def _check_statistic(statistic: str) -> None:
     try:
         check_statistic(statistic)
-    except StatisticError as problem:
-        raise error(f"The value {statistic} for parameter Stat is not supported: {problem.message}") from None
+    except StatisticError as error:
+        raise ValidationError(f"The value {statistic} for parameter Stat is not supported: {error.message}") from None
 
 
 def _rounded_down(start_s: float, period_s: int) -> float:
     """A start within a minute counts from its beginning, as CloudWatch rounds it."""
     grain = min(period_s, 60)
     return math.floor(start_s / grain) * grain
-
-
-def _statistic_sets(metric: Mapping[str, Any]) -> list[Statistics]:
-    if metric.get("Values"):
-        values = [float(value) for value in metric["Values"]]
-        counts = [float(count) for count in metric.get("Counts") or [1.0] * len(values)]
-        return [
-            Statistics(sum=value * count, minimum=value, maximum=value, count=count)
-            for value, count in zip(values, counts, strict=True)
-            if count > 0
-        ]
-    if metric.get("StatisticValues"):
-        given = metric["StatisticValues"]
-        return [
-            Statistics(
-                sum=float(given["Sum"]),
-                minimum=float(given["Minimum"]),
-                maximum=float(given["Maximum"]),
-                count=float(given["SampleCount"]),
-            )
-        ]
-    value = float(metric.get("Value", 0))
-    return [Statistics(sum=value, minimum=value, maximum=value, count=1.0)]
 
 
 def _dimensions(given: Sequence[Mapping[str, str]] | None) -> tuple[tuple[str, str], ...]:

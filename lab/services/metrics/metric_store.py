@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -42,16 +41,6 @@ class SeriesKey(NamedTuple):
     dimensions: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """A statistic set, as PutMetricData takes it."""
-
-    sum: float
-    minimum: float
-    maximum: float
-    count: float
-
-
 def dimensions_key(dimensions: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Dimensions in the order by which series are told apart."""
     return tuple(sorted(dimensions.items()))
@@ -79,12 +68,6 @@ class MetricStore:
     ) -> None:
         """Add values of metrics that share dimensions and time: name, unit, value. Never waits for the disk."""
         self._database.put((namespace, tuple(dimensions.items()), timestamp_s, values))
-
-    def put_statistics(self, key: SeriesKey, statistics: Statistics, unit: str, timestamp_s: float) -> None:
-        """Add a statistic set, or a value that was seen `count` times."""
-        s = statistics
-        value = (s.sum, s.minimum, s.maximum, s.count)
-        self._database.put((key.namespace, key.dimensions, timestamp_s, [(key.name, unit, value)]))
 
     def series(self, namespace: str | None = None, name: str | None = None) -> list[tuple[SeriesKey, float]]:
         """Every metric there is with the time of its last value, by namespace and name where given."""

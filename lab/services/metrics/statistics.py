@@ -59,25 +59,5 @@ def _value(samples: Samples, statistic: str) -> float | None:
         return float(minima.min())
     if statistic == "Maximum":
         return float(maxima.max())
-    # A set of several unlike values holds no percentiles: CloudWatch then has none for the period either.
-    if np.any((counts != 1) & (minima != maxima)):
-        return None
-    return weighted_percentile(minima, counts, float(statistic[1:]))
-
-
-def weighted_percentile(values: Samples, counts: Samples, percent: float) -> float | None:
-    """The percentile of values that were seen `counts` times each, interpolated linearly between neighbors.
-
-    CloudWatch does not say how it interpolates; this is the definition of numpy's and R's default (type 7).
-    """
-    order = np.argsort(values, kind="stable")
-    values, counts = values[order], counts[order]
-    ends = np.cumsum(counts)
-    total = float(ends[-1])
-    if total <= 0:
-        return None
-    rank = (total - 1) * percent / 100
-    below = int(np.searchsorted(ends, np.floor(rank), side="right"))
-    above = int(np.searchsorted(ends, np.ceil(rank), side="right"))
-    low, high = float(values[min(below, len(values) - 1)]), float(values[min(above, len(values) - 1)])
-    return low + (high - low) * (rank - float(np.floor(rank)))
+    # CloudWatch does not say how it interpolates between neighbors; this is the default of numpy and R (type 7).
+    return float(np.percentile(minima, float(statistic[1:])))

@@ -13,15 +13,13 @@ from typing import Final
 
 from lab.storage.journal import RECORDS_A_TURN, give_way
 
-# A sample is time, sum, minimum, maximum, count: a plain value has count 1 and the three equal.
+# A sample is time, sum, minimum, maximum, count, as earlier labs stored statistic sets; here the three are equal.
 FIELDS: Final = 5
 # A chunk spans at most this, so that a range is found by the start of its chunks.
 CHUNK_SPAN_S: Final = 60.0
 
-# Namespace, dimensions in any order, time in seconds, and of each metric its name, unit and value or statistic set:
-# sum, minimum, maximum, count.
-Value = float | tuple[float, float, float, float]
-Put = tuple[str, Sequence[tuple[str, str]], float, Sequence[tuple[str, str, Value]]]
+# Namespace, dimensions in any order, time in seconds, and of each metric its name, unit and value.
+Put = tuple[str, Sequence[tuple[str, str]], float, Sequence[tuple[str, str, float]]]
 _Series = tuple[str, str, str, str]  # namespace, name, dimensions sorted by name as JSON, unit
 
 
@@ -84,10 +82,7 @@ def _by_series(items: Sequence[Put]) -> dict[_Series, array[float]]:
             text = texts[key] = json.dumps(sorted(key))
         for name, unit, value in metrics:
             samples = found.setdefault((namespace, name, text, unit), array("d"))
-            if isinstance(value, tuple):
-                samples.extend((time_s, *value))
-            else:
-                samples.extend((time_s, value, value, value, 1.0))
+            samples.extend((time_s, value, value, value, 1.0))
     return found
 
 

@@ -16,32 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.services.metrics.metric_store import MetricStore, SeriesKey
-from lab.services.metrics.statistics import by_period, weighted_percentile
+from lab.services.metrics.statistics import by_period
 from tests.lab_support import Lab
 
 MINUTE = dt.datetime(2026, 11, 24, 10, 0, tzinfo=dt.UTC)
-
-
-@given(
-    values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50),
-    percent=st.sampled_from([0.0, 1, 50, 90, 95, 99, 99.9, 100]),
-)
-def test_percentiles_of_raw_values_are_numpys(values: list[float], percent: float) -> None:
-    array = np.array(values)
-    found = weighted_percentile(array, np.ones(len(values)), percent)
-    assert found == pytest.approx(float(np.percentile(array, percent)), rel=1e-9, abs=1e-6)
-
-
-@given(
-    pairs=st.lists(st.tuples(st.integers(-100, 100), st.integers(1, 9)), min_size=1, max_size=20),
-    percent=st.floats(0, 100),
-)
-def test_a_value_seen_n_times_counts_n_times(pairs: list[tuple[int, int]], percent: float) -> None:
-    values, counts = np.array([v for v, _ in pairs], float), np.array([c for _, c in pairs], float)
-    spread = np.repeat(values, counts.astype(int))
-    assert weighted_percentile(values, counts, percent) == pytest.approx(
-        float(np.percentile(spread, percent)), rel=1e-9, abs=1e-6
-    )
+SET = ("SampleCount", "Sum", "Minimum", "Maximum")
 
 
 @given(st.lists(st.tuples(st.integers(0, 600), st.floats(0, 1e3)), max_size=60))
@@ -53,12 +32,6 @@ def test_every_sample_is_in_one_period(samples: list[tuple[int, float]]) -> None
     assert all(start % 60 == 0 for start, _ in counts)
     sums = by_period(array, statistic="Sum", start_s=0.0, period_s=60)
     assert math.isclose(sum(s for _, s in sums), sum(v for _, v in samples), abs_tol=1e-6)
-
-
-def test_a_statistic_set_of_unlike_values_has_no_percentiles() -> None:
-    array = np.array([[0.0, 10.0, 1.0, 5.0, 4.0]])
-    assert by_period(array, statistic="p50", start_s=0.0, period_s=60) == []
-    assert by_period(array, statistic="Average", start_s=0.0, period_s=60) == [(0.0, 2.5)]
 
 
 def test_values_survive_a_restart_and_the_oldest_are_forgotten(tmp_path: Path) -> None:
@@ -208,37 +181,17 @@ def test_points_come_in_pages(shared_lab: Lab, namespace: str) -> None:
     assert values == {"a": list(range(10)), "b": list(range(5))}
 
 
-def test_values_with_counts_and_statistic_sets_are_taken(shared_lab: Lab, namespace: str) -> None:
-    plain = {"MetricName": "m", "Timestamp": MINUTE}
-    put(shared_lab, namespace, {**plain, "Values": [1.0, 10.0], "Counts": [3.0, 1.0]})
-    stats = {"SampleCount": 2, "Sum": 20, "Minimum": 5, "Maximum": 15}
-    put(shared_lab, namespace, {**plain, "MetricName": "set", "StatisticValues": stats})
-    results = ask(
-        shared_lab,
-        query(namespace, "Average", name="m", id_="a"),
-        query(namespace, "p50", name="m", id_="b"),
-        query(namespace, "Maximum", name="set", id_="c"),
-        query(namespace, "Average", name="set", id_="d"),
-    )
-    assert [result["Values"] for result in results] == [[3.25], [1], [15], [10]]
+@pytest.mark.parametrize("given", [{"Values": [1.0, 2.0]}, {"StatisticValues": dict.fromkeys(SET, 1.0)}])
+def test_several_values_in_a_datum_are_refused(shared_lab: Lab, namespace: str, given: dict[str, Any]) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="not modeled"):
+        put(shared_lab, namespace, {"MetricName": "m", **given})
 
 
-def test_get_metric_statistics_answers_plain_and_extended(shared_lab: Lab, namespace: str) -> None:
-    put(shared_lab, namespace, *(datum(value, FunctionName="f") for value in range(1, 11)))
-    answer = shared_lab.client("cloudwatch").get_metric_statistics(
-        Namespace=namespace,
-        MetricName="Duration",
-        Dimensions=[{"Name": "FunctionName", "Value": "f"}],
-        StartTime=MINUTE,
-        EndTime=MINUTE + dt.timedelta(hours=1),
-        Period=60,
-        Statistics=["Average", "Maximum"],
-        ExtendedStatistics=["p90"],
-    )
-    (point,) = answer["Datapoints"]
-    assert point["Average"] == 5.5
-    assert point["Maximum"] == 10
-    assert point["ExtendedStatistics"] == {"p90": pytest.approx(9.1)}
+def test_get_metric_statistics_is_refused(shared_lab: Lab, namespace: str) -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="use GetMetricData"):
+        shared_lab.client("cloudwatch").get_metric_statistics(
+            Namespace=namespace, MetricName="m", StartTime=MINUTE, EndTime=MINUTE, Period=60, Statistics=["Average"]
+        )
 
 
 def test_metrics_are_listed_by_namespace_name_and_dimension(shared_lab: Lab, namespace: str) -> None:
