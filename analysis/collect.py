@@ -44,7 +44,7 @@ from analysis.progress import Progress
 from analysis.report.terminal import print_results
 from analysis.summary import Summary
 from core.cloud import Cloud
-from core.command_line import Parser, seconds
+from core.command_line import Parser, add_results_option, seconds
 from core.configuration import Configuration, read_configuration
 from core.errors import (
     EXIT_CHECK_FAILED,
@@ -56,7 +56,7 @@ from core.errors import (
 )
 from core.place import IDENTITY, check_same_place
 from core.records import NEVER_INVOKED, Manifest
-from core.run_directory import RESULTS_DIRECTORY, RunDirectory, find_run, new_run_id
+from core.run_directory import RunDirectory, find_run, new_run_id
 from core.variants import Variant
 
 MARGIN_S: Final = 60.0  # clocks differ, and an init may come before the call that waited for it
@@ -320,13 +320,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="You can run it again at any time: it fetches what is missing and gives the same result.",
     )
     parser.add_argument("--run", default="latest", help="name or directory of the run (default: latest)")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIRECTORY",
-        default=RESULTS_DIRECTORY,
-        help="directory of the runs (default: results/)",
-    )
+    add_results_option(parser)
     parser.add_argument(
         "--since", metavar="TIME", help="make a run from the logs alone, from this time on: 2h, 90m, or a date and time"
     )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 
-from core.command_line import Parser
-from core.run_directory import RESULTS_DIRECTORY
+from core.command_line import Parser, add_results_option
 
 
 def command_parser(name: str, description: str, *, takes_run: bool = False) -> argparse.ArgumentParser:
@@ -15,13 +13,7 @@ def command_parser(name: str, description: str, *, takes_run: bool = False) -> a
     parser = Parser(prog=f"inference-lab analysis {name}", description=description)
     if takes_run:
         parser.add_argument("run", nargs="?", default="latest", help="name or directory of the run (default: latest)")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIRECTORY",
-        default=RESULTS_DIRECTORY,
-        help="directory of the runs (default: results/)",
-    )
+    add_results_option(parser)
     return parser
 
 

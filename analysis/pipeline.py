@@ -17,9 +17,8 @@ from analysis.ingest.run_files import read_image_gb, read_metrics, read_rows
 from analysis.report.text import summary_markdown
 from analysis.summary import Summary
 from core import strict_json
-from core.configuration import Configuration, read_configuration
+from core.configuration import Configuration
 from core.errors import RecordError
-from core.paths import BENCHMARK_TOML
 from core.price_list import prices_of_run
 from core.rate_search import HighestRate
 from core.records import Manifest
@@ -33,26 +32,13 @@ Say = Callable[[str], None]
 def run_configuration(manifest: Manifest) -> Configuration:
     """The configuration a run was measured with. Raises RecordError."""
     try:
-        return Configuration.model_validate(_of_this_version(manifest.configuration))
+        return Configuration.model_validate(manifest.configuration)
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(str(part) for part in detail["loc"])
         raise RecordError(
             f"the manifest of {manifest.run_id} holds a configuration of another version: {where}: {detail['msg']}"
         ) from None
-
-
-def _of_this_version(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the configuration of older runs: `p99_ms` was the goal, and all warm calls met one environment."""
-    goal = dict(configuration.get("goal") or {})
-    if "p99_ms" in goal:
-        goal["limit_ms"] = goal.pop("p99_ms")
-        goal.pop("requests_per_month", None)  # [traffic] has the one volume
-    experiments = dict(configuration.get("experiments") or {})
-    experiments["warm"] = {"environments": 1, **(experiments.get("warm") or {})}
-    # Settings of the lab that came later change nothing that was measured.
-    lab = read_configuration(BENCHMARK_TOML, profile="").lab.model_dump() | (configuration.get("lab") or {})
-    return {**configuration, "goal": goal, "experiments": experiments, "lab": lab}
 
 
 def _deployed(record: Mapping[str, Any]) -> DeployedModel:

@@ -15,7 +15,6 @@ import dataclasses
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +24,7 @@ from typing import Any, Final, Literal
 
 from core import strict_json
 from core.command_line import Parser
-from core.paths import REPOSITORY
+from core.manifest import commit
 
 RAW: Final = Path(__file__).resolve().parent / "raw"
 
@@ -98,7 +97,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_average": [round(value, 2) for value in os.getloadavg()],
-        "commit": _commit(),
+        "commit": commit() or "unknown",
     }
 
 
@@ -135,12 +134,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "--short", "HEAD")
-    return f"{commit}-dirty" if git("status", "--porcelain", "--untracked-files=no") else commit or "unknown"

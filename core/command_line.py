@@ -7,9 +7,11 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from core.errors import EXIT_ERROR
+from core.paths import RESULTS_DIRECTORY
 
 _Number = TypeVar("_Number", int, float)
 
@@ -20,6 +22,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EXIT_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def add_results_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--results`, the folder of all runs."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        default=RESULTS_DIRECTORY,
+        help="directory of the runs (default: results/)",
+    )
 
 
 def bounded(kind: type[_Number], what: str, low: float, high: float = math.inf) -> Callable[[str], _Number]:

@@ -65,14 +65,6 @@ class MatrixTable(_Table):
     starts: Array[tuple[Start, ...]] = Field(default=("on_demand",), min_length=1)
     weights: Literal["imagenet", "random", "imagenet_or_random"]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_versions(cls, values: Any) -> Any:
-        """Read `architecture = "arm64"`, which runs of earlier versions hold, as a list of one."""
-        if not isinstance(values, dict) or "architecture" not in values or "architectures" in values:
-            return values
-        return {"architectures": [values["architecture"]]} | {k: v for k, v in values.items() if k != "architecture"}
-
     @field_validator("models", "engines", "memory_sizes_mb", "architectures", "starts")
     @classmethod
     def _distinct(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:

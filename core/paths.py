@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
+RESULTS_DIRECTORY: Final = Path("results")  # of the current folder; holds every run
 BENCHMARK_TOML: Final = REPOSITORY / "benchmark.toml"
 PRICES_TOML: Final = REPOSITORY / "core" / "prices.toml"
 COLLECT: Final = REPOSITORY / "analysis" / "collect.py"

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from core import strict_json
 from core.errors import RecordError
+from core.paths import RESULTS_DIRECTORY
 from core.records import ClientRecord, Manifest
 
-RESULTS_DIRECTORY: Final = Path("results")
 RUN_ID: Final = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{4}$")
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from core.cloud import lab_status
-from core.command_line import Parser
+from core.command_line import Parser, add_results_option
 from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, configuration_path, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.paths import COLLECT, NODE_COMMANDS, REPOSITORY
 from core.progress import Progress, duration_text
-from core.run_directory import RESULTS_DIRECTORY, RunDirectory, new_run_id
+from core.run_directory import RunDirectory, new_run_id
 from demo.checks import check_run
 from demo.deploying import deployed_so_far
 from demo.processes import in_the_background, run_step, running_lab
@@ -39,13 +39,7 @@ def build_parser() -> Parser:
         description="Run the whole job on this machine: start a lab, deploy, measure, collect, report, check.",
     )
     parser.add_argument("--profile", default="demo", help="profile of benchmark.toml (default: demo)")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        metavar="DIRECTORY",
-        default=RESULTS_DIRECTORY,
-        help="directory of the runs (default: results/)",
-    )
+    add_results_option(parser)
     return parser
 
 

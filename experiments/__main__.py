@@ -9,18 +9,16 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser, bounded, number
+from core.command_line import Parser, add_results_option, bounded, number
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.load_tasks import WORKER_RPS, workers_for
 from core.records import Experiment
-from core.run_directory import RESULTS_DIRECTORY
 from core.stages import SEARCH
 from experiments.checks.findings import findings_json, has_problem, print_findings
 from experiments.checks.preflight import check_everything
@@ -56,13 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         command.add_argument("--profile", help=PROFILE_HELP)
         command.add_argument("-v", "--verbose", action="store_true", help="log more on standard error")
-        command.add_argument(
-            "--results",
-            type=Path,
-            metavar="DIRECTORY",
-            default=RESULTS_DIRECTORY,
-            help="directory of the runs (default: results/)",
-        )
+        add_results_option(command)
         if name in JSON_OF:
             command.add_argument("--json", action="store_true", help=JSON_OF[name])
         if name == "cleanup":

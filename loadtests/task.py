@@ -23,9 +23,9 @@ from core.command_line import Parser
 from core.configuration import PATH_VARIABLE
 from core.errors import EXIT_ERROR, CloudError, run_command
 from core.load_tasks import BENCHMARK, MANIFEST, Part, run_prefix
-from core.paths import LOCUSTFILE
+from core.paths import LOCUSTFILE, RESULTS_DIRECTORY
 from core.processes import start_child
-from core.run_directory import RESULTS_DIRECTORY, RunDirectory
+from core.run_directory import RunDirectory
 from core.stages import STAGES_FILE
 
 SHIP_EVERY_S: Final = 5.0

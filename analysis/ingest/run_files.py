@@ -150,10 +150,10 @@ def write_image_sizes(run: RunDirectory, size_bytes: Mapping[str, int]) -> None:
 
 
 def read_image_sizes(run: RunDirectory) -> dict[str, int]:
-    """Bytes of each image in ECR by its key, in older runs by its model; empty where they were never asked for."""
+    """Bytes of each image in ECR by its key; empty where they were never asked for."""
     try:
         found = strict_json.loads((run.raw_directory / "images.json").read_text())
-        return {str(model): int(size) for model, size in found.items()}
+        return {str(key): int(size) for key, size in found.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -166,7 +166,7 @@ def read_image_sizes(run: RunDirectory) -> dict[str, int]:
 def read_image_gb(run: RunDirectory, variants: Iterable[Variant]) -> dict[Image, float]:
     """GB of the images of these variants, as far as ECR told them."""
     found = read_image_sizes(run)
-    sizes = {image: found.get(image.key, found.get(image.model)) for image in {one.image for one in variants}}
+    sizes = {image: found.get(image.key) for image in {one.image for one in variants}}
     return {image: size / BYTES_PER_GB for image, size in sizes.items() if size is not None}
 
 

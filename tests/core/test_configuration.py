@@ -173,11 +173,6 @@ def test_a_lab_that_can_run_nothing_of_the_matrix_says_what_to_add():
     assert '"arm64"' in caught.value.hint
 
 
-def test_one_architecture_as_earlier_versions_wrote_it_is_read():
-    text = TEXT.replace('architectures = ["x86_64"]', 'architecture = "arm64"')
-    assert parse_configuration(text).matrix.architectures == ("arm64",)
-
-
 def test_only_a_lab_leaves_variants_out(monkeypatch, tmp_path):
     document = tmp_path / "benchmark.toml"
     document.write_text(BOTH, encoding="utf-8")

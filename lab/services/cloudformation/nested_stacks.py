@@ -19,7 +19,7 @@ from moto.s3.exceptions import MissingBucket
 from moto.utilities.utils import get_partition
 
 from lab.services.cloudformation import resources
-from lab.services.cloudformation.resource import Place, Properties, Resource
+from lab.services.cloudformation.resource import Place, Properties, Resource, tags_of
 
 _OUTPUT: Final = "Outputs."
 
@@ -33,7 +33,7 @@ class NestedStackResource(Resource, CloudFormationModel):
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         """Create the stack. Raises ValidationError with the reason where it rolled back, and leaves no stack then."""
         stack = place.stacks.create_stack(
-            name, _template(properties["TemplateURL"], place), _parameters(properties), tags=_tags(properties)
+            name, _template(properties["TemplateURL"], place), _parameters(properties), tags=tags_of(properties)
         )
         try:
             _check(stack, "CREATE_COMPLETE")
@@ -47,7 +47,7 @@ class NestedStackResource(Resource, CloudFormationModel):
             self.physical_resource_id,
             _template(properties["TemplateURL"], place),
             _parameters(properties),
-            _tags(properties),
+            tags_of(properties),
         )
         _check(stack, "UPDATE_COMPLETE")
         self.values = _outputs(stack)
@@ -81,10 +81,6 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(_text, value)) if isinstance(value, list) else str(value)
-
-
-def _tags(properties: Properties) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
 
 
 def _outputs(stack: Any) -> dict[str, str]:

@@ -168,8 +168,10 @@ NUMBERS = ["9" * 5000, "abc", "", "-1", "1e400", "\u0665", "NaN"]
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_number_that_is_none_in_a_request_is_no_failure_of_ours(lab: Lab, number: str) -> None:
-    period = "Action=GetMetricStatistics&Version=2010-08-01&Namespace=N&MetricName=m&Statistics.member.1=Sum"
-    times = "StartTime={}&EndTime={}&Period={}"
+    of_query = "&MetricDataQueries.member.1."
+    stat = f"MetricStat.Stat=Sum{of_query}MetricStat.Metric.Namespace=N{of_query}MetricStat.Metric.MetricName=m"
+    period = f"Action=GetMetricData&Version=2010-08-01{of_query}Id=q{of_query}{stat}"
+    times = f"StartTime={{}}&EndTime={{}}{of_query}MetricStat.Period={{}}"
     noon, text = "2026-01-01T00:00:00Z", urllib.parse.quote(number)
     function = '{{"FunctionName": "f", "Role": "arn:aws:iam::123456789012:role/r", "Code": {{}}, "{}": "{}"}}'
     cases = [
