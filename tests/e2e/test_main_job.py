@@ -80,7 +80,9 @@ def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
             "auth": '"iam"',
         }
     )
+    assert "mobilenet-tensorflow-2048" in project.cdk("diff", "--ci")
     project.deploy()
+    project.cdk("diff", "--fail")  # leaves with 1 where it finds a difference
     names = project.configuration.names
     assert function_names(lab) == {names.function(v) for v in project.configuration.variants}
     assert log_group_names(lab) == {names.log_group(v) for v in project.configuration.variants}

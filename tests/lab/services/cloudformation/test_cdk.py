@@ -183,6 +183,7 @@ def test_552_functions_of_two_architectures_deploy_and_go(lab: Lab, tmp_path: Pa
     ]
     assert len({function["FunctionName"] for function in functions}) == 552
     assert len([one for one in functions if one["Architectures"] == ["arm64"]]) == 276
+    cdk(lab, tmp_path, "diff", "--fail", "--app", largest)
     cdk(lab, tmp_path, "destroy", "--force", "--app", largest)
     assert lab.client("lambda").list_functions()["Functions"] == []
 
