@@ -60,6 +60,11 @@ def stage_of(call_id: str) -> str:
     return call_id.rpartition("-")[0]
 
 
+def number_of(call_id: str) -> int:
+    """Return the number of a load call within its stage."""
+    return int(call_id.rpartition("-")[2])
+
+
 def append_stage(run: RunDirectory, stage: LoadStage) -> None:
     """Write down a stage that ended."""
     append_line(run.root / STAGES_FILE, strict_json.dumps(asdict(stage)))

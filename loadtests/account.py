@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -118,31 +119,59 @@ class StageSummary:
     send_lag_ms: tuple[Percentile, ...]
 
 
-def summarise(
-    records: Iterable[ClientRecord], *, offered: int, started_at: float, duration_s: float, late_after_ms: float
-) -> StageSummary:
-    """Summarize the records of one stage.
+class StageTotals:
+    """Adds up a stage's records as they are read, each call once, and keeps two numbers of each call."""
 
-    The rate achieved counts what was sent before the shape's end: what is sent later does not make up for it.
-    """
-    of_stage = list(records)
-    sent = [record for record in of_stage if record.sent_at is not None]
-    lags_ms = [send_lag_ms(record) for record in sent]
-    return StageSummary(
-        offered=offered,
-        recorded=len(of_stage),
-        sent=len(sent),
-        answered=sum(record.answered_at is not None for record in sent),
-        dropped=len(of_stage) - len(sent),
-        late=sum(lag_ms > late_after_ms for lag_ms in lags_ms),
-        outcomes=dict(Counter(record.outcome for record in of_stage)),
-        offered_rps=offered / duration_s,
-        sent_rps=sum(record.sent_at is not None and record.sent_at <= started_at + duration_s for record in sent)
-        / duration_s,
-        latency_ms=percentiles(
-            record.latency_from_intended_ms
-            for record in sent
-            if record.outcome == "ok" and record.latency_from_intended_ms is not None
-        ),
-        send_lag_ms=percentiles(lags_ms),
-    )
+    def __init__(self, *, started_at: float, duration_s: float, late_after_ms: float) -> None:
+        self._account = Account(started_at=started_at, late_after_ms=late_after_ms)
+        self._ends_at = started_at + duration_s
+        self._duration_s = duration_s
+        self._late_after_ms = late_after_ms
+        self._numbers = bytearray()  # 1 for each call that was added
+        self._outcomes: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        self._latencies_ms = array("d")  # of ok calls, from the intended time
+        self._lags_ms = array("d")
+
+    def add(self, record: ClientRecord, number: int) -> None:
+        """Add the record of call `number`; a second one of the same call, of a worker thought lost, is ignored."""
+        if number >= len(self._numbers):
+            self._numbers.extend(bytes(number + 1 - len(self._numbers) + number // 2))
+        if self._numbers[number]:
+            return
+        self._numbers[number] = 1
+        self._account.add(record)
+        self._outcomes[record.outcome] += 1
+        if record.sent_at is None:
+            return
+        lag_ms = send_lag_ms(record)
+        self._lags_ms.append(lag_ms)
+        self._counts["answered"] += record.answered_at is not None
+        self._counts["late"] += lag_ms > self._late_after_ms
+        self._counts["sent in time"] += record.sent_at <= self._ends_at
+        if record.outcome == "ok" and record.latency_from_intended_ms is not None:
+            self._latencies_ms.append(record.latency_from_intended_ms)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the stage second by second."""
+        return self._account.rows()
+
+    def summary(self, *, offered: int) -> StageSummary:
+        """Return the summary of what was added; `offered` is what the shape has.
+
+        The rate achieved counts what was sent before the shape's end: what is sent later does not make up for it.
+        """
+        recorded, sent = self._outcomes.total(), len(self._lags_ms)
+        return StageSummary(
+            offered=offered,
+            recorded=recorded,
+            sent=sent,
+            answered=self._counts["answered"],
+            dropped=recorded - sent,
+            late=self._counts["late"],
+            outcomes=dict(self._outcomes),
+            offered_rps=offered / self._duration_s,
+            sent_rps=self._counts["sent in time"] / self._duration_s,
+            latency_ms=percentiles(self._latencies_ms),
+            send_lag_ms=percentiles(self._lags_ms),
+        )

@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.records import ClientRecord
-from loadtests.account import Account, merge_rows, percentiles, summarise
+from loadtests.account import Account, StageTotals, merge_rows, percentiles
 
 START = 1_000_000.0
 
@@ -35,6 +35,15 @@ def account(records, late_after_ms=10.0):
     for item in records:
         made.add(item)
     return made.rows()
+
+
+def summarize(records, *, duration_s, times=1):
+    totals = StageTotals(started_at=START, duration_s=duration_s, late_after_ms=10)
+    for _ in range(times):
+        for number, item in enumerate(records):
+            totals.add(item, number)
+    assert totals.rows() == account(records)
+    return totals.summary(offered=len(records))
 
 
 def test_a_call_counts_in_the_seconds_it_was_intended_sent_and_answered():
@@ -83,14 +92,20 @@ def test_nothing_is_counted_twice_or_forgotten(records):
     rows = account(records)
     assert sum(row["offered"] for row in rows) == len(records)
     assert sum(row["sent"] + row["dropped"] for row in rows) == len(records)
-    summary = summarise(records, offered=len(records), started_at=START, duration_s=20, late_after_ms=10)
+    summary = summarize(records, duration_s=20)
     assert sum(summary.outcomes.values()) == summary.recorded == len(records)
     assert summary.late == sum(row["late"] for row in rows)
 
 
+@settings(max_examples=50)
+@given(calls)
+def test_a_call_that_two_workers_recorded_counts_once(records):
+    assert summarize(records, duration_s=20, times=2) == summarize(records, duration_s=20)
+
+
 def test_what_is_sent_after_the_shapes_end_does_not_make_up_for_the_rate():
     records = [record(n, intended_s=n / 10, lag_s=0.0 if n < 5 else 5.0) for n in range(10)]
-    summary = summarise(records, offered=10, started_at=START, duration_s=1, late_after_ms=10)
+    summary = summarize(records, duration_s=1)
     assert (summary.offered_rps, summary.sent_rps) == (10, 5)
 
 
