@@ -13,6 +13,18 @@ from core.variants import Variant
 
 CLOCK_OFF_S: Final = 5.0  # START may be outside a call by the clocks' usual difference, at most this much
 
+# Of INVOCATION_COLUMNS, what the rules need.
+CHECKED_COLUMNS: Final = (
+    "request_id",
+    "protocol",
+    "trigger",
+    "outcome",
+    "logged_at",
+    "init_ms",
+    "sent_at",
+    "answered_at",
+)
+
 _ADVICE: Final[Mapping[str, tuple[str, str]]] = {
     "wrong_memory_size": (
         "reports name another memory size than their variant has",
@@ -35,13 +47,13 @@ class Breaches:
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def look_at(self, variant: Variant, logged: pl.DataFrame, rows: pl.DataFrame) -> None:
-        """Check one variant's logged invocations (LOGGED_COLUMNS) and joined rows (INVOCATION_COLUMNS)."""
+    def look_at(self, variant: Variant, memory_sizes_mb: pl.Series, rows: pl.DataFrame) -> None:
+        """Check the memory sizes that one variant's reports name, and CHECKED_COLUMNS of all its rows."""
         ids = rows["request_id"].drop_nulls()
         start_s, init_s = pl.col("logged_at"), pl.col("init_ms").fill_null(0.0) / 1000
         outside = (start_s < pl.col("sent_at") - CLOCK_OFF_S) | (start_s - init_s > pl.col("answered_at") + CLOCK_OFF_S)
         found = {
-            "wrong_memory_size": int((logged["memory_size_mb"] != variant.memory_mb).sum())
+            "wrong_memory_size": int((memory_sizes_mb != variant.memory_mb).sum())
             if (rows["protocol"] != "swapping").fill_null(value=True).all()
             else 0,
             "duplicate_request_ids": ids.len() - ids.n_unique(),

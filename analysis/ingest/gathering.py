@@ -21,12 +21,12 @@ from typing import Any, Final, TypeVar
 import polars as pl
 
 from analysis.ingest.client_records import ClientRange, client_ranges, each_call_once, no_clients, record_shapes
-from analysis.ingest.contract import Breaches
-from analysis.ingest.joining import join_variant
+from analysis.ingest.contract import CHECKED_COLUMNS, Breaches
+from analysis.ingest.joining import decide, join_calls
 from analysis.ingest.line_shapes import ShapeReader
 from analysis.ingest.log_groups import gather_pages, read_events_of, shape_reader
 from analysis.ingest.restarted_loads import label_broken_off
-from analysis.ingest.run_files import RawGroup, raw_group, rows_writer, scratch_directory
+from analysis.ingest.run_files import ROW_SCHEMA, RawGroup, raw_group, rows_writer, scratch_directory
 from core.configuration import Configuration
 from core.records import Manifest
 from core.run_directory import RunDirectory
@@ -39,6 +39,7 @@ Result = TypeVar("Result")
 WORTH_SHAPES_BYTES: Final = 20_000_000
 MAX_THREADS: Final = 4
 READ_AHEAD: Final = 32  # pages, or ranges of client records
+WRITTEN_ROWS: Final = 100_000  # at a time
 
 
 @dataclass
@@ -64,17 +65,21 @@ def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuratio
         pages = mapped(partial(read_events_of, shapes=shape_reader() if large else None), chain.from_iterable(paths))
         for variant, its_paths in zip(variants, paths, strict=True):
             group = gather_pages(islice(pages, len(its_paths)))
-            clients = _clients_of(scratch, variant.key, whole_stages)
             if group.model:
                 gathered.models[variant.image.key] = group.model
-            logged = group.invocations
-            if logged.height:
-                gathered.log_bytes[variant.key] = group.billed_bytes / logged.height
-            if logged.height or clients.height:
-                endpoint, run_id = manifest.endpoint, manifest.run_id
-                rows = join_variant(variant, logged, clients, endpoint, run_id, logs_alone=not records)
-                gathered.breaches.look_at(variant, logged, rows)
+            sizes_mb = group.invocations["memory_size_mb"]
+            if len(sizes_mb):
+                gathered.log_bytes[variant.key] = group.billed_bytes / len(sizes_mb)
+            joined = join_calls(group.invocations, _clients_of(scratch, variant.key, whole_stages))
+            del group  # what is joined holds all of it again
+            checked = [pl.DataFrame(schema={name: ROW_SCHEMA[name] for name in CHECKED_COLUMNS})]
+            # All columns of a row take several times what they follow from: no more than a slice has them.
+            for some in joined.iter_slices(WRITTEN_ROWS):
+                rows = decide(some, variant, manifest.endpoint, manifest.run_id, logs_alone=not records)
+                checked.append(rows.select(CHECKED_COLUMNS))
                 write(rows)
+            del joined  # before the next variant is read
+            gathered.breaches.look_at(variant, sizes_mb, pl.concat(checked))
     return gathered
 
 

@@ -42,26 +42,16 @@ OUT_OF_MEMORY_SHARE: Final = 0.97
 AHEAD_MS: Final = 1000.0
 
 
-def join_variant(
-    variant: Variant,
-    logged: pl.DataFrame,
-    clients: pl.DataFrame,
-    endpoint: EndpointFacts,
-    run_id: str,
-    *,
-    logs_alone: bool = False,
-) -> pl.DataFrame:
-    """Rows of one variant with the columns of `INVOCATION_COLUMNS`.
+def join_calls(logged: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
+    """Client records and logged invocations of one variant side by side, one row per call, in the order of time.
 
-    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`, both of this variant alone. `logs_alone`:
-    the run has no client records at all, so experiments are told from the logs: cold starts count as cold, the others
-    as warm.
+    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`. What the rows come to, `decide` tells.
     """
     logged = _classify(logged)
     clients = clients.with_columns(pl.col("request_id").str.to_lowercase()).with_row_index("client_index")
     clients = _match(clients, logged)
     rows = clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
-    return _decide(rows, variant, endpoint, run_id, logs_alone=logs_alone)
+    return rows.sort(pl.coalesce("intended_at", "logged_at"), nulls_last=True, maintain_order=True)
 
 
 def _classify(logged: pl.DataFrame) -> pl.DataFrame:
@@ -197,9 +187,14 @@ def _initialised_ahead() -> pl.Expr:
     return fine & (pl.col("early").fill_null(value=False) | quick.fill_null(value=False))
 
 
-def _decide(
-    rows: pl.DataFrame, variant: Variant, endpoint: EndpointFacts, run_id: str, *, logs_alone: bool
+def decide(
+    joined: pl.DataFrame, variant: Variant, endpoint: EndpointFacts, run_id: str, *, logs_alone: bool = False
 ) -> pl.DataFrame:
+    """Rows of `join_calls` with the columns of `INVOCATION_COLUMNS`; each row follows from itself alone.
+
+    `logs_alone`: the run has no client records at all, so experiments are told from the logs: cold starts count as
+    cold, the others as warm.
+    """
     call_number = pl.coalesce("call_number_logged", "call_number")
     in_logs = pl.col("in_logs").fill_null(value=False)
     failed_init = pl.col("init_status").is_in(["timeout", "error"])
@@ -250,7 +245,7 @@ def _decide(
         .otherwise(pl.col("error"))
     )
     own_limits = "aws" if endpoint.source == "aws" else f"{endpoint.limits.cpu}/{endpoint.limits.memory}"
-    rows = rows.with_columns(
+    rows = joined.with_columns(
         pl.when(logs_alone)
         .then(start_type.replace("unknown", None))
         .otherwise(pl.col("experiment"))
@@ -291,8 +286,4 @@ def _decide(
         "memory_mb": variant.memory_mb,
     }
     rows = rows.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
-    in_order = rows.select(
-        *(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items()),
-        pl.coalesce("intended_at", "logged_at").alias("order"),
-    ).sort("order", nulls_last=True, maintain_order=True)
-    return in_order.drop("order")
+    return rows.select(pl.col(name).cast(kind) for name, kind in ROW_SCHEMA.items())

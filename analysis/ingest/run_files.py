@@ -29,8 +29,6 @@ from core.records import INVOCATION_COLUMNS
 from core.run_directory import RunDirectory, write_atomically
 from core.variants import Image, Variant
 
-WRITTEN_ROWS: Final = 100_000  # at a time: what a writer holds besides the rows is more than they are
-
 ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
 
 _EVENT_SCHEMA: Final[dict[str, Any]] = {"logStreamName": pl.String, "timestamp": pl.Int64, "message": pl.String}
@@ -197,9 +195,8 @@ def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
             nothing.write_csv(csv)
 
             def write(rows: pl.DataFrame) -> None:
-                for some in rows.iter_slices(WRITTEN_ROWS):
-                    parquet.write_table(_as_arrow(some))
-                    some.write_csv(csv, include_header=False)
+                parquet.write_table(_as_arrow(rows))
+                rows.write_csv(csv, include_header=False)
 
             yield write
         parquet_path.replace(run.data_directory / parquet_path.name)

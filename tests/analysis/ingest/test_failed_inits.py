@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.ingest.client_records import read_clients
-from analysis.ingest.joining import join_variant
+from analysis.ingest.joining import decide, join_calls
 from analysis.ingest.platform_logs import LogParser
 from core.run_directory import RunDirectory
 from tests.analysis.report.builders import demo_configuration
@@ -193,7 +193,7 @@ def test_three_init_timeouts_are_three_and_a_warm_call_that_crashed_stays_warm(m
     variant, endpoint = measured
     nobody = read_clients(RunDirectory(Path("nowhere")))
     frame = parsed(events_of(history, is_json=is_json))
-    rows = join_variant(variant, frame, nobody, endpoint, "run", logs_alone=True).sort("request_id")
+    rows = decide(join_calls(frame, nobody), variant, endpoint, "run", logs_alone=True).sort("request_id")
     assert rows["outcome"].to_list() == [*["init_timeout"] * 3, "ok", "error", "error"]
     assert rows["start_type"].to_list() == [*["cold"] * 3, "warm", "warm", "cold"]
 
