@@ -115,11 +115,17 @@ def test_a_put_is_safe_from_a_kill_at_once(tmp_path: Path) -> None:
         rest = [line for line in lab.stdout.read().split("\n")[:-1] if line]
     store = LogStore(tmp_path, retention_invocations=100_000)
     try:
-        found = [int(event.message) for event in store.stream_events("g", "s", limit=10_000)]
+        found = [int(message) for message in messages_of(store)]
         assert found == list(range(len(found)))
         assert len(found) >= 2000 + len(rest)
     finally:
         store.close()
+
+
+def messages_of(store: LogStore) -> list[str]:
+    events, more = store.filter_events("g", streams=["s"])
+    assert more is None
+    return [event.message for event in events]
 
 
 def writers_of(path: Path) -> list[int]:
@@ -147,7 +153,7 @@ def test_a_writer_that_is_killed_is_replaced_and_nothing_is_lost_or_there_twice(
                 (writer,) = writers_of(tmp_path)
                 os.kill(writer, signal.SIGKILL)
         assert store.create_stream("g", "another")
-        found = [int(event.message) for event in store.stream_events("g", "s", limit=10_000)]
+        found = [int(message) for message in messages_of(store)]
         assert found == list(range(3000))
     finally:
         store.close()
@@ -260,7 +266,7 @@ def test_a_name_that_cannot_be_stored_is_refused_and_the_logs_live_on(tmp_path: 
         with pytest.raises(StorageError, match="utf-8"):
             store.create_stream("g", "\ud800")
         store.put("g", "s", [LogEvent(1, "after it")])
-        assert [event.message for event in store.stream_events("g", "s")] == ["after it"]
+        assert messages_of(store) == ["after it"]
     finally:
         store.close()
 
@@ -317,7 +323,7 @@ def test_a_writer_that_hangs_is_killed_at_the_end_and_what_it_left_is_in_the_tab
     monkeypatch.setattr("lab.storage.database._END_S", 600.0)
     store = LogStore(tmp_path, retention_invocations=1000)
     store.put("g", "s", [LogEvent(1, "before")])
-    assert len(store.stream_events("g", "s")) == 1
+    assert len(messages_of(store)) == 1
     (writer,) = writers_of(tmp_path)
     os.kill(writer, signal.SIGSTOP)
     store.put("g", "s", [LogEvent(2, "after")])
@@ -327,7 +333,7 @@ def test_a_writer_that_hangs_is_killed_at_the_end_and_what_it_left_is_in_the_tab
     assert writers_of(tmp_path) == []
     store = LogStore(tmp_path, retention_invocations=1000)
     try:
-        assert [event.message for event in store.stream_events("g", "s")] == ["before", "after"]
+        assert messages_of(store) == ["before", "after"]
     finally:
         store.close()
 
@@ -336,7 +342,7 @@ def test_a_writer_is_replaced_in_a_lab_with_more_than_a_thousand_open_files(tmp_
     program = (
         "import os, resource, signal, sys; from pathlib import Path\n"
         "from lab.contracts import LogEvent; from lab.services.logs.log_store import LogStore\n"
-        "from tests.lab.storage.test_storage import writers_of\n"
+        "from tests.lab.storage.test_storage import messages_of, writers_of\n"
         f"path = Path({str(tmp_path)!r})\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
         "store = LogStore(path, retention_invocations=1000)\n"
@@ -344,7 +350,7 @@ def test_a_writer_is_replaced_in_a_lab_with_more_than_a_thousand_open_files(tmp_
         "held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1500)]\n"
         "(writer,) = writers_of(path); os.kill(writer, signal.SIGKILL)\n"
         "store.put('g', 's', [LogEvent(2, 'two')])\n"
-        "print([event.message for event in store.stream_events('g', 's')]); store.close()\n"
+        "print(messages_of(store)); store.close()\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert ended.stdout == "['one', 'two']\n", ended.stderr
