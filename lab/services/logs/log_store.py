@@ -40,7 +40,6 @@ CREATE TABLE IF NOT EXISTS log_events (
     timestamp_ms INTEGER NOT NULL, ingested_ms INTEGER NOT NULL, message TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_of_group ON log_events (group_id, timestamp_ms, seq);
-CREATE INDEX IF NOT EXISTS events_of_stream ON log_events (stream_id, timestamp_ms, seq);
 CREATE TABLE IF NOT EXISTS retention_marks (seq INTEGER PRIMARY KEY, invocations INTEGER NOT NULL) STRICT;
 """
 
