@@ -19,6 +19,7 @@ is not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import polars as pl
@@ -43,15 +44,22 @@ AHEAD_MS: Final = 1000.0
 
 
 def join_calls(logged: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
-    """Client records and logged invocations of one variant side by side, one row per call, in the order of time.
+    """Client records and logged invocations of one variant side by side, one row per call.
 
     `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`. What the rows come to, `decide` tells.
     """
     logged = _classify(logged)
     clients = clients.with_columns(pl.col("request_id").str.to_lowercase()).with_row_index("client_index")
     clients = _match(clients, logged)
-    rows = clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
-    return rows.sort(pl.coalesce("intended_at", "logged_at"), nulls_last=True, maintain_order=True)
+    return clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
+
+
+def by_time(joined: pl.DataFrame, most_rows: int) -> Iterator[pl.DataFrame]:
+    """Give rows of `join_calls` in the order of time, so many at once: a sorted copy would take their memory again."""
+    time = pl.coalesce("intended_at", "logged_at")
+    order = joined.select(pl.arg_sort_by(time, nulls_last=True, maintain_order=True)).to_series()
+    for start in range(0, joined.height, most_rows):
+        yield joined[order.slice(start, most_rows)]
 
 
 def _classify(logged: pl.DataFrame) -> pl.DataFrame:
