@@ -4,9 +4,8 @@
 export PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-# One worker more than the two cores that it has to do with: tests wait for a load, a schedule, or a lab a quarter of
-# their time. Those of one file stay on one worker: they share a lab that takes seconds to start. tests/conftest.py
-# orders them.
+# Three workers for two cores: a quarter of the time, tests wait for a load, a schedule, or a lab. Those of one file
+# stay on one worker, because they share a lab that takes seconds to start. tests/conftest.py orders them.
 PYTEST = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)

@@ -56,7 +56,8 @@ SHARES: Final = (0.29, 0.58, 1.0, 1.7)
 CALLS_CPU_MS: Final = {"MobileNet": 9.5, "ResNet50": 44.0, "InceptionV3": 58.0}
 PEER: Final = "cgroups"
 _COST_GOAL_PERCENT: Final = 2.0
-_CALLS_CPU_MS: Final = 6_000  # what all calls of a cell need: the short ones vary most, so there are more of them
+# All calls of a cell together: short ones vary most, so there are more of them.
+_CPU_PER_CELL_MS: Final = 6_000
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -114,7 +115,7 @@ def _calls(
     source = random.Random(1)  # noqa: S311 - times to wait, no secret
     mine: list[float] = []
     theirs: list[float] = []
-    for _ in range(10 if quick else round(_CALLS_CPU_MS / cpu_ms)):
+    for _ in range(10 if quick else round(_CPU_PER_CELL_MS / cpu_ms)):
         for function, found in ((ours, mine), (peer, theirs)):
             # Without a pause each call would begin at the point of a period where the call before it ended, and the
             # time of a short call depends on that point most of all.

@@ -63,11 +63,6 @@ class Breaches:
             if count:
                 self.counts.setdefault(code, {})[variant.key] = count
 
-    def add(self, other: Breaches) -> None:
-        """Take over what was found in other variants."""
-        for code, by_variant in other.counts.items():
-            self.counts.setdefault(code, {}).update(by_variant)
-
     def warnings(self) -> tuple[DataWarning, ...]:
         """One warning per broken rule; each caps every verdict at provisional."""
         return tuple(

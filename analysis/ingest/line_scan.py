@@ -211,7 +211,7 @@ def _class_of_number(digits: int, whole_digits: int, mantissa: Any, has_zero_fir
 
 @inlined
 def _hexadecimal(data: Any, eights: Any, start: int) -> tuple[int, int]:
-    """Return the class of a word from `start` that is no number, or one with an exponent, and where it ends."""
+    """Return the class of a word that starts here and is not one of `_number`, and where the word ends."""
     place = start
     while _are_hexadecimal(eights[place]):
         place += 8
@@ -362,8 +362,9 @@ def scan(text: bytes) -> Scan:
     return Scan(ends, firsts, starts[:found], stops[:found], values[:found], shapes, kinds[:found])
 
 
-# What a node of `KnownShapes` holds: the text before a token and the token's class; or the text up to the end of a
-# line, and `OTHER`. Then the first node that follows, or the number of the shape; and another that stands in its place.
+# A node of `KnownShapes`: where the text before a token begins and ends, and the class of the token; at the end of a
+# line, `OTHER`. `_NEXT` is the first node after it, or at the end the number of the shape. `_INSTEAD` is the next node
+# to try at the same place.
 _FROM, _TO, _KIND, _NEXT, _INSTEAD = range(5)
 
 
