@@ -73,7 +73,7 @@ def bad_share_text(option: Option, goal: GoalTable) -> str:
     parts = [_condition_text(one, weights[one.name]) for one in option.candidate.conditions if weights[one.name] > 0]
     way = STRATEGY_NAMES[option.plan.strategy]
     return (
-        f"{share_text(option.found)} of calls fail or take longer than {goal.limit_ms:g} ms {way}: {'; '.join(parts)}"
+        f"{share_text(option.found)} of calls fail or take longer than {goal.limit_ms:,g} ms {way}: {'; '.join(parts)}"
     )
 
 
@@ -104,7 +104,7 @@ def answer(
     headline = (
         f"{_named(best.candidate.variant, best.plan.strategy)}: {dollars}, "
         f"{requests:,.0f} requests; {share_text(best.found)} of callers get no answer within "
-        f"{question.goal.limit_ms:,.0f} ms."
+        f"{question.goal.limit_ms:,g} ms."
     )
     lines = [_sentence(c.text) for c in best.constraints]
     others = sorted((option.usd, option.candidate.variant.display_name) for option in options if option is not best)

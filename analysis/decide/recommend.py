@@ -244,7 +244,7 @@ def unpriced(candidate: Candidate, question: Question) -> tuple[Constraint, ...]
     one_condition = [one for one in candidate.conditions if one.n]
     if one_condition and all(one.bad == one.n for one in one_condition):
         calls = sum(one.n for one in one_condition)
-        text = f"all {calls} calls failed or took longer than {question.goal.limit_ms:g} ms"
+        text = f"all {calls} calls failed or took longer than {question.goal.limit_ms:,g} ms"
         unknown = unknown.model_copy(
             update={"verdict": "fails", "text": text, "short_by": 1 - question.goal.max_bad_share}
         )
