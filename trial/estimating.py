@@ -44,6 +44,7 @@ class Size:
     variant: Variant
     cold: Estimate  # median of init and duration
     warm: Estimate  # median duration
+    warm_sample: Sample  # of durations
     cold_usd: Estimate  # per million calls, from the mean billed time
     warm_usd: Estimate
     memory_used_mb: float | None
@@ -81,11 +82,13 @@ def _size(variant: Variant, calls: Sequence[Call], prices: Prices, random: np.ra
             update={"value": price(found.value), "low": price(found.low), "high": price(found.high)}
         )
 
+    warm = sample("total_ms", cold=False)
     used = [call.max_memory_used_mb for call in ok if call.max_memory_used_mb]
     return Size(
         variant=variant,
         cold=percentile_over_environments(sample("total_ms", cold=True), 0.5),
-        warm=percentile_over_environments(sample("total_ms", cold=False), 0.5),
+        warm=percentile_over_environments(warm, 0.5),
+        warm_sample=warm,
         cold_usd=usd(cold=True),
         warm_usd=usd(cold=False),
         memory_used_mb=max(used, default=None),
@@ -107,9 +110,9 @@ def _failure(calls: Sequence[Call]) -> str:
 
 def knee_of(sizes: Sequence[Size]) -> Knee | None:
     """The size from which more memory hardly helps warm calls; None where nothing ran."""
-    curve = {size.variant.memory_mb: size.warm.value for size in sizes if not size.fails and size.warm.value}
-    running = [size for size in sizes if size.variant.memory_mb in curve]
-    return knee(running[0].variant.image, "duration_ms", curve) if running else None
+    running = [size for size in sizes if not size.fails and len(size.warm_sample)]
+    curve = {size.variant.memory_mb: size.warm_sample for size in running}
+    return knee(running[0].variant.image, "duration_ms", curve, np.random.default_rng(SEED)) if running else None
 
 
 def facts(sizes: Sequence[Size]) -> dict[str, Any]:
@@ -132,6 +135,7 @@ def facts(sizes: Sequence[Size]) -> dict[str, Any]:
         ],
         "smallest_mb": next((size.variant.memory_mb for size in sizes if not size.fails), None),
         "knee_mb": knee_found.memory_mb if knee_found else None,
+        "knee_reason": knee_found.reason if knee_found else "",
     }
 
 

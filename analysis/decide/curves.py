@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
+
+from analysis.estimate.environments import Sample
+from analysis.estimate.estimates import Samples, compare_medians, quantile
 from analysis.summary import Knee, ParetoPoint
+from core.intervals import CONFIDENCE
 from core.variants import Image
 
 KNEE_GAIN: Final = 0.10
+GAIN_TEXT: Final = f"{100 * KNEE_GAIN:.0f}%"
 
 
 def pareto(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
@@ -27,29 +33,47 @@ def pareto(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
     return tuple(marked)
 
 
-def knee(image: Image, metric: str, curve: Mapping[int, float]) -> Knee:
-    """The smallest memory size that no larger one beats by more than 10% in the median."""
-    sizes = sorted(curve)
-    found: int | None = None
-    if len(sizes) < 3:
-        reason = f"needs at least 3 memory sizes that ran, {len(sizes)} did"
-    else:
-        found = next(
-            size
-            for size in sizes
-            if all(curve[larger] >= (1 - KNEE_GAIN) * curve[size] for larger in sizes if larger > size)
-        )
-        if found == sizes[-1]:
-            found, reason = None, f"the last step still gains more than {100 * KNEE_GAIN:.0f}%"
-        else:
-            gain = 1 - min(curve[size] for size in sizes if size >= found) / curve[found]
-            reason = f"no larger size is faster by more than {100 * KNEE_GAIN:.0f}% (the best by {100 * gain:.1f}%)"
+def knee(image: Image, metric: str, samples: Mapping[int, Sample], random: np.random.Generator) -> Knee:
+    """The smallest memory size that no larger one beats by more than 10% in the median; `samples` by size in MB.
+
+    None, with the reason, where that is the smallest or the largest size, or where the intervals do not tell.
+    """
+    found, reason = _find_knee({size: samples[size].medians for size in sorted(samples)}, random)
     return Knee(
         model=image.model,
         engine=image.engine,
         architecture=image.architecture,
         metric=metric,
         memory_mb=found,
-        curve={size: curve[size] for size in sizes},
+        curve={size: quantile(samples[size].ordered, 0.5) for size in sorted(samples)},
         reason=reason,
     )
+
+
+def _find_knee(medians: Mapping[int, Samples], random: np.random.Generator) -> tuple[int | None, str]:
+    """Walk up from the smallest size for as long as a larger one is shown to gain.
+
+    The answer is wrong only if the true knee is taken for beaten by one of the larger sizes, or a smaller size for
+    unbeaten by the one that beats it: k - 1 one-sided errors for k sizes, which share 5% (Bonferroni).
+    """
+    sizes = list(medians)
+    if len(sizes) < 3:
+        return None, f"needs at least 3 memory sizes that ran, {len(sizes)} did"
+    level, kept = 1 - 2 * (1 - CONFIDENCE) / (len(sizes) - 1), 1 - KNEE_GAIN
+    for place, size in enumerate(sizes[:-1]):
+        larger = sizes[place + 1 :]
+        ratios = [compare_medians(medians[other], medians[size], random, level=level).ratio for other in larger]
+        if any(ratio.high is not None and ratio.high < kept for ratio in ratios):
+            continue
+        for other, ratio in zip(larger, ratios, strict=True):
+            if ratio.low is None or ratio.low < kept:
+                needs = f" ({ratio.reason})" if ratio.reason else ""
+                return None, (
+                    f"the intervals do not tell whether {other:,} MB is faster than {size:,} MB "
+                    f"by more than {GAIN_TEXT}{needs}"
+                )
+        if place == 0:
+            return None, f"no size is faster than the smallest, {size:,} MB, by more than {GAIN_TEXT}"
+        gain = max(0.0, *(1 - ratio.value for ratio in ratios if ratio.value is not None))
+        return size, f"no larger size is faster by more than {GAIN_TEXT} (the best by {100 * gain:.1f}%)"
+    return None, f"the last step still gains more than {GAIN_TEXT}"

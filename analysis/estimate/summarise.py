@@ -17,6 +17,7 @@ from analysis.decide.what_if import what_if
 from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
 from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, make_profiles
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
+from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import Samples, compare_medians, percentile, quantile
 from analysis.estimate.highest_rate import make_highest_rates
 from analysis.estimate.load_test import make_load_seconds, make_load_totals
@@ -183,7 +184,7 @@ def summarise(
         recommendation=recommend(candidates, question),
         what_if=what_if(candidates, question, waits_at) if with_what_if else None,
         pareto=make_pareto(measured, variants, costs, known_accuracies),
-        knees=make_knees(measured, variants) if comparable else (),
+        knees=make_knees(measured, variants, random) if comparable else (),
         claims=claims,
         table1=table1(configuration, extras.deployed, weights),
         touched_files=touched_files(
@@ -337,15 +338,15 @@ def make_pareto(
     return pareto(points)
 
 
-def make_knees(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Knee, ...]:
+def make_knees(measured: Measured, variants: Mapping[str, Variant], random: np.random.Generator) -> tuple[Knee, ...]:
     """The knee of each image's warm curve."""
-    groups: dict[Image, dict[int, float]] = {}
+    groups: dict[Image, dict[int, Sample]] = {}
     for key, variant in variants.items():
         curve = groups.setdefault(variant.image, {})
-        latency = measured.latency(key).ordered
+        latency = measured.latency(key)
         if len(latency):
-            curve[variant.memory_mb] = quantile(latency, 0.5)
-    return tuple(knee(image, "client_latency_ms", curve) for image, curve in groups.items())
+            curve[variant.memory_mb] = latency
+    return tuple(knee(image, "client_latency_ms", curve, random) for image, curve in groups.items())
 
 
 def _price_note(prices: Prices) -> PriceNote:

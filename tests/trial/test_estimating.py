@@ -77,6 +77,7 @@ def test_the_answers_name_what_fails_the_smallest_size_and_the_knee(sizes):
 def test_the_facts_for_a_program_are_those_of_the_table(sizes):
     found = json.loads(json.dumps(facts(sizes), allow_nan=False))
     assert (found["smallest_mb"], found["knee_mb"]) == (512, 1024)
+    assert found["knee_reason"].startswith("no larger size is faster")
     for size, one in zip(sizes, found["sizes"], strict=True):
         assert one["memory_mb"] == size.variant.memory_mb
         assert (one["warm_ms"]["value"], one["warm_ms"]["reason"]) == (size.warm.value, size.warm.reason)

@@ -9,14 +9,13 @@ import pytest
 from scipy.stats import binom
 
 from analysis.decide.claims import read_swapping
-from analysis.decide.curves import knee, pareto
+from analysis.decide.curves import pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
 from analysis.estimate.summarise import Extras, summarise
 from analysis.summary import SUMMARY_SCHEMA_VERSION, DataWarning, ParetoPoint, Summary
 from core.charges import front_door_usd
 from core.configuration import read_configuration
 from core.prices import read_prices
-from core.variants import Image
 from tests.analysis import synthetic
 
 configuration = synthetic.smaller(read_configuration(profile=""), memory_sizes_mb=(512, 1024, 1769, 3008))
@@ -39,16 +38,6 @@ def test_the_front_holds_what_no_other_beats():
     found = {point.variant: point for point in pareto(points)}
     assert [name for name, point in found.items() if point.on_front] == ["cheap", "fast", "good"]
     assert found["beaten"].dominated_by == "fast"
-
-
-def test_the_knee_is_where_more_memory_hardly_helps():
-    curve = {512: 100.0, 1024: 50.0, 1769: 30.0, 2048: 29.0, 3008: 28.0}
-    assert knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", curve).memory_mb == 1769
-    still = knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", {512: 100.0, 1024: 50.0, 2048: 25.0})
-    assert still.memory_mb is None
-    assert "still gains" in still.reason
-    few = knee(Image("mobilenet", "tensorflow", "x86_64"), "client_latency_ms", {512: 100.0, 1024: 50.0})
-    assert "at least 3" in few.reason
 
 
 def rows_of(count, **columns):
