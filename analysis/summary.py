@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.records import EndpointFacts, Experiment, StartType
 from core.stops import Stop
-from core.variants import Image, Variant
+from core.variants import Image, Start, Variant
 
 SUMMARY_SCHEMA_VERSION: Final = 2
 
@@ -246,10 +246,16 @@ class Knee(_Model):
     model: str
     engine: str
     architecture: str
+    start: Start = "on_demand"
     metric: str
     memory_mb: int | None
     curve: dict[int, float]  # memory size -> median
     reason: str
+
+    @property
+    def image(self) -> Image:
+        """Return whose curve it is."""
+        return Image(self.model, self.engine, self.architecture, self.start)
 
 
 class ConditionShare(_Model):

@@ -43,6 +43,7 @@ def knee(image: Image, metric: str, samples: Mapping[int, Sample], random: np.ra
         model=image.model,
         engine=image.engine,
         architecture=image.architecture,
+        start=image.start,
         metric=metric,
         memory_mb=found,
         curve={size: quantile(samples[size].ordered, 0.5) for size in sorted(samples)},

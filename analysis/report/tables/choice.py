@@ -18,7 +18,6 @@ from analysis.report.tables.parts import (
 from analysis.report.wording import STRATEGY_NAMES, metric_label
 from analysis.summary import AS_NEEDED, CostPerMillion, ParetoPoint, Summary
 from core.models import ENGINE_NAMES
-from core.variants import Image
 
 
 def costs_table(summary: Summary) -> Table:
@@ -174,7 +173,7 @@ def knees_table(summary: Summary) -> Table:
         "Where more memory hardly helps",
         summary.knees,
         (
-            ("Model", lambda knee: Image(knee.model, knee.engine, knee.architecture).display_name),
+            ("Model", lambda knee: knee.image.display_name),
             ("Engine", lambda knee: ENGINE_NAMES.get(knee.engine, knee.engine)),
             ("Metric", lambda knee: metric_label(knee.metric)),
             ("Memory, MB", lambda knee: count_cell(knee.memory_mb)),
@@ -182,6 +181,6 @@ def knees_table(summary: Summary) -> Table:
         ),
         attributes=lambda knee: {
             "model": knee.model,
-            "engine": Image(knee.model, knee.engine, knee.architecture).group,
+            "engine": knee.image.group,
         },
     )

@@ -6,6 +6,7 @@ import pytest
 
 from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
+from analysis.report.tables.choice import knees_table
 from analysis.summary import Summary
 from core.charges import SECONDS_PER_MONTH, provisioned_usd, snapstart_usd
 from core.configuration import Configuration, GoalTable, TrafficTable, read_configuration
@@ -47,6 +48,14 @@ def test_restores_are_cold_starts_of_a_variant_of_their_own(summary: Summary) ->
     for ratio in summary.cold_ratios:
         if ratio.variant == restored.variant:
             assert ratio.evidence.get("restore_duration", 0) == ratio.cold
+
+
+def test_each_start_mode_has_a_knee_of_its_own(summary: Summary) -> None:
+    rows = knees_table(summary).rows
+    assert [row.cells[0].text for row in rows] == [
+        "MobileNet on ONNX Runtime", "MobileNet on ONNX Runtime with SnapStart",
+    ]  # fmt: skip
+    assert len({row.attributes["engine"] for row in rows}) == 2
 
 
 def test_a_month_with_snapstart_pays_for_the_snapshot_and_each_restore(summary: Summary) -> None:
