@@ -18,13 +18,12 @@ from moto.scheduler.models import EventBridgeSchedulerBackend, Schedule, Schedul
 
 from core import strict_json
 from lab.services.moto_backend import MotoUrls
-from lab.services.scheduler.expressions import ExpressionError, check_rule, parse
+from lab.services.scheduler.expressions import ExpressionError, parse
 from lab.services.scheduler.moto_schedules import epoch_s
 
 _log: Final = logging.getLogger(__name__)
-# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_FlexibleTimeWindow.html and API_RetryPolicy.html
+# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
 _START_GRACE_S: Final = 300.0
-_WINDOW_MINUTES: Final = range(1, 1441)
 _RETRY_BOUNDS: Final = {"MaximumRetryAttempts": range(186), "MaximumEventAgeInSeconds": range(60, 86_401)}
 
 
@@ -47,7 +46,7 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
             raise ScheduleGroupNotFound(group_name)
         check_schedule(kwargs)
         schedule = super().create_schedule(*args, **kwargs)
-        _say_ignored(f"schedule {schedule.name}", schedule.target)
+        _say_ignored(schedule)
         return schedule
 
     def update_schedule(self, *args: Any, **kwargs: Any) -> Schedule:
@@ -59,7 +58,7 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
         check_schedule(kwargs)
         kwargs["state"] = kwargs.get("state") or "ENABLED"
         schedule = super().update_schedule(*args, **kwargs)
-        _say_ignored(f"schedule {schedule.name}", schedule.target)
+        _say_ignored(schedule)
         return schedule
 
     def create_schedule_group(self, name: str, tags: list[dict[str, str]]) -> ScheduleGroup:
@@ -83,73 +82,51 @@ class LabSchedulerBackend(MotoUrls, EventBridgeSchedulerBackend):
 
 
 class LabEventsBackend(MotoUrls, EventsBackend):
-    """moto's backend with expressions checked by the parser that fires them."""
+    """moto's backend, which calls no function."""
 
     def put_rule(self, *args: Any, **kwargs: Any) -> Rule:
-        """Refuse an expression that AWS refuses; moto 5.2.5 looks at its outer form alone."""
-        expression = kwargs.get("scheduled_expression")
-        if expression:
-            try:
-                check_rule(expression)
-            except ExpressionError as error:
-                raise RuleValidationException(f"Parameter ScheduleExpression is not valid. ({error})") from None
+        """Refuse a rule that would call its targets by the clock: EventBridge Scheduler's schedules do."""
+        if kwargs.get("scheduled_expression"):
+            raise RuleValidationException("ScheduleExpression is not modeled by the lab; use EventBridge Scheduler.")
         return super().put_rule(*args, **kwargs)
 
     def put_targets(self, name: str, event_bus_arn: str | None, targets: list[dict[str, Any]]) -> None:
-        """Refuse a retry policy out of bounds and an Input that is not JSON, which moto 5.2.5 stores.
-
-        https://github.com/aws/aws-cli/issues/6711 has AWS's words for the latter. What would change the event of a
-        function is refused, too: the lab would send the function another event than AWS does.
-        """
-        for target in targets:
-            problem = _retry_problem(target) or _shaping_problem(target)
-            if problem:
-                raise RuleValidationException(problem)
-            problem = _input_problem(target)
-            if problem:
-                raise RuleValidationException(f"JSON syntax error in input for target {target.get('Id')}: {problem}")
+        """Say that a function is not called."""
         super().put_targets(name, event_bus_arn, targets)
-        pattern = self.describe_rule(name, event_bus_arn).event_pattern.dump()
-        for target in targets:
-            _say_ignored(f"rule {name}", target)
-            if pattern and _is_function(target):
-                _log.warning("rule %s: EventPattern is not modeled; only its schedule calls a function", name)
+        if any(map(_is_function, targets)):
+            _log.warning("rule %s: EventPattern is not modeled; no event calls a function", name)
 
 
 def check_schedule(schedule: Mapping[str, Any]) -> None:
     """Check what CreateSchedule and UpdateSchedule are given, by moto's names. Raises ValidationException."""
     expression = schedule.get("schedule_expression") or ""
     try:
-        parse(expression, schedule.get("schedule_expression_timezone") or "UTC", base_s=0.0)
+        parse(expression, base_s=0.0)
         start_s, end_s = epoch_s(schedule.get("start_date")), epoch_s(schedule.get("end_date"))
     except ExpressionError as error:
         raise ValidationException(f"Invalid Schedule Expression {expression}. ({error})") from None
     except (TypeError, ValueError) as error:
         raise ValidationException(f"StartDate or EndDate is not a date: {error}") from None
-    is_recurring = not expression.strip().startswith("at(")
-    if is_recurring and start_s is not None and start_s < time.time() - _START_GRACE_S:
+    if start_s is not None and start_s < time.time() - _START_GRACE_S:
         raise ValidationException("The StartDate you specify cannot be earlier than 5 minutes ago.")
     if start_s is not None and end_s is not None and end_s <= start_s:
         raise ValidationException("The EndDate you specify must be later than its StartDate.")
-    _check_window(schedule.get("flexible_time_window"))
+    if (window := schedule.get("flexible_time_window")) != {"Mode": "OFF"}:
+        raise ValidationException(f"FlexibleTimeWindow is {window}; the lab models {{'Mode': 'OFF'}} alone.")
+    if schedule.get("action_after_completion") == "DELETE":
+        raise ValidationException("ActionAfterCompletion DELETE is not modeled by the lab.")
     target = schedule.get("target") or {}
-    problem = _retry_problem(target)
-    if problem:
-        raise ValidationException(problem)
+    retry = target.get("RetryPolicy") or {}
+    for name, allowed in _RETRY_BOUNDS.items():
+        if name in retry and not _is_in(retry[name], allowed):
+            raise ValidationException(
+                f"RetryPolicy.{name} is {retry[name]!r}; it can be {allowed[0]} to {allowed[-1]}."
+            )
     # "If you are configuring a templated Lambda [...] target, the input must be a well-formed JSON. For all other
     # target types, a JSON is not required": https://docs.aws.amazon.com/scheduler/latest/APIReference/API_Target.html
     problem = _input_problem(target) if _is_function(target) else ""
     if problem:
         raise ValidationException(f"Target.Input is not well-formed JSON: {problem}")
-
-
-def _retry_problem(target: Mapping[str, Any]) -> str:
-    """What is wrong with a target's retry policy, which has the same bounds for schedules and rules; "" if nothing."""
-    retry = target.get("RetryPolicy") or {}
-    for name, allowed in _RETRY_BOUNDS.items():
-        if name in retry and not _is_in(retry[name], allowed):
-            return f"RetryPolicy.{name} is {retry[name]!r}; it can be {allowed[0]} to {allowed[-1]}."
-    return ""
 
 
 def _input_problem(target: Mapping[str, Any]) -> str:
@@ -163,18 +140,11 @@ def _input_problem(target: Mapping[str, Any]) -> str:
     return ""
 
 
-def _shaping_problem(target: Mapping[str, Any]) -> str:
-    """Name what shapes the event of a function, and is not modeled; "" if nothing does. `$` is the whole event."""
-    for name in ("InputPath", "InputTransformer"):
-        if target.get(name) not in (None, "$") and _is_function(target):
-            return f"{name} of target {target.get('Id')} is not modeled by the lab; give the target an Input."
-    return ""
-
-
-def _say_ignored(whose: str, target: Mapping[str, Any]) -> None:
-    """Log what a target asks for and the lab does not do, though its events reach the function as they should."""
-    if target.get("DeadLetterConfig") and _is_function(target):
-        _log.warning("%s: DeadLetterConfig is not modeled; an event that no retry delivers is lost", whose)
+def _say_ignored(schedule: Schedule) -> None:
+    """Log what a schedule asks for and the lab does not do, though its events reach the function as they should."""
+    if schedule.target.get("DeadLetterConfig") and _is_function(schedule.target):
+        said = "schedule %s: DeadLetterConfig is not modeled; an event that no retry delivers is lost"
+        _log.warning(said, schedule.name)
 
 
 def _is_function(target: Mapping[str, Any]) -> bool:
@@ -189,19 +159,6 @@ def _is_in(value: Any, allowed: range) -> bool:
         return int(value) in allowed
     except ValueError:
         return False
-
-
-def _check_window(window: Mapping[str, Any] | None) -> None:
-    mode, minutes = (window or {}).get("Mode"), (window or {}).get("MaximumWindowInMinutes")
-    if mode not in {"OFF", "FLEXIBLE"}:
-        raise ValidationException(f"FlexibleTimeWindow.Mode is {mode!r}; allowed are OFF and FLEXIBLE.")
-    if mode == "FLEXIBLE" and not _is_in(minutes, _WINDOW_MINUTES):
-        raise ValidationException(
-            f"FlexibleTimeWindow.MaximumWindowInMinutes is {minutes!r}; FLEXIBLE needs {_WINDOW_MINUTES[0]} to "
-            f"{_WINDOW_MINUTES[-1]}."
-        )
-    if mode == "OFF" and minutes is not None:
-        raise ValidationException("FlexibleTimeWindow.MaximumWindowInMinutes may only be given with Mode FLEXIBLE.")
 
 
 def install() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-import zlib
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
-from lab.services.scheduler.expressions import At, Expression, parse
+from lab.services.scheduler.expressions import Rate, parse
 
 # What a client calls "now" in a StartDate loses its fraction of a second on the way, and the call takes time: the last
 # fire time that is this little before the schedule's change still fires. AWS promises a precision of 60 s.
@@ -19,65 +18,47 @@ GRACE_S: Final = 10.0
 
 @dataclass(frozen=True)
 class ScheduleDefinition:
-    """One schedule and one target. Times are seconds since the epoch; `key` names it, `revision` its content."""
+    """One schedule. Times are seconds since the epoch; `revision` changes with its content."""
 
-    key: str
-    revision: Hashable
-    source: Literal["aws.scheduler", "aws.events"]
     arn: str
+    revision: Hashable
     account_id: str
     region: str
     expression: str
-    zone: str
     enabled: bool
     modified_s: float
     start_s: float | None
     end_s: float | None
-    flexible_window_s: float
     target_arn: str
     input: str | None
     maximum_retry_attempts: int
     maximum_event_age_s: float
-    delete_after_completion: bool = False
 
 
 @dataclass(frozen=True)
 class Timetable:
     """The fire times of one revision of a schedule."""
 
-    expression: Expression
+    rate: Rate
     start_s: float
     end_s: float
 
     def next_after(self, after_s: float) -> float | None:
         """Return the first fire time strictly after `after_s`, from StartDate on and before EndDate, or None."""
         # A time just before StartDate, so that StartDate itself is a fire time.
-        found = self.expression.next_after(max(after_s, self.start_s - 1e-6))
+        found = self.rate.next_after(max(after_s, self.start_s - 1e-6))
         return found if found is not None and found < self.end_s else None
 
 
 def timetable(definition: ScheduleDefinition, time_scale: float) -> Timetable:
     """The timetable of a definition; raises ExpressionError.
 
-    A rate counts from StartDate, without one from the moment the schedule was last changed, a rule's rate from one
-    interval later. StartDate and EndDate do not apply to at().
+    A rate counts from StartDate, without one from the moment the schedule was last changed.
     """
     base_s = definition.modified_s if definition.start_s is None else definition.start_s
-    expression = parse(definition.expression, definition.zone, base_s=base_s, time_scale=time_scale)
-    first_s = base_s if definition.start_s is not None else definition.modified_s - GRACE_S
-    if definition.source == "aws.events":
-        first_s = definition.modified_s + 1e-3
-    if isinstance(expression, At):
-        return Timetable(expression, definition.modified_s - GRACE_S, float("inf"))
-    return Timetable(expression, first_s, float("inf") if definition.end_s is None else definition.end_s)
-
-
-def flexible_delay_s(definition: ScheduleDefinition, scheduled_s: float, time_scale: float) -> float:
-    """Where in a flexible time window this fire falls: spread evenly, and the same whenever it is asked."""
-    if not definition.flexible_window_s:
-        return 0.0
-    share = zlib.crc32(f"{definition.key}@{scheduled_s}".encode()) / 2**32
-    return share * definition.flexible_window_s / time_scale
+    first_s = definition.modified_s - GRACE_S if definition.start_s is None else base_s
+    rate = parse(definition.expression, base_s=base_s, time_scale=time_scale)
+    return Timetable(rate, first_s, float("inf") if definition.end_s is None else definition.end_s)
 
 
 def event_payload(definition: ScheduleDefinition, scheduled_s: float, execution_id: str, attempt: int) -> bytes:
@@ -100,13 +81,12 @@ def event_payload(definition: ScheduleDefinition, scheduled_s: float, execution_
         "version": "0",
         "id": str(uuid.uuid4()),
         "detail-type": "Scheduled Event",
-        "source": definition.source,
+        "source": "aws.scheduler",
         "account": definition.account_id,
         "time": time_text,
         "region": definition.region,
         "resources": [definition.arn],
-        # The two services differ here: a string of JSON from the Scheduler, an object from a rule.
-        "detail": "{}" if definition.source == "aws.scheduler" else {},
+        "detail": "{}",
     }
     return json.dumps(event, separators=(",", ":")).encode()
 

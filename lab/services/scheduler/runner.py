@@ -12,14 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.contracts import Invoker
-from lab.services.scheduler.definitions import (
-    GRACE_S,
-    ScheduleDefinition,
-    Timetable,
-    event_payload,
-    flexible_delay_s,
-    timetable,
-)
+from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, Timetable, event_payload, timetable
 from lab.services.scheduler.expressions import ExpressionError
 from lab.services.scheduler.moto_schedules import ScheduleSource
 
@@ -90,13 +83,13 @@ class ScheduleRunner:
             await asyncio.sleep(pause_s)
 
     def _refresh(self) -> None:
-        current = {definition.key: definition for definition in self._source.definitions()}
-        for key in self._entries.keys() - current.keys():
-            del self._entries[key]
-        for key, definition in current.items():
-            known = self._entries.get(key)
+        current = {definition.arn: definition for definition in self._source.definitions()}
+        for arn in self._entries.keys() - current.keys():
+            del self._entries[arn]
+        for arn, definition in current.items():
+            known = self._entries.get(arn)
             if known is None or known.definition.revision != definition.revision:
-                self._entries[key] = self._entry(definition, known)
+                self._entries[arn] = self._entry(definition, known)
 
     def _entry(self, definition: ScheduleDefinition, known: _Entry | None) -> _Entry:
         table = None
@@ -127,19 +120,11 @@ class ScheduleRunner:
                     max(entry.passed_s, now_s - 86_400.0) if suspended else entry.passed_s
                 )
             for scheduled_s in due[-1:] if suspended else due:
-                self._start_delivery(
-                    entry.definition, scheduled_s, last=entry.next_s is None and scheduled_s == due[-1]
-                )
+                task = asyncio.get_running_loop().create_task(self._deliver(entry.definition, scheduled_s))
+                self._deliveries.add(task)
+                task.add_done_callback(self._deliveries.discard)
 
-    def _start_delivery(self, definition: ScheduleDefinition, scheduled_s: float, *, last: bool) -> None:
-        task = asyncio.get_running_loop().create_task(self._deliver(definition, scheduled_s, last=last))
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
-
-    async def _deliver(self, definition: ScheduleDefinition, scheduled_s: float, *, last: bool) -> None:
-        delay_s = flexible_delay_s(definition, scheduled_s, self._time_scale)
-        if delay_s:
-            await asyncio.sleep(delay_s)
+    async def _deliver(self, definition: ScheduleDefinition, scheduled_s: float) -> None:
         started = time.monotonic()
         pause_s, longest_s = _RETRY_PAUSE_S
         execution_id = secrets.token_hex(8)
@@ -154,8 +139,6 @@ class ScheduleRunner:
                 break
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
-        if last and definition.delete_after_completion:
-            self._source.delete(definition)
 
     async def _attempt(
         self, definition: ScheduleDefinition, scheduled_s: float, execution_id: str, attempt: int

@@ -209,13 +209,6 @@ def a_deleted_key_stays_in_its_usage_plan() -> bool:
 
 
 @gap
-def an_input_that_is_not_json_is_taken() -> bool:
-    client("events").put_rule(Name="r", ScheduleExpression="rate(1 minute)")
-    target = {"Id": "1", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f", "Input": "NaN"}
-    return not fails(lambda: client("events").put_targets(Rule="r", Targets=[target]))
-
-
-@gap
 def an_image_that_is_not_there_is_taken() -> bool:
     client("lambda").create_function(FunctionName="f", PackageType="Image", Code={"ImageUri": URI}, Role=ROLE)
     return client("lambda").get_function(FunctionName="f")["Code"]["ImageUri"] == URI

@@ -307,26 +307,6 @@ class ApiKeyKind(Kind):
         return [(plan["id"], (plan["throttle"], [key["name"] for key in keys[plan["id"]]])) for plan in plans]
 
 
-class RuleKind(Kind):
-    service = "events"
-
-    def create(self, name: str, version: int) -> None:
-        self.update(name, version)
-
-    def update(self, name: str, version: int) -> None:
-        self.client.put_rule(Name=name, ScheduleExpression=f"rate({version + 1} hours)")
-
-    def delete(self, name: str) -> None:
-        self.client.put_targets(
-            Rule=name, Targets=[{"Id": "t", "Arn": "arn:aws:lambda:us-east-1:123456789012:function:f"}]
-        )
-        self.client.remove_targets(Rule=name, Ids=["t"])
-        self.client.delete_rule(Name=name)
-
-    def read(self, name: str) -> Any:
-        return self.client.describe_rule(Name=name), self.client.list_targets_by_rule(Rule=name)["Targets"]
-
-
 class RepositoryKind(Kind):
     service = "ecr"
 
@@ -352,7 +332,6 @@ KINDS = (
     StackKind,
     LogGroupKind,
     ScheduleKind,
-    RuleKind,
     RepositoryKind,
     *(
         pytest.param(kind, marks=pytest.mark.slow)
