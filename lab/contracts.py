@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, Self
 
 from core.records import Initialization
 
@@ -127,6 +127,13 @@ class InvokeResult:
     executed_version: str = LATEST
     log_tail: bytes = b""  # last 4 KB when asked for, not yet base64
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def refused(cls, status: int, error_code: str, message: str, request_id: str, **extra: object) -> Self:
+        """An error of the Invoke API: the function did not run."""
+        kind = "User" if status < 500 else "Service"
+        extra = {"message": message, "type": kind, **extra}
+        return cls(status, b"", request_id, error_code=error_code, extra=extra)
 
 
 class Invoker(Protocol):

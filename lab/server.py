@@ -7,7 +7,6 @@ import contextlib
 import errno
 import functools
 import platform
-import resource
 import signal
 import socket
 import sys
@@ -53,7 +52,6 @@ _SMALLEST_ENVIRONMENT_MB: Final = 128
 
 def serve(settings: LabSettings) -> None:
     """Run a lab until SIGINT or SIGTERM. Raises UserError where the port or the state directory cannot be had."""
-    _allow_many_connections()
     with (
         _loopback_sockets(settings.port) as sockets,
         StateDirectory(settings.state_directory),
@@ -253,14 +251,6 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
         raise
     listener.setblocking(False)
     return listener
-
-
-def _allow_many_connections() -> None:
-    """Raise the soft limit of open files to the hard one: a thousand slow connections are no reason to fail."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+import signal
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lab.contracts import InvokeResult
@@ -15,23 +16,6 @@ EXIT_ERROR: Final = "Runtime.ExitError"
 TIMEOUT_ERROR: Final = "Sandbox.Timedout"
 SHUTDOWN_ERROR: Final = "Lab.Shutdown"  # the lab's own: AWS does not stop under a caller
 RESPONSE_TOO_LARGE_ERROR: Final = "Function.ResponseSizeTooLarge"
-
-# As Go prints signals, which is what Lambda's message shows.
-_SIGNAL_NAMES: Final = {
-    1: "hangup",
-    2: "interrupt",
-    3: "quit",
-    4: "illegal instruction",
-    5: "trace/breakpoint trap",
-    6: "aborted",
-    7: "bus error",
-    8: "floating point exception",
-    9: "killed",
-    11: "segmentation fault",
-    13: "broken pipe",
-    14: "alarm clock",
-    15: "terminated",
-}
 
 
 @dataclass(slots=True)
@@ -90,13 +74,7 @@ class Invocation:
     def refuse(self, status: int, error_code: str, message: str) -> None:
         """Answer the caller with an error of the Invoke API: the function did not run."""
         self.status = "error"
-        self.result = InvokeResult(
-            status=status,
-            payload=b"",
-            request_id=self.request_id,
-            error_code=error_code,
-            extra={"message": message, "type": "User"},
-        )
+        self.result = InvokeResult.refused(status, error_code, message, self.request_id)
         if not self.answer.done():
             self.answer.set_result(self.result)
 
@@ -104,24 +82,16 @@ class Invocation:
         """Hand the result to the caller, with the log's tail if asked for."""
         if self.result is None or self.answer.done():
             return
-        result = self.result
-        if self.wants_tail:
-            tail = "\n".join([*self.lines, ""]).encode()[-LOG_TAIL_BYTES:]
-            result = InvokeResult(
-                status=result.status,
-                payload=result.payload,
-                request_id=result.request_id,
-                function_error=result.function_error,
-                executed_version=self.version,
-                log_tail=tail,
-            )
-        self.answer.set_result(result)
+        tail = "\n".join([*self.lines, ""]).encode()[-LOG_TAIL_BYTES:] if self.wants_tail else b""
+        self.answer.set_result(replace(self.result, log_tail=tail) if tail else self.result)
 
 
 def exit_reason(code: int | None, signal_number: int | None) -> str:
     """Why the runtime ended, in Lambda's words."""
     if signal_number is not None:
-        return f"Runtime exited with error: signal: {_SIGNAL_NAMES.get(signal_number, f'signal {signal_number}')}"
+        # Lambda's message has a signal's name as Go prints it: as C does, in lower case.
+        name = signal.strsignal(signal_number) or f"signal {signal_number}"
+        return f"Runtime exited with error: signal: {name.lower()}"
     if code:
         return f"Runtime exited with error: exit status {code}"
     return "Runtime exited without providing a reason"

@@ -286,16 +286,17 @@ class LambdaDataPlane:
         if function is None:
             problem = function_name_problem(name)
             if problem:
-                return _refused(400, "ValidationException", problem, request_id)
+                return InvokeResult.refused(400, "ValidationException", problem, request_id)
             missing = name if name.startswith("arn:") else self._catalogue.arn(name)
             version = f":{qualifier}" if qualifier else ""
-            return _refused(404, "ResourceNotFoundException", f"Function not found: {missing}{version}", request_id)
+            message = f"Function not found: {missing}{version}"
+            return InvokeResult.refused(404, "ResourceNotFoundException", message, request_id)
         synchronous = invocation_type == "RequestResponse"
         limit = MAX_SYNCHRONOUS_PAYLOAD_BYTES if synchronous else MAX_ASYNCHRONOUS_PAYLOAD_BYTES
         if len(payload) > limit:
             kind = f"the {invocation_type} invocation type (limit {limit} bytes)"
             message = f"{len(payload)} byte payload is too large for {kind}"
-            return _refused(413, "RequestTooLargeException", message, request_id)
+            return InvokeResult.refused(413, "RequestTooLargeException", message, request_id)
         if invocation_type == "DryRun":
             return InvokeResult(status=204, payload=b"", request_id=request_id)
         if invocation_type == "Event":
@@ -331,7 +332,7 @@ class LambdaDataPlane:
     ) -> InvokeResult | asyncio.Future[InvokeResult]:
         """Admit a request and hand it to an environment; returns what to wait for, or the refusal."""
         if self._closing:
-            return _refused(503, "ServiceUnavailableException", "The lab is shutting down.", request_id)
+            return InvokeResult.refused(503, "ServiceUnavailableException", "The lab is shutting down.", request_id)
         pool = self._pool_of(function)
         reason = self._over_limit(function)
         if reason is not None:
@@ -405,7 +406,7 @@ class LambdaDataPlane:
         image = self._images.resolve(function.image_uri)
         if image is None:
             message = f"Source image {function.image_uri} does not exist in the lab. Deploy the stack again."
-            return _refused(400, "InvalidParameterValueException", message, request_id)
+            return InvokeResult.refused(400, "InvalidParameterValueException", message, request_id)
         if not pool.start_rate.take(time.monotonic()):
             self._count_throttle(function.name)
             return _throttled(request_id, "ConcurrentInvocationLimitExceeded")
@@ -524,26 +525,10 @@ def _not_active(function: FunctionConfiguration, request_id: str) -> InvokeResul
     """https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html."""
     if function.state == "Pending":
         message = "Lambda is initializing your function. It can be invoked when its state becomes Active."
-        return _refused(409, "SnapStartNotReadyException", message, request_id)
+        return InvokeResult.refused(409, "SnapStartNotReadyException", message, request_id)
     message = f"The operation cannot be performed at this time. The function is in the state {function.state}."
-    return _refused(409, "ResourceConflictException", message, request_id)
-
-
-def _refused(status: int, code: str, message: str, request_id: str) -> InvokeResult:
-    return InvokeResult(
-        status=status,
-        payload=b"",
-        request_id=request_id,
-        error_code=code,
-        extra={"message": message, "type": "User" if status < 500 else "Service"},
-    )
+    return InvokeResult.refused(409, "ResourceConflictException", message, request_id)
 
 
 def _throttled(request_id: str, reason: str) -> InvokeResult:
-    return InvokeResult(
-        status=429,
-        payload=b"",
-        request_id=request_id,
-        error_code="TooManyRequestsException",
-        extra={"message": "Rate Exceeded.", "type": "User", "reason": reason},
-    )
+    return InvokeResult.refused(429, "TooManyRequestsException", "Rate Exceeded.", request_id, reason=reason)

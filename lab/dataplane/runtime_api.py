@@ -16,6 +16,7 @@ import binascii
 import json
 import re
 import socket
+from http.client import responses
 from typing import Final, Protocol
 
 from lab.dataplane.rules import MAX_RESPONSE_BYTES
@@ -24,19 +25,6 @@ API_VERSION: Final = "2018-06-01"
 _MAX_HEAD_BYTES: Final = 2 * 1024 * 1024  # awslambdaric sends up to 1 MB of X-Ray error cause as a header
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")  # Python refuses to read a number of thousands of digits
 _FIRST_REQUEST_S: Final = 30.0
-_REASONS: Final = {
-    200: "OK",
-    202: "Accepted",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    410: "Gone",
-    411: "Length Required",
-    413: "Request Entity Too Large",
-    431: "Request Header Fields Too Large",
-    501: "Not Implemented",
-}
 _ACCEPTED: Final = (
     b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 )
@@ -208,7 +196,7 @@ class _Connection(asyncio.Protocol):
         body = json.dumps({"errorMessage": message, "errorType": error_type}).encode()
         self._closing_after_answer = self._closing_after_answer or close
         head = (
-            f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
+            f"HTTP/1.1 {status} {responses.get(status, 'Error')}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n{'Connection: close' + chr(13) + chr(10) if close else ''}\r\n"
         )
         self.answer(head.encode() + body)

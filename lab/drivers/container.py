@@ -26,12 +26,11 @@ import aiohttp
 
 from core import strict_json
 from core.records import LimitsInForce
+from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
 from lab.drivers.launcher import OPEN_FILES
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
 from lab.images.engine import engine_socket, find_engine
 
-CPU_PERIOD_US: Final = 20_000
-MIN_QUOTA_US: Final = 1_000  # the kernel's least
 USER: Final = "993:990"  # sbx_user1051, as whom Lambda runs functions whatever USER the image names
 LABEL: Final = "lambda-inference-lab.state"
 OUTPUT: Final = "/run/lab-output"  # the pipe that takes what the function writes
@@ -215,8 +214,8 @@ class ContainerDriver:
                 # A main process that is process 1 would be spared the signals it sends itself: the engine's init is 1.
                 "Init": True,
                 "NetworkMode": "host",
-                "CpuPeriod": CPU_PERIOD_US,
-                "CpuQuota": _quota_us(spec.init_vcpu),
+                "CpuPeriod": CFS_PERIOD_US,
+                "CpuQuota": cfs_quota_us(spec.init_vcpu),
                 "CpusetCpus": ",".join(map(str, spec.cpus)),
                 "Memory": spec.memory_mb * 1024 * 1024,
                 "MemorySwap": spec.memory_mb * 1024 * 1024,  # memory and swap together: no swap
@@ -317,11 +316,11 @@ class _ContainerEnvironment:
     async def set_cpu(self, vcpu: float) -> None:
         if self._driver.program == "podman":
             # Podman answers 404 to Docker's own request, and keeps the quota of the init phase.
-            cpu = {"cpu": {"period": CPU_PERIOD_US, "quota": _quota_us(vcpu)}}
+            cpu = {"cpu": {"period": CFS_PERIOD_US, "quota": cfs_quota_us(vcpu)}}
             path = f"{_LIBPOD}/containers/{self._identity}/update"
             await self._api.call("POST", path, body=cpu, accept=(404, 409, 500))
             return
-        body = {"CpuPeriod": CPU_PERIOD_US, "CpuQuota": _quota_us(vcpu)}
+        body = {"CpuPeriod": CFS_PERIOD_US, "CpuQuota": cfs_quota_us(vcpu)}
         await self._unless_gone("POST", "update", body=body)
 
     async def freeze(self) -> None:
@@ -401,10 +400,6 @@ def _resource_limits() -> list[dict[str, Any]]:
     return [
         {"Name": name, "Soft": limit, "Hard": limit} for name, limit in (("nofile", OPEN_FILES), ("nproc", processes))
     ]
-
-
-def _quota_us(vcpu: float) -> int:
-    return max(MIN_QUOTA_US, round(vcpu * CPU_PERIOD_US))
 
 
 def _members_file(pid: int | None) -> Path | None:

@@ -20,7 +20,7 @@ def host_cpus() -> tuple[int, ...]:
 
 
 def raise_file_limit() -> None:
-    """As many open files as this process may have: each environment takes half a dozen."""
+    """As many open files as this process may have: each environment takes half a dozen, each connection one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -34,7 +34,7 @@ class CgroupV1Group(Group):
         if self._state_file:
             files.write(self._state_file, "FROZEN")
             return
-        self._stopped = self.pids()
+        self._stopped = files.processes(self._any)
         files.signal_all(self._stopped, signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -43,9 +43,6 @@ class CgroupV1Group(Group):
             return
         files.signal_all(self._stopped, signal.SIGCONT)
         self._stopped = []
-
-    def pids(self) -> list[int]:
-        return files.processes(self._any)
 
     def out_of_memory_kills(self) -> int:
         if "memory" not in self._directories:

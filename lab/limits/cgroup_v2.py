@@ -30,13 +30,6 @@ class CgroupV2Group(Group):
     def thaw(self) -> None:
         files.write(f"{self._directory}/cgroup.freeze", "0")
 
-    def pids(self) -> list[int]:
-        return files.processes(self._directory)
-
-    def cpu_ms(self) -> float | None:
-        used_us = files.keyed_value(f"{self._directory}/cpu.stat", "usage_usec")
-        return used_us / 1000 if used_us else None
-
     def out_of_memory_kills(self) -> int:
         return files.keyed_value(f"{self._directory}/memory.events", "oom_kill")
 

@@ -35,14 +35,6 @@ class Group:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def pids(self) -> list[int]:
-        """Processes of the group; [] where there is no group to ask."""
-        return []
-
-    def cpu_ms(self) -> float | None:
-        """CPU time used since the start; None where the caller has to read /proc."""
-        return None
-
     def out_of_memory_kills(self) -> int:
         """Processes that the kernel killed for the group's memory limit."""
         return 0

@@ -33,7 +33,6 @@ _NOT_FORWARDED: Final = frozenset(
         "www-authenticate",
     )
 )
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def _request_context(
         "resourcePath": match.method.resource_path,
         "httpMethod": request.http_method,
         "extendedRequestId": identity.extended_request_id,
-        "requestTime": _common_log_time(request.received_epoch_s),
+        "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(request.received_epoch_s)),
         "path": request.context_path(stage),
         "accountId": deployment.account_id,
         "protocol": request.protocol,
@@ -212,12 +211,3 @@ def _request_context(
         "deploymentId": deployment.deployment_id,
         "apiId": deployment.api_id,
     }
-
-
-def _common_log_time(epoch_s: float) -> str:
-    """`09/Apr/2015:12:34:56 +0000`; strftime's month names follow the locale, AWS's do not."""
-    moment = time.gmtime(epoch_s)
-    return (
-        f"{moment.tm_mday:02d}/{_MONTHS[moment.tm_mon - 1]}/{moment.tm_year:04d}:"
-        f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d} +0000"
-    )

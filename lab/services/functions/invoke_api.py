@@ -16,6 +16,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
+from http.client import responses
 from typing import Any, Final, Protocol, get_args
 
 from aiohttp import web
@@ -299,26 +300,13 @@ class _FrontConnection(asyncio.Protocol):
         status, headers, body = parts_of(result)
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         content = "" if status == 204 else f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\n{fields}{content}\r\n"
+        head = f"HTTP/1.1 {status} {responses.get(status, 'Error')}\r\n{fields}{content}\r\n"
         transport.write(head.encode("latin-1", "replace") + (b"" if status == 204 else body))
         self._task = None
         if self._buffer:
             self._next()
         elif self._ended:
             transport.close()
-
-
-_REASONS: Final = {
-    200: "OK",
-    202: "Accepted",
-    204: "No Content",
-    400: "Bad Request",
-    404: "Not Found",
-    413: "Request Entity Too Large",
-    500: "Internal Server Error",
-    429: "Too Many Requests",
-    503: "Service Unavailable",
-}
 
 
 def _client_context(header: str) -> str:
@@ -362,10 +350,4 @@ async def _too_large(request: web.Request) -> web.Response:
 
 
 def _error(status: int, code: str, message: str) -> InvokeResult:
-    return InvokeResult(
-        status=status,
-        payload=b"",
-        request_id=new_request_id(),
-        error_code=code,
-        extra={"message": message, "type": "User" if status < 500 else "Service"},
-    )
+    return InvokeResult.refused(status, code, message, new_request_id())
