@@ -63,15 +63,16 @@ class Evidence:
     samples: list[int] = field(default_factory=list)
 
     def add(self, label: str, estimate: Estimate, unit: str, sign: int, note: str = "") -> None:
-        self.numbers.append(
-            ClaimNumber(
-                label=label, value=estimate.value, unit=unit, low=estimate.low, high=estimate.high, n=estimate.n
-            )
-        )
+        self.show(label, estimate, unit)
         self.signs.append(sign)
         self.samples.append(estimate.n)
         if note:
             self.notes.append(note)
+
+    def show(self, label: str, estimate: Estimate, unit: str) -> None:
+        """Add a number that decides nothing."""
+        number = estimate.model_dump(include={"value", "low", "high", "n"})
+        self.numbers.append(ClaimNumber(label=label, unit=unit, **number))
 
     def leave_open(self, models: Iterable[str], what: str) -> None:
         """Note the models of the matrix that the data say nothing of: every model means these, too."""
@@ -219,10 +220,6 @@ def _claim(context: Context, number: int, rule: _Rule) -> Claim:
     )
 
 
-def _name(variant: Variant) -> str:
-    return variant.display_name
-
-
 def _below(estimate: Estimate, limit: float) -> bool:
     return estimate.high is not None and estimate.high < limit
 
@@ -245,11 +242,11 @@ def _more_memory(context: Context) -> tuple[Evidence, str]:
                 continue
             first, last = sizes[0], sizes[-1]
             overall = context.ratio(context.warm(last, metric), context.warm(first, metric))
-            label = f"{_name(first)} to {last.memory_mb} MB, {METRIC_NAMES[metric]}"
+            label = f"{first.display_name} to {last.memory_mb} MB, {METRIC_NAMES[metric]}"
             evidence.add(label, overall, "ratio", 1 if _below(overall, 1) else -1 if _above(overall, 1) else 0)
             for smaller, larger in pairwise(sizes):
                 step = context.ratio(context.warm(larger, metric), context.warm(smaller, metric))
-                label = f"{_name(smaller)} to {larger.memory_mb} MB, {METRIC_NAMES[metric]}"
+                label = f"{smaller.display_name} to {larger.memory_mb} MB, {METRIC_NAMES[metric]}"
                 slower = _above(step, SLOWER_STEP)
                 sign = -1 if slower else 1 if _below(step, SLOWER_STEP) else 0
                 evidence.add(label, step, "ratio", sign, f"{label} is slower." if slower else "")
@@ -265,7 +262,7 @@ def _knees(context: Context) -> tuple[Evidence, str]:
             continue
         ratio = context.ratio(context.warm(beyond[-1], API), context.warm(beyond[0], API))
         sign = 1 if _above(ratio, 1 - HARDLY) else -1 if _below(ratio, 1 - HARDLY) else 0
-        evidence.add(f"{_name(beyond[0])} to {beyond[-1].memory_mb} MB", ratio, "ratio", sign)
+        evidence.add(f"{beyond[0].display_name} to {beyond[-1].memory_mb} MB", ratio, "ratio", sign)
     evidence.leave_open(missing, "no two memory sizes beyond the knee were measured")
     return evidence, "needs warm samples at two memory sizes beyond the knee the paper names"
 
@@ -281,7 +278,7 @@ def _order(context: Context) -> tuple[Evidence, str]:
                 if other is None or not len(context.warm(variant, metric)) or not len(context.warm(other, metric)):
                     continue
                 ratio = context.ratio(context.warm(variant, metric), context.warm(other, metric))
-                label = f"{_name(variant)} compared with {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
+                label = f"{variant.display_name} compared with {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
                 sign = 1 if _below(ratio, 1) else -1 if _above(ratio, 1) else 0
                 evidence.add(label, ratio, "ratio", sign, f"{label} is slower." if sign < 0 else "")
     return evidence, "needs warm samples of two models at one memory size"
@@ -295,7 +292,7 @@ def _cold_far_more(context: Context) -> tuple[Evidence, str]:
             missing.discard(variant.model)
             ratio = context.ratio(cold, warm)
             sign = 1 if _above(ratio, FAR_MORE) else -1 if _below(ratio, FAR_MORE) else 0
-            evidence.add(_name(variant), ratio, "ratio", sign)
+            evidence.add(variant.display_name, ratio, "ratio", sign)
     evidence.leave_open(sorted(missing), "not measured cold and warm")
     return evidence, "needs cold and warm samples of a variant"
 
@@ -325,7 +322,7 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
         ratio = Estimate(value=values[1] / values[0], low=float(low), high=float(high), n=min(sizes))
         inside = low > 1 - NO_RELATION and high < 1 + NO_RELATION
         outside = high < 1 - NO_RELATION or low > 1 + NO_RELATION
-        label = f"{_name(both[0])} to {both[-1].memory_mb} MB, overhead"
+        label = f"{both[0].display_name} to {both[-1].memory_mb} MB, overhead"
         evidence.add(label, ratio, "ratio", 1 if inside else -1 if outside else 0)
     evidence.leave_open(missing, "no overhead is known at two memory sizes")
     return evidence, f"needs {SMALLEST_BOOTSTRAP_N} cold and warm samples at two memory sizes of a model"
@@ -346,7 +343,7 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
         inside = _above(ratio, 1 - ABOUT) and _below(ratio, 1 + ABOUT)
         outside = _above(ratio, 1 + ABOUT) or _below(ratio, 1 - ABOUT)
         evidence.add(
-            f"{_name(variant)}, latency under load",
+            f"{variant.display_name}, latency under load",
             ratio,
             "ratio",
             -1 if outside else 1 if inside and reached else 0,
@@ -357,7 +354,7 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
         failing = _below(answered, ANSWERED_UNDER_LOAD)
         holding = _above(answered, ANSWERED_UNDER_LOAD)
         evidence.add(
-            f"{_name(variant)}, answered under load",
+            f"{variant.display_name}, answered under load",
             answered,
             "share",
             -1 if failing else 1 if holding and reached else 0,
@@ -383,7 +380,7 @@ def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
             low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
             n = min(len(context.warm(variant, "billed_ms")), len(context.warm(other, "billed_ms")))
             ratio = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=n)
-            label = f"{_name(variant)} compared with {DISPLAY_NAMES[other.model]}, compute cost"
+            label = f"{variant.display_name} compared with {DISPLAY_NAMES[other.model]}, compute cost"
             evidence.add(label, ratio, "ratio", 1 if high < 1 else -1 if low > 1 else 0)
     others = [value for model, value in context.accuracies.items() if model != "mobilenet"]
     if evidence.signs and others and "mobilenet" in context.accuracies:
@@ -407,13 +404,13 @@ def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
             continue
         latency = context.ratio(context.warm(upper, API), context.warm(lower, API))
         sign = 1 if _above(latency, 1 - HARDLY) else -1 if _below(latency, 1 - HARDLY) else 0
-        evidence.add(f"{_name(lower)} to {upper.memory_mb} MB, API latency", latency, "ratio", sign)
+        evidence.add(f"{lower.display_name} to {upper.memory_mb} MB, API latency", latency, "ratio", sign)
         mine, theirs = context.usd_draws(upper), context.usd_draws(lower)
         if mine is not None and theirs is not None:
             low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
             cost = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=latency.n)
             sign = 1 if low > 1 else -1 if high < 1 else 0
-            evidence.add(f"{_name(lower)} to {upper.memory_mb} MB, compute cost", cost, "ratio", sign)
+            evidence.add(f"{lower.display_name} to {upper.memory_mb} MB, compute cost", cost, "ratio", sign)
     evidence.leave_open(missing, "not measured near 1500 and near 2000 MB")
     return evidence, "needs warm samples near 1500 and near 2000 MB of a model"
 
@@ -451,17 +448,13 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             cold = int((rows["start_type"] == "cold").sum())
             found = share(cold, rows.height)
             sign = 1 if _below(found, STILL_COLD) else -1 if _above(found, STILL_COLD) else 0
-            evidence.add(f"{_name(variant)}, cold after a warm-up call", found, "share", sign)
+            evidence.add(f"{variant.display_name}, cold after a warm-up call", found, "share", sign)
     load = context.rows().filter(
         (pl.col("experiment") == "load") & ~pl.col("warmup") & (pl.col("start_type") != "unknown")
     )
     if evidence.signs and load.height:
         found = share(int((load["start_type"] == "cold").sum()), load.height)
-        evidence.numbers.append(
-            ClaimNumber(
-                label="cold under load", value=found.value, unit="share", low=found.low, high=found.high, n=found.n
-            )
-        )
+        evidence.show("cold under load", found, "share")
         evidence.notes.append(
             "It holds for one caller at a time: a warm-up call warms one environment, and the load's cold share stands "
             "beside it."
@@ -495,9 +488,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                     swapping.cells[image, memory_held, shares[-1]], swapping.cells[image, memory_held, shares[0]]
                 )
                 label = f"{name}, {memory_held} MB, {shares[0]:.2f} to {shares[-1]:.2f} vCPU"
-                evidence.numbers.append(
-                    ClaimNumber(label=label, value=ratio.value, unit="ratio", low=ratio.low, high=ratio.high, n=ratio.n)
-                )
+                evidence.show(label, ratio, "ratio")
             most = max(swapping.faults.get(key, 0.0) for key in keys)
             evidence.numbers.append(
                 ClaimNumber(label=f"{name}, most major page faults a call", value=most, unit="count")

@@ -18,7 +18,7 @@ from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, mak
 from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, make_profiles
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
 from analysis.estimate.environments import Sample
-from analysis.estimate.estimates import Samples, compare_medians, percentile, quantile
+from analysis.estimate.estimates import compare_medians, percentile, quantile
 from analysis.estimate.highest_rate import make_highest_rates
 from analysis.estimate.load_test import make_load_seconds, make_load_totals
 from analysis.estimate.touched_files import touched_files
@@ -277,30 +277,18 @@ def make_differences(
     """Cold against warm, and load against warm, of each variant."""
     found = []
     for key in variants:
-        pairs: list[tuple[str, str, str, Samples, Samples]] = [
-            (
-                "cold",
-                "warm",
-                "total_ms",
-                measured.cold(key, "total_ms").medians,
-                measured.warm(key, "total_ms").medians,
-            ),
-            (
-                "load",
-                "warm",
-                "client_latency_ms",
-                measured.samples(key, "load", "warm", "latency_from_intended_ms"),
-                measured.samples(key, "warm", "warm", "client_latency_ms"),
-            ),
-        ]
-        for a, b, metric, samples_a, samples_b in pairs:
+        cold, warm = measured.cold(key, "total_ms").medians, measured.warm(key, "total_ms").medians
+        loaded = measured.samples(key, "load", "warm", "latency_from_intended_ms")
+        single = measured.samples(key, "warm", "warm", "client_latency_ms")
+        pairs = (("cold", "total_ms", cold, warm), ("load", "client_latency_ms", loaded, single))
+        for a, metric, samples_a, samples_b in pairs:
             if not len(samples_a) or not len(samples_b):
                 continue
             comparison = compare_medians(samples_a, samples_b, random)
             found.append(
                 Difference(
                     a=a,
-                    b=b,
+                    b="warm",
                     variant=key,
                     metric=metric,
                     median_a=quantile(samples_a, 0.5),

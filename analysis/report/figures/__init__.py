@@ -24,8 +24,7 @@ from analysis.report.figures.latency import cold_phases, load_over_time, spread
 from analysis.report.figures.marks import Figure
 from analysis.report.figures.paper import (
     BY_MODEL,
-    all_engines,
-    all_models,
+    by_model,
     cold_against_warm,
     load,
     request_rate,
@@ -74,9 +73,9 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
     images = summary.images
     engines = any(not image.is_the_papers for image in images)
-    every = {number: [all_engines(summary, number)] if engines else [] for number in BY_MODEL}
+    every = {number: [by_model(summary, number, all_engines=True)] if engines else [] for number in BY_MODEL}
     papers = any(image.is_the_papers for image in images)
-    overall = {number: [all_models(summary, number)] if papers else [] for number in BY_MODEL}
+    overall = {number: [by_model(summary, number, all_engines=False)] if papers else [] for number in BY_MODEL}
     figures = [
         *overall[14],
         *every[14],

@@ -44,11 +44,11 @@ COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
 LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
 
 
-def _numbered(numbers: dict[str, int], what: str, image: Image) -> tuple[str, str]:
+def _numbered(numbers: dict[str, int], what: str, image: Image) -> dict[str, str]:
     """File name and label of an image's figure; a model or engine that the paper does not have gets no number."""
     number = numbers.get(image.model) if image.is_the_papers else None
     name = f"{what}_{stem(image)}"
-    return (f"fig{number:02d}_{name}", f"Figure {number}") if number else (name, "")
+    return {"id": f"fig{number:02d}_{name}", "label": f"Figure {number}"} if number else {"id": name, "label": ""}
 
 
 def request_rate(summary: Summary) -> Figure:
@@ -158,10 +158,8 @@ def warm(summary: Summary, image: Image) -> Figure:
     for variant in summary.variants_of(image):
         points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
         points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
-    file_name, label = _numbered(WARM_FIGURES, "warm", image)
     text = Text(
-        id=file_name,
-        label=label,
+        **_numbered(WARM_FIGURES, "warm", image),
         title=f"{image.display_name}, warm: time against memory",
         caption=(
             "API latency is the client's, from request to response over the REST endpoint. Inference time is the "
@@ -186,10 +184,8 @@ def cold_against_warm(summary: Summary, image: Image) -> Figure:
         points.add(variant, ("warm", "warm"), reference.name, "total_ms")
     if not any(row["series"] == cold.name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of cold starts
-    file_name, label = _numbered(COLD_FIGURES, "cold", image)
     text = Text(
-        id=file_name,
-        label=label,
+        **_numbered(COLD_FIGURES, "cold", image),
         title=f"{image.display_name}: cold start against warm call",
         caption=(
             "Both are the platform's own times, so they compare: for a cold start init and duration together, for a "
@@ -220,10 +216,8 @@ def load(summary: Summary, image: Image) -> Figure:
         points.add(variant, ("warm", "warm"), series[3].name, "client_latency_ms", gaps=False)
     if not any(row["series"] != series[3].name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of the load test
-    file_name, label = _numbered(LOAD_FIGURES, "load", image)
     text = Text(
-        id=file_name,
-        label=label,
+        **_numbered(LOAD_FIGURES, "load", image),
         title=f"{image.display_name} under load: time against memory",
         caption=(
             "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
@@ -264,31 +258,16 @@ BY_MODEL: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = 
 }
 
 
-def all_models(summary: Summary, number: int) -> Figure:
-    """Figures 14 to 16: one quantity of every model against memory, with the paper's engine."""
-    images = tuple(image for image in summary.images if image.is_the_papers)
+def by_model(summary: Summary, number: int, *, all_engines: bool) -> Figure:
+    """Figures 14 to 16: one quantity of every model against memory, with the paper's engine or with every one."""
     name, title, caption, where, metric = BY_MODEL[number]
     text = Text(
-        id=f"fig{number:02d}_{name}",
-        label=f"Figure {number}",
-        title=f"{title}, all models",
+        id=name if all_engines else f"fig{number:02d}_{name}",
+        label="" if all_engines else f"Figure {number}",
+        title=f"{title}, all models{' and engines' if all_engines else ''}",
         caption=caption,
         section=where[0],
         experiments=(where[0],),
-        images=images,
-    )
-    return by_image(summary, text, where, metric, "ms")
-
-
-def all_engines(summary: Summary, number: int) -> Figure:
-    """The quantity of Figures 14 to 16 of every model on every engine."""
-    name, title, caption, where, metric = BY_MODEL[number]
-    text = Text(
-        id=name,
-        title=f"{title}, all models and engines",
-        caption=caption,
-        section=where[0],
-        experiments=(where[0],),
-        images=summary.images,
+        images=tuple(image for image in summary.images if all_engines or image.is_the_papers),
     )
     return by_image(summary, text, where, metric, "ms")
