@@ -55,7 +55,8 @@ def main() -> int:
     names = options.names or available
     failed = [name for name in names if not _run(name, quick=options.quick)]
     if not options.quick:
-        records = [strict_json.loads(path.read_text(encoding="utf-8")) for path in map(_raw, names) if path.exists()]
+        paths = [RAW / f"{name}.json" for name in names]
+        records = [strict_json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
         RESULTS.write_text(merged(RESULTS.read_text(encoding="utf-8"), records), encoding="utf-8")
         print(f"written: {RESULTS.relative_to(REPOSITORY)}", file=sys.stderr)
         for record in records:
@@ -78,10 +79,6 @@ def merged(results: str, records: Sequence[Mapping[str, Any]]) -> str:
     sections = {text.partition("\n")[0]: text for text in results.split("\n## ")[1:]}
     sections |= {record["name"]: _section(record).removeprefix("## ") for record in records}
     return INTRODUCTION + "".join(f"\n## {sections[name].rstrip()}\n" for name in sorted(sections))
-
-
-def _raw(name: str) -> Path:
-    return RAW / f"{name}.json"
 
 
 def _section(record: Mapping[str, Any]) -> str:

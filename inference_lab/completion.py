@@ -6,7 +6,6 @@ import argparse
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import shtab
 
@@ -43,9 +42,5 @@ def script(shell: str) -> str:
     for _, command in all_commands(parser):
         for action in command._actions:  # noqa: SLF001 - as above
             if action.type is Path:
-                _complete_by(action, shtab.FILE)
+                action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads it
     return shtab.complete(parser, shell)
-
-
-def _complete_by(action: Any, what: Any) -> None:
-    action.complete = what

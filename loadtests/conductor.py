@@ -352,7 +352,8 @@ class Conductor:
             # It may only be slow to answer: what it has not sent is another's from now on.
             self._runner.send_message(HALT, {"stage": report.stage, "because": "its share was handed over"}, member)
             if halted or overdue:
-                self._on_done_without_worker(part)
+                gone = Done(report.stage, part.worker, index, stopped_because="", no_connection=False)
+                self._done.setdefault(report.stage, {})[index] = gone
                 continue
             busy = [holder for holder, _ in self._shares.values()]
             heir = min(present, key=lambda candidate: (busy.count(candidate), self._number(candidate)))
@@ -366,8 +367,3 @@ class Conductor:
             inherited = replace(part, worker=self._number(heir), from_s=from_s)
             self._shares[index] = (heir, inherited)
             self._runner.send_message(SHARE, inherited.message(), heir)
-
-    def _on_done_without_worker(self, part: Share) -> None:
-        self._done.setdefault(part.number, {})[part.index] = Done(
-            stage=part.number, worker=part.worker, index=part.index, stopped_because="", no_connection=False
-        )

@@ -344,10 +344,6 @@ def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) 
     return sections
 
 
-def _claims(summary: Summary) -> list[dict[str, Any]]:
-    return [claim.model_dump() | {"table": about.claim_table(claim)} for claim in summary.claims]
-
-
 def _warnings(summary: Summary) -> list[dict[str, Any]]:
     order = {"serious": 0, "warning": 1, "info": 2}
     return [
@@ -432,6 +428,7 @@ def build_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    claims = [claim.model_dump() | {"table": about.claim_table(claim)} for claim in summary.claims]
     view = summary.model_dump(include={"run_id", "title", "commit", "schema_version", "methods"})
     return environment.get_template("report.html.j2").render(
         page_title=f"{summary.recommendation.headline} {summary.title}",
@@ -442,7 +439,7 @@ def build_page(
         vega_script=Markup(_vega_script()),  # noqa: S704 - as shipped, and its hash is in the page's policy
         page_script=Markup(page_script),  # noqa: S704 - our own file
         data_json=_script_json(data),
-        summary=view | {"claims": _claims(summary), "warnings": _warnings(summary)},
+        summary=view | {"claims": claims, "warnings": _warnings(summary)},
         origin=origin,
         meta=_meta(summary),
         answer=_answer(summary),

@@ -7,7 +7,7 @@ from typing import Final
 
 from analysis.decide.answer_text import CONDITION_NAMES
 from analysis.report.wording import number_text, percent_text
-from analysis.summary import Cell, Distribution, Estimate, Summary
+from analysis.summary import Cell, Estimate, Summary
 
 HEAD: Final = (
     "Model",
@@ -44,8 +44,10 @@ def results_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
             others = [c for c in summary.cells if c.variant == key and c.experiment == experiment]
             if cell is None and not others:
                 continue
-            chosen = _first(cell, metrics)
+            measured = cell.metrics if cell else {}
+            chosen = next((measured[name] for name in metrics if name in measured), None)
             median = chosen.p50 if chosen else None
+            inference = measured.get("inference_ms")
             lines.append(
                 (
                     variant.image.display_name,
@@ -55,20 +57,12 @@ def results_table(summary: Summary) -> tuple[list[tuple[str, ...]], list[str]]:
                     _number(median, footnotes),
                     _interval(median, footnotes),
                     _number(chosen.p95 if chosen else None, footnotes),
-                    _number(_p50(cell, "inference_ms"), footnotes),
+                    _number(inference.p50 if inference else None, footnotes),
                     _outcomes(_merged_outcomes(others, experiment)),
                     _cost(summary, key, experiment),
                 )
             )
     return lines, [f"[{number}] {reason}" for reason, number in footnotes.items()]
-
-
-def _first(cell: Cell | None, metrics: Sequence[str]) -> Distribution | None:
-    return next((cell.metrics[name] for name in metrics if cell and name in cell.metrics), None)
-
-
-def _p50(cell: Cell | None, metric: str) -> Estimate | None:
-    return cell.metrics[metric].p50 if cell and metric in cell.metrics else None
 
 
 def _merged_outcomes(cells: Sequence[Cell], experiment: str) -> dict[str, int]:

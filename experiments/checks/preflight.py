@@ -65,7 +65,9 @@ def check_everything(
         lambda: _check_functions(control, configuration),
         lambda: _check_starts(control, configuration),
         lambda: _check_gateway(cloud, configuration),
-        lambda: _check_quotas(control, configuration, experiments),
+        lambda: check_concurrency(
+            control.account_limits()["UnreservedConcurrentExecutions"], configuration, experiments
+        ),
         lambda: check_live(scheduler.live(time.time())),
         *([lambda: _check_schedules(scheduler, configuration)] if scheduled else []),
         *([lambda: _check_load_tasks(cloud, configuration, endpoint, workers)] if workers else []),
@@ -349,13 +351,6 @@ def check_gateway(resources: Iterable[Mapping[str, Any]], configuration: Configu
         for auth in sorted(auths - {configuration.gateway.auth})
     ]
     return findings or [Finding("ok", "REST API", f"{len(configuration.variants)} routes, 504 after {expected_ms} ms")]
-
-
-def _check_quotas(
-    control: LambdaControl, configuration: Configuration, experiments: Sequence[Experiment]
-) -> list[Finding]:
-    limits = control.account_limits()
-    return check_concurrency(limits["UnreservedConcurrentExecutions"], configuration, experiments)
 
 
 def check_concurrency(room: int, configuration: Configuration, experiments: Sequence[Experiment]) -> list[Finding]:

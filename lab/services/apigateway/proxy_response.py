@@ -35,7 +35,6 @@ _REMAPPED: Final = frozenset(
         "www-authenticate",
     )
 )
-_DROPPED: Final = frozenset(("transfer-encoding",))
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_A_HEADER: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -64,7 +63,7 @@ def map_response(payload: bytes, accept: str | None, binary_media_types: frozens
     if body is not None and not isinstance(body, str):
         raise MalformedResponseError(f"body is {type(body).__name__}; expected a string")
     content = (body or "").encode("utf-8", "surrogatepass")
-    if answer.get("isBase64Encoded") and is_binary(_first_media_type(accept), binary_media_types):
+    if answer.get("isBase64Encoded") and is_binary((accept or "").split(",", 1)[0], binary_media_types):
         try:
             content = base64.b64decode(body or "", validate=True)
         except (binascii.Error, ValueError) as error:
@@ -97,10 +96,6 @@ def _status(value: object) -> int:
     return status
 
 
-def _first_media_type(accept: str | None) -> str | None:
-    return accept.split(",", 1)[0] if accept else None
-
-
 def _headers(answer: dict[str, Any]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     multiple = answer.get("multiValueHeaders")
@@ -120,7 +115,11 @@ def _headers(answer: dict[str, Any]) -> list[tuple[str, str]]:
             text = _scalar(name, value)
             if (name.lower(), text) not in seen:
                 pairs.append((name, text))
-    return [_rename(name, value) for name, value in pairs if name.lower() not in _DROPPED]
+    return [
+        (f"x-amzn-Remapped-{name}" if name.lower() in _REMAPPED else name, value)
+        for name, value in pairs
+        if name.lower() != "transfer-encoding"
+    ]
 
 
 def _scalar(name: str, value: object) -> str:
@@ -135,7 +134,3 @@ def _scalar(name: str, value: object) -> str:
     if _NOT_IN_A_HEADER.search(text):
         raise MalformedResponseError(f"header {name} holds a control character")
     return text
-
-
-def _rename(name: str, value: str) -> tuple[str, str]:
-    return (f"x-amzn-Remapped-{name}", value) if name.lower() in _REMAPPED else (name, value)

@@ -192,7 +192,8 @@ class ScheduleGroupResource(Resource, CloudFormationModel):
     @classmethod
     def create(cls, name: str, properties: Properties, place: Place) -> Self:
         group = place.schedules.create_schedule_group(properties.get("Name", name), properties.get("Tags", []))
-        dates = dict.fromkeys(("CreationDate", "LastModificationDate"), _iso(group.created_on))
+        created = dt.datetime.fromtimestamp(group.created_on, dt.UTC).isoformat()
+        dates = dict.fromkeys(("CreationDate", "LastModificationDate"), created)
         return cls(group.name, properties, {"Arn": group.arn, "State": "ACTIVE", **dates})
 
     def change(self, properties: Properties, place: Place) -> None:
@@ -374,10 +375,6 @@ def _epoch(date: str | None) -> float | None:
         return None
     parsed = dt.datetime.fromisoformat(date)
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)).timestamp()
-
-
-def _iso(seconds: float) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat()
 
 
 def _roles(place: Place) -> Any:

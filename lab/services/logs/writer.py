@@ -54,9 +54,9 @@ class LogWriter:
             size = 0
             for timestamp_ms, text in events:
                 # SQLite's text ends at no NUL, but a lone surrogate has no UTF-8: what cannot be stored is replaced.
-                message = text if text.isascii() else _storable(text)
+                message = text if text.isascii() else text.encode(errors="replace").decode()
                 size += len(message)
-                if _ends_invocation(message):
+                if message.startswith("REPORT RequestId:") or (message[:1] == "{" and '"platform.report"' in message):
                     self._unmarked += 1
                 yield group_id, stream_id, timestamp_ms, ingested_ms, message
             times = [timestamp_ms for timestamp_ms, _ in events]
@@ -136,11 +136,3 @@ def stream_id_of(connection: sqlite3.Connection, group: str, stream: str) -> int
         (group, stream),
     ).fetchone()
     return None if row is None else int(row[0])
-
-
-def _ends_invocation(message: str) -> bool:
-    return message.startswith("REPORT RequestId:") or (message.startswith("{") and '"platform.report"' in message)
-
-
-def _storable(text: str) -> str:
-    return text.encode(errors="replace").decode()

@@ -17,7 +17,7 @@ from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from lab.services.metrics.metric_store import MetricStore, SeriesKey, dimensions_key
+from lab.services.metrics.metric_store import MetricStore, SeriesKey
 from lab.services.metrics.statistics import StatisticError, by_period, check_statistic
 from lab.services.moto_backend import MotoUrls
 
@@ -138,15 +138,21 @@ def _check_query(query: Mapping[str, Any]) -> None:
         )
     if "MetricStat" not in query:
         raise ValidationError(f"The parameter MetricDataQueries.{query.get('Id')}.MetricStat is required.")
-    _check_period(int(query["MetricStat"]["Period"]))
-    _check_statistic(query["MetricStat"]["Stat"])
+    period_s, statistic = int(query["MetricStat"]["Period"]), query["MetricStat"]["Stat"]
+    if period_s not in _SHORT_PERIODS_S and (period_s < 60 or period_s % 60):
+        raise ValidationError(f"The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60; it is {period_s}.")
+    try:
+        check_statistic(statistic)
+    except StatisticError as error:
+        raise ValidationError(f"The value {statistic} for parameter Stat is not supported: {error.message}") from None
 
 
 def _query(store: MetricStore, query: Mapping[str, Any], start_s: float, end_s: float) -> list[tuple[float, float]]:
     stat = query["MetricStat"]
     metric, period_s = stat["Metric"], int(stat["Period"])
     start_s = _rounded_down(start_s, period_s)
-    key = SeriesKey(metric["Namespace"], metric["MetricName"], _dimensions(metric.get("Dimensions")))
+    dimensions = sorted((one["Name"], one["Value"]) for one in metric.get("Dimensions") or ())
+    key = SeriesKey(metric["Namespace"], metric["MetricName"], tuple(dimensions))
     samples = store.samples(key, start_s, end_s, stat.get("Unit"))
     return by_period(samples, statistic=stat["Stat"], start_s=start_s, period_s=period_s)
 
@@ -161,26 +167,10 @@ def _result(query: Mapping[str, Any], points: Sequence[tuple[float, float]], *, 
     }
 
 
-def _check_period(period_s: int) -> None:
-    if period_s not in _SHORT_PERIODS_S and (period_s < 60 or period_s % 60):
-        raise ValidationError(f"The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60; it is {period_s}.")
-
-
-def _check_statistic(statistic: str) -> None:
-    try:
-        check_statistic(statistic)
-    except StatisticError as error:
-        raise ValidationError(f"The value {statistic} for parameter Stat is not supported: {error.message}") from None
-
-
 def _rounded_down(start_s: float, period_s: int) -> float:
     """A start within a minute counts from its beginning, as CloudWatch rounds it."""
     grain = min(period_s, 60)
     return math.floor(start_s / grain) * grain
-
-
-def _dimensions(given: Sequence[Mapping[str, str]] | None) -> tuple[tuple[str, str], ...]:
-    return dimensions_key({d["Name"]: d["Value"] for d in given or ()})
 
 
 def _listed(key: SeriesKey) -> dict[str, Any]:

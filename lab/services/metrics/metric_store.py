@@ -41,11 +41,6 @@ class SeriesKey(NamedTuple):
     dimensions: tuple[tuple[str, str], ...]
 
 
-def dimensions_key(dimensions: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Dimensions in the order by which series are told apart."""
-    return tuple(sorted(dimensions.items()))
-
-
 class MetricStore:
     """The lab's CloudWatch metrics; a `lab.contracts.MetricSink`."""
 
@@ -77,7 +72,7 @@ class MetricStore:
                GROUP BY namespace, name, dimensions ORDER BY namespace, name, dimensions""",
             (namespace, name),
         )
-        return [(SeriesKey(row[0], row[1], _dimensions(row[2])), row[3]) for row in rows]
+        return [(SeriesKey(row[0], row[1], tuple(map(tuple, json.loads(row[2])))), row[3]) for row in rows]
 
     def samples(self, key: SeriesKey, start_s: float, end_s: float, unit: str | None = None) -> Samples:
         """Samples of one metric with start_s <= time < end_s, in the order of time; all units unless one is given."""
@@ -102,10 +97,6 @@ class MetricStore:
     def close(self) -> None:
         """Commit what is left."""
         self._database.close()
-
-
-def _dimensions(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in json.loads(text))
 
 
 def default_retained_samples(log_retention_invocations: int) -> int:
