@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final
 
 # "Integration timeout": 29 s by default for REST APIs.
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
@@ -12,27 +12,16 @@ DEFAULT_TIMEOUT_MS: Final = 29_000
 # "Payload size": 10 MB, not raisable (same page).
 MAX_PAYLOAD_BYTES: Final = 10 * 1024 * 1024
 
-IntegrationKind = Literal["lambda_proxy", "mock", "unsupported"]
-
-
-@dataclass(frozen=True)
-class MockResponse:
-    """One integration response of a MOCK integration; headers and templates are not yet substituted."""
-
-    status: int
-    headers: Mapping[str, str]
-    templates: Mapping[str, str]
-
 
 @dataclass(frozen=True)
 class Integration:
-    """What stands behind a method. `function_arn` may hold `${stageVariables.NAME}`."""
+    """What stands behind a method: a function by its proxy integration, or what the lab does not model.
 
-    kind: IntegrationKind
+    `function_arn` may hold `${stageVariables.NAME}`.
+    """
+
     function_arn: str = ""
     timeout_ms: int = DEFAULT_TIMEOUT_MS
-    mock_status: int = 200
-    mock_responses: Mapping[int, MockResponse] = field(default_factory=dict)
     why_unsupported: str = ""
 
 
@@ -67,19 +56,12 @@ class Throttle:
 
 
 @dataclass(frozen=True)
-class Quota:
-    limit: int
-    period: Literal["DAY", "WEEK", "MONTH"]
-
-
-@dataclass(frozen=True)
 class UsagePlan:
-    """A usage plan as it applies to one stage. `methods` holds its throttles by `"/path/METHOD"`."""
+    """A usage plan as it applies to one stage."""
 
     plan_id: str
     throttle: Throttle | None
-    quota: Quota | None
-    methods: Mapping[str, Throttle]
+    why_unsupported: str = ""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ INVALID_SIGNATURE: Final = Failure(
 FORBIDDEN: Final = Failure("ACCESS_DENIED", 403, "Forbidden", "ForbiddenException")
 INVALID_API_KEY: Final = Failure("INVALID_API_KEY", 403, "Forbidden", "ForbiddenException")
 THROTTLED: Final = Failure("THROTTLED", 429, "Too Many Requests", "TooManyRequestsException")
-QUOTA_EXCEEDED: Final = Failure("QUOTA_EXCEEDED", 429, "Limit Exceeded", "LimitExceededException")
 BODY_TOO_LARGE: Final = Failure(
     "REQUEST_TOO_LARGE",
     413,

@@ -7,7 +7,6 @@ and usage plans are read live, as on AWS.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,15 +22,12 @@ from lab.services.apigateway.api import (
     GatewayResponse,
     Integration,
     Method,
-    MockResponse,
-    Quota,
     Throttle,
     UsagePlan,
 )
 from lab.services.apigateway.routing import RoutingTable
 
 _LAMBDA_URI: Final = re.compile(r"arn:[^:]+:apigateway:[^:]+:lambda:path/[^/]+/functions/(?P<arn>.+)/invocations$")
-_STATUS_CODE: Final = re.compile(r"[\"']?statusCode[\"']?\s*:\s*(\d{3})")
 # What moto fills in, with all other settings, when any one of a method's is patched; nobody declared it.
 _MOTO_DEFAULT: Final = Throttle(1000.0, 2000)
 
@@ -115,7 +111,7 @@ class MotoApis:
                 for name in list(api.stages):
                     stage = self.stage(api.id, name)
                     for method in stage.deployment.methods if stage is not None else ():
-                        if stage is not None and method.integration.kind == "lambda_proxy":
+                        if stage is not None and method.integration.function_arn:
                             yield stage, method
 
     def api_key(self, region: str, value: str) -> ApiKey | None:
@@ -188,46 +184,17 @@ def _read_methods(api: Any) -> Iterator[Method]:
 
 def _read_integration(declared: Any) -> Integration:
     if declared is None:
-        return Integration("unsupported", why_unsupported="the method has no integration")
+        return Integration(why_unsupported="the method has no integration")
     timeout_ms = _integer(declared.timeout_in_millis) or DEFAULT_TIMEOUT_MS
-    if declared.integration_type == "MOCK":
-        template = (declared.request_templates or {}).get("application/json") or ""
-        found = _STATUS_CODE.search(template)
-        return Integration(
-            "mock", timeout_ms=timeout_ms, mock_status=int(found[1]) if found else 200, mock_responses=_mocks(declared)
-        )
     uri = _LAMBDA_URI.fullmatch(declared.uri or "")
     if declared.integration_type == "AWS_PROXY" and uri is not None:
-        return Integration("lambda_proxy", function_arn=uri["arn"], timeout_ms=timeout_ms)
-    return Integration(
-        "unsupported", why_unsupported=f"integration {declared.integration_type} with URI {declared.uri!r}"
-    )
-
-
-def _mocks(declared: Any) -> dict[int, MockResponse]:
-    responses: dict[int, MockResponse] = {}
-    for code, response in (declared.integration_responses or {}).items():
-        headers = {
-            name.removeprefix("method.response.header."): value[1:-1]
-            for name, value in (response.response_parameters or {}).items()
-            if name.startswith("method.response.header.") and value[:1] == "'" == value[-1:]
-        }
-        templates = {kind: text or "" for kind, text in (response.response_templates or {}).items()}
-        with contextlib.suppress(ValueError):
-            responses[int(code)] = MockResponse(int(code), headers, templates)
-    return responses
+        return Integration(function_arn=uri["arn"], timeout_ms=timeout_ms)
+    return Integration(why_unsupported=f"integration {declared.integration_type} with URI {declared.uri!r}")
 
 
 def _read_usage_plan(plan: Any, declared_stage: Any) -> UsagePlan:
-    methods = {}
-    for path, limits in (_field(declared_stage, "throttle") or {}).items():
-        throttle = _throttle(limits)
-        if throttle is not None:
-            methods[path] = throttle
-    limit = _integer(_field(plan.quota, "limit"))
-    period = str(_field(plan.quota, "period") or "").upper()
-    quota = Quota(limit, period) if limit is not None and period in {"DAY", "WEEK", "MONTH"} else None  # type: ignore[arg-type]  # the set above is the literal's
-    return UsagePlan(plan.id, _throttle(plan.throttle), quota, methods)
+    limited = "a quota" if plan.quota else "throttles of single methods" if _field(declared_stage, "throttle") else ""
+    return UsagePlan(plan.id, _throttle(plan.throttle), limited and f"{limited} in usage plan {plan.name}")
 
 
 def _throttle(declared: Any) -> Throttle | None:

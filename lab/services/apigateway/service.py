@@ -17,12 +17,12 @@ from lab.contracts import Invoker, InvokeResult, MetricSink
 from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own
 from lab.services.apigateway.api import Integration, Method
-from lab.services.apigateway.gateway_responses import Failure, substitute
+from lab.services.apigateway.gateway_responses import Failure
 from lab.services.apigateway.moto_apis import ApiCatalogue, Stage
 from lab.services.apigateway.proxy_event import Identity, Request, build_event
 from lab.services.apigateway.proxy_response import MalformedResponseError, Response, map_response
 from lab.services.apigateway.routing import Match
-from lab.services.apigateway.throttling import Buckets, Quotas
+from lab.services.apigateway.throttling import Buckets
 
 _log: Final = logging.getLogger(__name__)
 _STAGE_VARIABLE: Final = re.compile(r"\$\{stageVariables\.(\w+)\}")
@@ -55,7 +55,6 @@ class Gateway:
         self._invoker = invoker
         self._metrics = metrics
         self._buckets = Buckets()
-        self._quotas = Quotas()
 
     async def handle(self, api_id: str, stage_name: str, request: Request) -> Response:
         """Answer one request; never raises for anything that a caller or a function did."""
@@ -96,9 +95,7 @@ class Gateway:
             raise _FailedError(own.CONFIGURATION, f"authorization {method.authorization} is not modeled by the lab")
         identity = self._admit(stage, method, request, identity)
         integration = method.integration
-        if integration.kind == "mock":
-            return _mock(integration, stage, match, request, identity), identity
-        if integration.kind == "unsupported":
+        if integration.why_unsupported:
             raise _FailedError(own.CONFIGURATION, f"not modeled by the lab: {integration.why_unsupported}")
         event = build_event(request, match, stage.deployment, stage.name, stage.variables, identity)
         result = await self._invoke(integration, stage.variables, event, identity, latency)
@@ -111,7 +108,7 @@ class Gateway:
         return mapped, identity
 
     def _admit(self, stage: Stage, method: Method, request: Request, identity: Identity) -> Identity:
-        """Apply API key, quota and throttles, the narrowest first, as AWS orders them. Raises _FailedError."""
+        """Apply API key and throttles, the narrowest first, as AWS orders them. Raises _FailedError."""
         api_id, now = stage.deployment.api_id, request.received_at
         if method.api_key_required:
             value = request.header("x-api-key")
@@ -119,19 +116,12 @@ class Gateway:
             plan = self._catalogue.usage_plan(stage.deployment.region, key, api_id, stage.name) if key else None
             if key is None or plan is None:
                 raise _FailedError(own.INVALID_API_KEY)
-            own_limit = plan.methods.get(f"{method.resource_path}/{method.http_method}")
-            if own_limit is not None and not self._buckets.take(
-                ("plan-method", plan.plan_id, key.key_id, api_id, stage.name, method), own_limit, now
-            ):
-                raise _FailedError(own.THROTTLED)
+            if plan.why_unsupported:
+                raise _FailedError(own.CONFIGURATION, f"not modeled by the lab: {plan.why_unsupported}")
             if plan.throttle is not None and not self._buckets.take(
                 ("plan", plan.plan_id, key.key_id), plan.throttle, now
             ):
                 raise _FailedError(own.THROTTLED)
-            if plan.quota is not None and not self._quotas.take(
-                (plan.plan_id, key.key_id), plan.quota, request.received_epoch_s
-            ):
-                raise _FailedError(own.QUOTA_EXCEEDED)
             identity = Identity(
                 identity.request_id, identity.extended_request_id, identity.trace_id, key.value, key.key_id
             )
@@ -216,16 +206,6 @@ def new_identity(request: Request) -> Identity:
         extended_request_id=base64.b64encode(os.urandom(11)).decode("ascii"),
         trace_id=sent if sent and sent.startswith("Root=") and sent.isprintable() else root,
     )
-
-
-def _mock(integration: Integration, stage: Stage, match: Match, request: Request, identity: Identity) -> Response:
-    found = integration.mock_responses.get(integration.mock_status)
-    if found is None:
-        raise _FailedError(own.CONFIGURATION, f"no integration response for status {integration.mock_status}")
-    context = _context(stage, match, request, identity)
-    template = found.templates.get("application/json", "")
-    body = substitute(template, context, stage.variables).encode()
-    return Response(found.status, [("Content-Type", "application/json"), *found.headers.items()], body)
 
 
 def _context(stage: Stage, match: Match | None, request: Request, identity: Identity) -> dict[str, str]:

@@ -1,14 +1,13 @@
-"""Token buckets and quotas.
+"""Token buckets.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html
 """
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Hashable
 
-from lab.services.apigateway.api import Quota, Throttle
+from lab.services.apigateway.api import Throttle
 
 
 class TokenBucket:
@@ -41,27 +40,3 @@ class Buckets:
         if bucket is None or bucket.throttle != throttle:
             bucket = self._buckets[key] = TokenBucket(throttle, now)
         return bucket.take(now)
-
-
-class Quotas:
-    """How many requests each API key has sent in its usage plan's current day, week or month (UTC)."""
-
-    def __init__(self) -> None:
-        self._used: dict[Hashable, tuple[str, int]] = {}
-
-    def take(self, key: Hashable, quota: Quota, epoch_s: float) -> bool:
-        """Count one request, if the quota still holds it."""
-        period = period_of(quota.period, epoch_s)
-        counted_in, used = self._used.get(key, (period, 0))
-        if counted_in != period:
-            used = 0
-        if used >= quota.limit:
-            return False
-        self._used[key] = (period, used + 1)
-        return True
-
-
-def period_of(period: str, epoch_s: float) -> str:
-    """A name of the day, the ISO week or the month (UTC) that holds this moment."""
-    moment = dt.datetime.fromtimestamp(epoch_s, dt.UTC)
-    return moment.strftime({"DAY": "%Y-%m-%d", "WEEK": "%G-W%V", "MONTH": "%Y-%m"}[period])

@@ -205,14 +205,14 @@ class ScheduleGroupKind(Kind):
         return f"arn:aws:scheduler:us-east-1:123456789012:schedule-group/{name}"
 
 
-def mock_method(client: Any, api_id: str, **method: Any) -> None:
-    """A GET of the root that the gateway answers by itself."""
+def root_method(client: Any, api_id: str, **method: Any) -> None:
+    """A GET of the root, of a function that is not there: who gets so far gets a 500."""
     root = client.get_resources(restApiId=api_id)["items"][0]["id"]
     where = {"restApiId": api_id, "resourceId": root, "httpMethod": "GET"}
     client.put_method(**where, authorizationType="NONE", **method)
-    client.put_integration(**where, type="MOCK", requestTemplates={"application/json": "{statusCode: 200}"})
-    template = {"application/json": "$stageVariables.version"}
-    client.put_integration_response(**where, statusCode="200", responseTemplates=template)
+    function = "arn:aws:lambda:us-east-1:123456789012:function:nobody"
+    uri = f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{function}/invocations"
+    client.put_integration(**where, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
 
 
 def get(lab: Lab, api_id: str, **headers: str) -> tuple[int, bytes]:
@@ -237,7 +237,7 @@ class RestApiKind(Kind):
 
     def create(self, name: str, version: int) -> None:
         self.ids[name] = self.client.create_rest_api(name=name)["id"]
-        mock_method(self.client, self.ids[name])
+        root_method(self.client, self.ids[name])
         variables = {"version": str(version)}
         self.client.create_deployment(restApiId=self.ids[name], stageName="v1", variables=variables)
 
@@ -264,7 +264,7 @@ class ApiKeyKind(Kind):
         super().__init__(lab)
         self.lab = lab
         self.api = self.client.create_rest_api(name="with-keys")["id"]
-        mock_method(self.client, self.api, apiKeyRequired=True)
+        root_method(self.client, self.api, apiKeyRequired=True)
         self.client.create_deployment(restApiId=self.api, stageName="v1", variables={"version": "1"})
 
     def create(self, name: str, version: int) -> None:

@@ -423,28 +423,6 @@ def test_a_method_that_asks_for_an_identity_answers_signed_requests_alone(api, i
     assert errors == ["MissingAuthenticationTokenException", *2 * ["InvalidSignatureException"]]
 
 
-def test_a_mock_integration_answers_a_preflight_without_a_function(api, invoker):
-    resource = api.resource("/x")
-    api.client.put_method(restApiId=api.id, resourceId=resource, httpMethod="OPTIONS", authorizationType="NONE")
-    api.client.put_integration(
-        restApiId=api.id,
-        resourceId=resource,
-        httpMethod="OPTIONS",
-        type="MOCK",
-        requestTemplates={"application/json": "{ statusCode: 204 }"},
-    )
-    api.client.put_integration_response(
-        restApiId=api.id,
-        resourceId=resource,
-        httpMethod="OPTIONS",
-        statusCode="204",
-        responseParameters={"method.response.header.Access-Control-Allow-Origin": "'*'"},
-    )
-    api.deploy()
-    status, headers, answer = run(invoker, lambda served: served.send("OPTIONS", api.path("/x")))
-    assert (status, answer, headers["Access-Control-Allow-Origin"]) == (204, b"", "*")
-
-
 def test_a_change_shows_after_the_next_deployment_only(api, invoker):
     api.method("/", "GET", "old")
     api.deploy()
