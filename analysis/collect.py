@@ -124,7 +124,7 @@ def collect(
     window = window or _stored_window(run, configuration) or run_window(run, manifest, configuration)
     if deadline_s is None:
         deadline_s = LAB_DEADLINE_S if cloud.endpoint_url else AWS_DEADLINE_S
-    fetch_logs(run, watch, configuration, window, refresh=refresh, deadline_s=deadline_s, progress=progress)
+    LogFetch(run, watch, configuration, window, progress).fetch(refresh=refresh, deadline_s=deadline_s)
     stored = read_metrics(run)
     # A lab's metrics are there at once.
     early = stored is not None and not cloud.endpoint_url and metrics_may_have_grown(stored, window.end_s)
@@ -155,104 +155,83 @@ def _stored_window(run: RunDirectory, configuration: Configuration) -> Window | 
     return window if now.end_s <= window.end_s + 1 and now.start_s >= window.start_s - 1 else None
 
 
-def fetch_logs(
-    run: RunDirectory,
-    watch: CloudWatch,
-    configuration: Configuration,
-    window: Window,
-    *,
-    refresh: bool,
-    deadline_s: float,
-    progress: Progress,
-) -> None:
-    """Read every log group, and read again those that lack invocations, until all are there or the deadline."""
-    variants = configuration.variants
-    pending: Sequence[Variant] = variants
-    wait_s = 2.0
-    again = refresh
-    absent: list[Variant] = []
-    stop_at: float | None = None
-    while True:
-        absent += _fetch_groups(run, watch, configuration, pending, window, again=again, progress=progress)
-        if len(absent) == len(variants):
-            raise DeploymentError(
-                f"no log group of this configuration exists, for example {configuration.names.log_group(variants[0])}",
-                hint="Deploy with `cdk deploy`, or name the right region or lab.",
-            )
-        missing = missing_invocations(run, configuration)
-        pending = [variant for variant in variants if missing.get(variant.key) and variant not in absent]
-        # The deadline is for what comes late: reading what is there takes as long as it takes.
-        stop_at = stop_at or time.monotonic() + deadline_s
-        if not pending or time.monotonic() + wait_s > stop_at:
-            break
-        progress.say(
-            f"{sum(missing[v.key] for v in pending)} invocations are not in the logs yet; looking again in {wait_s:g} s"
+@dataclass(frozen=True)
+class LogFetch:
+    """Fetches the log groups of one run."""
+
+    run: RunDirectory
+    watch: CloudWatch
+    configuration: Configuration
+    window: Window
+    progress: Progress
+
+    def fetch(self, *, refresh: bool, deadline_s: float) -> None:
+        """Read every log group, and read again those that lack invocations, until all are there or the deadline."""
+        names, variants, progress = self.configuration.names, self.configuration.variants, self.progress
+        pending: Sequence[Variant] = variants
+        wait_s = 2.0
+        again = refresh
+        absent: list[Variant] = []
+        stop_at: float | None = None
+        while True:
+            absent += self._read_groups(pending, again=again)
+            if len(absent) == len(variants):
+                raise DeploymentError(
+                    f"no log group of this configuration exists, for example {names.log_group(variants[0])}",
+                    hint="Deploy with `cdk deploy`, or name the right region or lab.",
+                )
+            missing = missing_invocations(self.run, self.configuration)
+            pending = [variant for variant in variants if missing.get(variant.key) and variant not in absent]
+            # The deadline is for what comes late: reading what is there takes as long as it takes.
+            stop_at = stop_at or time.monotonic() + deadline_s
+            if not pending or time.monotonic() + wait_s > stop_at:
+                break
+            count = sum(missing[v.key] for v in pending)
+            progress.say(f"{count} invocations are not in the logs yet; looking again in {wait_s:g} s")
+            time.sleep(wait_s)
+            wait_s, again = min(wait_s * 2, 30.0), True
+        for one in pending:
+            progress.note(f"{one.display_name}: {missing[one.key]} invocations that were sent are not in the logs")
+        for one in absent:
+            progress.note(f"{one.display_name}: there is no log group {names.log_group(one)}")
+
+    def _read_groups(self, variants: Sequence[Variant], *, again: bool) -> list[Variant]:
+        """Read several groups at once, and return the variants whose group does not exist. Raises CloudError."""
+
+        def read(place: int) -> bool:
+            label = f"logs of {variants[place].display_name} ({place + 1} of {len(variants)})"
+            return self._read_group(variants[place], label, again=again)
+
+        with ThreadPoolExecutor(max_workers=GROUPS_AT_ONCE) as pool:
+            try:
+                present = list(pool.map(read, range(len(variants))))
+            except BaseException:
+                pool.shutdown(
+                    cancel_futures=True
+                )  # an interruption does not wait for groups that no thread has started
+                raise
+        return [variant for variant, is_there in zip(variants, present, strict=True) if not is_there]
+
+    def _read_group(self, variant: Variant, label: str, *, again: bool) -> bool:
+        """Read one group; False where it does not exist. A complete one is read again only if asked to."""
+        log_group = self.configuration.names.log_group(variant)
+        wanted = Cursor(log_group, round(self.window.start_s * 1000), round(self.window.end_s * 1000))
+        group: RawGroup = raw_group(self.run, self.configuration.names.function(variant))
+        cursor = group.cursor
+        complete = (
+            cursor is not None and cursor.done and (cursor.start_ms, cursor.end_ms) == (wanted.start_ms, wanted.end_ms)
         )
-        time.sleep(wait_s)
-        wait_s, again = min(wait_s * 2, 30.0), True
-    for variant in pending:
-        progress.note(f"{variant.display_name}: {missing[variant.key]} invocations that were sent are not in the logs")
-    for variant in absent:
-        progress.note(f"{variant.display_name}: there is no log group {configuration.names.log_group(variant)}")
-
-
-def _fetch_groups(
-    run: RunDirectory,
-    watch: CloudWatch,
-    configuration: Configuration,
-    variants: Sequence[Variant],
-    window: Window,
-    *,
-    again: bool,
-    progress: Progress,
-) -> list[Variant]:
-    """Read several groups at once, and return the variants whose group does not exist. Raises CloudError."""
-
-    def fetch(place: int) -> bool:
-        label = f"logs of {variants[place].display_name} ({place + 1} of {len(variants)})"
-        return _fetch_group(
-            run, watch, configuration, variants[place], window, again=again, label=label, progress=progress
-        )
-
-    with ThreadPoolExecutor(max_workers=GROUPS_AT_ONCE) as pool:
-        try:
-            present = list(pool.map(fetch, range(len(variants))))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # an interruption does not wait for groups that no thread has started
-            raise
-    return [variant for variant, is_there in zip(variants, present, strict=True) if not is_there]
-
-
-def _fetch_group(
-    run: RunDirectory,
-    watch: CloudWatch,
-    configuration: Configuration,
-    variant: Variant,
-    window: Window,
-    *,
-    again: bool,
-    label: str,
-    progress: Progress,
-) -> bool:
-    """Read one group; False where it does not exist. A complete one is read again only if asked to."""
-    log_group = configuration.names.log_group(variant)
-    wanted = Cursor(log_group, round(window.start_s * 1000), round(window.end_s * 1000))
-    group: RawGroup = raw_group(run, configuration.names.function(variant))
-    cursor = group.cursor
-    complete = (
-        cursor is not None and cursor.done and (cursor.start_ms, cursor.end_ms) == (wanted.start_ms, wanted.end_ms)
-    )
-    if complete and not again:
+        if complete and not again:
+            return True
+        if not self.watch.group_exists(log_group):
+            return False
+        # What is complete stays until its successor is: an interruption loses nothing.
+        target = group.fresh if complete else group
+        for events in self.watch.read_group(target, wanted):
+            self.progress.say(f"{label}: {events:,} events")
+        if complete:
+            group.replace_by(target)
         return True
-    if not watch.group_exists(log_group):
-        return False
-    # What is complete stays until its successor is: an interruption loses nothing.
-    target = group.fresh if complete else group
-    for events in watch.read_group(target, wanted):
-        progress.say(f"{label}: {events:,} events")
-    if complete:
-        group.replace_by(target)
-    return True
 
 
 def missing_invocations(run: RunDirectory, configuration: Configuration) -> dict[str, int]:
