@@ -262,10 +262,15 @@ def deploy_api(lab: Lab, name: str, *stages: str) -> str:
     api = client.create_rest_api(name=name)
     method = {"restApiId": api["id"], "resourceId": api["rootResourceId"], "httpMethod": "GET"}
     client.put_method(**method, authorizationType="NONE")
-    client.put_integration(**method, type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
-    client.put_method_response(**method, statusCode="200")
+    uri = (
+        "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/"
+        "arn:aws:lambda:us-east-1:123456789012:function:nobody/invocations"
+    )
+    client.put_integration(**method, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri)
     template = {"application/json": "$context.apiId $context.stage"}
-    client.put_integration_response(**method, statusCode="200", responseTemplates=template)
+    client.put_gateway_response(
+        restApiId=api["id"], responseType="INTEGRATION_FAILURE", statusCode="200", responseTemplates=template
+    )
     for stage in stages:
         client.create_deployment(restApiId=api["id"], stageName=stage)
     return str(api["id"])

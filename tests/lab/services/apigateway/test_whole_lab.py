@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.lab.robustness.support import deploy, log_lines, new_name, rest_api, wait_until
+from tests.lab.services.apigateway.helpers import function_arn, lambda_uri
 from tests.lab_support import running_lab
 
 
@@ -129,11 +130,9 @@ def declared_stack():
     """A REST API with all that limits it, as CloudFormation declares it."""
     api = {"RestApiId": {"Ref": "Api"}}
     integration = {
-        "Type": "MOCK",
-        "RequestTemplates": {"application/json": '{"statusCode": 200}'},
-        "IntegrationResponses": [
-            {"StatusCode": "200", "ResponseTemplates": {"application/json": '{"stage": "$context.stage"}'}}
-        ],
+        "Type": "AWS_PROXY",
+        "IntegrationHttpMethod": "POST",
+        "Uri": lambda_uri(function_arn("nobody")),
     }
     properties = {
         "Api": ("RestApi", None, {"Name": "declared"}),
@@ -159,7 +158,17 @@ def declared_stack():
                 "ResponseTemplates": {"application/json": '{"error": "no $context.path"}'},
             },
         ),
-        "Deployment": ("Deployment", ["Get", "Unknown"], api),
+        "NoFunction": (
+            "GatewayResponse",
+            None,
+            {
+                **api,
+                "ResponseType": "INTEGRATION_FAILURE",
+                "StatusCode": "200",
+                "ResponseTemplates": {"application/json": '{"stage": "$context.stage"}'},
+            },
+        ),
+        "Deployment": ("Deployment", ["Get", "Unknown", "NoFunction"], api),
         "Stage": (
             "Stage",
             None,
