@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from lab.contracts import FunctionConfiguration, InvokeResult, MetricSink
+from lab.dataplane.invocation import Request
 from lab.dataplane.rules import retry_delay_s, throttle_delay_s
 
 State = Literal["queued", "running", "succeeded", "failed", "expired", "dropped"]
 _NAMESPACE: Final = "AWS/Lambda"
 _ONGOING: Final = ("queued", "running")
 
-InvokeEvent = Callable[[FunctionConfiguration, bytes, str, str | None, str | None], Awaitable[InvokeResult]]
+InvokeEvent = Callable[[FunctionConfiguration, Request], Awaitable[InvokeResult]]
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Fate:
 
 
 class AsynchronousInvokes:
-    """Takes events and sees to it that they run. `invoke` runs one attempt; all attempts share the request id."""
+    """Takes events and sees to it that they run. `invoke` runs one attempt; all attempts are the same request."""
 
     def __init__(
         self,
@@ -63,21 +64,14 @@ class AsynchronousInvokes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished = 0
 
-    def accept(
-        self,
-        function: FunctionConfiguration,
-        payload: bytes,
-        request_id: str,
-        trace_id: str | None,
-        qualifier: str | None = None,
-    ) -> bool:
+    def accept(self, function: FunctionConfiguration, request: Request) -> bool:
         """Queue an event; False when the queue is full."""
         if len(self._tasks) >= self._capacity:
             return False
-        fate = Fate(request_id, function.name, "queued", time.time())
-        self._fates[request_id] = fate
+        fate = Fate(request.request_id, function.name, "queued", time.time())
+        self._fates[request.request_id] = fate
         self._count(function.name, "AsyncEventsReceived", 1.0)
-        task = asyncio.get_running_loop().create_task(self._run(fate, payload, trace_id, qualifier))
+        task = asyncio.get_running_loop().create_task(self._run(fate, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return True
@@ -93,16 +87,16 @@ class AsynchronousInvokes:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    async def _run(self, fate: Fate, payload: bytes, trace_id: str | None, qualifier: str | None) -> None:
+    async def _run(self, fate: Fate, request: Request) -> None:
         try:
-            await self._attempts(fate, payload, trace_id, qualifier)
+            await self._attempts(fate, request)
         except asyncio.CancelledError:
             self._end(fate, "dropped", "the lab was shut down")
             raise
 
-    async def _attempts(self, fate: Fate, payload: bytes, trace_id: str | None, qualifier: str | None) -> None:
+    async def _attempts(self, fate: Fate, request: Request) -> None:
         while True:
-            function = self._current(fate.function_name, qualifier)
+            function = self._current(fate.function_name, request.qualifier)
             if function is None:
                 self._end(fate, "failed", f"function {fate.function_name} no longer exists")
                 return
@@ -111,7 +105,7 @@ class AsynchronousInvokes:
                 self._end(fate, "expired", f"older than {function.maximum_event_age_s} s")
                 return
             fate.state = "running"
-            result = await self._invoke(function, payload, fate.request_id, trace_id, qualifier)
+            result = await self._invoke(function, request)
             if result.error_code is not None and (result.status == 429 or result.status >= 500):
                 fate.throttles += 1
                 delay_s = throttle_delay_s(fate.throttles)

@@ -46,15 +46,7 @@ class EnvironmentLog:
         self._configuration = configuration
         self._logs = logs
         self._metrics = metrics
-        self._lines = PlatformLog(
-            configuration.log_format,
-            configuration.system_log_level,
-            function_name=configuration.name,
-            version=configuration.version,
-            environment_id=environment_id,
-            memory_mb=configuration.memory_mb,
-            initialization=configuration.initialization,
-        )
+        self._lines = PlatformLog(configuration, environment_id)
         # Only JSON format has levels.
         is_json = configuration.log_format == "JSON"
         self._least_level = level_of(configuration.application_log_level) if is_json else 0

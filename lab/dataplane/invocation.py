@@ -18,6 +18,18 @@ SHUTDOWN_ERROR: Final = "Lab.Shutdown"  # the lab's own: AWS does not stop under
 RESPONSE_TOO_LARGE_ERROR: Final = "Function.ResponseSizeTooLarge"
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks of a function."""
+
+    request_id: str
+    payload: bytes
+    qualifier: str | None
+    trace_id: str | None
+    client_context: str | None
+    wants_tail: bool
+
+
 @dataclass(slots=True)
 class Invocation:
     """What is known of an invocation while it runs.

@@ -26,7 +26,7 @@ from lab.dataplane.activity import Activity, LiveEnvironment
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
 from lab.dataplane.environment import ExecutionEnvironment, State, Surroundings
 from lab.dataplane.environment_log import NAMESPACE
-from lab.dataplane.invocation import Invocation
+from lab.dataplane.invocation import Invocation, Request
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
     MAX_ASYNCHRONOUS_PAYLOAD_BYTES,
@@ -103,7 +103,7 @@ class LambdaDataPlane:
         self._closing = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._asynchronous = AsynchronousInvokes(
-            self._invoke_event,
+            self._run,
             catalogue.get,
             metrics,
             capacity=settings.async_queue_capacity,
@@ -300,37 +300,15 @@ class LambdaDataPlane:
         if invocation_type == "DryRun":
             return InvokeResult(status=204, payload=b"", request_id=request_id)
         if invocation_type == "Event":
-            if self._closing or not self._asynchronous.accept(function, payload, request_id, trace_id, qualifier):
+            event = Request(request_id, payload, qualifier, trace_id, client_context=None, wants_tail=False)
+            if self._closing or not self._asynchronous.accept(function, event):
                 return _throttled(request_id, "the queue of asynchronous events is full")
             return InvokeResult(status=202, payload=b"", request_id=request_id)
-        answer = await self._begin(
-            function, payload, request_id, trace_id, client_context, log_tail=log_tail, qualifier=qualifier
-        )
-        return answer if isinstance(answer, InvokeResult) else await answer
+        return await self._run(function, Request(request_id, payload, qualifier, trace_id, client_context, log_tail))
 
-    async def _invoke_event(
-        self,
-        function: FunctionConfiguration,
-        payload: bytes,
-        request_id: str,
-        trace_id: str | None,
-        qualifier: str | None,
-    ) -> InvokeResult:
-        answer = await self._begin(function, payload, request_id, trace_id, None, log_tail=False, qualifier=qualifier)
-        return answer if isinstance(answer, InvokeResult) else await answer
-
-    async def _begin(
-        self,
-        function: FunctionConfiguration,
-        payload: bytes,
-        request_id: str,
-        trace_id: str | None,
-        client_context: str | None,
-        *,
-        log_tail: bool,
-        qualifier: str | None,
-    ) -> InvokeResult | asyncio.Future[InvokeResult]:
-        """Admit a request and hand it to an environment; returns what to wait for, or the refusal."""
+    async def _run(self, function: FunctionConfiguration, request: Request) -> InvokeResult:
+        """Admit a request, hand it to an environment, and wait for its answer; or return the refusal."""
+        request_id = request.request_id
         if self._closing:
             return InvokeResult.refused(503, "ServiceUnavailableException", "The lab is shutting down.", request_id)
         pool = self._pool_of(function)
@@ -341,13 +319,13 @@ class LambdaDataPlane:
         pool.begin()
         invocation = Invocation(
             request_id=request_id,
-            payload=payload,
-            trace_id=trace_id or new_trace_id(time.time()),
-            client_context=client_context,
-            function_arn=f"{function.arn}:{qualifier}" if qualifier else function.arn,
+            payload=request.payload,
+            trace_id=request.trace_id or new_trace_id(time.time()),
+            client_context=request.client_context,
+            function_arn=f"{function.arn}:{request.qualifier}" if request.qualifier else function.arn,
             version=function.version,
             answer=asyncio.get_running_loop().create_future(),
-            wants_tail=log_tail,
+            wants_tail=request.wants_tail,
             concurrency=pool.running,
         )
         environment = None
@@ -362,7 +340,7 @@ class LambdaDataPlane:
                 return started
             environment = started
         environment.serve(invocation)
-        return invocation.answer
+        return await invocation.answer
 
     def _over_limit(self, function: FunctionConfiguration) -> str | None:
         """Why the request may not run now, or None. Reserved concurrency is a function's own, the rest is shared."""

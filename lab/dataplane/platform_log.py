@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from core import strict_json
-from core.records import Initialization
-from lab.contracts import LATEST, LogFormat
+from lab.contracts import FunctionConfiguration
 
 Status = Literal["success", "error", "timeout", "failure"]
 Phase = Literal["init", "invoke"]
@@ -77,24 +76,17 @@ class PlatformLog:
     Each method returns the line, or None where the function's system log level leaves it out.
     """
 
-    def __init__(
-        self,
-        log_format: LogFormat,
-        system_log_level: str,
-        *,
-        function_name: str,
-        environment_id: str,
-        memory_mb: int,
-        version: str = LATEST,
-        initialization: Initialization = "on-demand",
-    ) -> None:
-        self._json = log_format == "JSON"
-        self._level = level_of(system_log_level)
-        self._function_name = function_name
-        self._version = version
-        self._environment_id = environment_id
-        self._memory_mb = memory_mb
-        self._initialization_type = initialization
+    def __init__(self, function: FunctionConfiguration, environment_id: str) -> None:
+        self._json = function.log_format == "JSON"
+        self._level = level_of(function.system_log_level)
+        self._version = function.version
+        self._initialization_type = function.initialization
+        self._environment = {
+            "functionName": function.name,
+            "functionVersion": function.version,
+            "instanceId": environment_id,
+            "instanceMaxMemory": function.memory_mb * 1024 * 1024,
+        }
 
     def _event(self, level: str, now_s: float, kind: str, record: dict[str, Any]) -> str | None:
         if _LEVELS[level] < self._level:
@@ -105,19 +97,8 @@ class PlatformLog:
         """Image functions have no runtime version, so Text shows no INIT_START and JSON has it at DEBUG."""
         if not self._json:
             return None
-        return self._event(
-            "DEBUG",
-            now_s,
-            "platform.initStart",
-            {
-                "initializationType": self._initialization_type,
-                "phase": phase,
-                "functionName": self._function_name,
-                "functionVersion": self._version,
-                "instanceId": self._environment_id,
-                "instanceMaxMemory": self._memory_mb * 1024 * 1024,
-            },
-        )
+        record = {"initializationType": self._initialization_type, "phase": phase, **self._environment}
+        return self._event("DEBUG", now_s, "platform.initStart", record)
 
     def init_runtime_done(
         self, now_s: float, phase: Phase, status: Status, error_type: str | None = None
@@ -159,13 +140,7 @@ class PlatformLog:
         """JSON alone, at DEBUG, as images have no runtime version."""
         if not self._json:
             return None
-        record = {
-            "functionName": self._function_name,
-            "functionVersion": self._version,
-            "instanceId": self._environment_id,
-            "instanceMaxMemory": self._memory_mb * 1024 * 1024,
-        }
-        return self._event("DEBUG", now_s, "platform.restoreStart", record)
+        return self._event("DEBUG", now_s, "platform.restoreStart", self._environment)
 
     def restore_runtime_done(self, now_s: float, status: Status, error_type: str | None) -> str | None:
         """JSON alone: the after-restore hooks have ended."""

@@ -85,6 +85,28 @@ class Metrics:
             self.values[dimensions.get("FunctionName", ""), name].append(value)
 
 
+def configuration(name: str, **changes: object) -> FunctionConfiguration:
+    plain = FunctionConfiguration(
+        name=name,
+        arn=f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name}",
+        region=REGION,
+        revision="1",
+        image_uri="image:1",
+        memory_mb=1769,
+        timeout_s=30.0,
+        architecture="x86_64",
+        environment={},
+        log_group=f"/aws/lambda/{name}",
+        log_format="Text",
+        application_log_level="INFO",
+        system_log_level="INFO",
+        reserved_concurrency=None,
+        maximum_retry_attempts=2,
+        maximum_event_age_s=21600,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
 class Lab:
     """A data plane under test; `function` deploys one from its source text."""
 
@@ -105,25 +127,7 @@ class Lab:
         (root / "handler.py").write_text(textwrap.dedent(source))
         uri = f"{name}:1"
         self.images.images[uri] = Image(reference=uri, root=root, command=("handler.handler",), environment={})
-        configuration = FunctionConfiguration(
-            name=name,
-            arn=f"arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{name}",
-            region=REGION,
-            revision="1",
-            image_uri=uri,
-            memory_mb=1769,
-            timeout_s=30.0,
-            architecture="x86_64",
-            environment={},
-            log_group=f"/aws/lambda/{name}",
-            log_format="Text",
-            application_log_level="INFO",
-            system_log_level="INFO",
-            reserved_concurrency=None,
-            maximum_retry_attempts=2,
-            maximum_event_age_s=21600,
-        )
-        self.catalogue.functions[name] = dataclasses.replace(configuration, **changes)
+        self.catalogue.functions[name] = configuration(name, image_uri=uri, **changes)
         return name
 
     def change(self, name: str, **changes: object) -> None:

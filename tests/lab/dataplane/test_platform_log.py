@@ -15,14 +15,14 @@ from lab.dataplane.platform_log import (
     level_of,
 )
 from lab.dataplane.rules import MAX_LOG_EVENT_BYTES
-from tests.lab.dataplane.harness import conditions, reports
+from tests.lab.dataplane.harness import conditions, configuration, reports
 
 NOW = 1_700_000_000.1234
 ID = "8286a188-ba32-4475-8077-530cd35c09a9"
 
 
 def log(log_format, level="INFO"):
-    return PlatformLog(log_format, level, function_name="f", environment_id="e", memory_mb=512)
+    return PlatformLog(configuration("f", log_format=log_format, system_log_level=level, memory_mb=512), "e")
 
 
 def report(**changes):
