@@ -23,10 +23,10 @@ from core.models import PAPER_MODELS
 from core.paths import REPOSITORY
 from core.prices import read_prices
 from core.variants import ENGINES, MEMORY_MB_PER_VCPU, PAPER_ENGINE, Image
-from lab.images import DirectoryImageStore
 from lab.images.base import PACKAGES, make_base
 from lab.images.build_plan import BuildRequest
 from lab.images.builder import build
+from lab.images.image_store import DirectoryImageStore
 
 FUNCTION: Final = REPOSITORY / "functions" / "inference"
 MODELS: Final = ("mobilenet", "resnet50", "inceptionv3")

@@ -31,16 +31,19 @@ from lab.host.state_directory import StateDirectory
 from lab.http.callers_mistakes import CallersMistakes
 from lab.http.host_header import host_guard
 from lab.http.protocol import LabRequestHandler
-from lab.images import DirectoryImageStore
 from lab.images.engine import engine_socket, find_engine
+from lab.images.image_store import DirectoryImageStore
 from lab.limits.probe import find_limits
-from lab.services import apigateway
+from lab.services.apigateway.http import add_routes
+from lab.services.apigateway.moto_apis import MotoApis
+from lab.services.apigateway.service import Gateway
 from lab.services.control_plane import ControlPlane
 from lab.services.functions import invoke_api
 from lab.services.functions.provisioned import ProvisionedApi
 from lab.services.logs.log_store import LogStore
 from lab.services.metrics.metric_store import MetricStore, default_retained_samples
-from lab.services.scheduler import MotoSchedules, ScheduleRunner
+from lab.services.scheduler.moto_schedules import MotoSchedules
+from lab.services.scheduler.runner import ScheduleRunner
 from lab.settings import LabSettings, lab_url, stage_url
 
 _SHUTDOWN_S: Final = 1.5  # for requests in progress, twice: to end by themselves, then after they were canceled
@@ -148,11 +151,11 @@ async def _running(
             return web.Response(text=facts.model_dump_json(), content_type="application/json")
 
         application.router.add_get(LAB_STATUS_PATH, status)
-        apis = apigateway.MotoApis(settings.account_id)
+        apis = MotoApis(settings.account_id)
         page.add_routes(
             application, facts, control.catalogue.functions, lambda: _addresses(apis, port), data_plane.activity
         )
-        apigateway.add_routes(application, apigateway.Gateway(apis, data_plane, metrics))
+        add_routes(application, Gateway(apis, data_plane, metrics))
         invoke_api.add_routes(application, data_plane, data_plane.fate)
         ProvisionedApi(control.catalogue, data_plane.provisioned_state, data_plane.provision_again).add_routes(
             application
@@ -200,7 +203,7 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
     )
 
 
-def _addresses(apis: apigateway.MotoApis, port: int) -> Iterator[tuple[str, str]]:
+def _addresses(apis: MotoApis, port: int) -> Iterator[tuple[str, str]]:
     """The ARN of a function and the URL that reaches it, for each route of each stage."""
     for stage, method in apis.routes():
         base = stage_url(port, stage.deployment.api_id, stage.name).rstrip("/")

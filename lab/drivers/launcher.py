@@ -98,22 +98,24 @@ def _own_mounts() -> None:
     _mount("none", "/", None, MS_REC | MS_PRIVATE)
 
 
-def _private_tmp(size_mb: int, keep: list[str]) -> None:
+def _private_tmp(template: str, size_mb: int, keep: list[str]) -> None:
     """An empty /tmp of limited size. Directories of `keep` that are below /tmp stay where they are."""
     kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in keep if path.startswith(f"{_TMP}/")]
-    _mount("tmpfs", _TMP, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size_mb}m,mode=1777")
+    if template:
+        _disk_tmp(template)
+    else:
+        _mount("tmpfs", _TMP, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size_mb}m,mode=1777")
     for path, descriptor in kept:
         os.makedirs(path, exist_ok=True)  # noqa: PTH103 - pathlib is 10 ms of the start of each launcher
         _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
         os.close(descriptor)
 
 
-def _disk_tmp(template: str, keep: list[str]) -> None:
+def _disk_tmp(template: str) -> None:
     """An empty /tmp on disk: a copy of a formatted image, on a loop device that disappears with its last mount.
 
     The copy has lost its name before the function starts, so that nothing is left however the environment ends.
     """
-    kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in keep if path.startswith(f"{_TMP}/")]
     image = _copied(template)
     control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
     while True:
@@ -137,10 +139,6 @@ def _disk_tmp(template: str, keep: list[str]) -> None:
         os.close(descriptor)
     os.rmdir(f"{_TMP}/lost+found")  # noqa: PTH106 - pathlib is 10 ms of the start of each launcher
     os.chmod(_TMP, 0o1777)  # noqa: PTH101, S103 - as above; the mode of any /tmp
-    for path, descriptor in kept:
-        os.makedirs(path, exist_ok=True)  # noqa: PTH103 - as above
-        _mount(f"/proc/self/fd/{descriptor}", path, None, MS_BIND | MS_REC)
-        os.close(descriptor)
 
 
 def _copied(template: str) -> int:
@@ -193,10 +191,7 @@ def _become(request: dict[str, Any], output: int, joined: int) -> None:
         if request["cpus_file"]:
             with contextlib.suppress(OSError):  # not every kernel shows the file
                 _mount(request["cpus_file"], _CPUS_ONLINE, None, MS_BIND)
-        if request["tmp_template"]:
-            _disk_tmp(request["tmp_template"], request["keep"])
-        else:
-            _private_tmp(request["tmp_mb"], request["keep"])
+        _private_tmp(request["tmp_template"], request["tmp_mb"], request["keep"])
         with contextlib.suppress(OSError):  # a user namespace may not remount what the host has mounted with more flags
             _read_only(request["directory"])
     os.chdir(request["working_directory"])
@@ -291,10 +286,10 @@ class Launcher:
             signal.signal(number, signal.SIG_IGN)  # the lab decides; its end is the end of the socket
         if _LINUX:
             _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
-        no_mounts = _tried(lambda: _private_tmp(1, [])) if _LINUX else f"{sys.platform} has no mount namespaces"
+        no_mounts = _tried(lambda: _private_tmp("", 1, [])) if _LINUX else f"{sys.platform} has no mount namespaces"
         no_disk_tmp = "no image of a file system" if not self._template else ""
         if self._template and not no_mounts:
-            no_disk_tmp = _tried(lambda: _disk_tmp(self._template, []))
+            no_disk_tmp = _tried(lambda: _disk_tmp(self._template))
         self._send({"kind": "ready", "no_mounts": no_mounts, "no_disk_tmp": no_disk_tmp})
         try:
             while True:

@@ -15,11 +15,10 @@ from core.configuration import parse_configuration
 from core.models import PAPER_MODELS
 from core.paths import BENCHMARK_TOML, REPOSITORY
 from core.variants import ENGINES
-from lab.images import DirectoryImageStore
 from lab.images.base import PACKAGES
 from lab.images.build_plan import BuildRequest
 from lab.images.builder import build
-from lab.images.image_store import DEFAULT_DIRECTORY
+from lab.images.image_store import DEFAULT_DIRECTORY, DirectoryImageStore
 from tests.functions.runtime_api import Environment
 
 FUNCTION = REPOSITORY / "functions" / "inference"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.records import HandlerFacts
-from lab.images import DirectoryImageStore
 from lab.images.build_plan import BuildRequest
 from lab.images.builder import build
+from lab.images.image_store import DirectoryImageStore
 from tests.functions.runtime_api import Environment
 from tests.stubs.making import STUB, write_stub
 

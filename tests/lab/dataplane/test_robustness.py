@@ -342,7 +342,7 @@ try:
     os.mknod("/dev/loop-control", stat.S_IFCHR | 0o600, control)
 except OSError as error:
     sys.exit(f"skip: {{error}}")
-launcher._disk_tmp({template!r}, [])
+launcher._disk_tmp({template!r})
 print(os.listdir("/tmp"), os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize >> 20)
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from core.paths import REPOSITORY
-from lab.images import DirectoryImageStore, docker_cli, run_step
+from lab.images import docker_cli, run_step
+from lab.images.image_store import DirectoryImageStore
 from tests.commands import run_here
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cdk-assets"

@@ -11,7 +11,9 @@ from aiohttp import ClientSession, web
 from yarl import URL
 
 from lab.contracts import ACCOUNT_ID, InvokeResult
-from lab.services.apigateway import Gateway, MotoApis, add_routes
+from lab.services.apigateway.http import add_routes
+from lab.services.apigateway.moto_apis import MotoApis
+from lab.services.apigateway.service import Gateway
 
 REGION = "us-east-1"
 

@@ -11,7 +11,8 @@ import pytest
 from moto import mock_aws
 
 from lab.contracts import InvokeResult
-from lab.services.scheduler import MotoSchedules, ScheduleRunner
+from lab.services.scheduler.moto_schedules import MotoSchedules
+from lab.services.scheduler.runner import ScheduleRunner
 
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
 KEYS = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
