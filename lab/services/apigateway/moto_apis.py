@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from moto.apigateway.models import apigateway_backends
 
@@ -62,18 +62,8 @@ class Stage:
         return bool(settings.get("metricsEnabled"))
 
 
-class ApiCatalogue(Protocol):
-    """The control plane's view of REST APIs. Cheap: called for every request."""
-
-    def stage(self, api_id: str, name: str) -> Stage | None: ...
-
-    def api_key(self, region: str, value: str) -> ApiKey | None: ...
-
-    def usage_plan(self, region: str, key: ApiKey, api_id: str, stage: str) -> UsagePlan | None: ...
-
-
 class MotoApis:
-    """The ApiCatalogue over moto."""
+    """The control plane's view of REST APIs: moto's. Cheap: called for every request."""
 
     def __init__(self, account_id: str = ACCOUNT_ID) -> None:
         self._account_id = account_id

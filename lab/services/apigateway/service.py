@@ -18,7 +18,7 @@ from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own
 from lab.services.apigateway.api import Integration, Method
 from lab.services.apigateway.gateway_responses import Failure
-from lab.services.apigateway.moto_apis import ApiCatalogue, Stage
+from lab.services.apigateway.moto_apis import MotoApis, Stage
 from lab.services.apigateway.proxy_event import Identity, Request, build_event
 from lab.services.apigateway.proxy_response import MalformedResponseError, Response, map_response
 from lab.services.apigateway.routing import Match
@@ -50,7 +50,7 @@ class Gateway:
     on in the data plane, its answer is dropped.
     """
 
-    def __init__(self, catalogue: ApiCatalogue, invoker: Invoker, metrics: MetricSink) -> None:
+    def __init__(self, catalogue: MotoApis, invoker: Invoker, metrics: MetricSink) -> None:
         self._catalogue = catalogue
         self._invoker = invoker
         self._metrics = metrics

@@ -17,12 +17,13 @@ import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from http.client import responses
-from typing import Any, Final, Protocol, get_args
+from typing import Final, get_args
 
 from aiohttp import web
 
 from core import strict_json
 from lab.contracts import InvocationType, Invoker, InvokeResult
+from lab.dataplane.asynchronous import Fate
 from lab.dataplane.rules import MAX_CLIENT_CONTEXT_BYTES, MAX_SYNCHRONOUS_PAYLOAD_BYTES, new_request_id
 from lab.http.request_body import read_body
 
@@ -40,13 +41,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,9}")  # Python refuses to read a number of
 _IDLE_S: Final = 75.0  # as aiohttp's own keep-alive
 
 
-class FateLike(Protocol):
-    """What has become of an asynchronous invoke."""
-
-    def as_json(self) -> dict[str, Any]: ...
-
-
-def add_routes(app: web.Application, invoker: Invoker, fate: Callable[[str], FateLike | None] | None = None) -> None:
+def add_routes(app: web.Application, invoker: Invoker, fate: Callable[[str], Fate | None] | None = None) -> None:
     """Serve Invoke, and with `fate` the lab's own look-up of asynchronous invokes.
 
     The application's `client_max_size` does not matter: bodies are read here, up to Lambda's limit.
@@ -90,7 +85,7 @@ async def run_invoke(
 
 
 class _InvokeApi:
-    def __init__(self, invoker: Invoker, fate: Callable[[str], FateLike | None] | None) -> None:
+    def __init__(self, invoker: Invoker, fate: Callable[[str], Fate | None] | None) -> None:
         self._invoker = invoker
         self._fate = fate
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Iterator
+from typing import Any, Final
 
 from moto.scheduler.models import scheduler_backends
 
@@ -16,14 +16,8 @@ from lab.services.scheduler.definitions import ScheduleDefinition
 _log: Final = logging.getLogger(__name__)
 
 
-class ScheduleSource(Protocol):
-    """The control plane's view of schedules. Cheap: asked four times a second."""
-
-    def definitions(self) -> Iterable[ScheduleDefinition]: ...
-
-
 class MotoSchedules:
-    """The ScheduleSource over moto."""
+    """The control plane's view of schedules: moto's. Cheap: asked four times a second."""
 
     def __init__(self, account_id: str = ACCOUNT_ID) -> None:
         self._account_id = account_id

@@ -14,7 +14,7 @@ from typing import Final
 from lab.contracts import Invoker
 from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, Timetable, event_payload, timetable
 from lab.services.scheduler.expressions import ExpressionError
-from lab.services.scheduler.moto_schedules import ScheduleSource
+from lab.services.scheduler.moto_schedules import MotoSchedules
 
 _log: Final = logging.getLogger(__name__)
 # How late a change of a schedule, a step of the clock or the end of a suspension is noticed at most.
@@ -42,7 +42,7 @@ class ScheduleRunner:
 
     def __init__(
         self,
-        source: ScheduleSource,
+        source: MotoSchedules,
         invoker: Invoker,
         *,
         time_scale: float = 1.0,
