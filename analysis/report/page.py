@@ -21,10 +21,10 @@ import vl_convert
 from markupsafe import Markup
 
 from analysis.report.figures import build_figures, drawing
-from analysis.report.figures.drawing import VEGA_LITE_VERSION
 from analysis.report.figures.marks import (
     HEIGHT_PX,
     NARROW_PLOT_PX,
+    VEGA_LITE_VERSION,
     WIDTH_PX,
     Figure,
     legend_entry_px,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final, Literal
-
-import altair as alt
+from typing import Final, Literal
 
 from analysis.report.figures.marks import (
     HEIGHT_PX,
@@ -15,14 +13,17 @@ from analysis.report.figures.marks import (
     Points,
     Row,
     Series,
+    Spec,
     Text,
+    category,
     colours,
     curve_figure,
     image_series,
     make_figure,
+    mark,
     memory_series,
+    quantity,
     row_of,
-    rows_data,
     shapes,
     sizes_tell_apart,
     tooltip,
@@ -148,10 +149,10 @@ def cost_against_latency(summary: Summary) -> Figure:
         detail="Warm calls; memory size in MB next to those on the front",
     )
 
-    def draw() -> Any:
-        x = alt.X("usd:Q", **value_axis(rows, "USD per million predictions, warm", ("usd",), zero=False))
-        y = alt.Y("latency_ms:Q", **value_axis(rows, "Median latency, ms", ("latency_ms",), zero=False))
-        base = alt.Chart(rows_data()).encode(x=x, y=y)
+    def draw() -> Spec:
+        x = value_axis(rows, "USD per million predictions, warm", ("usd",), zero=False)
+        y = value_axis(rows, "Median latency, ms", ("latency_ms",), zero=False)
+        base = {"x": quantity("usd", **x), "y": quantity("latency_ms", **y)}
         hover = tooltip(
             ("name", "Model"),
             ("memory_mb", "Memory, MB"),
@@ -159,18 +160,17 @@ def cost_against_latency(summary: Summary) -> Figure:
             ("accuracy", "Top-1 accuracy (quoted)"),
             ("front", "Pareto front"),
         )
-        mark = base.encode(color=colours(series, "name"), shape=shapes(series, "name"), tooltip=hover)
-        front = alt.FieldEqualPredicate(field="front", equal="on the front")
-        dominated = alt.FieldEqualPredicate(field="front", equal="dominated")
-        chosen = alt.FieldEqualPredicate(field="recommended", equal="recommended")
-        return alt.layer(
-            base.mark_point(size=420, color="@good", strokeWidth=2.5, opacity=1).transform_filter(chosen),
-            mark.mark_point(filled=False, size=80, opacity=1, fill="@paper").transform_filter(dominated),
-            mark.mark_point(filled=True, size=110, opacity=1).transform_filter(front),
-            base.mark_text(align="left", dx=9, dy=-7, fontSize=10, color="@quiet")
-            .encode(text="label:N")
-            .transform_filter(front),
-        )
+        point = base | {"color": colours(series, "name"), "shape": shapes(series, "name"), "tooltip": hover}
+        front, dominated, chosen = ("front", "on the front"), ("front", "dominated"), ("recommended", "recommended")
+        label = base | {"text": category("label")}
+        return {
+            "layer": [
+                mark("point", base, where=chosen, size=420, color="@good", strokeWidth=2.5, opacity=1),
+                mark("point", point, where=dominated, filled=False, size=80, opacity=1, fill="@paper"),
+                mark("point", point, where=front, filled=True, size=110, opacity=1),
+                mark("text", label, where=front, align="left", dx=9, dy=-7, fontSize=10, color="@quiet"),
+            ]
+        }
 
     columns = (
         Column("name", "Model", numeric=False),
@@ -286,23 +286,17 @@ def outcomes(summary: Summary) -> Figure:
         images=summary.images,
     )
 
-    def draw() -> Any:
+    def draw() -> Spec:
         names = [variant.display_name for variant in summary.variants.values()]
-        return (
-            alt.Chart(rows_data())
-            .mark_bar(stroke="@paper", strokeWidth=1)
-            .encode(
-                y=alt.Y(
-                    "name:N",
-                    sort=names,
-                    axis=alt.Axis(title=None, domain=False, ticks=False, labelLimit=220, grid=False),
-                ),
-                x=alt.X("value:Q", stack="zero", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(title=None, format="%")),
-                color=colours(series),
-                order=alt.Order("place:Q"),
-                tooltip=tooltip(("name", "Function"), ("series", "Outcome"), ("text", "Calls")),
-            )
-        )
+        axis = {"title": None, "domain": False, "ticks": False, "labelLimit": 220, "grid": False}
+        encoding = {
+            "y": category("name", sort=names, axis=axis),
+            "x": quantity("value", stack="zero", scale={"domain": [0, 1]}, axis={"title": None, "format": "%"}),
+            "color": colours(series),
+            "order": quantity("place"),
+            "tooltip": tooltip(("name", "Function"), ("series", "Outcome"), ("text", "Calls")),
+        }
+        return mark("bar", encoding, stroke="@paper", strokeWidth=1)
 
     columns = (
         Column("name", "Function", numeric=False),

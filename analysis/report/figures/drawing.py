@@ -8,13 +8,9 @@ from typing import Any, Final
 
 import vl_convert
 
-from analysis.report.figures.marks import (
-    HOVER,
-    Figure,
-)
+from analysis.report.figures.marks import HOVER, VEGA_LITE_VERSION, Figure
 from analysis.report.theme import CONFIG, LIGHT, Theme, paint
 
-VEGA_LITE_VERSION: Final = "6.4"  # the one altair 6.3 writes for
 PNG_SCALE: Final = 2.0
 
 

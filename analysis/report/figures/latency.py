@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import altair as alt
 import polars as pl
 
 from analysis.estimate.cells import Measured
@@ -16,14 +15,17 @@ from analysis.report.figures.marks import (
     Figure,
     Row,
     Series,
+    Spec,
     Text,
     colours,
     image_series,
     line_of,
     make_figure,
+    mark,
     memory_series,
+    quantity,
     row_of,
-    rows_data,
+    seconds,
     sizes_tell_apart,
     spreads,
     stacks,
@@ -232,12 +234,12 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
     if not series:
         rows.clear()
 
-    def draw() -> Any:
+    def draw() -> Spec:
         axis = value_axis(rows, "ms", ("p50", "p95"))
-        base = alt.Chart(rows_data()).encode(
-            x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
-            color=colours(series),
-            tooltip=tooltip(
+        base = {
+            "x": seconds(),
+            "color": colours(series),
+            "tooltip": tooltip(
                 ("series", "Memory"),
                 ("second", "Second"),
                 ("p50", "Median, ms"),
@@ -248,14 +250,16 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
                 ("failed", "Not ok"),
                 ("cold", "Cold"),
             ),
-        )
-        median, tail = alt.Y("p50:Q", **axis), alt.Y("p95:Q", **axis)
-        return alt.layer(
-            *(line_of(base, one, strokeWidth=1.2, opacity=0.4).encode(y=tail) for one in series),
-            *(line_of(base, one).encode(y=median) for one in series),
-            # Something to hit with a pointer; lines alone are thin.
-            base.mark_point(filled=True, size=60, opacity=0).encode(y=median).properties(name=HOVER),
-        )
+        }
+        median, tail = (base | {"y": quantity(key, **axis)} for key in ("p50", "p95"))
+        return {
+            "layer": [
+                *(line_of(one, tail, strokeWidth=1.2, opacity=0.4) for one in series),
+                *(line_of(one, median) for one in series),
+                # Something to hit with a pointer; lines alone are thin.
+                mark("point", median, filled=True, size=60, opacity=0) | {"name": HOVER},
+            ]
+        }
 
     columns = (
         Column("name", "Model", numeric=False),

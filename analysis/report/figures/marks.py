@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import altair as alt
-
 from analysis.report.theme import SERIES_DASHES, SERIES_SHAPES, image_styles
 from analysis.report.wording import estimate_text, missing_reason, rounded
 from analysis.summary import HANDLER_METRICS, Estimate, Summary
@@ -20,8 +18,10 @@ from core.records import Experiment
 from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
 Row = dict[str, Any]
+Spec = dict[str, Any]  # Vega-Lite, or a part of it: https://vega.github.io/vega-lite/docs/
 NOT_REPORTED: Final = "the function does not report it"
 
+VEGA_LITE_VERSION: Final = "6.4"  # the newest of vl-convert
 WIDTH_PX: Final = 660
 HEIGHT_PX: Final = 320
 EMPTY_HEIGHT_PX: Final = 48
@@ -33,6 +33,8 @@ SUBTITLE_CHARACTERS: Final = 112
 MAX_NOTES_IN_PICTURE: Final = 3
 LOG_SCALE_FROM_RATIO: Final = 12.0  # a linear axis would press the smaller values flat
 HOVER: Final = "hover"  # name of a layer that only a pointer meets: pictures on disk do without
+ROWS: Final[Spec] = {"name": "rows"}
+NO_ROWS: Final[Spec] = {"values": [{}]}  # of a mark that is drawn once, whatever the rows
 LINE_SYMBOLS: Final = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
 
 
@@ -67,7 +69,7 @@ class Text:
 class Figure(Text):
     """A chart with the data behind it."""
 
-    chart: dict[str, Any]
+    chart: Spec
     rows: list[Row]
     columns: tuple[Column, ...]
     notes: tuple[str, ...] = ()
@@ -218,7 +220,7 @@ def make_figure(
     text: Text,
     summary: Summary,
     rows: list[Row],
-    draw: Callable[[], Any],
+    draw: Callable[[], Spec],
     columns: tuple[Column, ...],
     *,
     notes: Sequence[str] = (),
@@ -247,20 +249,18 @@ def make_figure(
     )
 
 
-def _framed(chart: Any, summary: Summary, heading: str, details: Sequence[str]) -> dict[str, Any]:
+def _framed(chart: Spec, summary: Summary, heading: str, details: Sequence[str]) -> Spec:
     """The specification with size, title, and the badge and the details below the title."""
     subtitle = [line for text in (summary.origin.badge, *details) for line in _wrapped(text, SUBTITLE_CHARACTERS)]
-    title = alt.TitleParams(text=_wrapped(heading, HEADING_CHARACTERS), subtitle=subtitle)
-    # Validating takes nine tenths of a chart's time and finds what does not depend on the data: a test does it.
-    spec: dict[str, Any] = chart.properties(width=WIDTH_PX, height=HEIGHT_PX, title=title).to_dict(validate=False)
-    spec.pop("config", None)  # the theme's is put in when it is drawn
-    for layer in [spec, *spec.get("layer", [])]:
-        # A mark without data is drawn once; altair's name for its absence would find no data set.
-        if layer.get("data") == {"name": "empty"}:
-            layer["data"] = {"values": [{}]}
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    spec["description"] = f"{heading}. {summary.origin.badge}."
-    return spec
+    return {
+        "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE_VERSION}.json",
+        "description": f"{heading}. {summary.origin.badge}.",
+        "title": {"text": _wrapped(heading, HEADING_CHARACTERS), "subtitle": subtitle},
+        "width": WIDTH_PX,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "data": ROWS,
+        **chart,
+    }
 
 
 def _wrapped(text: str, characters: int) -> list[str]:
@@ -280,9 +280,9 @@ def _notes_line(notes: Sequence[str]) -> str:
     return f"Not shown or without interval: {'; '.join(notes[:MAX_NOTES_IN_PICTURE])}{more}"
 
 
-def _nothing(text: str) -> Any:
+def _nothing(text: str) -> Spec:
     """A picture that says why there is no figure."""
-    return alt.Chart().mark_text(text=text, color="@quiet", fontSize=14, align="left", x=0, y=24)
+    return mark("text", {}, text=text, color="@quiet", fontSize=14, align="left", x=0, y=24) | {"data": NO_ROWS}
 
 
 def legend_columns(legend: Sequence[str], width_px: int) -> int:
@@ -296,11 +296,54 @@ def legend_entry_px(legend: Sequence[str]) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Marks and their channels
+
+
+def mark(kind: str, encoding: Spec, *, where: tuple[str, str] | None = None, **style: Any) -> Spec:
+    """A mark for each row, or for those whose field (`where`) has this value."""
+    spec: Spec = {"mark": {"type": kind, **style}, "encoding": encoding}
+    if where:
+        field, value = where
+        spec["transform"] = [{"filter": {"field": field, "equal": value}}]
+    return spec
+
+
+def quantity(key: str, **more: Any) -> Spec:
+    """A channel by a number of each row."""
+    return {"field": key, "type": "quantitative", **more}
+
+
+def category(key: str, **more: Any) -> Spec:
+    """A channel by a name in each row."""
+    return {"field": key, "type": "nominal", **more}
+
+
+def colours(series: Sequence[Series], key: str = "series") -> Spec:
+    names = [one.name for one in series]
+    return category(key, scale={"domain": names, "range": [one.colour for one in series]})
+
+
+def shapes(series: Sequence[Series], key: str = "series") -> Spec:
+    names = [one.name for one in series]
+    return category(key, scale={"domain": names, "range": [one.shape for one in series]})
+
+
+def tooltip(*pairs: tuple[str, str]) -> list[Spec]:
+    return [category(key, title=label) for key, label in pairs]
+
+
+def memory_categories() -> Spec:
+    """The channel of memory sizes side by side, whatever lies between them."""
+    return {"field": "memory_mb", "type": "ordinal", "axis": {"title": "Memory size, MB", "labelAngle": 0}}
+
+
+def seconds() -> Spec:
+    """The channel of the time of a load test."""
+    return quantity("second", axis={"title": "Time since the start of the load test, s", "tickMinStep": 1})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Axes
-
-
-def rows_data() -> Any:
-    return alt.NamedData(name="rows")
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -312,32 +355,32 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def value_axis(
     rows: Sequence[Row], title: str, keys: Sequence[str] = ("value", "low", "high"), *, zero: bool = True
-) -> dict[str, Any]:
+) -> Spec:
     """Scale and axis that suit the values: linear from 0 (`zero`), or logarithmic where they span a decade or more."""
     values = [row[key] for row in rows for key in keys if row.get(key) is not None]
     if values and min(values) > 0 and max(values) / min(values) > LOG_SCALE_FROM_RATIO:
-        axis = alt.Axis(title=f"{title}, logarithmic", values=_ticks(min(values), max(values)), format=",~r")
-        return {"scale": alt.Scale(type="log", nice=False, padding=12), "axis": axis}
+        axis = {"title": f"{title}, logarithmic", "values": _ticks(min(values), max(values)), "format": ",~r"}
+        return {"scale": {"type": "log", "nice": False, "padding": 12}, "axis": axis}
     return {
-        "scale": alt.Scale(type="linear", zero=zero, nice=True),
-        "axis": alt.Axis(title=title, tickCount=6, format=",~r"),
+        "scale": {"type": "linear", "zero": zero, "nice": True},
+        "axis": {"title": title, "tickCount": 6, "format": ",~r"},
     }
 
 
-def memory_axis(memory_sizes_mb: Iterable[int]) -> dict[str, Any]:
+def memory_axis(memory_sizes_mb: Iterable[int]) -> Spec:
     """Scale and axis that put memory sizes where they are, each one labeled where there is room."""
     sizes = sorted(set(memory_sizes_mb))
     low, high = _memory_domain(sizes)
     return {
-        "scale": alt.Scale(domain=[low, high], nice=False, zero=False),
-        "axis": alt.Axis(
-            title="Memory size, MB",
-            values=sizes,
-            format="d",
+        "scale": {"domain": [low, high], "nice": False, "zero": False},
+        "axis": {
+            "title": "Memory size, MB",
+            "values": sizes,
+            "format": "d",
             # Vega's own thinning of labels goes wrong where a chart is fitted to its container in several passes.
-            labelOverlap=False,
-            labelExpr=memory_labels(sizes, WIDE_PLOT_PX),
-        ),
+            "labelOverlap": False,
+            "labelExpr": memory_labels(sizes, WIDE_PLOT_PX),
+        },
     }
 
 
@@ -371,64 +414,51 @@ def memory_axis_values(node: Any) -> list[int]:
     return []
 
 
-def one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Any]:
+def one_vcpu_rule(memory_sizes_mb: Iterable[int]) -> list[Spec]:
     """A thin line at 1769 MB, where the CPU share reaches one vCPU, if the axis reaches beyond it."""
     sizes = sorted(set(memory_sizes_mb))
     if not sizes[0] < MEMORY_MB_PER_VCPU < sizes[-1]:
         return []
-    x = alt.XDatum(MEMORY_MB_PER_VCPU, **memory_axis(sizes))
-    label = {"color": "@quiet", "align": "center", "baseline": "bottom", "fontSize": 10, "text": "1 vCPU"}
+    x = {"datum": MEMORY_MB_PER_VCPU, **memory_axis(sizes)}
+    label: Spec = {"color": "@quiet", "align": "center", "baseline": "bottom", "fontSize": 10, "text": "1 vCPU"}
     return [
-        alt.Chart().mark_rule(color="@grid", strokeWidth=1, aria=False).encode(x=x),
-        alt.Chart().mark_text(**label).encode(x=x, y=alt.value(-5)),
+        mark("rule", {"x": x}, color="@grid", strokeWidth=1, aria=False) | {"data": NO_ROWS},
+        mark("text", {"x": x, "y": {"value": -5}}, **label) | {"data": NO_ROWS},
     ]
-
-
-def colours(series: Sequence[Series], key: str = "series") -> Any:
-    names = [one.name for one in series]
-    return alt.Color(f"{key}:N", scale=alt.Scale(domain=names, range=[one.colour for one in series]))
-
-
-def shapes(series: Sequence[Series], key: str = "series") -> Any:
-    names = [one.name for one in series]
-    return alt.Shape(f"{key}:N", scale=alt.Scale(domain=names, range=[one.shape for one in series]))
-
-
-def tooltip(*pairs: tuple[str, str]) -> list[Any]:
-    return [alt.Tooltip(field=key, type="nominal", title=label) for key, label in pairs]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Kinds of charts
 
 
-def line_of(base: Any, one: Series, **style: Any) -> Any:
+def line_of(one: Series, encoding: Spec, **style: Any) -> Spec:
     """The line of one series.
 
     Its dash is set here rather than by a scale, which would draw dashes round the symbols of the legend.
     """
-    mine = alt.FieldEqualPredicate(field="series", equal=one.name)
-    return base.mark_line(strokeDash=list(one.dash), **style).transform_filter(mine)
+    return mark("line", encoding, where=("series", one.name), strokeDash=list(one.dash), **style)
 
 
-def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Any:
+def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Spec:
     """Lines over memory size with points and intervals."""
     axis = value_axis(rows, axis_title)
-    x = alt.X("memory_mb:Q", **memory_axis(memory_sizes_mb))
-    y, low, high = (alt.Y(f"{key}:Q", **axis) for key in ("value", "low", "high"))
-    base = alt.Chart(rows_data()).encode(x=x, color=colours(series))
-    cap = {"size": 9, "thickness": 1.4, "orient": "horizontal"}
+    base = {"x": quantity("memory_mb", **memory_axis(memory_sizes_mb)), "color": colours(series)}
+    value, low, high = (base | {"y": quantity(key, **axis)} for key in ("value", "low", "high"))
+    cap: Spec = {"size": 9, "thickness": 1.4, "orient": "horizontal"}
     intervals = [
-        base.mark_rule().encode(y=low, y2="high:Q"),
-        base.mark_tick(**cap).encode(y=low),
-        base.mark_tick(**cap).encode(y=high),
+        mark("rule", low | {"y2": {"field": "high"}}),
+        mark("tick", low, **cap),
+        mark("tick", high, **cap),
     ]
-    return alt.layer(
-        *one_vcpu_rule(memory_sizes_mb),
-        *(intervals if any(row["low"] is not None for row in rows) else []),
-        *(line_of(base, one).encode(y=y) for one in series),
-        base.mark_point(filled=True, opacity=1).encode(y=y, shape=shapes(series), tooltip=tooltip(*POINT_TOOLTIP)),
-    )
+    point = value | {"shape": shapes(series), "tooltip": tooltip(*POINT_TOOLTIP)}
+    return {
+        "layer": [
+            *one_vcpu_rule(memory_sizes_mb),
+            *(intervals if any(row["low"] is not None for row in rows) else []),
+            *(line_of(one, value) for one in series),
+            mark("point", point, filled=True, opacity=1),
+        ]
+    }
 
 
 NOTHING_ENFORCED: Final = "nothing enforced the limits that tell memory sizes apart"
@@ -467,43 +497,41 @@ def curve_figure(
     )
 
 
-def spreads(rows: Sequence[Row], series: Sequence[Series], axis_title: str) -> Any:
+def spreads(rows: Sequence[Row], series: Sequence[Series], axis_title: str) -> Spec:
     """Whiskers p5 to p95, box p25 to p75 and median, side by side by series at each memory size."""
     sizes = len({row["memory_mb"] for row in rows})
     box_px = max(2, min(13, WIDE_PLOT_PX // max(1, sizes * len(series))))
     axis = value_axis(rows, axis_title, ("p5", "p95"))
-    base = alt.Chart(rows_data()).encode(
-        x=alt.X("memory_mb:O", axis=alt.Axis(title="Memory size, MB", labelAngle=0)),
-        xOffset=alt.XOffset("name:N", scale=alt.Scale(domain=[one.name for one in series])),
-        color=colours(series, "name"),
-    )
-    low, quarter, median = (alt.Y(f"{key}:Q", **axis) for key in ("p5", "p25", "p50"))
+    base = {
+        "x": memory_categories(),
+        "xOffset": category("name", scale={"domain": [one.name for one in series]}),
+        "color": colours(series, "name"),
+    }
+    low, quarter, median = (base | {"y": quantity(key, **axis)} for key in ("p5", "p25", "p50"))
+    whiskers = low | {"y2": {"field": "p95"}}
     hover = tooltip(
         ("name", "Model"), ("memory_mb", "Memory, MB"), ("text", "p5, p25, p50, p75, p95"), ("range", "All"), ("n", "n")
     )
-    return alt.layer(
-        base.mark_rule(strokeWidth=1.6).encode(y=low, y2="p95:Q"),
-        base.mark_bar(size=box_px, opacity=0.4).encode(y=quarter, y2="p75:Q"),
-        base.mark_point(filled=True, size=44, opacity=1).encode(y=median, shape=shapes(series, "name")),
-        # A box a pixel high is no target for a pointer; this one is.
-        base.mark_rule(strokeWidth=box_px + 5, opacity=0)
-        .encode(y=low, y2="p95:Q", tooltip=hover)
-        .properties(name=HOVER),
-    )
+    return {
+        "layer": [
+            mark("rule", whiskers, strokeWidth=1.6),
+            mark("bar", quarter | {"y2": {"field": "p75"}}, size=box_px, opacity=0.4),
+            mark("point", median | {"shape": shapes(series, "name")}, filled=True, size=44, opacity=1),
+            # A box a pixel high is no target for a pointer; this one is.
+            mark("rule", whiskers | {"tooltip": hover}, strokeWidth=box_px + 5, opacity=0) | {"name": HOVER},
+        ]
+    }
 
 
-def stacks(series: Sequence[Series], axis_title: str) -> Any:
+def stacks(series: Sequence[Series], axis_title: str) -> Spec:
     """Bars by memory size, stacked in the order of the legend."""
-    return (
-        alt.Chart(rows_data())
-        .mark_bar(stroke="@paper", strokeWidth=1.5, size=38)
-        .encode(
-            x=alt.X("memory_mb:O", axis=alt.Axis(title="Memory size, MB", labelAngle=0)),
-            y=alt.Y("value:Q", stack="zero", axis=alt.Axis(title=axis_title, tickCount=6, format=",~r")),
-            color=colours(series),
-            order=alt.Order("place:Q"),
-            tooltip=tooltip(
-                ("name", "Model"), ("memory_mb", "Memory, MB"), ("series", "Part"), ("text", "Mean"), ("n", "n")
-            ),
-        )
-    )
+    encoding = {
+        "x": memory_categories(),
+        "y": quantity("value", stack="zero", axis={"title": axis_title, "tickCount": 6, "format": ",~r"}),
+        "color": colours(series),
+        "order": quantity("place"),
+        "tooltip": tooltip(
+            ("name", "Model"), ("memory_mb", "Memory, MB"), ("series", "Part"), ("text", "Mean"), ("n", "n")
+        ),
+    }
+    return mark("bar", encoding, stroke="@paper", strokeWidth=1.5, size=38)

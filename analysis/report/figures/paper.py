@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import altair as alt
 import polars as pl
 
 from analysis.report.figures.marks import (
@@ -14,14 +13,17 @@ from analysis.report.figures.marks import (
     Points,
     Row,
     Series,
+    Spec,
     Text,
+    category,
     colours,
     curve_figure,
     image_series,
     line_of,
     make_figure,
+    quantity,
     row_of,
-    rows_data,
+    seconds,
     tooltip,
 )
 from analysis.report.figures.shared import (
@@ -71,19 +73,23 @@ def request_rate(summary: Summary) -> Figure:
         detail="Offered rate as the broad line; answered rate by function, colored by model and engine",
     )
 
-    def draw() -> Any:
-        base = alt.Chart(rows_data()).encode(
-            x=alt.X("second:Q", axis=alt.Axis(title="Time since the start of the load test, s", tickMinStep=1)),
-            y=alt.Y("rps:Q", axis=alt.Axis(title="Requests a second"), scale=alt.Scale(zero=True, nice=True)),
-            detail="variant:N",
-            color=colours([offered, *answered]),
-            tooltip=tooltip(("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")),
-        )
+    def draw() -> Spec:
+        encoding = {
+            "x": seconds(),
+            "y": quantity("rps", axis={"title": "Requests a second"}, scale={"zero": True, "nice": True}),
+            "detail": category("variant"),
+            "color": colours([offered, *answered]),
+            "tooltip": tooltip(
+                ("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")
+            ),
+        }
         # The offered rate is a broad road; the answered lines keep to it or leave it.
-        return alt.layer(
-            line_of(base, offered, strokeWidth=9, opacity=0.35, strokeCap="round"),
-            *(line_of(base, one, strokeWidth=1.6) for one in answered),
-        )
+        return {
+            "layer": [
+                line_of(offered, encoding, strokeWidth=9, opacity=0.35, strokeCap="round"),
+                *(line_of(one, encoding, strokeWidth=1.6) for one in answered),
+            ]
+        }
 
     columns = (
         Column("variant", "Function", numeric=False),

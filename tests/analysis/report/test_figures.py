@@ -9,7 +9,6 @@ import json
 import re
 from types import SimpleNamespace
 
-import altair as alt
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -69,6 +68,8 @@ def small():
 
 @pytest.mark.slow  # what is no Vega-Lite fails to be drawn in the other tests, too
 def test_every_chart_is_valid_vega_lite():
+    import altair as alt
+
     figures, _ = figures_of(**SMALL)
     assert len(figures) > 12
     for figure in figures.values():
@@ -316,7 +317,7 @@ def test_labels_of_memory_sizes_never_touch_and_always_name_the_ends(sizes, plot
     assert kept[0] == sizes[0]
     assert kept[-1] == sizes[-1]
     assert set(kept) <= set(sizes)
-    low, high = memory_axis(sizes)["scale"].domain
+    low, high = memory_axis(sizes)["scale"]["domain"]
     places = [plot_px * (size - low) / (high - low) for size in kept]
     inner = [after - before for before, after in itertools.pairwise(places)]
     assert len(kept) <= 2 or min(inner) >= LABEL_PX - 1e-6
@@ -363,7 +364,7 @@ times = st.one_of(st.none(), st.just(0.0), st.floats(min_value=0.001, max_value=
 @given(st.data())
 def test_any_small_frame_is_drawn_without_nan_and_without_a_value_made_up(data):
     configuration = demo_configuration(models=["mobilenet"], memory_sizes_mb=[512, 1769])
-    _, base, _ = BASE
+    _, base, _ = make_run(**TWO_SIZES)
     rows = base.sample(data.draw(st.integers(1, 8)), seed=data.draw(st.integers(0, 99))).to_dicts()
     for row in rows:
         for column in ("client_latency_ms", "latency_from_intended_ms", "inference_ms", "duration_ms", "init_ms"):
@@ -377,7 +378,13 @@ def test_any_small_frame_is_drawn_without_nan_and_without_a_value_made_up(data):
             assert row.get("value", 0.0) is not None
 
 
-BASE = make_run(models=["mobilenet"], memory_sizes_mb=[512, 1769], load_s=3.0, warm_samples=3, cold_samples=2)
+TWO_SIZES = {
+    "models": ["mobilenet"],
+    "memory_sizes_mb": [512, 1769],
+    "load_s": 3.0,
+    "warm_samples": 3,
+    "cold_samples": 2,
+}
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
