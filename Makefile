@@ -4,9 +4,9 @@
 export PYTHON ?=
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
-# Three workers for two cores: a quarter of the time, tests wait for a load, a schedule, or a lab. Those of one file
-# stay on one worker, because they share a lab that takes seconds to start. tests/conftest.py orders them.
-PYTEST = $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+# Three workers for two cores: a quarter of the time, tests wait for a load, a schedule, or a lab. tests/conftest.py
+# orders and distributes them.
+PYTEST = $(BIN)/python -m pytest -q -n 3 --no-loadscope-reorder
 # node, npm and the CDK CLI come from the virtual environment: nothing is installed outside this folder.
 export PATH := $(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
 # Set-up compiles what functions import: otherwise, every cold start would compile it again.

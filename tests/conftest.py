@@ -6,11 +6,14 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.lab_support import Lab, running_lab
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # What takes longest runs first, so that all workers end at about the same time; all else follows in its own order.
-# The tests of one file stay on one worker (--dist loadfile): they share a lab or a browser that takes seconds to start.
 LONGEST_FIRST = (
     "experiments/test_against_lab.py",
     "functions",
@@ -35,6 +37,9 @@ LONGEST_FIRST = (
     "analysis",
     "bench",
 )
+# The tests of one file stay on one worker: they share a lab or a browser that takes seconds to start. So do those of
+# these folders, which share the construct library's process and templates, synthetic runs, or a deployed lab.
+TOGETHER = ("tests/stacks/", "tests/analysis/report/", "tests/lab/robustness/")
 
 
 # Tests stop programs by SIGINT, and a shell starts background jobs with SIGINT ignored, which children inherit.
@@ -56,17 +61,31 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("fast" if config.option.markexpr == "not slow" else "all")
 
 
+class ByFileOrFolder(LoadFileScheduling):
+    """Give each worker whole files, or whole folders of `TOGETHER`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFileOrFolder:
+    """Distribute the tests so that what is expensive is made by as few workers as possible."""
+    return ByFileOrFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest first."""
     tests = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
-        path = item.path.relative_to(tests)
+    @cache
+    def place(file: Path) -> int:
+        path = file.relative_to(tests)
         return next(
             (place for place, part in enumerate(LONGEST_FIRST) if path.is_relative_to(part)), len(LONGEST_FIRST)
         )
 
-    items.sort(key=place)
+    items.sort(key=lambda item: place(item.path))
 
 
 CHROMIUM_ARGUMENTS = [

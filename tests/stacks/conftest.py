@@ -1,7 +1,11 @@
-import pytest
-from aws_cdk import assertions
+"""Stacks and their templates.
 
-import app
+The construct library starts a Node process where it is imported. Each worker collects these tests and one runs them
+(tests/conftest.py), so that functions import it here, and no module does.
+"""
+
+import pytest
+
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML
 from core.variants import part
@@ -41,21 +45,31 @@ def configure(write_document):
 
 def application(directory=None):
     """An app as the CDK command line makes it."""
+    import app
+
     return app.application(directory and str(directory))
 
 
 def build(lab, configuration):
     """The stack of the app."""
+    import app
+
     return app.build(lab, configuration)
+
+
+def template_of(stack):
+    from aws_cdk.assertions import Template
+
+    return Template.from_stack(stack)
 
 
 def synthesise(configuration):
     """Templates of the app: "Root" for the stack itself, its nested stacks by their roles."""
-    stack = app.build(application(), configuration)
-    templates = {"Root": assertions.Template.from_stack(stack)}
+    stack = build(application(), configuration)
+    templates = {"Root": template_of(stack)}
     for role in ("Functions", "Endpoints", "Schedules", "Monitoring"):
         names = [part(role, group) for group in configuration.groups] if role != "Monitoring" else [role]
-        (templates[role],) = [assertions.Template.from_stack(stack.node.find_child(name)) for name in names]
+        (templates[role],) = [template_of(stack.node.find_child(name)) for name in names]
     return templates
 
 

@@ -7,26 +7,24 @@ import sys
 from importlib import metadata
 
 import pytest
-from aws_cdk import assertions
 
-import app
 from core.charges import SECONDS_PER_MONTH, load_tasks_usd, network_rest_usd, network_traffic_usd
 from core.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, TASK_MEMORY_GB, TASK_VCPU, workers_for
 from core.paths import REPOSITORY
 from core.prices import read_prices
 from experiments.checks.spend import TASK_START_S
-from tests.stacks.conftest import application
+from tests.stacks.conftest import application, build, template_of
 from tests.stacks.test_stacks import resources
 
 
 @pytest.fixture(scope="module")
 def stack(configure):
-    return app.build(application(), configure("brief", load_tasks="true"))
+    return build(application(), configure("brief", load_tasks="true"))
 
 
 @pytest.fixture(scope="module")
 def template(stack):
-    return assertions.Template.from_stack(stack.node.find_child("LoadTasks"))
+    return template_of(stack.node.find_child("LoadTasks"))
 
 
 def test_a_default_deployment_has_no_load_tasks(configuration, templates):
@@ -37,7 +35,7 @@ def test_a_default_deployment_has_no_load_tasks(configuration, templates):
 
 
 def test_the_root_stack_says_where_tasks_run(stack):
-    assert set(OUTPUTS) <= set(assertions.Template.from_stack(stack).to_json()["Outputs"])
+    assert set(OUTPUTS) <= set(template_of(stack).to_json()["Outputs"])
 
 
 def test_no_subnet_gives_out_public_addresses_and_tasks_call_through_the_nat_gateway(template):
@@ -122,7 +120,7 @@ def test_every_package_that_a_task_imports_is_pinned_for_its_image():
 
 def test_the_image_holds_what_the_load_test_imports_and_nothing_else(tmp_path, configure):
     lab = application(tmp_path)
-    app.build(lab, configure("brief", load_tasks="true"))
+    build(lab, configure("brief", load_tasks="true"))
     lab.synth()
     (assets,) = tmp_path.glob("inference-lab.assets.json")
     (image,) = [

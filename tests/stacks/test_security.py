@@ -6,15 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from aws_cdk import assertions
-from aws_cdk import aws_sns as sns
 
-import app
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
 from core.variants import API_OUTPUTS, KEY_OUTPUT
-from stacks.alerts import METRICS_PER_ALARM
-from tests.stacks.conftest import application, synthesise
+from tests.stacks.conftest import application, build, synthesise, template_of
 from tests.stacks.test_stacks import resources
 
 EMAIL = "someone@example.org"
@@ -60,7 +56,7 @@ def assembly(request, configure, tmp_path_factory):
     """A folder of templates and what was chosen for them; synthesis raises where cdk-nag finds something."""
     directory = tmp_path_factory.mktemp("assembly")
     lab = application(directory)
-    app.build(lab, configure(**request.param))
+    build(lab, configure(**request.param))
     lab.synth()
     return directory, request.param
 
@@ -70,8 +66,10 @@ def test_cdk_nag_finds_nothing_that_is_not_acknowledged_with_a_reason(assembly):
 
 
 def test_a_rule_that_nobody_acknowledged_fails_the_synthesis(configure):
+    from aws_cdk import aws_sns as sns
+
     lab = application()
-    stack = app.build(lab, configure("brief"))
+    stack = build(lab, configure("brief"))
     sns.Topic(stack, "Open")  # takes messages without TLS
     with pytest.raises(RuntimeError, match=r"ValidationFailed(?s:.*)AwsSolutions-SNS3"):
         lab.synth()
@@ -180,10 +178,12 @@ def test_reservations_above_the_ceiling_are_refused_before_synthesis(configure, 
 
 
 def alerts_of(configuration):
-    return assertions.Template.from_stack(app.build(application(), configuration).node.find_child("Alerts"))
+    return template_of(build(application(), configuration).node.find_child("Alerts"))
 
 
 def test_alarms_watch_errors_and_throttles_of_every_function(configure):
+    from stacks.alerts import METRICS_PER_ALARM
+
     configuration = configure(**EVERYTHING)
     watched = {"Errors": set(), "Throttles": set()}
     for alarm in resources(alerts_of(configuration), "AWS::CloudWatch::Alarm"):
@@ -213,5 +213,5 @@ def test_a_budget_of_zero_is_none(configure):
 
 
 def test_parts_that_are_switched_off_are_not_deployed(configure):
-    stack = app.build(application(), configure(dashboard="false"))
+    stack = build(application(), configure(dashboard="false"))
     assert {child.node.id for child in stack.node.children} & {"Monitoring", "Alerts"} == set()

@@ -7,11 +7,9 @@ import string
 from pathlib import Path
 
 import pytest
-from aws_cdk.assertions import Match, Template
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import app
 from core.errors import ConfigurationError
 from core.prices import read_prices
 from core.variants import API_OUTPUTS, KEY_OUTPUT, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
@@ -24,7 +22,7 @@ from stacks.limits import (
     check_region,
     most_aliased,
 )
-from tests.stacks.conftest import application, synthesise
+from tests.stacks.conftest import application, build, synthesise, template_of
 
 ONE_FUNCTION = {"models": '["mobilenet"]', "memory_sizes_mb": "[1769]"}
 
@@ -58,6 +56,8 @@ def test_functions_carry_memory_timeout_and_json_logs(templates, configuration):
 
 
 def test_log_groups_expire_and_go_with_the_stack(templates, configuration):
+    from aws_cdk.assertions import Match
+
     templates["Functions"].all_resources(
         "AWS::Logs::LogGroup",
         {
@@ -84,7 +84,7 @@ def test_variants_of_a_model_share_one_image(templates, configuration):
 def test_images_are_built_for_the_architecture_from_the_configured_base(configure, architecture, platform):
     configuration = configure(architectures=f'["{architecture}"]', weights='"random"', models='["mobilenet"]')
     lab = application()
-    app.build(lab, configuration)
+    build(lab, configuration)
     assembly = lab.synth()
     assets = Path(assembly.directory, f"{configuration.names.stack}.assets.json").read_text()
     (image,) = json.loads(assets)["dockerImages"].values()
@@ -214,7 +214,7 @@ def test_the_scheduler_may_invoke_the_functions_under_test_and_nothing_else(temp
 
 def test_the_app_has_one_stack_so_that_plain_cdk_deploy_acts_on_everything(configuration):
     lab = application()
-    app.build(lab, configuration)
+    build(lab, configuration)
     (stack,) = lab.synth().stacks
     assert stack.stack_name == configuration.names.stack
     assert stack.tags == {"project": "lambda-inference-lab", "deployment": configuration.function.name_prefix}
@@ -289,8 +289,8 @@ def test_the_dashboard_reads_cold_starts_and_cost_of_every_function_from_its_log
     configuration = configure(
         models='["mobilenet"]', memory_sizes_mb=str([*range(512, 512 + 60)]), starts='["on_demand", "snapstart"]'
     )
-    stack = app.build(application(), configuration)
-    (widgets,) = dashboards_of([Template.from_stack(stack.node.find_child("Monitoring")).to_json()]).values()
+    stack = build(application(), configuration)
+    (widgets,) = dashboards_of([template_of(stack.node.find_child("Monitoring")).to_json()]).values()
     queries = [widget["properties"]["query"] for widget in widgets if widget["type"] == "log"]
     sources = [re.findall(r"SOURCE '([^']+)'", query) for query in queries]
     assert sorted(itertools.chain(*sources)) == sorted(
@@ -305,6 +305,8 @@ def test_the_dashboard_reads_cold_starts_and_cost_of_every_function_from_its_log
 
 
 def test_everything_that_can_be_tagged_is_tagged_with_its_deployment(templates, configuration):
+    from aws_cdk.assertions import Match
+
     tags = Match.array_with([{"Key": "deployment", "Value": configuration.function.name_prefix}])
     for role, kind in (
         ("Functions", "AWS::Lambda::Function"),
@@ -376,7 +378,7 @@ def test_552_functions_stay_within_the_limits_of_cloudformation_and_cloudwatch(c
     configuration = configure(**LARGEST)
     assert len(configuration.variants) == 552
     lab = application(tmp_path)
-    app.build(lab, configuration)
+    build(lab, configuration)
     assert len(lab.synth().stacks) == 1
     files = list(tmp_path.glob("*template.json"))
     templates = [json.loads(path.read_text()) for path in files]
@@ -497,12 +499,12 @@ def test_target_tracking_and_a_schedule_change_how_many_environments_are_kept(co
 
 def test_architectures_have_apis_and_parts_of_their_own(configure):
     configuration = configure(architectures='["x86_64", "arm64"]', models='["mobilenet"]', memory_sizes_mb="[1769]")
-    stack = app.build(application(), configuration)
-    root = Template.from_stack(stack).to_json()
+    stack = build(application(), configuration)
+    root = template_of(stack).to_json()
     assert {
         f"{role}{group}" for role in (*API_OUTPUTS, KEY_OUTPUT) for group in ("Tensorflow", "TensorflowArm64")
     } == set(root["Outputs"])
-    arm = Template.from_stack(stack.node.find_child("FunctionsTensorflowArm64"))
+    arm = template_of(stack.node.find_child("FunctionsTensorflowArm64"))
     (function,) = resources(arm, "AWS::Lambda::Function")
     assert function["FunctionName"] == "inference-lab-mobilenet-tensorflow-arm64-1769"
     assert function["Architectures"] == ["arm64"]
