@@ -9,6 +9,7 @@ one that knows a format.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
@@ -20,11 +21,13 @@ import polars as pl
 import pyarrow as pa
 
 from analysis.ingest import line_scan
-from analysis.ingest.line_scan import KnownShapes, Matched, Scan, Tokens, bytes_of, scan
+from analysis.ingest.line_scan import KnownShapes, Scan, Tokens, bytes_of, scan
 from simulation.compiled import compiled
 
-# Below this a shape in one text is read line by line: to learn it costs as much as some tens of lines.
+# So many lines of a shape are read one by one before it is learned, which costs as much as some tens of them.
 WORTH_LEARNING: Final = 100
+LEARNED_FROM_BYTES: Final = 1_000_000  # at a time: to find the shapes in lines takes longer than to know them again
+_MOST_SEEN: Final = 10_000  # what an application logs may have as many shapes as lines
 
 # Values to try in place of the tokens; the last two settle what reads zero or a negative number in a way of its own.
 _TRIALS: Final = ("some", "others", "zero", "negative")
@@ -190,22 +193,21 @@ class ShapeReader:
     worth_learning: int = WORTH_LEARNING
     _shapes: KnownShapes = field(default_factory=KnownShapes)
     _recipes: list[_Recipe | None] = field(default_factory=list)  # by the number of the shape
+    _seen: Counter[int] = field(default_factory=Counter)  # lines so far, by the hash of a shape that is not known
     _learning: Lock = field(default_factory=Lock)
 
     def read(self, text: bytes) -> Reading:
         """Read the lines of a text, the last of which has to end with a newline as well."""
-        lines = self._shapes.match(text)
-        found, others = self._columns(text, lines)
-        if np.count_nonzero(lines.shapes < 0) >= self.worth_learning:
-            rest = _lines(text, lines, others)
-            self._learn_from(rest)
-            more, left = self._columns(rest, self._shapes.match(rest))
-            found += [replace(one, lines=others[one.lines]) for one in more]
-            others = others[left]
-        return Reading(len(lines.shapes), found, others, _lines(text, lines, others))
+        reading = self._read_known(text)
+        while reading.rest and self._learn_from(reading.rest):
+            more = self._read_known(reading.rest)
+            alike = [replace(one, lines=reading.others[one.lines]) for one in more.alike]
+            reading = Reading(reading.lines, [*reading.alike, *alike], reading.others[more.others], more.rest)
+        return reading
 
-    def _columns(self, text: bytes, lines: Matched) -> tuple[list[Alike], npt.NDArray[np.int64]]:
-        """Return the lines that can be read by their shapes, and the numbers of all others."""
+    def _read_known(self, text: bytes) -> Reading:
+        """Read the lines whose shapes are learned."""
+        lines = self._shapes.match(text)
         found, others = [], [np.empty(0, dtype=np.int64)]
         for shape in (np.flatnonzero(np.bincount(lines.shapes + 1)) - 1).tolist():
             numbers = np.flatnonzero(lines.shapes == shape)
@@ -215,20 +217,29 @@ class ShapeReader:
             else:
                 columns = recipe.columns(text, lines, lines.firsts[numbers])
                 found.append(Alike(recipe.kind, numbers, recipe.constants, columns))
-        return found, np.sort(np.concatenate(others))
+        left = np.sort(np.concatenate(others))
+        return Reading(len(lines.shapes), found, left, _lines(text, lines, left))
 
-    def _learn_from(self, text: bytes) -> None:
-        """Learn the shapes that many of these lines have."""
+    def _learn_from(self, text: bytes) -> bool:
+        """Learn the shapes that many lines have had so far; returns whether some of these lines are known now."""
         with self._learning:
             # Another thread may have learned some in the meantime.
             lines = self._shapes.match(text)
+            is_learned = any(self._recipes[shape] for shape in np.unique(lines.shapes[lines.shapes >= 0]))
             unknown = _lines(text, lines, np.flatnonzero(lines.shapes < 0))
+            unknown = unknown[: unknown.find(b"\n", LEARNED_FROM_BYTES) + 1] or unknown
             tokens = scan(unknown)
-            _, examples, counts = np.unique(tokens.shapes, return_index=True, return_counts=True)
-            for example in examples[counts >= self.worth_learning].tolist():
-                line = unknown[tokens.line(example)].removesuffix(b"\n")
-                self._recipes.append(_learn(line, self.read_line))
-                self._shapes = self._shapes.including(line)
+            found = np.unique(tokens.shapes, return_index=True, return_counts=True)
+            for shape, example, count in zip(*(one.tolist() for one in found), strict=True):
+                self._seen[shape] += count
+                if self._seen[shape] >= self.worth_learning:
+                    line = unknown[tokens.line(example)].removesuffix(b"\n")
+                    self._recipes.append(_learn(line, self.read_line))
+                    self._shapes = self._shapes.including(line)
+                    is_learned = True
+            if len(self._seen) > _MOST_SEEN:
+                self._seen.clear()
+            return is_learned
 
 
 def _lines(text: bytes, lines: Tokens, numbers: npt.NDArray[np.int64]) -> bytes:
@@ -303,8 +314,8 @@ def _value(kind: int, place: int, which: int) -> str:
         line_scan.UUID: f"{own:08x}-0000-4000-8000-aaaaaaaaaaaa",
         line_scan.HEXADECIMAL: f"abcdabcd{own:08x}",
         # The third one is beyond what a float holds.
-        line_scan.EXPONENTIAL: f"{1_000_000 + own}e{(1, 2, 9999, 3)[which]}",
-        line_scan.PADDED_EXPONENTIAL: f"0{1_000_000 + own}e{(1, 2, 9999, 3)[which]}",
+        line_scan.EXPONENTIAL: f"{7_000_000 + own}e{(1, 2, 9999, 3)[which]}",
+        line_scan.PADDED_EXPONENTIAL: f"0{7_000_000 + own}e{(1, 2, 9999, 3)[which]}",
         line_scan.TIME: f"2031-05-06T07:{own // 1000 % 60:02d}:{place // 1000 % 60:02d}.{place % 1000:03d}Z",
     }[kind]
 

@@ -166,6 +166,34 @@ def test_a_log_of_either_format_is_read_by_its_shapes_alone():
 
 
 @pytest.mark.parametrize(
+    "environment",
+    [
+        "612e7696a6cecc1b",
+        "0000000e00000000",
+        "1234567e00000000",
+        "8f507cfc-1111-4697-b07a-ac58fc914c95",
+        "00000000000000012",
+        "12345678901234567",
+        "2026-11-24T10:00:00.250Z",
+    ],
+)
+def test_an_environment_of_any_form_is_read_by_its_shape(environment):
+    shapes = ShapeReader(read_line, worth_learning=3)
+    line = EVENTS[0].replace("¤M¤", json.dumps(MESSAGES[4])).replace("¤I¤", IDS[0]).replace("¤D¤", "250")
+    first, _, after = line.replace("¤N¤", "7.25").partition("environment_id")
+    before = f"{first}environment_id"
+    text = f"{before}{after.replace('¤W¤', environment, 1)}\n".replace("¤W¤", "word") * 5
+    assert shapes.read(text.encode()).rest == b""
+
+
+def test_a_shape_is_learned_from_the_lines_of_several_texts():
+    shapes = ShapeReader(read_line, worth_learning=3)
+    texts = [EVENTS[0].replace("¤D¤", f"00{number}").replace("¤M¤", '"the words"') for number in range(4)]
+    readings = [shapes.read((text.replace("¤N¤", "1").replace("¤W¤", "ab") + "\n").encode()) for text in texts]
+    assert [len(reading.others) for reading in readings] == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
     ("text", "kind", "value"),
     [
         ("12", line_scan.INTEGER, 12),
