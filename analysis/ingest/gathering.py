@@ -22,7 +22,7 @@ import polars as pl
 
 from analysis.ingest.client_records import ClientRange, client_ranges, each_call_once, no_clients, record_shapes
 from analysis.ingest.contract import CHECKED_COLUMNS, Breaches
-from analysis.ingest.joining import by_time, decide, join_calls
+from analysis.ingest.joining import decide, join_calls
 from analysis.ingest.line_shapes import ShapeReader
 from analysis.ingest.log_groups import gather_pages, read_events_of, shape_reader
 from analysis.ingest.restarted_loads import label_broken_off
@@ -70,11 +70,12 @@ def make_rows(run: RunDirectory, manifest: Manifest, configuration: Configuratio
             sizes_mb = group.invocations["memory_size_mb"]
             if len(sizes_mb):
                 gathered.log_bytes[variant.key] = group.billed_bytes / len(sizes_mb)
-            joined = join_calls(group.invocations, _clients_of(scratch, variant.key, whole_stages))
-            del group  # what is joined holds all of it again
+            clients = _clients_of(scratch, variant.key, whole_stages)
+            joined = join_calls(group.invocations, clients, WRITTEN_ROWS)
+            del group, clients  # the join holds what it needs of them
             checked = [pl.DataFrame(schema={name: ROW_SCHEMA[name] for name in CHECKED_COLUMNS})]
             # All columns of a row take several times what they follow from: no more than a slice has them.
-            for some in by_time(joined, WRITTEN_ROWS):
+            for some in joined:
                 rows = decide(some, variant, manifest.endpoint, manifest.run_id, logs_alone=not records)
                 checked.append(rows.select(CHECKED_COLUMNS))
                 write(rows)

@@ -43,23 +43,28 @@ OUT_OF_MEMORY_SHARE: Final = 0.97
 AHEAD_MS: Final = 1000.0
 
 
-def join_calls(logged: pl.DataFrame, clients: pl.DataFrame) -> pl.DataFrame:
-    """Client records and logged invocations of one variant side by side, one row per call.
+def join_calls(logged: pl.DataFrame, clients: pl.DataFrame, most_rows: int) -> Iterator[pl.DataFrame]:
+    """Give client records and logged invocations of one variant side by side: one row per call, in the order of time.
 
-    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`. What the rows come to, `decide` tells.
+    `logged` has LOGGED_COLUMNS, `clients` the columns of `read_clients`. What the rows come to, `decide` tells. They
+    come so many at once, because all together they would take the memory of both sides again.
     """
     logged = _classify(logged)
     clients = clients.with_columns(pl.col("request_id").str.to_lowercase()).with_row_index("client_index")
     clients = _match(clients, logged)
-    return clients.join(logged, on="request_id", how="full", coalesce=True, suffix="_logged")
-
-
-def by_time(joined: pl.DataFrame, most_rows: int) -> Iterator[pl.DataFrame]:
-    """Give rows of `join_calls` in the order of time, so many at once: a sorted copy would take their memory again."""
-    time = pl.coalesce("intended_at", "logged_at")
-    order = joined.select(pl.arg_sort_by(time, nulls_last=True, maintain_order=True)).to_series()
-    for start in range(0, joined.height, most_rows):
-        yield joined[order.slice(start, most_rows)]
+    pairs = clients.select("request_id", pl.int_range(pl.len()).alias("client")).join(
+        logged.select("request_id", pl.int_range(pl.len()).alias("logged")), on="request_id", how="full", coalesce=True
+    )
+    times = pl.coalesce(clients["intended_at"].gather(pairs["client"]), logged["logged_at"].gather(pairs["logged"]))
+    pairs = pairs.drop("request_id")[pl.select(times.arg_sort(nulls_last=True)).to_series()]
+    both = set(clients.columns) & set(logged.columns)
+    logged = logged.rename({name: f"{name}_logged" for name in both})
+    for some in pairs.iter_slices(most_rows):
+        rows = pl.concat(
+            [clients.select(pl.all().gather(some["client"])), logged.select(pl.all().gather(some["logged"]))],
+            how="horizontal",
+        )
+        yield rows.with_columns(pl.coalesce("request_id", "request_id_logged").alias("request_id"))
 
 
 def _classify(logged: pl.DataFrame) -> pl.DataFrame:

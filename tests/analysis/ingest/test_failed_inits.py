@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,7 +194,7 @@ def test_three_init_timeouts_are_three_and_a_warm_call_that_crashed_stays_warm(m
     variant, endpoint = measured
     nobody = read_clients(RunDirectory(Path("nowhere")))
     frame = parsed(events_of(history, is_json=is_json))
-    rows = decide(join_calls(frame, nobody), variant, endpoint, "run", logs_alone=True).sort("request_id")
+    rows = decide(pl.concat(join_calls(frame, nobody, 2)), variant, endpoint, "run", logs_alone=True).sort("request_id")
     assert rows["outcome"].to_list() == [*["init_timeout"] * 3, "ok", "error", "error"]
     assert rows["start_type"].to_list() == [*["cold"] * 3, "warm", "warm", "cold"]
 

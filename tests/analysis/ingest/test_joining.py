@@ -25,7 +25,9 @@ def joined(run: RunDirectory, configuration, *, with_clients: bool = True) -> pl
     for variant in configuration.variants:
         logged = read_group(raw_group(run, configuration.names.function(variant))).invocations
         mine = clients.filter(pl.col("variant") == variant.key) if with_clients else clients.clear()
-        parts.append(decide(join_calls(logged, mine), variant, endpoint, run.run_id, logs_alone=not with_clients))
+        parts.append(
+            decide(pl.concat(join_calls(logged, mine, 2)), variant, endpoint, run.run_id, logs_alone=not with_clients)
+        )
     return pl.concat(parts)
 
 
@@ -104,7 +106,7 @@ def test_an_init_that_nobody_waited_for_makes_no_cold_start(demo, waited):
     endpoint = synthetic.manifest_of(demo, run_rows).endpoint
     logged = logged_by(*cold_start("r1", started_s=50, waited=waited))
     nobody = read_clients(RunDirectory(Path("nowhere")))
-    rows = decide(join_calls(logged, nobody), variant, endpoint, "run", logs_alone=True)
+    rows = decide(pl.concat(join_calls(logged, nobody, 2)), variant, endpoint, "run", logs_alone=True)
     told = rows.select("start_type", "start_evidence", "init_status", "init_ms").row(0)
     if waited:
         assert told == ("cold", "call_number", "success", 3000.0)
@@ -137,7 +139,7 @@ def test_an_init_ahead_of_need_shows_at_log_level_info(demo, init_to_call_ms, wa
         platform("report", 50.1, requestId="r1", metrics=metrics, status="success"),
     )
     nobody = read_clients(RunDirectory(Path("nowhere")))
-    rows = decide(join_calls(logged, nobody), demo.variants[0], endpoint, "run", logs_alone=True)
+    rows = decide(pl.concat(join_calls(logged, nobody, 2)), demo.variants[0], endpoint, "run", logs_alone=True)
     assert rows.select("start_type", "start_evidence", "init_status", "init_to_call_ms").row(0) == wanted
 
 
@@ -156,7 +158,7 @@ def test_the_first_call_in_a_provisioned_environment_is_no_cold_start(demo):
             platform("report", 2.1, requestId="r1", metrics=metrics, status="success"),
         )
         nobody = read_clients(RunDirectory(Path("nowhere")))
-        rows = decide(join_calls(logged, nobody), demo.variants[0], endpoint, "run", logs_alone=True)
+        rows = decide(pl.concat(join_calls(logged, nobody, 2)), demo.variants[0], endpoint, "run", logs_alone=True)
         return rows.select("start_type", "start_evidence", "init_status").row(0)
 
     assert told("provisioned-concurrency") == ("warm", "initialised_ahead", "ahead")
@@ -194,7 +196,7 @@ def test_a_function_that_says_how_it_was_initialised_needs_no_other_evidence(dem
         ),
     )
     nobody = read_clients(RunDirectory(Path("nowhere")))
-    rows = decide(join_calls(logged, nobody), demo.variants[0], endpoint, "run", logs_alone=True)
+    rows = decide(pl.concat(join_calls(logged, nobody, 2)), demo.variants[0], endpoint, "run", logs_alone=True)
     (row,) = rows.filter(pl.col("request_id") == "r1").iter_rows(named=True)
     assert (row["start_type"], row["start_evidence"], row["init_status"]) == wanted
     assert row["initialization"] == kind
