@@ -13,6 +13,7 @@ import gzip
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -188,7 +189,10 @@ def scratch_directory(run: RunDirectory, name: str) -> Iterator[Path]:
 
 @contextmanager
 def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
-    """Write `data/invocations.parquet` and `.csv`, whole or not at all, from frames of `ROW_SCHEMA`, one by one."""
+    """Write `data/invocations.parquet` and `.csv`, whole or not at all, from frames of `ROW_SCHEMA`, one by one.
+
+    A frame is written while the next one is made.
+    """
     nothing = pl.DataFrame(schema=ROW_SCHEMA)
     with scratch_directory(run, "rows") as scratch:
         parquet_path, csv_path = scratch / "invocations.parquet", scratch / "invocations.csv"
@@ -201,6 +205,7 @@ def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
                 store_schema=False,
             ) as parquet,
             csv_path.open("wb") as csv,
+            ThreadPoolExecutor(1) as background,
         ):
             nothing.write_csv(csv)
 
@@ -208,7 +213,15 @@ def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
                 parquet.write_table(_as_arrow(rows))
                 rows.write_csv(csv, include_header=False)
 
-            yield write
+            written = background.submit(lambda: None)
+
+            def write_after(rows: pl.DataFrame) -> None:
+                nonlocal written
+                written.result()
+                written = background.submit(write, rows)
+
+            yield write_after
+            written.result()
         parquet_path.replace(run.data_directory / parquet_path.name)
         csv_path.replace(run.data_directory / csv_path.name)
 
