@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from analysis.estimate.cells import Measured
+from analysis.estimate.cells import Measured, kept
 from analysis.estimate.estimates import (
     SMALLEST_BOOTSTRAP_N,
     Samples,
@@ -115,7 +115,7 @@ class Context:
 
     def rows(self) -> pl.DataFrame:
         """Return the calls of these variants."""
-        return self.measured.rows.filter(pl.col("variant").is_in([variant.key for variant in self.variants]))
+        return kept(self.measured.rows, pl.col("variant").is_in([variant.key for variant in self.variants]))
 
     def by_model(self) -> dict[str, list[Variant]]:
         """Variants of each model, memory ascending."""

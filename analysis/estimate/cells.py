@@ -107,6 +107,12 @@ def with_rules(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def kept(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """Return the rows that meet a condition; where all do, the frame itself, as a copy of a million rows is large."""
+    meets = rows.select(condition.fill_null(value=False)).to_series()
+    return rows if meets.all() else rows.filter(meets)
+
+
 class Measured:
     """The samples of a run by cell, as the estimates, the claims and the recommendation take them."""
 
@@ -114,7 +120,7 @@ class Measured:
         # The swapping experiment runs functions at memory sizes that are not their variant's; it is judged apart.
         # A search offers rates near the highest one, not those of any traffic; it has its own result.
         apart = pl.col("protocol").is_in([SWAPPING, RESTARTED, SEARCH]).fill_null(value=False)
-        mine = with_rules(rows.filter(~apart))
+        mine = with_rules(kept(rows, ~apart))
         self.broken_off = rows.filter(pl.col("protocol") == RESTARTED).height
         # Sorted once, a cell is a slice; cut out one by one, a million rows would be held three times.
         self.rows = mine.sort(_KEYS, maintain_order=True)
@@ -286,8 +292,11 @@ def counts(column: pl.Series) -> dict[str, int]:
 def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[ColdRatio, ...]:
     """Share of cold starts among the invocations whose start is known, by variant, experiment and protocol."""
     keys = ["variant", "experiment", "protocol"]
-    known = rows.filter(
-        pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants)) & ~pl.col("warmup")
+    known = (
+        rows.lazy()  # so that it copies no other columns
+        .filter(pl.col("experiment").is_not_null() & pl.col("variant").is_in(list(variants)) & ~pl.col("warmup"))
+        .select(*keys, "start_type", "start_evidence")
+        .collect()
     )
     tally: dict[tuple[str, str, str | None], tuple[dict[str, int], dict[str, int]]] = {}
     for which, column in enumerate(("start_type", "start_evidence")):

@@ -350,7 +350,7 @@ def make_failed_costs(rows: pl.DataFrame, variants: Mapping[str, Variant], price
     that were throttled or never sent are not billed.
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    reached = rows.filter(~pl.col("outcome").is_in(NEVER_INVOKED))
+    reached = rows.select("variant", "outcome", "billed_ms").filter(~pl.col("outcome").is_in(NEVER_INVOKED))
     found = []
     for key, variant in variants.items():
         part = reached.filter(pl.col("variant") == key)

@@ -30,7 +30,9 @@ def check_metrics(rows: pl.DataFrame, answer: Mapping[str, Any] | None) -> list[
     """Compare each statistic that GetMetricData gave with the same statistic of the rows in the logs."""
     if answer is None:
         return []
-    logged = rows.filter(pl.col("log_stream").is_not_null()).select("variant", "outcome", "duration_ms")
+    logged = (
+        rows.lazy().filter(pl.col("log_stream").is_not_null()).select("variant", "outcome", "duration_ms").collect()
+    )
     by_variant = {str(key[0]): part for key, part in logged.partition_by("variant", as_dict=True).items()}
     counted = sum(
         float(value)

@@ -20,12 +20,17 @@ FAILURES: Final = ("gateway_timeout", "missing", "out_of_memory", "init_timeout"
 def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
     """Calls of the load shape, with the second they were due and answered in, and how late they were sent."""
     # Warm-up calls come before the shape: they are no part of what it offered.
-    load = rows.filter(
-        (pl.col("experiment") == "load")
-        & pl.col("intended_at").is_not_null()
-        & ~pl.col("warmup")
-        & ~pl.col("protocol").is_in([RESTARTED, SEARCH]).fill_null(value=False)
-    ).select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
+    load = (
+        rows.lazy()  # so that it copies no other columns
+        .filter(
+            (pl.col("experiment") == "load")
+            & pl.col("intended_at").is_not_null()
+            & ~pl.col("warmup")
+            & ~pl.col("protocol").is_in([RESTARTED, SEARCH]).fill_null(value=False)
+        )
+        .select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
+        .collect()
+    )
     start = pl.col("intended_at").min().over("variant")
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
     return load.with_columns(

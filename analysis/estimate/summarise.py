@@ -14,7 +14,7 @@ from analysis.decide.claims import Context, SwappingEvidence, judge, read_swappi
 from analysis.decide.curves import knee, pareto
 from analysis.decide.recommend import Candidate, Question, recommend
 from analysis.decide.what_if import what_if
-from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, make_breakdown, make_cells
+from analysis.estimate.cells import Measured, cold_ratios, counts, coverage, kept, make_breakdown, make_cells
 from analysis.estimate.costs import CostModel, make_costs, make_failed_costs, make_profiles
 from analysis.estimate.deployed_models import DeployedModel, accuracies, table1
 from analysis.estimate.environments import Sample
@@ -72,7 +72,7 @@ def summarise(
     """Everything the report shows, from the rows of one run; the answers to other traffic take seconds."""
     extras = extras or Extras()
     variants = {variant.key: variant for variant in configuration.variants}
-    rows = rows.filter(pl.col("variant").is_in(list(variants)))
+    rows = kept(rows, pl.col("variant").is_in(list(variants)))
     measured = Measured(rows)
     random = np.random.default_rng(manifest.seed)
     origin = make_origin(manifest.endpoint)

@@ -177,9 +177,14 @@ def _shared_state(facts: Facts) -> Iterator[DataWarning]:
 
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
     """
-    known = facts.rows.filter(pl.col("environment_id").is_not_null() & pl.col("log_stream").is_not_null())
-    streams = known.group_by("variant", "environment_id").agg(pl.col("log_stream").n_unique())
-    shared = streams.filter(pl.col("log_stream") > 1)
+    shared = (
+        facts.rows.lazy()
+        .filter(pl.col("environment_id").is_not_null() & pl.col("log_stream").is_not_null())
+        .group_by("variant", "environment_id")
+        .agg(pl.col("log_stream").n_unique())
+        .filter(pl.col("log_stream") > 1)
+        .collect()
+    )
     if shared.height:
         yield DataWarning(
             code="shared_random_state",
@@ -194,7 +199,7 @@ def _shared_state(facts: Facts) -> Iterator[DataWarning]:
 
 
 def _own_function(facts: Facts) -> Iterator[DataWarning]:
-    ok = facts.rows.filter(pl.col("outcome") == "ok")
+    ok = facts.rows.lazy().filter(pl.col("outcome") == "ok").select("variant", "handler_ms").collect()
     told = set(facts.of(ok.filter(pl.col("handler_ms").is_not_null())))
     silent = [key for key in facts.of(ok) if key not in told]
     if silent:
