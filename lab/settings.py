@@ -80,7 +80,6 @@ def lab_settings(
     init_burst_vcpu: float | None = None,
     account_concurrency: int | None = None,
     log_retention_invocations: int | None = None,
-    region: str | None = None,
 ) -> LabSettings:
     """Settings from the configuration; what is given here overrides it. Raises UserError for a value out of range."""
     table = configuration.lab
@@ -100,7 +99,6 @@ def lab_settings(
         restore_ms=table.restore_ms,
         account_concurrency=choose(account_concurrency, table.account_concurrency),
         log_retention_invocations=choose(log_retention_invocations, table.log_retention_invocations),
-        region=region or DEFAULT_REGION,
     )
     _check(settings)
     return settings

@@ -16,6 +16,7 @@ import binascii
 import json
 import re
 import socket
+from dataclasses import dataclass
 from http.client import responses
 from typing import Final, Protocol
 
@@ -93,14 +94,12 @@ class RuntimeEndpoint(Protocol):
     def on_restore_error(self, body: bytes, error_type: str, reply: Reply) -> None: ...
 
 
+@dataclass(slots=True)
 class StreamError:
     """The error that the trailers of a chunked response carry."""
 
-    __slots__ = ("body", "error_type")
-
-    def __init__(self, error_type: str, body: bytes) -> None:
-        self.error_type = error_type
-        self.body = body
+    error_type: str
+    body: bytes
 
 
 class _MalformedError(Exception):

@@ -16,6 +16,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.client import responses
 from typing import Final, get_args
 
@@ -159,16 +160,14 @@ class InvokeFront:
             connection.close()
 
 
+@dataclass(slots=True)
 class _PlainRequest:
     """What is the same in all requests that one client sends over its connection."""
 
-    __slots__ = ("body_bytes", "head", "headers", "name")
-
-    def __init__(self, head: bytes, name: str, headers: dict[str, str], body_bytes: int) -> None:
-        self.head = head
-        self.name = name
-        self.headers = headers
-        self.body_bytes = body_bytes
+    head: bytes
+    name: str
+    headers: dict[str, str]
+    body_bytes: int
 
 
 class _FrontConnection(asyncio.Protocol):
