@@ -35,30 +35,13 @@ class ScheduleDefinition:
     maximum_event_age_s: float
 
 
-@dataclass(frozen=True)
-class Timetable:
-    """The fire times of one revision of a schedule."""
-
-    rate: Rate
-    start_s: float
-    end_s: float
-
-    def next_after(self, after_s: float) -> float | None:
-        """Return the first fire time strictly after `after_s`, from StartDate on and before EndDate, or None."""
-        # A time just before StartDate, so that StartDate itself is a fire time.
-        found = self.rate.next_after(max(after_s, self.start_s - 1e-6))
-        return found if found is not None and found < self.end_s else None
-
-
-def timetable(definition: ScheduleDefinition, time_scale: float) -> Timetable:
-    """The timetable of a definition; raises ExpressionError.
+def timetable(definition: ScheduleDefinition, time_scale: float) -> Rate:
+    """The fire times of a definition; raises ExpressionError.
 
     A rate counts from StartDate, without one from the moment the schedule was last changed.
     """
     base_s = definition.modified_s if definition.start_s is None else definition.start_s
-    first_s = definition.modified_s - GRACE_S if definition.start_s is None else base_s
-    rate = parse(definition.expression, base_s=base_s, time_scale=time_scale)
-    return Timetable(rate, first_s, float("inf") if definition.end_s is None else definition.end_s)
+    return parse(definition.expression, base_s=base_s, time_scale=time_scale, end_s=definition.end_s)
 
 
 def event_payload(definition: ScheduleDefinition, scheduled_s: float, execution_id: str, attempt: int) -> bytes:

@@ -25,29 +25,28 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Rate:
-    """Every `interval_s` seconds from `base_s` on, `base_s` included, until the year 2200."""
+    """Every `interval_s` seconds from `base_s` on, `base_s` included, before `end_s`."""
 
     base_s: float
     interval_s: float
+    end_s: float = _END_S
 
     def next_after(self, after_s: float) -> float | None:
         """Return the first time strictly after `after_s`, or None if there are no more."""
-        if after_s < self.base_s:
-            return self.base_s
-        if after_s >= _END_S:
-            return None  # no step can be counted in such a float
-        step = math.floor((after_s - self.base_s) / self.interval_s)
+        if after_s >= self.end_s:
+            return None  # nor could a step be counted in any float
+        step = max(0, math.floor((after_s - self.base_s) / self.interval_s))
         # The quotient may be off by one in its last bit; times are products, so that no error adds up.
         while self.base_s + step * self.interval_s <= after_s:
             step += 1
         found = self.base_s + step * self.interval_s
-        return found if found < _END_S else None
+        return found if found < self.end_s else None
 
 
-def parse(expression: str, *, base_s: float, time_scale: float = 1.0) -> Rate:
+def parse(expression: str, *, base_s: float, time_scale: float = 1.0, end_s: float | None = None) -> Rate:
     """Parse an expression. Raises ExpressionError.
 
-    `base_s` is where the rate starts to count; `time_scale` shortens its interval.
+    `base_s` is where the rate starts to count; `time_scale` shortens its interval; it ends by the year 2200.
     """
     found = _RATE.fullmatch(expression.strip()) if len(expression) <= _MAX_CHARACTERS else None
     if found is None or int(found[1]) < 1:
@@ -55,4 +54,5 @@ def parse(expression: str, *, base_s: float, time_scale: float = 1.0) -> Rate:
             f"{expression[:40]!r} is no rate(value unit) of 1 or more minutes, hours, or days; cron() and at() are not "
             "modeled by the lab"
         )
-    return Rate(base_s, int(found[1]) * _UNIT_S[found[2]] / time_scale)
+    end_s = _END_S if end_s is None else min(end_s, _END_S)
+    return Rate(base_s, int(found[1]) * _UNIT_S[found[2]] / time_scale, end_s)

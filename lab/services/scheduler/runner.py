@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.contracts import Invoker
-from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, Timetable, event_payload, timetable
-from lab.services.scheduler.expressions import ExpressionError
+from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, event_payload, timetable
+from lab.services.scheduler.expressions import ExpressionError, Rate
 from lab.services.scheduler.moto_schedules import MotoSchedules
 
 _log: Final = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _RETRY_PAUSE_S: Final = (1.0, 60.0)  # first, longest; doubled in between
 @dataclass
 class _Entry:
     definition: ScheduleDefinition
-    table: Timetable | None
+    table: Rate | None
     passed_s: float  # every fire time up to here has been dealt with
     next_s: float | None
 
