@@ -26,20 +26,27 @@ LONGEST_FIRST = (
     "functions",
     "experiments/test_load_on_fargate.py",
     "e2e",
+    "analysis/decide",
+    "analysis/ingest",
     "loadtests",
+    "stacks",
     "lab/services/cloudformation",
     "analysis/report",
-    "analysis/ingest",
-    "analysis/decide",
     "lab/dataplane",
     "lab/robustness",
-    "stacks",
     "analysis",
     "bench",
 )
 # The tests of one file stay on one worker: they share a lab or a browser that takes seconds to start. So do those of
-# these folders, which share the construct library's process and templates, synthetic runs, or a deployed lab.
-TOGETHER = ("tests/stacks/", "tests/analysis/report/", "tests/lab/robustness/")
+# these folders. They share the construct library's process and templates, the compiled simulation, the compiled reader
+# of lines (in a new checkout, each worker that needs one would compile it), synthetic runs, or a deployed lab.
+TOGETHER = (
+    ("tests/stacks/",),
+    ("tests/analysis/decide/", "tests/analysis/estimate/", "tests/analysis/commands/", "tests/simulation/"),
+    ("tests/analysis/ingest/",),
+    ("tests/analysis/report/",),
+    ("tests/lab/robustness/",),
+)
 
 
 # Tests stop programs by SIGINT, and a shell starts background jobs with SIGINT ignored, which children inherit.
@@ -66,7 +73,7 @@ class ByFileOrFolder(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+        return next((folders[0] for folders in TOGETHER if file.startswith(folders)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFileOrFolder:
