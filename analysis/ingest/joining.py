@@ -97,16 +97,13 @@ def _classify(logged: pl.DataFrame) -> pl.DataFrame:
 
 def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     """Give client records without a request id the id of the invocation that rules 2 and 3 find."""
+    waited = ~_is_early(pl.col("init_to_call_ms"))
+    start_ms = pl.coalesce("init_ms", "failed_init_ms", "restore_ms")
     free = (
         logged.filter(pl.col("logged_at").is_not_null())
         .join(clients.filter(pl.col("request_id").is_not_null()), on="request_id", how="anti", maintain_order="left")
         # START is written after INIT or the restore: the call began that much earlier, unless it did not wait for it.
-        .select(
-            "request_id",
-            pl.col("logged_at")
-            - pl.when("early").then(0.0).otherwise(pl.coalesce("init_ms", "failed_init_ms", "restore_ms", pl.lit(0.0)))
-            / 1000,
-        )
+        .select("request_id", pl.col("logged_at") - pl.when(waited).then(start_ms).fill_null(0.0) / 1000)
         .sort("logged_at")
     )
     if free.height == 0:
@@ -174,13 +171,11 @@ def _match_in_order(calls: pl.DataFrame, free: pl.DataFrame) -> dict[int, str]:
     return found
 
 
-# Whether an environment was initialized before it was asked for, as the logs tell: by the platform's times of init and
-# START, by the function's own time between them (the only one at system log level INFO), by the platform's name for the
-# init, or by the function's own. The last holds for the first call that a log stream shows: an environment that crashed
-# keeps its type, and its next caller waits for another init.
+# Whether an environment was initialized before it was asked for, as the platform logs it or the function was told: by
+# the times of init and START, or by the name for the init. The function's own holds for the first call that a log
+# stream shows: an environment that crashed keeps its type, and its next caller waits for another init.
 _EARLY: Final = pl.any_horizontal(
     (pl.col("since_init_start_ms") - pl.col("init_ms") > AHEAD_MS).fill_null(value=False),
-    (pl.col("init_to_call_ms") > AHEAD_MS).fill_null(value=False),
     pl.col("provisioned").fill_null(value=False),
     ((pl.col("initialization") == PROVISIONED) & (pl.col("call_number") == 1) & pl.col("first_in_stream")).fill_null(
         value=False
@@ -188,16 +183,27 @@ _EARLY: Final = pl.any_horizontal(
 )
 
 
+def _is_early(init_to_call_ms: pl.Expr) -> pl.Expr:
+    """Whether it was early, by the function's own time too where the platform logs none, as at log level INFO."""
+    by_function = pl.col("since_init_start_ms").is_null() & (init_to_call_ms > AHEAD_MS)
+    return pl.col("early").fill_null(value=False) | by_function.fill_null(value=False)
+
+
 def _initialised_ahead() -> pl.Expr:
     """Whether the platform had initialized the environment before it was asked for, as Lambda may do.
 
-    Told by the logs, or by a caller who had the answer in less time than the init alone took. Who gave up waiting was
-    not quicker: a 504 comes before the end of a long init.
+    Told by the logs, by the function's answer, or by a caller who had it in less time than the init alone took. Who
+    gave up waiting was not quicker: a 504 comes before the end of a long init. And who waited as long as init and call
+    take together waited for the init, however long the function's own time between them: it begins with the end of its
+    import, and a slow CPU takes a while from there.
     """
+    latency_ms = pl.col("client_latency_ms")
     answered = ~pl.col("outcome").cast(pl.String).is_in(["gateway_timeout", "connection"])
-    quick = answered & (pl.col("client_latency_ms") < pl.col("init_ms"))
+    quick = answered & (latency_ms < pl.col("init_ms"))
+    waited = (latency_ms >= pl.col("init_ms") + pl.col("duration_ms")).fill_null(value=False)
+    own_ms = pl.when(~waited).then(pl.coalesce("init_to_call_ms_logged", "init_to_call_ms"))
     fine = pl.col("init_status").fill_null("success") == "success"
-    return fine & (pl.col("early").fill_null(value=False) | quick.fill_null(value=False))
+    return fine & (_is_early(own_ms) | quick.fill_null(value=False))
 
 
 def decide(

@@ -370,6 +370,7 @@ def handler_facts(row: dict[str, Any]) -> dict[str, Any]:
         "call_number": row["call_number"],
         "initialization": row["initialization"],
         "cold": row["call_number"] == 1,
+        "init_to_call_ms": row["init_to_call_ms"],
         "image": "tabby.jpg",
         "inference_ms": row["inference_ms"],
         "decode_ms": row["decode_ms"],

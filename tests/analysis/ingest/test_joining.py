@@ -1,6 +1,7 @@
 """Rows made from files tell what the generator of those files knew."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -208,6 +209,25 @@ def test_a_caller_who_was_quicker_than_the_init_did_not_wait_for_it(tmp_path, de
     row |= {"client_latency_ms": row["init_ms"] / 2}
     found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
     assert found.select("start_type", "start_evidence").row(0) == ("warm", "initialised_ahead")
+
+
+def test_an_init_ahead_of_need_shows_in_the_answer_alone(tmp_path, demo):
+    """The function's line is missing from the logs, and all other lines may be."""
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    row |= {"init_to_call_ms": 40_000.0, "client_latency_ms": row["duration_ms"] + 4}
+    run = synthetic.write_run(tmp_path, demo, truth)
+    shutil.rmtree(run.raw_directory / "logs")
+    found = joined(run, demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence", "init_status").row(0) == ("warm", "initialised_ahead", "ahead")
+
+
+def test_a_caller_who_waited_for_init_and_call_waited_for_a_slow_import_as_well(tmp_path, demo):
+    truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
+    row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
+    row |= {"init_to_call_ms": 1_200.0, "client_latency_ms": row["init_ms"] + row["duration_ms"] + 500}
+    found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
+    assert found.select("start_type", "start_evidence").row(0) == ("cold", "call_number")
 
 
 @pytest.mark.parametrize("outcome", ["gateway_timeout", "connection"])
