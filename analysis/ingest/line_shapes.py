@@ -301,7 +301,8 @@ def _value(kind: int, place: int, which: int) -> str:
     trial = _TRIALS[which]
     own = 1_000 * which + place
     if kind in {line_scan.INTEGER, line_scan.DECIMAL}:
-        part = ".5" if kind == line_scan.DECIMAL else ""
+        # A reader that makes a text of a number would write the second one without its zero.
+        part = "" if kind == line_scan.INTEGER else ".50" if trial == "others" else ".5"
         if trial == "zero":
             return "0.0" if part else "0"
         return f"{'-' if trial == 'negative' else ''}{(3 if part else 1) * 100_000 + own}{part}"

@@ -78,6 +78,7 @@ MESSAGES = [
     "¤T¤ ¤I¤ Task timed out after ¤N¤ seconds",
     "¤N¤ ¤I¤ Task timed out after ¤N¤ seconds",
     "¤N¤\n¤W¤ ¤I¤\\¤N¤",
+    '{"event": "inference", "weights": ¤N¤, "request_id": "¤I¤", "environment_id": ¤N¤, "initialization": ¤N¤}',
 ]
 EVENTS = [
     '{"logStreamName":"2026/¤N¤/24/[$LATEST]¤W¤","timestamp":1795514400¤D¤,"message":¤M¤,"eventId":"0¤D¤"}',
@@ -184,6 +185,14 @@ def test_an_environment_of_any_form_is_read_by_its_shape(environment):
     before = f"{first}environment_id"
     text = f"{before}{after.replace('¤W¤', environment, 1)}\n".replace("¤W¤", "word") * 5
     assert shapes.read(text.encode()).rest == b""
+
+
+def test_a_number_in_place_of_a_text_is_read_as_in_single_lines():
+    event = EVENTS[0].replace("¤D¤", "250").replace("¤N¤", "1").replace("¤W¤", "ab")
+    numbers = {IDS[0]: "2.25", IDS[1]: "1.50"}
+    messages = [MESSAGES[-1].replace("¤I¤", one).replace("¤N¤", number) for one, number in numbers.items()]
+    lines = [event.replace("¤M¤", json.dumps(message)) for message in messages]
+    assert_read_alike(lines, ShapeReader(read_line, worth_learning=1))
 
 
 def test_a_shape_is_learned_from_the_lines_of_several_texts():
