@@ -193,17 +193,18 @@ def _initialised_ahead() -> pl.Expr:
     """Whether the platform had initialized the environment before it was asked for, as Lambda may do.
 
     Told by the logs, by the function's answer, or by a caller who had it in less time than the init alone took. Who
-    gave up waiting was not quicker: a 504 comes before the end of a long init. And who waited as long as init and call
-    take together waited for the init, however long the function's own time between them: it begins with the end of its
-    import, and a slow CPU takes a while from there.
+    gave up waiting was not quicker: a 504 comes before the end of a long init. The function's own time between init and
+    call begins with the end of its import, or of a restore, and a slow CPU takes a while from there: who waited for
+    that time, for the whole start, and for the call waited for the start.
     """
     latency_ms = pl.col("client_latency_ms")
     answered = ~pl.col("outcome").cast(pl.String).is_in(["gateway_timeout", "connection"])
     quick = answered & (latency_ms < pl.col("init_ms"))
-    waited = (latency_ms >= pl.col("init_ms") + pl.col("duration_ms")).fill_null(value=False)
-    own_ms = pl.when(~waited).then(pl.coalesce("init_to_call_ms_logged", "init_to_call_ms"))
+    own_ms = pl.coalesce("init_to_call_ms_logged", "init_to_call_ms")
+    start_ms = pl.max_horizontal("init_ms", "restore_ms", own_ms)
+    waited = (latency_ms >= start_ms + pl.col("duration_ms")).fill_null(value=False)
     fine = pl.col("init_status").fill_null("success") == "success"
-    return fine & (_is_early(own_ms) | quick.fill_null(value=False))
+    return fine & (_is_early(pl.when(~waited).then(own_ms)) | quick.fill_null(value=False))
 
 
 def decide(

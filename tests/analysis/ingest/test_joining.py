@@ -222,12 +222,23 @@ def test_an_init_ahead_of_need_shows_in_the_answer_alone(tmp_path, demo):
     assert found.select("start_type", "start_evidence", "init_status").row(0) == ("warm", "initialised_ahead", "ahead")
 
 
-def test_a_caller_who_waited_for_init_and_call_waited_for_a_slow_import_as_well(tmp_path, demo):
+@pytest.mark.parametrize(
+    ("init_ms", "init_to_call_ms", "more_ms", "wanted"),
+    [
+        pytest.param(3_000.0, 1_200.0, 3_100.0, ("cold", "call_number"), id="waited through a slow init"),
+        pytest.param(230.0, 40_000.0, 400.0, ("warm", "initialised_ahead"), id="is far away from a short init"),
+        pytest.param(3_000.0, 40_000.0, 400.0, ("warm", "initialised_ahead"), id="was quicker than the init"),
+    ],
+)
+def test_what_a_caller_waited_for_tells_a_slow_init_from_one_ahead_of_need(
+    tmp_path, demo, init_ms, init_to_call_ms, more_ms, wanted
+):
     truth = synthetic.make_rows(demo, cold_samples=2, warm_samples=1, load_rps=1, load_s=1)
     row = next(row for row in truth if row["client_latency_ms"] and row["init_ms"])
-    row |= {"init_to_call_ms": 1_200.0, "client_latency_ms": row["init_ms"] + row["duration_ms"] + 500}
+    latency_ms = row["duration_ms"] + more_ms
+    row |= {"init_ms": init_ms, "init_to_call_ms": init_to_call_ms, "client_latency_ms": latency_ms}
     found = joined(synthetic.write_run(tmp_path, demo, truth), demo).filter(pl.col("call_id") == row["call_id"])
-    assert found.select("start_type", "start_evidence").row(0) == ("cold", "call_number")
+    assert found.select("start_type", "start_evidence").row(0) == wanted
 
 
 @pytest.mark.parametrize("outcome", ["gateway_timeout", "connection"])
