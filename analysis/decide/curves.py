@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from analysis.estimate.environments import Sample
-from analysis.estimate.estimates import Samples, compare_medians, quantile
+from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, Samples, compare_medians, quantile
 from analysis.summary import Knee, ParetoPoint
 from core.intervals import CONFIDENCE
 from core.variants import Image
@@ -68,7 +68,7 @@ def _find_knee(medians: Mapping[int, Samples], random: np.random.Generator) -> t
             continue
         for other, ratio in zip(larger, ratios, strict=True):
             if ratio.low is None or ratio.low < kept:
-                needs = f" ({ratio.reason})" if ratio.reason else ""
+                needs = f" (it needs {SMALLEST_BOOTSTRAP_N} environments of each size)" if ratio.reason else ""
                 return None, (
                     f"the intervals do not tell whether {other:,} MB is faster than {size:,} MB "
                     f"by more than {GAIN_TEXT}{needs}"

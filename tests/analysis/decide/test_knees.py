@@ -5,8 +5,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from analysis.decide import curves
 from analysis.decide.curves import knee
 from analysis.estimate.environments import Sample
+from analysis.estimate.estimates import compare_medians
 from core.variants import Image
 
 ROUNDS = 60
@@ -63,7 +65,20 @@ def test_too_few_sizes_or_environments_are_named():
     found = knee_of([calls, calls, calls])
     assert found.memory_mb is None
     assert "do not tell" in found.reason
-    assert "needs n >= 6" in found.reason
+    assert "needs 6 environments" in found.reason
+
+
+@pytest.mark.parametrize(("sizes", "level"), [(3, 0.95), (6, 0.98)])
+def test_the_comparisons_of_a_curve_share_5_percent(monkeypatch, sizes, level):
+    levels = []
+
+    def compared(*samples, level):
+        levels.append(level)
+        return compare_medians(*samples, level=level)
+
+    monkeypatch.setattr(curves, "compare_medians", compared)
+    knee_of([tight(50.0)] * sizes)
+    assert levels == pytest.approx([level] * (sizes - 1))
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.3])
