@@ -101,8 +101,8 @@ class Invocation:
 def exit_reason(code: int | None, signal_number: int | None) -> str:
     """Why the runtime ended, in Lambda's words."""
     if signal_number is not None:
-        # Lambda's message has a signal's name as Go prints it: as C does, in lower case.
-        name = signal.strsignal(signal_number) or f"signal {signal_number}"
+        # Lambda's message has a signal's name as Go prints it: as glibc does, in lower case. macOS adds ": 9".
+        name = (signal.strsignal(signal_number) or f"signal {signal_number}").partition(":")[0]
         return f"Runtime exited with error: signal: {name.lower()}"
     if code:
         return f"Runtime exited with error: exit status {code}"

@@ -96,9 +96,9 @@ def owed_vcpu(memory_mb: int, environment: Mapping[str, str]) -> float:
     return min(asked, float(visible_cpus(memory_mb))) if asked > 0 else vcpu_share(memory_mb)
 
 
-def cfs_quota_us(vcpu: float, period_us: int = CFS_PERIOD_US) -> int:
+def cfs_quota_us(vcpu: float) -> int:
     """CFS quota per period for a share; never below the kernel's least of 1 ms."""
-    return max(1000, round(vcpu * period_us))
+    return max(1000, round(vcpu * CFS_PERIOD_US))
 
 
 def billed_duration_ms(duration_ms: float, init_ms: float | None) -> int:

@@ -1,7 +1,7 @@
 """Parts of figures: axes, lines with intervals, spreads, stacks, and the frame with title and badge. No I/O.
 
-A chart is a Vega-Lite specification whose colors are tokens (see `analysis.theme`) and whose data are one data set
-named `rows`, so that the page can filter the rows and change the theme without making the chart again.
+A chart is a Vega-Lite specification whose colors are tokens (see `analysis.report.theme`) and whose data are one data
+set named `rows`, so that the page can filter the rows and change the theme without making the chart again.
 """
 
 from __future__ import annotations

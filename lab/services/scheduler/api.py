@@ -1,4 +1,4 @@
-"""EventBridge Scheduler and rules: moto's backends, which refuse what AWS refuses."""
+"""EventBridge Scheduler and rules: moto's backends, which refuse what AWS refuses and what the lab does not model."""
 
 # moto is untyped, so a subclass cannot be checked against it.
 # mypy: allow-subclassing-any
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from zoneinfo import available_timezones
 
 from moto.core.exceptions import ServiceException
 from moto.events.exceptions import ValidationException as RuleValidationException
@@ -22,8 +23,8 @@ from lab.services.scheduler.expressions import ExpressionError, parse
 from lab.services.scheduler.moto_schedules import epoch_s
 
 _log: Final = logging.getLogger(__name__)
-# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
 _START_GRACE_S: Final = 300.0
+# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_RetryPolicy.html
 _RETRY_BOUNDS: Final = {"MaximumRetryAttempts": range(186), "MaximumEventAgeInSeconds": range(60, 86_401)}
 
 
@@ -107,6 +108,8 @@ def check_schedule(schedule: Mapping[str, Any]) -> None:
         raise ValidationException(f"Invalid Schedule Expression {expression}. ({error})") from None
     except (TypeError, ValueError) as error:
         raise ValidationException(f"StartDate or EndDate is not a date: {error}") from None
+    if (zone := schedule.get("schedule_expression_timezone") or "UTC") not in available_timezones():
+        raise ValidationException(f"Invalid ScheduleExpressionTimezone {zone}.")
     if start_s is not None and start_s < time.time() - _START_GRACE_S:
         raise ValidationException("The StartDate you specify cannot be earlier than 5 minutes ago.")
     if start_s is not None and end_s is not None and end_s <= start_s:

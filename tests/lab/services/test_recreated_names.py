@@ -238,6 +238,11 @@ class RestApiKind(Kind):
     def create(self, name: str, version: int) -> None:
         self.ids[name] = self.client.create_rest_api(name=name)["id"]
         root_method(self.client, self.ids[name])
+        self.client.put_gateway_response(
+            restApiId=self.ids[name],
+            responseType="INTEGRATION_FAILURE",
+            responseTemplates={"application/json": "$stageVariables.version"},
+        )
         variables = {"version": str(version)}
         self.client.create_deployment(restApiId=self.ids[name], stageName="v1", variables=variables)
 

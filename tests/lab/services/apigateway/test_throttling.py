@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,11 +50,12 @@ def test_a_method_throttle_leaves_other_methods_alone(api, invoker):
     assert run(invoker, body) == ([200, 429], [200, 200, 200])
 
 
-def usage_plan(api, *, throttle=None, quota=None, enabled=True, stages=True):
+def usage_plan(api, *, throttle=None, quota=None, methods=None, enabled=True, stages=True):
     key = api.client.create_api_key(name="k", value="k" * 24, enabled=enabled)
+    stage = {"apiId": api.id, "stage": api.stage, **({"throttle": methods} if methods else {})}
     plan = api.client.create_usage_plan(
         name="p",
-        apiStages=[{"apiId": api.id, "stage": api.stage}] if stages else [],
+        apiStages=[stage] if stages else [],
         **({"throttle": throttle} if throttle else {}),
         **({"quota": quota} if quota else {}),
     )
@@ -102,12 +104,19 @@ def test_a_usage_plan_throttles_its_key(api, invoker):
     ]
 
 
-def test_a_quota_is_not_modeled_and_said(api, invoker, caplog):
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ({"quota": {"limit": 1, "period": "DAY"}}, "a quota in usage plan p"),
+        ({"methods": {"//GET": {"rateLimit": 1, "burstLimit": 1}}}, "throttles of single methods in usage plan p"),
+    ],
+)
+def test_a_limit_that_is_not_modeled_is_said(api, invoker, caplog, plan, said):
     api.method("/", "GET", "f", apiKeyRequired=True)
     api.deploy()
-    key = usage_plan(api, quota={"limit": 1, "period": "DAY"})
+    key = usage_plan(api, **plan)
     assert run(invoker, lambda served: served.send("GET", api.path("/"), headers={"x-api-key": key}))[0] == 500
-    assert "a quota in usage plan p" in caplog.text
+    assert said in caplog.text
 
 
 @given(

@@ -70,15 +70,13 @@ def target(**more):
 
 def create(scheduler, clock, *, name="s", expression="rate(1 minutes)", start=0.0, end=None, **more):
     clock.catch_up()
-    optional = {"EndDate": clock.now + end} if end is not None else {}
-    if start is not None:
-        optional["StartDate"] = clock.now + start
     scheduler.create_schedule(
         Name=name,
         ScheduleExpression=expression,
-        FlexibleTimeWindow=more.pop("window", {"Mode": "OFF"}),
+        FlexibleTimeWindow={"Mode": "OFF"},
         Target=more.pop("target", target()),
-        **optional,
+        StartDate=clock.now + start,
+        **({"EndDate": clock.now + end} if end is not None else {}),
         **more,
     )
 
