@@ -130,6 +130,11 @@ class LimitsInForce(_Record):
     freezer: str
 
     @property
+    def mechanism(self) -> str:
+        """What enforces CPU share and memory: one name, or "cgroup-v1/none" where the two differ."""
+        return self.cpu if self.cpu == self.memory else f"{self.cpu}/{self.memory}"
+
+    @property
     def not_enforced(self) -> tuple[str, ...]:
         """The limits that nothing enforces, out of "cpu" and "memory"."""
         return tuple(name for name in ("cpu", "memory") if getattr(self, name) == "none")
@@ -229,6 +234,6 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "init_to_call_ms": "Float64",
     "major_page_faults": "Int64",  # the lab's own; null on AWS
     "host_contended": "Boolean",  # the lab's own: environments were due more CPU than the host gave
-    "limits": "String",  # "aws" or the lab's cpu/memory enforcement, for example "cgroup-v1/cgroup-v1"
+    "limits": "String",  # LimitsInForce.mechanism: "aws", "cgroup-v1", "duty-cycle", "none"
     "time_scale": "Float64",
 }

@@ -264,7 +264,6 @@ def decide(
         .then(pl.col("error_logged").fill_null(""))
         .otherwise(pl.col("error"))
     )
-    own_limits = "aws" if endpoint.source == "aws" else f"{endpoint.limits.cpu}/{endpoint.limits.memory}"
     rows = joined.with_columns(
         pl.when(logs_alone)
         .then(start_type.replace("unknown", None))
@@ -291,7 +290,7 @@ def decide(
         pl.col("group").fill_null(""),
         pl.col("connection").fill_null("none"),
         pl.coalesce("time_scale_logged", "time_scale").fill_null(endpoint.time_scale).alias("time_scale"),
-        pl.col("limits").fill_null(own_limits),
+        pl.col("limits").fill_null(endpoint.limits.mechanism),
     )
     constants: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,

@@ -315,8 +315,6 @@ def _json_conditions(_event: dict[str, Any], record: dict[str, Any]) -> Conditio
     if request_id is None:
         return None
     limits, contended, faults = record.get("limits"), record.get("hostContended"), record.get("majorPageFaults")
-    if isinstance(limits, dict):
-        limits = f"{limits.get('cpu')}/{limits.get('memory')}"
     return Conditions(
         request_id,
         _string(limits),

@@ -134,7 +134,7 @@ class EnvironmentLog:
         )
         conditions = Conditions(
             request_id=invocation.request_id,
-            limits=f"{limits.cpu}/{limits.memory}",
+            limits=limits.mechanism,
             time_scale=time_scale,
             contended_by=invocation.contended,
             major_page_faults=measured.major_page_faults,

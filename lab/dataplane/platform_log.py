@@ -48,7 +48,7 @@ class Conditions:
     """What the lab adds to a report: under which conditions it was measured."""
 
     request_id: str
-    limits: str  # "cgroup-v2/cgroup-v2": CPU and memory enforcement
+    limits: str  # LimitsInForce.mechanism
     time_scale: float
     contended_by: Contention
     major_page_faults: int | None

@@ -208,7 +208,7 @@ class Generator:
             "connect_ms": 1.5 + float(rng.gamma(2, 0.3)) if connection == "new" else None,
             "client_latency_ms": latency,
             "latency_from_intended_ms": None if latency is None else latency + lag_ms,
-            "limits": "cgroup-v1/cgroup-v1" if self.source == "lab" else "aws",
+            "limits": "cgroup-v1" if self.source == "lab" else "aws",
             "time_scale": 1.0,
         }
         facts |= more

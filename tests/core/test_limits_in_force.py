@@ -8,6 +8,14 @@ from core.records import LimitsInForce
 
 
 @pytest.mark.parametrize(
+    ("cpu", "memory", "named"),
+    [("aws", "aws", "aws"), ("duty-cycle", "duty-cycle", "duty-cycle"), ("cgroup-v1", "none", "cgroup-v1/none")],
+)
+def test_a_record_names_what_enforces_limits_once(cpu, memory, named):
+    assert LimitsInForce(driver="process", cpu=cpu, memory=memory, freezer="signal").mechanism == named
+
+
+@pytest.mark.parametrize(
     ("cpu", "memory", "missing"),
     [
         ("aws", "aws", ()),

@@ -223,13 +223,13 @@ def test_what_a_logger_wrapped_is_unwrapped():
 def test_the_labs_conditions_and_the_models_description_are_read():
     record = {
         "requestId": REQUEST,
-        "limits": "cgroup-v2/cgroup-v2",
+        "limits": "cgroup-v2",
         "timeScale": 13.0,
         "hostContended": True,
         "majorPageFaults": 4,
     }
     found = parse_event(json.dumps({"type": "lab.conditions", "time": "x", "record": record}))
-    assert found == [Conditions(REQUEST, "cgroup-v2/cgroup-v2", 13.0, True, 4)]
+    assert found == [Conditions(REQUEST, "cgroup-v2", 13.0, True, 4)]
     model = {"event": "model", "model": "mobilenet", "size_bytes": 17_000_000}
     assert parse_event(json.dumps(model)) == [ModelFacts(model)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from core.paths import REPOSITORY
 from lab.limits.governor import Governor
 from lab.limits.probe import find_limits
 from lab.limits.processes import ProcessTree, cpu_clock
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads CPU clock
 
 PERIOD_US = 20_000
 SPIN = "while True: pass"
+IN_RECORDS = "duty-cycle"
 
 
 @pytest.fixture
@@ -206,6 +209,12 @@ def test_the_duty_cycle_can_be_asked_for_and_says_so():
     assert (limits.cpu, limits.memory, limits.freezer) == ("duty-cycle", "duty-cycle", "signal")
 
 
+@pytest.mark.parametrize("page", ["how-to/machine-without-root.md", "reference/lab.md"])
+def test_the_pages_say_what_a_record_holds(page):
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
+    assert re.findall(r"`limits\W+([\w/-]*duty-cycle[\w/-]*)\W", text) == [IN_RECORDS]
+
+
 HOLDS = """
     def handler(event, context):
         held = bytearray(event << 20)
@@ -225,7 +234,7 @@ async def test_a_function_over_its_memory_is_an_exit_error(lab):
     assert json.loads(result.payload) == {"errorType": "Runtime.ExitError", "errorMessage": message}
     lines = lab.logs.lines("function")
     assert [report["max_mb"] for report in reports(lines)][1] == "128"
-    assert {line["limits"] for line in conditions(lines)} == {"duty-cycle/duty-cycle"}
+    assert {line["limits"] for line in conditions(lines)} == {IN_RECORDS}
 
 
 async def test_an_idle_function_is_frozen_and_answers_again(lab):

@@ -139,7 +139,7 @@ async def test_every_invocation_says_under_which_conditions_it_ran(lab):
         await lab.call()
         limits = lab.plane.limits
     (record,) = conditions(lab.logs.lines("function"))
-    assert record["limits"] == f"{limits.cpu}/{limits.memory}"
+    assert record["limits"] == limits.mechanism
     assert record["timeScale"] == 1
     assert record["hostContended"] is False
     assert record["majorPageFaults"] >= 0
