@@ -7,17 +7,15 @@ Source: the kernel's Documentation/scheduler/sched-bwc.rst and kernel/sched/fair
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # CFS notices at a timer tick that a quota is used up, so a call may finish a little beyond it; the overuse is repaid.
 # CONFIG_HZ=250, as in Debian's kernels.
 _TICK_NS: Final = 4_000_000
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Whether the processes may run, and when to look again, on the clock of `now_ns`."""
+class Decision(NamedTuple):
+    """Whether the processes may run, and when to look again, on the clock of `now_ns`. One is made per look."""
 
     run: bool
     look_again_ns: int
@@ -46,7 +44,6 @@ class Bandwidth:
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._busy_cpus = 1.0
         self._left_ns = self._quota_ns
-        self._refill(now_ns)
         return self._decide(now_ns)
 
     def look(self, *, now_ns: int, used_ns: int) -> Decision:
@@ -56,16 +53,13 @@ class Bandwidth:
             self._busy_cpus = min(float(self._cpus), max(1.0, spent_ns / passed_ns))
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._left_ns -= spent_ns
-        self._refill(now_ns)
         return self._decide(now_ns)
 
-    def _refill(self, now_ns: int) -> None:
-        periods = (now_ns - self._refill_at_ns) // self._period_ns + 1
-        if periods > 0:
+    def _decide(self, now_ns: int) -> Decision:
+        if now_ns >= self._refill_at_ns:
+            periods = (now_ns - self._refill_at_ns) // self._period_ns + 1
             self._refill_at_ns += periods * self._period_ns
             self._left_ns = min(self._quota_ns, self._left_ns + periods * self._quota_ns)
-
-    def _decide(self, now_ns: int) -> Decision:
         if self._quota_ns >= self._cpus * self._period_ns:
             return Decision(run=True, look_again_ns=self._refill_at_ns)
         if self._left_ns <= 0:

@@ -6,9 +6,13 @@ Nothing happens for an environment that is frozen: the governor sleeps until the
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from lab.limits.bandwidth import Bandwidth, Decision
 from lab.limits.processes import ProcessTree
+
+# No CPU fills memory faster, so this bounds what a function can have added by the CPU time that it used.
+_MOST_BYTES_PER_CPU_NS: Final = 32
 
 
 class _Governed:
@@ -18,16 +22,17 @@ class _Governed:
         now_ns = time.monotonic_ns()
         self._tree = ProcessTree(leader)
         self._memory_bytes = memory_bytes
-        self._period_ns = period_us * 1000
-        self._memory_at_ns = now_ns
-        self._bandwidth = Bandwidth(vcpu=vcpu, cpus=cpus, period_ns=self._period_ns, now_ns=now_ns)
+        self._used_ns = 0
+        self._memory_read_at_used_ns = 0  # its memory is read once it has used so much CPU time
+        self._bandwidth = Bandwidth(vcpu=vcpu, cpus=cpus, period_ns=period_us * 1000, now_ns=now_ns)
         self._running = True
         self.look_at_ns: int | None = now_ns
         self.out_of_memory = False
 
     def set_cpu(self, vcpu: float) -> None:
         now_ns = time.monotonic_ns()
-        decision = self._bandwidth.set_share(vcpu, now_ns=now_ns, used_ns=self._tree.cpu_ns(now_ns))
+        self._used_ns = self._tree.cpu_ns(now_ns)
+        decision = self._bandwidth.set_share(vcpu, now_ns=now_ns, used_ns=self._used_ns)
         if self.look_at_ns is not None:
             self._follow(decision)
 
@@ -39,15 +44,23 @@ class _Governed:
     def thaw(self) -> None:
         now_ns = time.monotonic_ns()
         self._running = False  # whatever was sent before, it continues now
-        self._follow(self._bandwidth.resume(now_ns=now_ns, used_ns=self._tree.cpu_ns(now_ns)))
+        self._used_ns = self._tree.cpu_ns(now_ns)
+        self._follow(self._bandwidth.resume(now_ns=now_ns, used_ns=self._used_ns))
 
     def look(self, now_ns: int) -> None:
-        self._follow(self._bandwidth.look(now_ns=now_ns, used_ns=self._tree.cpu_ns(now_ns)))
-        if now_ns >= self._memory_at_ns:
-            self._memory_at_ns = now_ns + self._period_ns // 2  # once a period, however early the look at its start is
-            if self._tree.anonymous_bytes(self._memory_bytes) > self._memory_bytes:
-                self.out_of_memory = True
-                self._tree.kill_largest()
+        # What is stopped uses nothing; what it used before the signal reached it is charged at the next look.
+        if self._running:
+            self._used_ns = self._tree.cpu_ns(now_ns)
+        self._follow(self._bandwidth.look(now_ns=now_ns, used_ns=self._used_ns))
+        if self._used_ns >= self._memory_read_at_used_ns:
+            self._read_memory()
+
+    def _read_memory(self) -> None:
+        left_bytes = self._memory_bytes - self._tree.anonymous_bytes(self._memory_bytes)
+        self._memory_read_at_used_ns = self._used_ns + left_bytes // _MOST_BYTES_PER_CPU_NS
+        if left_bytes < 0:
+            self.out_of_memory = True
+            self._tree.kill_largest()
 
     def close(self) -> None:
         self._tree.close()

@@ -38,12 +38,8 @@ class Process:
     def __init__(self, pid: int, descriptor: int | None = None) -> None:
         """Raises OSError for a process that has ended. Without `descriptor` the caller has to be its parent."""
         self.pid = pid
-        self._clock = cpu_clock(pid)
+        self.clock = cpu_clock(pid)  # reading it raises OSError once the process is gone
         self._descriptor = descriptor
-
-    def cpu_ns(self) -> int:
-        """Return the CPU time used by all threads. Raises OSError once the process is gone."""
-        return time.clock_gettime_ns(self._clock)
 
     def anonymous_bytes(self) -> int:
         """Return the resident memory that no file backs; 0 for a process that has ended."""
@@ -76,6 +72,7 @@ class ProcessTree:
         """`leader` is a child of this process that has not been waited for, so its id cannot be reused."""
         self._leader = Process(leader)
         self._others: dict[int, Process] = {}
+        self._all: tuple[Process, ...] = (self._leader,)
         self._last_pid = b""
         self._members_read_ns = 0
         self._waited_for_ns = 0
@@ -83,11 +80,12 @@ class ProcessTree:
 
     def cpu_ns(self, now_ns: int) -> int:
         """Return the CPU time used so far, ended descendants included; never less than before."""
-        self._find_members(now_ns)
+        if not self._last_pid or now_ns - self._members_read_ns >= _MEMBERS_EVERY_NS:
+            self._find_members(now_ns)
         used_ns = self._waited_for_ns
-        for process in (self._leader, *self._others.values()):
+        for process in self._all:
             try:
-                used_ns += process.cpu_ns()
+                used_ns += time.clock_gettime_ns(process.clock)
             except OSError:
                 self._last_pid = b""  # it has ended: its time is now its parent's, which the next search reads
         self._used_ns = max(self._used_ns, used_ns)
@@ -95,13 +93,10 @@ class ProcessTree:
 
     def anonymous_bytes(self, limit_bytes: int) -> int:
         """Return the anonymous memory of all processes; exact only where it exceeds `limit_bytes`."""
-        if not self._others:
-            return self._leader.anonymous_bytes()
-        processes = (self._leader, *self._others.values())
-        together = sum(process.anonymous_bytes() for process in processes)
-        if together <= limit_bytes:
+        together = sum([process.anonymous_bytes() for process in self._all])
+        if not self._others or together <= limit_bytes:
             return together  # pages shared after a fork count more than once, and it is within the limit all the same
-        return sum(process.proportional_anonymous_bytes() for process in processes)
+        return sum(process.proportional_anonymous_bytes() for process in self._all)
 
     def stop(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -109,7 +104,6 @@ class ProcessTree:
     def stop_all(self) -> None:
         """Stop also what was started since the last search, however short ago: nothing looks again before a thaw."""
         self.stop()
-        self._members_read_ns = 0
         self._find_members(time.monotonic_ns())
         self.stop()
 
@@ -118,26 +112,27 @@ class ProcessTree:
 
     def kill_largest(self) -> None:
         """Kill the process with the most anonymous memory, as the kernel does."""
-        max((self._leader, *self._others.values()), key=Process.anonymous_bytes).send(signal.SIGKILL)
+        max(self._all, key=Process.anonymous_bytes).send(signal.SIGKILL)
 
     def close(self) -> None:
-        for process in (self._leader, *self._others.values()):
+        for process in self._all:
             process.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:  # noqa: SIM105 - suppress() is more code to touch in caches that each sleep leaves cold
             os.killpg(self._leader.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
         for process in self._others.values():  # those that left the group; a second signal does the rest no harm
             process.send(number)
 
     def _find_members(self, now_ns: int) -> None:
         """Look for descendants if the system has started any process since the last search."""
-        if self._last_pid and now_ns - self._members_read_ns < _MEMBERS_EVERY_NS:
-            return
+        self._members_read_ns = now_ns
         last_pid = _read("/proc/loadavg").split()[-1]
         if last_pid == self._last_pid:
             return
-        self._last_pid, self._members_read_ns = last_pid, now_ns
+        self._last_pid = last_pid
         found = set(_descendants(self._leader.pid))
         for pid in self._others.keys() - found:
             self._others.pop(pid).close()
@@ -148,6 +143,7 @@ class ProcessTree:
                     self._others[pid] = Process(pid, descriptor)
                 except OSError:
                     os.close(descriptor)
+        self._all = (self._leader, *self._others.values())
         self._waited_for_ns = _waited_for_ns(self._leader.pid)
 
 
