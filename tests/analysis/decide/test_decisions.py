@@ -415,6 +415,23 @@ def test_a_breach_of_the_data_contract_caps_every_claim_at_provisional():
     assert plain["C4"].verdict in capped["C4"].why
 
 
+def test_no_claim_about_memory_sizes_is_judged_where_nothing_enforced_limits():
+    rows = synthetic.make_rows(few, warm_samples=20, load_rps=2, load_s=3)
+    manifest = synthetic.manifest_of(few, rows)
+    free = manifest.endpoint.limits.model_copy(update={"cpu": "none"})
+    manifest = manifest.model_copy(update={"endpoint": manifest.endpoint.model_copy(update={"limits": free})})
+    enforced = {claim.id: claim for claim in synthetic.summary_of(few, rows).claims}
+    claims = {claim.id: claim for claim in summarise(synthetic.frame(rows), manifest, few, prices).claims}
+    held_back = {name for name, claim in claims.items() if "nothing enforced the limits" in claim.why}
+    assert held_back == {"C1", "C2", "C5", "C8", "C11"}
+    assert enforced["C1"].verdict == "supported"
+    for name, claim in claims.items():
+        if name in held_back:
+            assert (claim.verdict, claim.numbers, claim.n) == ("undetermined", (), 0)
+        else:
+            assert bool(claim.numbers) == bool(enforced[name].numbers)
+
+
 def test_a_model_of_the_matrix_that_was_not_measured_leaves_claims_about_every_model_open():
     both = few.model_copy(update={"matrix": few.matrix.model_copy(update={"models": ("mobilenet", "resnet50")})})
     rows = synthetic.make_rows(few, warm_samples=20, load_rps=2, load_s=3)
