@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +26,15 @@ from demo.deploying import deployed_so_far
 from demo.processes import in_the_background, run_step, running_lab
 from lab.cli import client_environment
 from lab.host.doctor import how_to_get_limits
+from lab.images.run_step import NETWORK_HINT, NO_DOWNLOAD
 from lab.settings import DEFAULT_STATE, STATE_VARIABLE
 
 PYTHON: Final = sys.executable
-# What the steps take on 2 CPUs the first time; a later demo finds the images built.
-STEPS_S: Final = (3.0, 90.0, 130.0, 20.0)  # as measured from a fresh clone on 2 CPUs
+STEPS: Final = 4
+DEFAULT_PROFILE: Final = "demo"
+# What the steps of the default profile take from a fresh clone on 2 CPUs; a later demo finds the images built. Nobody
+# measured other profiles.
+STEPS_S: Final = {DEFAULT_PROFILE: (3.0, 90.0, 130.0, 20.0)}
 
 
 def build_parser() -> Parser:
@@ -38,7 +42,9 @@ def build_parser() -> Parser:
         prog="inference-lab demo",
         description="Run the whole job on this machine: start a lab, deploy, measure, collect, report, check.",
     )
-    parser.add_argument("--profile", default="demo", help="profile of benchmark.toml (default: demo)")
+    parser.add_argument(
+        "--profile", default=DEFAULT_PROFILE, help=f"profile of benchmark.toml (default: {DEFAULT_PROFILE})"
+    )
     add_results_option(parser)
     return parser
 
@@ -51,17 +57,17 @@ def main() -> int:
     run = RunDirectory(arguments.results / new_run_id())
     logs = arguments.results / "logs" / run.run_id
     logs.mkdir(parents=True)
-    steps = Steps()
+    steps = Steps(STEPS_S.get(arguments.profile, ()))
 
     steps.begin("starting the lab")
     serve = [PYTHON, "-m", "lab", "serve", "--port", "0"]
     with running_lab(serve, _environment(arguments.profile), logs / "lab.log") as url:
         environment = {**_environment(arguments.profile), **client_environment(url)}
-        _say_if_sizes_are_not_comparable(url)
+        say_if_sizes_are_not_comparable(url)
         steps.begin(f"deploying {len(configuration.variants)} functions to {url}, building their images")
         # The report's simulation compiles once per machine: 15 s that would follow the measurement.
         with in_the_background([PYTHON, "-m", "simulation"], environment):
-            _deploy(environment, logs / "cdk.log", len(configuration.container_images))
+            _deploy(environment, logs / "cdk.log", len(configuration.container_images), then_s=steps.then_s)
         steps.begin("measuring cold starts, warm calls and load")
         results = ["--results", str(arguments.results), "--run", run.run_id]
         run_step([PYTHON, "-m", "experiments", "run", "--verbose", *results], environment)
@@ -78,17 +84,21 @@ def main() -> int:
 class Steps:
     """Says on standard error what happens now, and about how long it and what follows still take."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected_s: Sequence[float] = ()) -> None:
+        """`expected_s`: what each step takes; without it, nothing is said about what is left."""
         self._began = time.monotonic()
+        self._expected_s = expected_s
         self._number = 0
 
+    @property
+    def then_s(self) -> float:
+        """What the steps after this one are expected to take; 0 if nobody knows."""
+        return sum(self._expected_s[self._number :])
+
     def begin(self, text: str) -> None:
-        left_s = sum(STEPS_S[self._number :])
+        left = f", about {duration_text(self.then_s)} left" if self.then_s else ""
         self._number += 1
-        print(
-            f"[{self._number}/{len(STEPS_S)}] {text}  ({self._elapsed()} so far, about {duration_text(left_s)} left)",
-            file=sys.stderr,
-        )
+        print(f"[{self._number}/{STEPS}] {text}  ({self._elapsed()} so far{left})", file=sys.stderr)
 
     def end(self) -> None:
         print(f"done in {self._elapsed()}", file=sys.stderr)
@@ -97,14 +107,14 @@ class Steps:
         return duration_text(time.monotonic() - self._began)
 
 
-def _deploy(environment: Mapping[str, str], log: Path, image_count: int) -> None:
-    """Run `cdk bootstrap` and `cdk deploy`, and show how far they are."""
+def _deploy(environment: Mapping[str, str], log: Path, image_count: int, *, then_s: float) -> None:
+    """Run `cdk bootstrap` and `cdk deploy`, and show how far they are; `then_s` is what the steps after it take."""
     # Not in cdk.out: a person's own CDK command in this folder would be in the way.
     common = ["--ci", "--output", str(Path(environment[STATE_VARIABLE]) / "cdk.out")]
     run_step([_cdk(), "bootstrap", *common], environment, log=log, working_directory=REPOSITORY)
     bootstrap_size = log.stat().st_size
     with Progress(verbose=True) as progress:
-        progress.phase("deploying", 1.0, then_s=sum(STEPS_S[2:]))
+        progress.phase("deploying", 1.0, then_s=then_s)
 
         def watch() -> None:
             printed = log.read_bytes()[bootstrap_size:].decode(errors="replace")
@@ -112,10 +122,17 @@ def _deploy(environment: Mapping[str, str], log: Path, image_count: int) -> None
             progress.at(found.share, found.doing)
 
         deploy = ["deploy", "--require-approval", "never", "--asset-build-concurrency", "2"]
-        run_step([_cdk(), *deploy, *common], environment, log=log, watch=watch, working_directory=REPOSITORY)
+        try:
+            run_step([_cdk(), *deploy, *common], environment, log=log, watch=watch, working_directory=REPOSITORY)
+        except UserError:
+            # Set-up does not fetch the engines: a person who only deploys to AWS needs none of them here.
+            if NO_DOWNLOAD in log.read_text(errors="replace"):
+                raise UserError(f"{NO_DOWNLOAD}: {log} says why", hint=NETWORK_HINT) from None
+            raise
 
 
-def _say_if_sizes_are_not_comparable(url: str) -> None:
+def say_if_sizes_are_not_comparable(url: str) -> None:
+    """Say on standard error, before anything is measured, which limits this lab does not enforce, and what to do."""
     limits = lab_status(url).limits
     if not limits.memory_sizes_are_comparable:
         print(

@@ -27,6 +27,13 @@ _SHELL: Final = re.compile(r"[|;<>`*?()]|\$\(|&(?!&)|&&&")
 # Options of pip that have the same meaning for uv, and those that have none here.
 _PIP_SHARED: Final = {"--no-deps", "--require-hashes", "--upgrade", "-U", "--pre", "--no-build-isolation"}
 _PIP_IGNORED: Final = {"--no-cache-dir", "--quiet", "-q", "--no-input", "--no-compile", "--disable-pip-version-check"}
+# How a build names the failure that most people can fix by themselves, and how uv tells it from others.
+NO_DOWNLOAD: Final = "the packages of the image cannot be downloaded"
+NETWORK_HINT: Final = (
+    "Check the network. Behind a proxy, set HTTPS_PROXY. For a mirror, set pip's index-url. "
+    "An image that is built once needs no network."
+)
+_DOWNLOAD_FAILED: Final = re.compile(r"failed to fetch|dns error|error sending request", re.IGNORECASE)
 _PIP_VALUES: Final = {"-r", "--requirement", "-c", "--constraint", "--target", "-t", "--only-binary", "--no-binary"}
 
 
@@ -88,7 +95,12 @@ class RunStep:
         command += ["--target", str(target), "--python", str(self.python())]
         if "--no-compile" not in arguments:
             command.append("--compile-bytecode")  # pip does by itself, and without it every cold start would compile
-        self._execute(command, f"pip install {' '.join(arguments)}", {**_host_variables(), **pip_settings()})
+        try:
+            self._execute(command, f"pip install {' '.join(arguments)}", {**_host_variables(), **pip_settings()})
+        except DockerfileError as error:
+            if _DOWNLOAD_FAILED.search(error.message):
+                raise DockerfileError(f"{NO_DOWNLOAD}\n{error.message}", hint=NETWORK_HINT) from None
+            raise
         (target / ".lock").unlink(missing_ok=True)  # uv's own
 
     def _options(self, arguments: list[str]) -> tuple[list[str], Path]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from core import strict_json
+from core.cloud import LAB_STATUS_PATH
 from core.errors import UserError
 from core.paths import REPOSITORY
-from demo.__main__ import Steps
+from demo.__main__ import STEPS_S, Steps, say_if_sizes_are_not_comparable
 from demo.processes import run_step, running_lab
+from lab.host.doctor import how_to_get_limits
 from tests.lab.robustness.support import wait_until
 from tests.processes import is_alive
 
@@ -72,12 +78,71 @@ def test_no_child_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: not is_alive(pid), "the lab's end")
 
 
-def test_each_step_says_how_long_it_and_the_rest_take(capsys: pytest.CaptureFixture[str]) -> None:
-    steps = Steps()
+def said_by(steps: Steps, capsys: pytest.CaptureFixture[str]) -> list[str]:
     for name in ("a", "b", "c", "d"):
         steps.begin(name)
     said = capsys.readouterr()
     assert said.out == ""
     lines = said.err.splitlines()
     assert [line[:7] for line in lines] == ["[1/4] a", "[2/4] b", "[3/4] c", "[4/4] d"]
-    assert all("s left)" in line for line in lines)
+    return lines
+
+
+def test_each_step_says_how_long_it_and_the_rest_take(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said_by(Steps((5.0, 60.0, 30.0, 7.0)), capsys)
+    left = [line.partition("so far, about ")[2] for line in lines]
+    assert left == ["1 min 42 s left)", "1 min 37 s left)", "37 s left)", "7 s left)"]
+
+
+def test_a_profile_that_nobody_timed_promises_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said_by(Steps(STEPS_S.get("brief", ())), capsys)
+    assert all(line.endswith("so far)") for line in lines)
+
+
+@pytest.fixture
+def lab_with(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server that says, as a lab does, which limits it enforces."""
+    status = strict_json.dumps(
+        {"source": "lab", "endpoint_url": None, "account_id": "1", "region": "r", "host": "h", "limits": request.param}
+    ).encode()
+
+    class Status(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == LAB_STATUS_PATH
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(status)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that the library gives it
+            del format, args
+
+    with HTTPServer(("127.0.0.1", 0), Status) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def limits(cpu: str, memory: str) -> dict[str, str]:
+    return {"driver": "process", "cpu": cpu, "memory": memory, "freezer": "signal"}
+
+
+@pytest.mark.parametrize(
+    ("lab_with", "missing"),
+    [(limits("none", "none"), "cpu and memory"), (limits("cgroup-v1", "none"), "memory")],
+    indirect=["lab_with"],
+)
+def test_where_nothing_enforces_limits_the_demo_says_so_at_once_and_what_to_do(
+    lab_with: str, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_if_sizes_are_not_comparable(lab_with)
+    said = capsys.readouterr().err
+    assert said.startswith(f"Nothing enforces {missing} here, so memory sizes are not compared. ")
+    assert said.endswith(f"{how_to_get_limits()}\n")
+
+
+@pytest.mark.parametrize("lab_with", [limits("duty-cycle", "duty-cycle")], indirect=True)
+def test_where_limits_are_enforced_the_demo_says_nothing_of_them(
+    lab_with: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_if_sizes_are_not_comparable(lab_with)
+    assert capsys.readouterr().err == ""

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from core.paths import REPOSITORY
+from lab.images.run_step import NETWORK_HINT, NO_DOWNLOAD
 from tests.experiments.conftest import configuration_text
 from tests.lab.robustness.support import cgroups_of, descendants, loop_devices_of, still_running, wait_until
+from tests.lab_support import refusing_port
 from tests.stubs.making import write_stub
 
 # Each demo deploys and measures: half a minute on an idle machine.
@@ -159,6 +161,22 @@ def test_a_demo_after_another_one_ends_offline_with_table_answer_and_what_to_do_
     for number in range(1, 5):
         assert f"[{number}/4]" in err
     assert len(list(tmp_path.glob("*/report.html"))) == 1
+
+
+def test_a_first_demo_offline_ends_early_and_says_what_to_do(tmp_path):
+    own = Demo(tmp_path)
+    dockerfile = tmp_path / "stub" / "Dockerfile"
+    text = dockerfile.read_text(encoding="utf-8")
+    dockerfile.write_text(text.replace("\nCMD", "\nRUN pip install not-in-any-cache==1\nCMD"), encoding="utf-8")
+    with refusing_port() as port:
+        own.environment["UV_INDEX_URL"] = f"http://127.0.0.1:{port}/simple"
+        own.environment["UV_HTTP_RETRIES"] = "0"
+        code, out, err = own.run(tmp_path / "results")
+    assert (code, out) == (1, "")
+    assert "[3/4]" not in err
+    *_, error, hint = err.splitlines()
+    assert error.startswith(f"demo: {NO_DOWNLOAD}: ")
+    assert hint.strip() == NETWORK_HINT
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="mounts a small file system; needs root")

@@ -18,6 +18,7 @@ from core.paths import REPOSITORY
 from lab.images import docker_cli, run_step
 from lab.images.image_store import DirectoryImageStore
 from tests.commands import run_here
+from tests.lab_support import refusing_port
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cdk-assets"
 
@@ -362,6 +363,21 @@ def test_pruning_keeps_what_has_a_name(tmp_path: Path, context: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "images" / "contents").iterdir())) == 1
     assert build(tmp_path, context).returncode == 0
+
+
+def test_without_a_network_the_build_says_so_and_what_to_do(tmp_path: Path, context: Path) -> None:
+    (context / "requirements.txt").write_text("not-in-any-cache==1\n")
+    run_step.pip_settings.cache_clear()
+    try:
+        with refusing_port() as port:
+            index = f"http://127.0.0.1:{port}/simple"
+            done = build(tmp_path, context, UV_INDEX_URL=index, UV_HTTP_RETRIES="0")
+    finally:
+        run_step.pip_settings.cache_clear()
+    assert done.returncode == 1
+    for words in (run_step.NO_DOWNLOAD, index, run_step.NETWORK_HINT):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_pip_install_obeys_the_mirror_that_pip_is_set_to(monkeypatch):
