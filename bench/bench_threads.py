@@ -32,7 +32,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
     """One function per engine; its share and threads are changed for each point, round by round."""
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as name, running_lab_process(Path(name) / "state") as lab:
         for engine in ENGINES[:1] if quick else ENGINES:
-            _deploy(lab, engine)
+            deploy_model(lab, MODEL, engine, name=engine)
             found: dict[tuple[float, int], list[float]] = {}
             for _ in range(1 if quick else ROUNDS):
                 for vcpu in SHARES_VCPU:
@@ -50,10 +50,11 @@ def measure(quick: bool) -> Iterator[Comparison]:
                 )
 
 
-def _deploy(lab: Lab, engine: str) -> None:
-    progress(f"image of {MODEL} on {engine}")
-    record = PAPER_MODELS[MODEL].build_record(MODEL)
-    repository = lab.client("ecr").create_repository(repositoryName=engine)["repository"]["repositoryUri"]
+def deploy_model(lab: Lab, model: str, engine: str, *, name: str) -> None:
+    """Build a model's image, or find it in this checkout's store, and create a function of this name."""
+    progress(f"image of {model} on {engine}")
+    record = PAPER_MODELS[model].build_record(model)
+    repository = lab.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
     given = (f"RECORD={record}", f"ENGINE={engine}", "WEIGHTS=random")
     arguments = [f"--build-arg={argument}" for argument in given]
     for words in (
@@ -67,9 +68,9 @@ def _deploy(lab: Lab, engine: str) -> None:
             check=True,
             capture_output=True,
         )
-    role = lab.client("iam").create_role(RoleName=engine, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     lab.client("lambda").create_function(
-        FunctionName=engine,
+        FunctionName=name,
         Role=role,
         PackageType="Image",
         Code={"ImageUri": f"{repository}:1"},
