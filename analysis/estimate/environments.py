@@ -97,7 +97,8 @@ class Sample:
         """Return why there is no interval, or "" if there are enough environments."""
         if self.independent or self.environment_count >= SMALLEST_ENVIRONMENTS:
             return ""
-        return f"needs {SMALLEST_ENVIRONMENTS} environments, has {self.environment_count}"
+        shared = ": calls that do not overlap share one" if self.environment_count == 1 else ""
+        return f"needs {SMALLEST_ENVIRONMENTS} environments, has {self.environment_count}{shared}"
 
     def effective_n(self, hits: npt.NDArray[np.bool_]) -> float:
         """Return how many independent calls would tell the share of `hits` as well as these do; n at most.
