@@ -33,6 +33,7 @@ LONGEST_FIRST = (
     "lab/services/cloudformation",
     "analysis/report",
     "lab/dataplane",
+    "lab/limits",
     "lab/robustness",
     "analysis",
     "bench",

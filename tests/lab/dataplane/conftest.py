@@ -1,27 +1,12 @@
-"""Coroutine tests run on the lab's own kind of loop; each test gets a lab of its own."""
+"""Each test gets a data plane of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from tests.lab.dataplane.harness import Lab
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem):
-    """Run coroutine tests on the loop that the lab uses."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    names = inspect.signature(pyfuncitem.obj).parameters
-    arguments = {name: pyfuncitem.funcargs[name] for name in names if name in pyfuncitem.funcargs}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(pyfuncitem.obj(**arguments))
-    return True
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+from tests.lab.dataplane.conftest import lab  # noqa: F401 - a fixture
