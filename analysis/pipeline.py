@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.estimate.cross_check import check_metrics
 from analysis.estimate.deployed_models import DeployedModel
-from analysis.estimate.summarise import Extras, summarise
+from analysis.estimate.run_summary import Extras, make_summary
 from analysis.estimate.touched_files import parse_touched
 from analysis.ingest.gathering import make_rows
 from analysis.ingest.run_files import read_image_gb, read_metrics, read_rows
@@ -89,7 +89,7 @@ def build(
         highest_rates=highest_rates(run, run_configuration(manifest)),
         searched_goal=run_configuration(manifest).goal,
     )
-    summary = summarise(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
+    summary = make_summary(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
     write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
     write_atomically(run.summary_text_path, summary_markdown(summary))
     if with_report:

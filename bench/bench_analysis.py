@@ -65,20 +65,20 @@ began = time.perf_counter()
 write_report(run, read_rows(run, ANALYSED_COLUMNS), summary)
 print(time.perf_counter() - began)
 """
-SUMMARISE: Final = """
+SUMMARIZE: Final = """
 import sys, time
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.pipeline import run_configuration
 from core.prices import read_prices
 from analysis.ingest.run_files import read_rows
-from analysis.estimate.summarise import summarise
+from analysis.estimate.run_summary import make_summary
 from core.run_directory import RunDirectory, write_atomically
 run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
 manifest = run.read_manifest()
 configuration = run_configuration(manifest)
 began = time.perf_counter()
 rows = read_rows(run, ANALYSED_COLUMNS)
-summary = summarise(rows, manifest, configuration, read_prices(configuration.prices))
+summary = make_summary(rows, manifest, configuration, read_prices(configuration.prices))
 print(time.perf_counter() - began)
 write_atomically(run.root / "summary.json", summary.model_dump_json())
 """
@@ -160,7 +160,7 @@ def _linearity(seconds: Mapping[int, Sequence[float]], sizes: Sequence[int], *, 
 
 def _report(root: Path, size: int) -> Iterator[Comparison]:
     progress(f"estimating from {size:,} invocations")
-    estimating = _stage(SUMMARISE, root)
+    estimating = _stage(SUMMARIZE, root)
     yield Comparison(
         what=f"estimate from {size:,} invocations",
         unit="s",

@@ -41,7 +41,7 @@ from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
 from loadtests.plan import LoadPlan, check_replaced_options, make_plan
 from loadtests.results import sum_up
-from loadtests.summary import summary_text
+from loadtests.summary_text import summary_text
 
 # Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
 locust.stats.bucket_response_time = round

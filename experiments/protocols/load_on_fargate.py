@@ -25,7 +25,7 @@ from experiments.session import Session
 from loadtests.arrivals import shape_of
 from loadtests.plan import gateway_patience_s, selecting_words
 from loadtests.results import sum_up
-from loadtests.summary import summary_text
+from loadtests.summary_text import summary_text
 
 LOG_FILE: Final = "load.log"
 MARKER: Final = "load-on-fargate"  # there while tasks may run, or records be in the bucket

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.estimate.summarise import Extras, summarise
+from analysis.estimate.run_summary import Extras, make_summary
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
@@ -524,7 +524,7 @@ def write_run(
 
 def summary_of(configuration: Configuration, rows: Sequence[dict[str, Any]], extras: Extras | None = None) -> Summary:
     """The summary of these rows."""
-    return summarise(frame(rows), manifest_of(configuration, rows), configuration, read_prices(), extras)
+    return make_summary(frame(rows), manifest_of(configuration, rows), configuration, read_prices(), extras)
 
 
 def main() -> None:

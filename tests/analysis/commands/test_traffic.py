@@ -8,7 +8,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.estimate.cells import ANALYSED_COLUMNS, Measured
 from analysis.estimate.measured_calls import samples_of
-from analysis.estimate.summarise import Extras
+from analysis.estimate.run_summary import Extras
 from analysis.ingest.run_files import read_rows
 from analysis.pipeline import build
 from analysis.report.tables.measured import highest_rates_table

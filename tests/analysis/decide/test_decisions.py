@@ -11,7 +11,7 @@ from scipy.stats import binom
 from analysis.decide.claims import read_swapping
 from analysis.decide.curves import pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
-from analysis.estimate.summarise import Extras, summarise
+from analysis.estimate.run_summary import Extras, make_summary
 from analysis.summary import SUMMARY_SCHEMA_VERSION, DataWarning, ParetoPoint, Summary
 from core.charges import front_door_usd
 from core.configuration import read_configuration
@@ -396,7 +396,7 @@ def test_what_was_billed_for_calls_that_failed_is_priced_and_in_no_cost_of_a_mil
 def test_lab_and_cloud_carry_their_badges(summary):
     assert "not a cloud figure" in summary.origin.badge
     rows = synthetic.make_rows(few, source="aws", cold_samples=1, warm_samples=2, load_rps=1, load_s=2)
-    cloud = summarise(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
+    cloud = make_summary(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
     assert cloud.origin.badge == "Measured on AWS Lambda, eu-central-1"
 
 
@@ -421,7 +421,7 @@ def test_no_claim_about_memory_sizes_is_judged_where_nothing_enforced_limits():
     free = manifest.endpoint.limits.model_copy(update={"cpu": "none"})
     manifest = manifest.model_copy(update={"endpoint": manifest.endpoint.model_copy(update={"limits": free})})
     enforced = {claim.id: claim for claim in synthetic.summary_of(few, rows).claims}
-    claims = {claim.id: claim for claim in summarise(synthetic.frame(rows), manifest, few, prices).claims}
+    claims = {claim.id: claim for claim in make_summary(synthetic.frame(rows), manifest, few, prices).claims}
     held_back = {name for name, claim in claims.items() if "nothing enforced the limits" in claim.why}
     assert held_back == {"C1", "C2", "C5", "C8", "C11"}
     assert enforced["C1"].verdict == "supported"
@@ -473,7 +473,7 @@ def test_prices_of_another_region_are_warned_about_unless_they_were_entered():
 
     def codes(region, prices):
         there = manifest.model_copy(update={"endpoint": manifest.endpoint.model_copy(update={"region": region})})
-        return {warning.code for warning in summarise(synthetic.frame(rows), there, few, prices).warnings}
+        return {warning.code for warning in make_summary(synthetic.frame(rows), there, few, prices).warnings}
 
     assert "prices_of_another_region" in codes("eu-central-1", prices)
     assert "prices_of_another_region" not in codes("us-east-1", prices)
@@ -485,7 +485,7 @@ def test_prices_of_another_region_are_warned_about_unless_they_were_entered():
 
 def test_the_answer_prices_every_front_door():
     rows = synthetic.make_rows(few, cold_samples=8, warm_samples=60, load_rps=2, load_s=3)
-    found = summarise(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
+    found = make_summary(synthetic.frame(rows), synthetic.manifest_of(few, rows), few, prices)
     best = found.recommendation
     requests = best.goal["requests_per_month"]
     (text,) = [line for line in best.why if "function URL" in line]

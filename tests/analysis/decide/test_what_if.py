@@ -22,7 +22,7 @@ from analysis.decide.what_if import what_if
 from analysis.estimate.cells import Measured
 from analysis.estimate.costs import make_profiles
 from analysis.estimate.environments import Sample
-from analysis.estimate.summarise import make_candidates
+from analysis.estimate.run_summary import make_candidates
 from analysis.estimate.traffic import CallMix, Traffic
 from core.prices import read_prices
 from tests.analysis.report.builders import demo_configuration
@@ -40,7 +40,7 @@ def small_grid(monkeypatch):
 
 
 def asked(**options):
-    """Candidates, question and waits of a synthetic run, as `summarise` makes them."""
+    """Candidates, question and waits of a synthetic run, as `make_summary` makes them."""
     configuration = demo_configuration(models=["mobilenet", "resnet50"], memory_sizes_mb=[1769, 3008])
     rows = make_rows(configuration, load_s=4.0, warm_samples=300, cold_samples=8)
     measured = Measured(frame(rows))

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from analysis.estimate.cross_check import check_metrics
-from analysis.estimate.summarise import Extras, summarise
+from analysis.estimate.run_summary import Extras, make_summary
 from analysis.ingest.cloudwatch import metric_queries
 from core.configuration import read_configuration
 from core.prices import read_prices
@@ -136,7 +136,7 @@ def test_the_gateway_cannot_have_waited_for_less_than_the_function_took(rows):
 def test_a_disagreement_is_a_warning_that_names_the_function(rows, changes, key):
     checks = check_metrics(rows, cloudwatch(rows, **changes))
     manifest = synthetic.manifest_of(configuration, rows.to_dicts())
-    summary = summarise(rows, manifest, configuration, read_prices(), Extras(metric_checks=checks))
+    summary = make_summary(rows, manifest, configuration, read_prices(), Extras(metric_checks=checks))
     warnings = [warning for warning in summary.warnings if warning.code == "metrics_disagree"]
     if key is None:
         assert not warnings, "no datapoint is no disagreement"

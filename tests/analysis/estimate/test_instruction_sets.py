@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.estimate.summarise import summarise
+from analysis.estimate.run_summary import make_summary
 from core.prices import read_prices
 from tests.analysis import synthetic
 from tests.analysis.report.builders import demo_configuration
@@ -27,7 +27,7 @@ def test_engines_that_use_wider_instructions_than_lambda_has_are_named(engines, 
     manifest = synthetic.manifest_of(configuration, rows)
     endpoint = manifest.endpoint.model_copy(update={"isa": isa, "isa_cap": cap})
     manifest = manifest.model_copy(update={"endpoint": endpoint})
-    summary = summarise(synthetic.frame(rows), manifest, configuration, read_prices())
+    summary = make_summary(synthetic.frame(rows), manifest, configuration, read_prices())
     found = [warning for warning in summary.warnings if warning.code == "wider_instructions"]
     assert [summary.variants[key].engine for warning in found for key in warning.variants] == warned
     assert (summary.origin.isa, summary.origin.isa_cap) == (isa, cap)

@@ -1,4 +1,4 @@
-"""Synthetic runs for the report's tests, summarised by the real code; `change` replaces whole fields afterwards."""
+"""Synthetic runs for the report's tests, summarized by the real code; `change` replaces whole fields afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.estimate.summarise import summarise
+from analysis.estimate.run_summary import make_summary
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
@@ -38,7 +38,7 @@ def demo_configuration(
     return configuration.model_copy(update={"matrix": configuration.matrix.model_copy(update=change)})
 
 
-def make_summary(
+def summary_of(
     configuration: Configuration, rows: Sequence[dict[str, Any]], /, *, with_what_if: bool = False, **change: Any
 ) -> Summary:
     """The summary of these rows, with the experiments that they hold."""
@@ -48,7 +48,7 @@ def make_summary(
         endpoint = endpoint.model_copy(update={"time_scale": TIME_SCALE})
     experiments = tuple(dict.fromkeys(row["experiment"] for row in rows))
     manifest = manifest.model_copy(update={"endpoint": endpoint, "experiments": experiments})
-    summary = summarise(frame(rows), manifest, configuration, read_prices(), with_what_if=with_what_if)
+    summary = make_summary(frame(rows), manifest, configuration, read_prices(), with_what_if=with_what_if)
     return summary.model_copy(update=change)
 
 
@@ -79,4 +79,4 @@ def _run(options: dict[str, Any]) -> tuple[Configuration, pl.DataFrame, Summary]
     rows = [row for row in make_rows(configuration, **options) if keep(row)]
     if forced is not None:
         rows = rows[:forced]
-    return configuration, frame(rows), make_summary(configuration, rows, with_what_if=with_what_if)
+    return configuration, frame(rows), summary_of(configuration, rows, with_what_if=with_what_if)

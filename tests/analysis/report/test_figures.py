@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.estimate.summarise import summarise
+from analysis.estimate.run_summary import make_summary
 from analysis.report.figures import build_figures
 from analysis.report.figures.drawing import csv_text, svg
 from analysis.report.figures.latency import _phases
@@ -32,7 +32,7 @@ from analysis.report.wording import rounded
 from analysis.summary import LoadSecond, LoadTotals
 from core.prices import read_prices
 from core.variants import DISPLAY_NAMES, ENGINES, MODELS, Image
-from tests.analysis.report.builders import demo_configuration, make_run, make_summary
+from tests.analysis.report.builders import demo_configuration, make_run, summary_of
 from tests.analysis.synthetic import frame, make_rows, manifest_of
 
 PAPER_FIGURES = {
@@ -277,7 +277,9 @@ def test_memory_and_cpu_share_varied_apart_make_a_figure_of_their_own():
         for number in range(8)
     ]
     everything = frame([*rows, *grid])
-    summary = summarise(everything, manifest_of(configuration, rows), configuration, read_prices(configuration.prices))
+    summary = make_summary(
+        everything, manifest_of(configuration, rows), configuration, read_prices(configuration.prices)
+    )
     figure = next(one for one in build_figures(summary, everything) if one.id == "swapping_mobilenet")
     assert figure.section == "claims"
     assert figure.legend == ("0.289 vCPU", "1.00 vCPU")
@@ -370,7 +372,7 @@ def test_any_small_frame_is_drawn_without_nan_and_without_a_value_made_up(data):
         for column in ("client_latency_ms", "latency_from_intended_ms", "inference_ms", "duration_ms", "init_ms"):
             row[column] = data.draw(times)
         row["outcome"] = data.draw(st.sampled_from(["ok", "ok", "throttled", "out_of_memory"]))
-    figures = build_figures(make_summary(configuration, rows), frame(rows))
+    figures = build_figures(summary_of(configuration, rows), frame(rows))
     for figure in figures:
         json.dumps(figure.chart, allow_nan=False)
         assert figure.empty == bool(figure.why_empty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -25,9 +26,12 @@ from analysis.estimate.touched_files import touched_files
 from analysis.estimate.traffic import CallProfile, Traffic
 from analysis.estimate.warnings import Facts, make_warnings
 from analysis.summary import (
+    Cell,
     CostPerMillion,
+    Coverage,
     DataWarning,
     Difference,
+    HighestRates,
     Knee,
     MetricCheck,
     Origin,
@@ -59,7 +63,43 @@ class Extras:
     searched_goal: GoalTable | None = None  # of these rates, where it may be another than today's
 
 
-def summarise(
+@dataclass(frozen=True)
+class _Run:
+    """What every part of the summary reads; its rows are those of the variants in the matrix."""
+
+    rows: pl.DataFrame
+    measured: Measured
+    variants: dict[str, Variant]
+    manifest: Manifest
+    configuration: Configuration
+    prices: Prices
+    traffic: Traffic
+    free_tier: bool
+    extras: Extras
+    origin: Origin
+    accuracies: Mapping[str, float]
+    random: np.random.Generator
+
+    @property
+    def costs(self) -> CostModel:
+        environments = self.configuration.provisioned.concurrency
+        return CostModel(self.prices, self.traffic, self.configuration.goal, self.free_tier, environments)
+
+    @property
+    def comparable(self) -> bool:
+        return self.manifest.endpoint.limits.memory_sizes_are_comparable
+
+    @property
+    def late_after_ms(self) -> float:
+        return self.configuration.experiments.load.late_after_ms
+
+    def waits_at(self, peak_rps: float) -> dict[str, tuple[Waits, ...]]:
+        """Return how long callers of each variant with calls waited, at a traffic of this peak."""
+        called = set(self.measured.rows["variant"].unique().to_list())
+        return {key: measured_waits(self.measured, key, peak_rps) for key in self.variants if key in called}
+
+
+def make_summary(
     rows: pl.DataFrame,
     manifest: Manifest,
     configuration: Configuration,
@@ -69,96 +109,25 @@ def summarise(
     free_tier: bool = False,
     with_what_if: bool = False,
 ) -> Summary:
-    """Everything the report shows, from the rows of one run; the answers to other traffic take seconds."""
-    extras = extras or Extras()
-    variants = {variant.key: variant for variant in configuration.variants}
-    rows = kept(rows, pl.col("variant").is_in(list(variants)))
-    measured = Measured(rows)
-    random = np.random.default_rng(manifest.seed)
-    origin = make_origin(manifest.endpoint)
-    traffic = Traffic.of(
-        configuration.traffic.requests_per_day,
-        configuration.traffic.daily_shape,
-        configuration.traffic.idle_minutes,
-        configuration.traffic.burstiness,
-    )
-    model = CostModel(prices, traffic, configuration.goal, free_tier, configuration.provisioned.concurrency)
+    """Return everything the report shows, from the rows of one run; the answers to other traffic take seconds."""
+    run = _make_run(rows, manifest, configuration, prices, extras or Extras(), free_tier=free_tier)
+    rows, measured, variants, extras = run.rows, run.measured, run.variants, run.extras
     profiles = make_profiles(measured, variants, extras.log_bytes, extras.image_gb)
-    costs = make_costs(measured, variants, model, extras.log_bytes, random)
-    coverages = coverage(rows, variants)
-    cells = make_cells(measured, variants)
-    weights: dict[str, tuple[str, ...]] = {
-        name: tuple(sorted({w for cell in cells if cell.model == name for w in cell.weights}))
-        for name in configuration.matrix.models
-    }
-    known_accuracies = accuracies(configuration)
-    comparable = manifest.endpoint.limits.memory_sizes_are_comparable
-    grid = read_swapping(rows, variants)
-    warnings = make_warnings(
-        Facts(
-            rows=rows,
-            measured=measured,
-            manifest=manifest,
-            variants=variants,
-            coverages=coverages,
-            weights=weights,
-            metric_checks=extras.metric_checks,
-            late_after_ms=configuration.experiments.load.late_after_ms,
-            prices=prices,
-            is_scaled=configuration.provisioned.is_scaled,
-            known=tuple(extras.warnings),
-        )
-    )
+    # Costs, claims, differences, and knees draw from one random sequence, in this order.
+    costs = make_costs(measured, variants, run.costs, extras.log_bytes, run.random)
+    cells, coverages = make_cells(measured, variants), coverage(rows, variants)
+    weights = _weights(configuration, cells)
+    warnings = make_warnings(_facts(run, coverages, weights))
     breaches = tuple(warning.message.rstrip(".") for warning in warnings if warning.caps_verdicts)
-    claims = judge(
-        Context(
-            measured=measured,
-            variants=tuple(variant for variant in variants.values() if variant.image.is_the_papers),
-            prices=prices,
-            accuracies=known_accuracies,
-            load_end_rps=configuration.experiments.load.peak_rps,
-            lab=origin.source == "lab",
-            random=random,
-            swapping=grid,
-            comparable=comparable,
-            breaches=breaches,
-        )
-    )
-    question = Question(
-        goal=configuration.goal,
-        traffic=traffic,
-        prices=prices,
-        measured_where=origin.badge,
-        seed=manifest.seed,
-        free_tier=free_tier,
-        comparable=comparable,
-        breaches=breaches,
-        lab=origin.source == "lab",
-        provisioned=configuration.provisioned.concurrency,
-    )
-    late_after_ms = configuration.experiments.load.late_after_ms
-    with_calls = set(measured.rows["variant"].unique().to_list())
-    called = [key for key in variants if key in with_calls]
-
-    def waits_at(peak_rps: float) -> dict[str, tuple[Waits, ...]]:
-        return {key: measured_waits(measured, key, peak_rps) for key in called}
-
-    candidates = make_candidates(
-        measured, variants, profiles, known_accuracies, waits_at(traffic.peak_rps), configuration.goal.limit_ms
-    )
+    grid = read_swapping(rows, variants)
+    claims = judge(_context(run, grid, breaches))
+    question = _question(run, breaches)
+    waits, limit_ms = run.waits_at(run.traffic.peak_rps), configuration.goal.limit_ms
+    candidates = make_candidates(measured, variants, profiles, run.accuracies, waits, limit_ms)
     return Summary(
-        run_id=manifest.run_id,
+        **manifest.model_dump(include=_OF_THE_MANIFEST),
         title=_title(manifest),
-        started_at=manifest.started_at,
-        finished_at=manifest.finished_at,
-        stopped_because=manifest.stopped_because,
-        commit=manifest.commit,
-        profile=manifest.profile,
-        seed=manifest.seed,
-        versions=manifest.versions,
-        configuration=manifest.configuration,
-        experiments=manifest.experiments,
-        origin=origin,
+        origin=run.origin,
         prices=_price_note(prices),
         variants=variants,
         invocations=rows.height,
@@ -168,39 +137,137 @@ def summarise(
         breakdown=make_breakdown(measured, variants),
         cold_ratios=cold_ratios(rows, variants),
         coverage=coverages,
-        differences=make_differences(measured, variants, random),
+        differences=make_differences(measured, variants, run.random),
         costs=costs,
         failed_costs=make_failed_costs(rows, variants, prices),
-        monthly=tuple(month for profile in profiles.values() for month in model.months(profile)),
-        break_even=tuple(point for profile in profiles.values() for point in model.break_evens(profile)),
-        traffic={
-            "requests_per_day": traffic.requests_per_day,
-            "requests_per_month": traffic.requests_per_month,
-            "hourly_shares": list(traffic.hourly_weights),
-            "idle_minutes": traffic.idle_s / 60,
-            "burstiness": traffic.burstiness,
-            "free_tier": free_tier,
-        },
+        monthly=tuple(month for profile in profiles.values() for month in run.costs.months(profile)),
+        break_even=tuple(point for profile in profiles.values() for point in run.costs.break_evens(profile)),
+        traffic=_traffic_note(run),
         recommendation=recommend(candidates, question),
-        what_if=what_if(candidates, question, waits_at) if with_what_if else None,
-        pareto=make_pareto(measured, variants, costs, known_accuracies),
-        knees=make_knees(measured, variants, random) if comparable else (),
+        what_if=what_if(candidates, question, run.waits_at) if with_what_if else None,
+        pareto=make_pareto(measured, variants, costs, run.accuracies),
+        knees=make_knees(measured, variants, run.random) if run.comparable else (),
         claims=claims,
         table1=table1(configuration, extras.deployed, weights),
         touched_files=touched_files(
-            configuration.container_images,
-            {key: deployed.touched for key, deployed in extras.deployed.items()},
+            configuration.container_images, {key: one.touched for key, one in extras.deployed.items()}
         ),
-        load_seconds=make_load_seconds(rows, variants, late_after_ms),
-        load_totals=make_load_totals(rows, variants, late_after_ms),
-        highest_rates=make_highest_rates(
-            extras.highest_rates, measured, variants, configuration, prices, extras.searched_goal or configuration.goal
-        ),
+        load_seconds=make_load_seconds(rows, variants, run.late_after_ms),
+        load_totals=make_load_totals(rows, variants, run.late_after_ms),
+        highest_rates=_highest_rates(run),
         metric_checks=tuple(extras.metric_checks),
         swapping=make_swapping(grid),
         stops=tuple(extras.stops),
         warnings=warnings,
     )
+
+
+_OF_THE_MANIFEST: Final = {
+    *("run_id", "started_at", "finished_at", "stopped_because", "commit"),
+    *("profile", "seed", "versions", "configuration", "experiments"),
+}
+
+
+def _make_run(
+    rows: pl.DataFrame,
+    manifest: Manifest,
+    configuration: Configuration,
+    prices: Prices,
+    extras: Extras,
+    *,
+    free_tier: bool,
+) -> _Run:
+    variants = {variant.key: variant for variant in configuration.variants}
+    rows = kept(rows, pl.col("variant").is_in(list(variants)))
+    table = configuration.traffic
+    return _Run(
+        rows=rows,
+        measured=Measured(rows),
+        variants=variants,
+        manifest=manifest,
+        configuration=configuration,
+        prices=prices,
+        traffic=Traffic.of(table.requests_per_day, table.daily_shape, table.idle_minutes, table.burstiness),
+        free_tier=free_tier,
+        extras=extras,
+        origin=make_origin(manifest.endpoint),
+        accuracies=accuracies(configuration),
+        random=np.random.default_rng(manifest.seed),
+    )
+
+
+def _weights(configuration: Configuration, cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
+    """Which weights each model ran with."""
+    return {
+        name: tuple(sorted({weights for cell in cells if cell.model == name for weights in cell.weights}))
+        for name in configuration.matrix.models
+    }
+
+
+def _facts(run: _Run, coverages: Sequence[Coverage], weights: Mapping[str, tuple[str, ...]]) -> Facts:
+    """Return what the warnings look at."""
+    return Facts(
+        rows=run.rows,
+        measured=run.measured,
+        manifest=run.manifest,
+        variants=run.variants,
+        coverages=coverages,
+        weights=weights,
+        metric_checks=run.extras.metric_checks,
+        late_after_ms=run.late_after_ms,
+        prices=run.prices,
+        is_scaled=run.configuration.provisioned.is_scaled,
+        known=tuple(run.extras.warnings),
+    )
+
+
+def _context(run: _Run, grid: SwappingEvidence | None, breaches: tuple[str, ...]) -> Context:
+    """Return what the paper's claims are judged by."""
+    return Context(
+        measured=run.measured,
+        variants=tuple(variant for variant in run.variants.values() if variant.image.is_the_papers),
+        prices=run.prices,
+        accuracies=run.accuracies,
+        load_end_rps=run.configuration.experiments.load.peak_rps,
+        lab=run.origin.source == "lab",
+        random=run.random,
+        swapping=grid,
+        comparable=run.comparable,
+        breaches=breaches,
+    )
+
+
+def _question(run: _Run, breaches: tuple[str, ...]) -> Question:
+    """Return what the recommendation answers."""
+    return Question(
+        goal=run.configuration.goal,
+        traffic=run.traffic,
+        prices=run.prices,
+        measured_where=run.origin.badge,
+        seed=run.manifest.seed,
+        free_tier=run.free_tier,
+        comparable=run.comparable,
+        breaches=breaches,
+        lab=run.origin.source == "lab",
+        provisioned=run.configuration.provisioned.concurrency,
+    )
+
+
+def _highest_rates(run: _Run) -> tuple[HighestRates, ...]:
+    goal = run.extras.searched_goal or run.configuration.goal
+    found = run.extras.highest_rates
+    return make_highest_rates(found, run.measured, run.variants, run.configuration, run.prices, goal)
+
+
+def _traffic_note(run: _Run) -> dict[str, Any]:
+    return {
+        "requests_per_day": run.traffic.requests_per_day,
+        "requests_per_month": run.traffic.requests_per_month,
+        "hourly_shares": list(run.traffic.hourly_weights),
+        "idle_minutes": run.traffic.idle_s / 60,
+        "burstiness": run.traffic.burstiness,
+        "free_tier": run.free_tier,
+    }
 
 
 def make_origin(endpoint: EndpointFacts) -> Origin:
