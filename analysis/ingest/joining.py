@@ -19,14 +19,14 @@ is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import polars as pl
 
 from analysis.ingest.platform_logs import FACT_COLUMNS
 from analysis.ingest.run_files import ROW_SCHEMA
-from core.records import PROVISIONED, SCHEMA_VERSION, EndpointFacts
+from core.records import PROVISIONED, SCHEMA_VERSION, EndpointFacts, StartEvidence
 from core.variants import Variant
 
 # Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.
@@ -207,6 +207,60 @@ def _initialised_ahead() -> pl.Expr:
     return fine & (_is_early(pl.when(~waited).then(own_ms)) | quick.fill_null(value=False))
 
 
+def _first_that_holds(cases: Sequence[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:
+    """The value of the first case whose condition is true; null is not true."""
+    for holds, value in reversed(cases):
+        otherwise = pl.when(holds).then(value).otherwise(otherwise)
+    return otherwise
+
+
+def _starts() -> list[tuple[StartEvidence, pl.Expr, pl.Expr]]:
+    """Evidence of the start type, strongest first: its name, whether a row has it, whether it says cold."""
+    call_number = pl.coalesce("call_number_logged", "call_number")
+    in_logs = pl.col("in_logs").fill_null(value=False)
+    cold = pl.lit(value=True)
+    return [
+        ("initialised_ahead", _initialised_ahead(), pl.lit(value=False)),
+        ("restore_duration", in_logs & pl.col("restore_ms").is_not_null(), cold),
+        ("call_number", call_number.is_not_null(), call_number == 1),
+        ("init_duration", in_logs & pl.col("init_ms").is_not_null(), cold),
+        ("init_report", in_logs & pl.col("init_status").is_in(["timeout", "error"]), cold),
+        ("first_in_stream", in_logs & pl.col("first_in_stream").is_not_null(), pl.col("first_in_stream")),
+    ]
+
+
+def _start_evidence() -> pl.Expr:
+    return _first_that_holds([(holds, pl.lit(name)) for name, holds, _ in _starts()], pl.lit("none"))
+
+
+def _start_type() -> pl.Expr:
+    cold = _first_that_holds([(holds, is_cold) for _, holds, is_cold in _starts()], pl.lit(None, pl.Boolean))
+    return _first_that_holds([(cold, pl.lit("cold")), (~cold, pl.lit("warm"))], pl.lit("unknown"))
+
+
+def _outcome() -> pl.Expr:
+    """The client's outcome if it received an answer; the log explains `error` and decides `pending`."""
+    by_client, by_log = pl.col("outcome"), pl.col("outcome_logged")
+    explained = (by_client == "error") & by_log.is_not_null() & (by_log != "ok")
+    unanswered = by_client.is_null() | (by_client == "pending")
+    return _first_that_holds([(unanswered, by_log.fill_null("missing")), (explained, by_log)], by_client)
+
+
+def _error() -> pl.Expr:
+    said = pl.col("error").fill_null("")
+    return pl.when(said == "").then(pl.col("error_logged").fill_null("")).otherwise(said)
+
+
+def _init_status() -> pl.Expr:
+    status = pl.col("init_status")
+    cases = [
+        (_initialised_ahead(), pl.lit("ahead")),
+        (status.is_not_null(), status),
+        (pl.col("init_ms").is_not_null(), pl.lit("success")),
+    ]
+    return _first_that_holds(cases, pl.lit(None, pl.String))
+
+
 def decide(
     joined: pl.DataFrame, variant: Variant, endpoint: EndpointFacts, run_id: str, *, logs_alone: bool = False
 ) -> pl.DataFrame:
@@ -215,76 +269,18 @@ def decide(
     `logs_alone`: the run has no client records at all, so experiments are told from the logs: cold starts count as
     cold, the others as warm.
     """
-    call_number = pl.coalesce("call_number_logged", "call_number")
-    in_logs = pl.col("in_logs").fill_null(value=False)
-    failed_init = pl.col("init_status").is_in(["timeout", "error"])
-    ahead = _initialised_ahead()
-    restored = in_logs & pl.col("restore_ms").is_not_null()
-    evidence = (
-        pl.when(ahead)
-        .then(pl.lit("initialised_ahead"))
-        .when(restored)
-        .then(pl.lit("restore_duration"))
-        .when(call_number.is_not_null())
-        .then(pl.lit("call_number"))
-        .when(in_logs & pl.col("init_ms").is_not_null())
-        .then(pl.lit("init_duration"))
-        .when(in_logs & failed_init)
-        .then(pl.lit("init_report"))
-        .when(in_logs & pl.col("first_in_stream").is_not_null())
-        .then(pl.lit("first_in_stream"))
-        .otherwise(pl.lit("none"))
-    )
-    cold = (
-        pl.when(ahead)
-        .then(pl.lit(value=False))
-        .when(restored)
-        .then(pl.lit(value=True))
-        .when(call_number.is_not_null())
-        .then(call_number == 1)
-        .when(in_logs & (pl.col("init_ms").is_not_null() | failed_init))
-        .then(pl.lit(value=True))
-        .when(in_logs & pl.col("first_in_stream").is_not_null())
-        .then(pl.col("first_in_stream"))
-        .otherwise(None)
-    )
-    start_type = pl.when(cold).then(pl.lit("cold")).when(~cold).then(pl.lit("warm")).otherwise(pl.lit("unknown"))
-    by_client, by_log = pl.col("outcome"), pl.col("outcome_logged")
-    outcome = (
-        pl.when(by_client.is_null())
-        .then(by_log.fill_null("missing"))
-        .when(by_client == "pending")
-        .then(by_log.fill_null("missing"))
-        .when((by_client == "error") & by_log.is_not_null() & (by_log != "ok"))
-        .then(by_log)
-        .otherwise(by_client)
-    )
-    error = (
-        pl.when(pl.col("error").fill_null("") == "")
-        .then(pl.col("error_logged").fill_null(""))
-        .otherwise(pl.col("error"))
-    )
+    start_type = _start_type()
     rows = joined.with_columns(
-        pl.when(logs_alone)
-        .then(start_type.replace("unknown", None))
-        .otherwise(pl.col("experiment"))
-        .alias("experiment"),
-        pl.when(logs_alone).then(pl.lit("logs")).otherwise(pl.col("protocol")).alias("protocol"),
+        (start_type.replace("unknown", None) if logs_alone else pl.col("experiment")).alias("experiment"),
+        (pl.lit("logs") if logs_alone else pl.col("protocol")).alias("protocol"),
         *(pl.coalesce(f"{name}_logged", name).alias(name) for name in FACT_COLUMNS),
-        evidence.alias("start_evidence"),
+        _start_evidence().alias("start_evidence"),
         start_type.alias("start_type"),
-        outcome.alias("outcome"),
-        error.alias("error"),
+        _outcome().alias("outcome"),
+        _error().alias("error"),
         # A failed init is named by its own line; its time is what the caller waited for before the second one.
         pl.coalesce("init_ms", "failed_init_ms").alias("init_ms"),
-        pl.when(ahead)
-        .then(pl.lit("ahead"))
-        .when(pl.col("init_status").is_not_null())
-        .then(pl.col("init_status"))
-        .when(pl.col("init_ms").is_not_null())
-        .then(pl.lit("success"))
-        .otherwise(None)
-        .alias("init_status"),
+        _init_status().alias("init_status"),
         pl.col("warmup").fill_null(value=False),
         pl.col("first_after_deploy").fill_null(value=False),
         pl.col("group").fill_null(""),
