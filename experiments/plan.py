@@ -286,86 +286,75 @@ def steps(
 def _steps_of(
     experiment: Experiment, variant: Variant, configuration: Configuration, arrivals: int, time_scale: float
 ) -> Iterator[Step]:
-    tables = configuration.experiments
     if experiment == "cold":
-        cold = tables.cold
-        if "scheduled" in cold.protocols:
-            # The cycle is shared: all variants' schedules run side by side over the same time.
-            cycle_s = cold.duration_minutes * SECONDS_PER_MINUTE / time_scale / len(configuration.variants)
-            yield Step(
-                "cold",
-                "scheduled",
-                variant,
-                *starting_calls(variant, cold.scheduled_samples),
-                through_gateway=False,
-                under_way=_fires_under_way(configuration, time_scale),
-                fixed_s=cycle_s,
-            )
-        if "forced" in cold.protocols:
-            yield Step(
-                "cold",
-                "forced",
-                variant,
-                *starting_calls(variant, cold.forced_samples),
-                through_gateway=False,
-                under_way=1,
-                forced_updates=cold.forced_samples,
-            )
-            if variant.start == "provisioned":
-                yield Step("cold", "spillover", variant, cold.forced_samples, 0, through_gateway=False, under_way=1)
-        if "burst" in cold.protocols:
-            for size in cold.burst_sizes:
-                calls = size * cold.burst_repeats
-                yield Step(
-                    "cold",
-                    f"burst-{size}",
-                    variant,
-                    calls,
-                    0,
-                    through_gateway=False,
-                    under_way=size,
-                    forced_updates=cold.burst_repeats,
-                )
-        if cold.gateway_samples:
-            yield Step(
-                "cold",
-                "gateway",
-                variant,
-                *starting_calls(variant, cold.gateway_samples),
-                through_gateway=True,
-                under_way=1,
-                forced_updates=cold.gateway_samples,
-            )
+        yield from _cold_steps(variant, configuration, time_scale)
     elif experiment == "warm":
-        warm = tables.warm
-        planned = [planned_environments(*deciding_on(configuration, one)) for one in warm.connections]
-        environments = max(map(len, planned))
-        calls = sum(len(sizes) * warm.warmups + sum(sizes) for sizes in planned)
-        further = max(0, warm.max_samples - sum(max(planned, key=sum))) if warm.until_decided else 0
-        yield Step(
-            "warm",
-            "sequential",
-            variant,
-            *starting_calls(variant, environments, of=calls),
-            through_gateway=True,
-            under_way=PARALLEL_WARMUPS,
-            further_calls=further + math.ceil(further / PILOT_CALLS) * warm.warmups,
-            forced_updates=environments if warm.replaces_environments else 0,
-            further_updates=math.ceil(further / PILOT_CALLS),
-        )
+        yield _warm_step(variant, configuration)
     else:
-        load = tables.load
-        calls = load.warmups + arrivals
-        yield Step(
-            "load",
-            load.shape,
-            variant,
-            *starting_calls(variant, 1, of=max(1, calls)),
-            through_gateway=True,
-            under_way=_load_under_way(configuration),
-            further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
-            fixed_s=planned_duration_s(configuration),
+        yield _load_step(variant, configuration, arrivals)
+
+
+def _cold_steps(variant: Variant, configuration: Configuration, time_scale: float) -> Iterator[Step]:
+    cold = configuration.experiments.cold
+
+    def step(protocol: str, calls: tuple[int, int], *, under_way: int = 1, forced_updates: int = 0) -> Step:
+        through_gateway = protocol == "gateway"
+        return Step("cold", protocol, variant, *calls, through_gateway, under_way, forced_updates=forced_updates)
+
+    if "scheduled" in cold.protocols:
+        # The cycle is shared: all variants' schedules run side by side over the same time.
+        cycle_s = cold.duration_minutes * SECONDS_PER_MINUTE / time_scale / len(configuration.variants)
+        fires = step(
+            "scheduled",
+            starting_calls(variant, cold.scheduled_samples),
+            under_way=_fires_under_way(configuration, time_scale),
         )
+        yield replace(fires, fixed_s=cycle_s)
+    if "forced" in cold.protocols:
+        samples = cold.forced_samples
+        yield step("forced", starting_calls(variant, samples), forced_updates=samples)
+        if variant.start == "provisioned":
+            yield step("spillover", (samples, 0))
+    if "burst" in cold.protocols:
+        for size in cold.burst_sizes:
+            calls = (size * cold.burst_repeats, 0)
+            yield step(f"burst-{size}", calls, under_way=size, forced_updates=cold.burst_repeats)
+    if cold.gateway_samples:
+        samples = cold.gateway_samples
+        yield step("gateway", starting_calls(variant, samples), forced_updates=samples)
+
+
+def _warm_step(variant: Variant, configuration: Configuration) -> Step:
+    warm = configuration.experiments.warm
+    planned = [planned_environments(*deciding_on(configuration, one)) for one in warm.connections]
+    environments = max(map(len, planned))
+    calls = sum(len(sizes) * warm.warmups + sum(sizes) for sizes in planned)
+    further = max(0, warm.max_samples - sum(max(planned, key=sum))) if warm.until_decided else 0
+    return Step(
+        "warm",
+        "sequential",
+        variant,
+        *starting_calls(variant, environments, of=calls),
+        through_gateway=True,
+        under_way=PARALLEL_WARMUPS,
+        further_calls=further + math.ceil(further / PILOT_CALLS) * warm.warmups,
+        forced_updates=environments if warm.replaces_environments else 0,
+        further_updates=math.ceil(further / PILOT_CALLS),
+    )
+
+
+def _load_step(variant: Variant, configuration: Configuration, arrivals: int) -> Step:
+    load = configuration.experiments.load
+    return Step(
+        "load",
+        load.shape,
+        variant,
+        *starting_calls(variant, 1, of=max(1, load.warmups + arrivals)),
+        through_gateway=True,
+        under_way=_load_under_way(configuration),
+        further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
+        fixed_s=planned_duration_s(configuration),
+    )
 
 
 def starting_calls(variant: Variant, first: int, *, of: int | None = None) -> tuple[int, int]:
