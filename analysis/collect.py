@@ -27,6 +27,7 @@ import core.quiet_start  # noqa: F401 - imported for its effect
 # isort: split
 import polars as pl
 
+from analysis.command_line import RUN_HELP, add_output_options
 from analysis.ingest.client_records import client_ranges, each_call_once
 from analysis.ingest.cloudwatch import CloudWatch, image_sizes, metric_queries, metric_window, metrics_may_have_grown
 from analysis.ingest.gathering import is_large
@@ -298,7 +299,7 @@ def build_parser() -> argparse.ArgumentParser:
         "them with its client records, print one table, and write data, summary, figures, and report to results/RUN/.",
         epilog="You can run it again at any time: it fetches what is missing and gives the same result.",
     )
-    parser.add_argument("--run", default="latest", help="name or directory of the run (default: latest)")
+    parser.add_argument("--run", default="latest", help=RUN_HELP)
     add_results_option(parser)
     parser.add_argument(
         "--since", metavar="TIME", help="make a run from the logs alone, from this time on: 2h, 90m, or a date and time"
@@ -312,8 +313,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--deadline", type=seconds, metavar="S", help="seconds to wait for missing logs (default: 300; lab: 20)"
     )
     parser.add_argument("--strict", action="store_true", help="exit with 2 if invocations that were sent have no logs")
-    parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
-    parser.add_argument("--no-report", action="store_true", help="write data and summary only")
+    add_output_options(parser)
     return parser
 
 

@@ -13,7 +13,7 @@ from analysis.estimate.deployed_models import DeployedModel
 from analysis.estimate.run_summary import Extras, make_summary
 from analysis.estimate.touched_files import parse_touched
 from analysis.ingest.gathering import make_rows
-from analysis.ingest.run_files import read_image_gb, read_metrics, read_rows
+from analysis.ingest.run_files import read_image_gb, read_metrics, read_rows, rewrite_hint
 from analysis.report.text import summary_markdown
 from analysis.summary import Summary
 from core import strict_json
@@ -90,7 +90,7 @@ def build(
         searched_goal=run_configuration(manifest).goal,
     )
     summary = make_summary(rows, manifest, configuration, prices, extras, free_tier=free_tier, with_what_if=with_report)
-    write_atomically(run.root / "summary.json", summary.model_dump_json(indent=1) + "\n")
+    write_atomically(run.summary_path, summary.model_dump_json(indent=1) + "\n")
     write_atomically(run.summary_text_path, summary_markdown(summary))
     if with_report:
         say("drawing")
@@ -112,15 +112,15 @@ def highest_rates(run: RunDirectory, configuration: Configuration) -> dict[str, 
 
 def read_summary(run: RunDirectory) -> Summary:
     """The summary of a collected run. Raises RecordError."""
-    path = run.root / "summary.json"
+    path = run.summary_path
     try:
         return Summary.model_validate(strict_json.loads(path.read_bytes()))
     except OSError:
         raise RecordError(
-            f"{run.root} holds no summary.json", hint=f"Collect it: python analysis/collect.py --run {run.run_id}"
+            f"{run.root} holds no {path.name}", hint=f"Collect it: python analysis/collect.py --run {run.run_id}"
         ) from None
     except ValueError:
         raise RecordError(
             f"{path} is not a summary of this version",
-            hint=f"Write it again: inference-lab analysis report {run.run_id}",
+            hint=rewrite_hint(run),
         ) from None

@@ -23,6 +23,8 @@ from core.variants import Image, Start, Variant
 
 SUMMARY_SCHEMA_VERSION: Final = 2
 
+NOTHING_ENFORCED: Final = "nothing enforced the limits that tell memory sizes apart"
+
 # What is estimated of each cell, in the order of the tables: column of the invocations -> (label, unit).
 # `total_ms` is the one derived column: init_ms or restore_ms, and duration_ms, what the platform spent on a call from
 # its start on.

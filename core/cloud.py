@@ -29,13 +29,12 @@ from botocore.exceptions import (
 
 from core import strict_json
 from core.configuration import Configuration
-from core.endpoint import ENDPOINT_VARIABLE, endpoint_url
+from core.endpoint import ENDPOINT_VARIABLE, LAB_STATUS_PATH, REST_API_PATH, endpoint_url
 from core.endpoint_access import Access
 from core.errors import CloudError, DeploymentError
 from core.records import EndpointFacts, LimitsInForce
 from core.variants import API_OUTPUTS, KEY_OUTPUT, Variant, part
 
-LAB_STATUS_PATH: Final = "/_lab/status"
 DEPLOY_HINT: Final = "Deploy with `cdk deploy`."
 # botocore renews those of any other source by itself.
 FIXED_SOURCES: Final = frozenset({"env", "shared-credentials-file", "config-file"})
@@ -203,7 +202,7 @@ def _stage_url(api_id: str, stage_name: str, api_url: str, endpoint: str | None)
     """
     if endpoint is None:
         return api_url.rstrip("/")
-    return f"{endpoint.rstrip('/')}/_aws/execute-api/{api_id}/{stage_name}"
+    return f"{endpoint.rstrip('/')}{REST_API_PATH}{api_id}/{stage_name}"
 
 
 def stack_status(cloud: Cloud, name: str) -> str | None:

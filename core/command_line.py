@@ -13,6 +13,8 @@ from typing import Final, NoReturn, TypeVar
 from core.errors import EXIT_ERROR
 from core.paths import RESULTS_DIRECTORY
 
+PROFILE_HELP: Final = "profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)"
+
 _Number = TypeVar("_Number", int, float)
 
 

@@ -462,7 +462,7 @@ def for_a_lab(configuration: Configuration, machine: str) -> Configuration:
     return configuration.model_copy(update={"matrix": matrix})
 
 
-def parse_configuration(text: str, *, profile: str = "", origin: str = "benchmark.toml") -> Configuration:
+def parse_configuration(text: str, *, profile: str = "", origin: str = BENCHMARK_TOML.name) -> Configuration:
     """Parse the text of a `benchmark.toml`; pure. Raises ConfigurationError."""
     try:
         tables = tomllib.loads(text)

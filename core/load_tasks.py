@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from core.paths import BENCHMARK_TOML
+
 # Outputs of the stack, in this order: what a client needs to run tasks and to fetch what they recorded.
 BUCKET_OUTPUT: Final = "LoadBucket"
 OUTPUTS: Final = ("LoadCluster", "LoadTaskDefinition", "LoadSubnet", "LoadSecurityGroup", BUCKET_OUTPUT)
@@ -25,8 +27,7 @@ TASK_MEMORY_GB: Final = 2
 # that docs/how-to/load-from-fargate.md names, with two thirds of the core left for TLS and for pauses.
 WORKER_RPS: Final = 400.0
 RUNS: Final = "runs"
-MANIFEST: Final = "manifest.json"
-BENCHMARK: Final = "benchmark.toml"
+BENCHMARK: Final = BENCHMARK_TOML.name
 _PART: Final = re.compile(r"runs/(?P<run>[^/]+)/(?P<attempt>\d+)/(?P<task>[^/]+)/(?P<file>.+)/(?P<offset>\d{15})\.gz")
 
 

@@ -17,6 +17,7 @@ from core import strict_json
 from core.records import HandlerFacts, Outcome
 
 MAX_ERROR_CHARACTERS: Final = 500
+GATEWAY_ID_HEADER: Final = "x-amzn-requestid"  # of the gateway's own request, in lower case
 NO_FACTS: Final = "the answer is not the inference function's"
 
 THROTTLING_CODES: Final = frozenset(

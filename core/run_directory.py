@@ -20,6 +20,10 @@ from core.errors import RecordError
 from core.paths import RESULTS_DIRECTORY
 from core.records import ClientRecord, Manifest
 
+MANIFEST_FILE: Final = "manifest.json"
+SUMMARY_FILE: Final = "summary.json"
+SUMMARY_TEXT_FILE: Final = "summary.md"
+ROWS_FILE: Final = "data/invocations.parquet"
 RUN_ID: Final = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{4}$")
 
 
@@ -41,12 +45,24 @@ class RunDirectory:
 
     @property
     def manifest_path(self) -> Path:
-        return self.root / "manifest.json"
+        return self.root / MANIFEST_FILE
 
     @property
     def client_directory(self) -> Path:
         """JSON Lines of client records, one file per writer: `cold.jsonl`, `warm.jsonl`, `load-<worker>.jsonl`."""
         return self.root / "client"
+
+    def load_path(self, writer: int | str) -> Path:
+        """The client records that one worker of a load test writes."""
+        return self.client_directory / f"load-{writer}.jsonl"
+
+    def load_paths(self) -> list[Path]:
+        """The client records of all load tests, warm-ups included."""
+        return sorted(self.client_directory.glob("load*.jsonl"))
+
+    def client_paths(self) -> list[Path]:
+        """The client records of all experiments."""
+        return sorted(self.client_directory.glob("*.jsonl"))
 
     @property
     def raw_directory(self) -> Path:
@@ -58,12 +74,21 @@ class RunDirectory:
         return self.root / "data"
 
     @property
+    def rows_path(self) -> Path:
+        """One row for each invocation, with the columns of `core.records.INVOCATION_COLUMNS`."""
+        return self.root / ROWS_FILE
+
+    @property
     def figures_directory(self) -> Path:
         return self.root / "figures"
 
     @property
+    def summary_path(self) -> Path:
+        return self.root / SUMMARY_FILE
+
+    @property
     def summary_text_path(self) -> Path:
-        return self.root / "summary.md"
+        return self.root / SUMMARY_TEXT_FILE
 
     @property
     def report_path(self) -> Path:
@@ -78,14 +103,14 @@ class RunDirectory:
             return Manifest.model_validate(strict_json.loads(self.manifest_path.read_bytes()))
         except OSError:
             raise RecordError(
-                f"{self.root} holds no manifest.json", hint="Name a run's directory below results/, or `latest`."
+                f"{self.root} holds no {MANIFEST_FILE}", hint="Name a run's directory below results/, or `latest`."
             ) from None
         except ValueError as error:
             raise RecordError(f"{self.manifest_path} is not a manifest of this version: {error}") from None
 
     def client_records(self) -> Iterator[ClientRecord]:
         """Every client record of the run; a last line that a kill tore is left out."""
-        for path in sorted(self.client_directory.glob("*.jsonl")):
+        for path in self.client_paths():
             yield from read_client_records(path)
 
 
@@ -99,16 +124,14 @@ def create_run(results: Path = RESULTS_DIRECTORY, *, run_id: str | None = None) 
 def find_run(name: str = "latest", results: Path = RESULTS_DIRECTORY) -> RunDirectory:
     """The run of this name, path, or the newest for `latest`. Raises RecordError."""
     if name == "latest":
-        runs = sorted(
-            path for path in results.glob("*") if RUN_ID.match(path.name) and (path / "manifest.json").exists()
-        )
+        runs = sorted(path for path in results.glob("*") if RUN_ID.match(path.name) and (path / MANIFEST_FILE).exists())
         if not runs:
             raise RecordError(
                 f"no run in {results.resolve()}", hint="Measure first: `make demo`, or `inference-lab experiments run`."
             )
         return RunDirectory(runs[-1])
     for candidate in (results / name, Path(name)):
-        if (candidate / "manifest.json").exists():
+        if (candidate / MANIFEST_FILE).exists():
             return RunDirectory(candidate)
     raise RecordError(f"run {name!r} is not in {results.resolve()}", hint="`ls results/` lists the runs.")
 

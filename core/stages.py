@@ -147,7 +147,7 @@ def _is_in_time(latency_ms: float | None, record: ClientRecord, limit_ms: float)
 
 def _records_of(run: RunDirectory, key: str) -> Iterator[ClientRecord]:
     mark = f'"{key}-'.encode()  # few of many lines are parsed: a search reads its records after every step
-    for path in sorted(run.client_directory.glob("load*.jsonl")):
+    for path in run.load_paths():
         with path.open("rb") as file:
             yield from (
                 ClientRecord.model_validate_json(line) for line in file if mark in line and line.endswith(b"\n")

@@ -21,6 +21,8 @@ START_NAMES: Final[dict[Start, str]] = {
     "snapstart": "with SnapStart",
     "provisioned": "with provisioned concurrency",
 }
+FUNCTION_LOG_GROUPS: Final = "/aws/lambda/"  # Lambda's default, before a function's name
+_API_LOG_GROUPS: Final = "/aws/apigateway/"
 ALIAS: Final = "live"  # of the published version that callers reach, where a start mode needs one
 
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -130,7 +132,12 @@ class Names:
         return f"{self.prefix}-{variant.model}-{variant.group}-{variant.memory_mb}"
 
     def log_group(self, variant: Variant) -> str:
-        return f"/aws/lambda/{self.function(variant)}"
+        return f"{FUNCTION_LOG_GROUPS}{self.function(variant)}"
+
+    @property
+    def log_groups(self) -> str:
+        """Return what the names of all functions' log groups begin with."""
+        return f"{FUNCTION_LOG_GROUPS}{self.prefix}-"
 
     def schedule(self, variant: Variant) -> str:
         return f"{self.function(variant)}-cold"
@@ -145,7 +152,12 @@ class Names:
 
     def access_log_group(self, group: str) -> str:
         """Return the log group of what one group's REST API is asked for."""
-        return f"/aws/apigateway/{self.api(group)}"
+        return f"{_API_LOG_GROUPS}{self.api(group)}"
+
+    @property
+    def access_log_groups(self) -> str:
+        """Return what the names of all access log groups begin with."""
+        return f"{_API_LOG_GROUPS}{self.prefix}-"
 
     @property
     def dashboard(self) -> str:

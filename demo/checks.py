@@ -17,7 +17,7 @@ def check_run(run: RunDirectory, configuration: Configuration) -> list[str]:
 
     Returns one sentence for each thing that is wrong; an empty list is a good run.
     """
-    path = run.data_directory / "invocations.parquet"
+    path = run.rows_path
     if not path.exists():
         return [f"{path} was not written"]
     invocations = pl.read_parquet(path)

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from pydantic import ValidationError
 
 from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser, add_results_option, bounded, number
+from core.command_line import PROFILE_HELP, Parser, add_results_option, bounded, number
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.load_tasks import WORKER_RPS, workers_for
@@ -37,7 +37,6 @@ PURPOSES: Final = {
     "cleanup": "switch off what an interrupted run left on, and list what still costs money",
 }
 
-PROFILE_HELP: Final = "profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)"
 _PLAN_AS_JSON: Final = "with --dry-run: print JSON instead of a table"
 JSON_OF: Final = {
     **dict.fromkeys(("run", *EXPERIMENTS), _PLAN_AS_JSON),

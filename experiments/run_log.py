@@ -82,6 +82,10 @@ class RunLog:
         outcomes = self._outcomes[experiment, variant.key]
         return outcomes[-1] if outcomes else ""
 
+    def why_it_cannot_run(self, experiment: Experiment, variant: Variant) -> str:
+        """Return what the calls came to that `cannot_run` judges by."""
+        return f"{self.latest_outcome(experiment, variant)} several times in a row; not retried"
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import strict_json
-from core.command_line import Parser
+from core.command_line import PROFILE_HELP, Parser
 from core.configuration import Configuration, read_configuration
+from core.endpoint import ENDPOINT_VARIABLE
 from core.errors import EXIT_OK
 from core.paths import REPOSITORY
 from lab.settings import DEFAULT_REGION, DRIVERS, MECHANISMS, lab_settings
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def client_environment(url: str) -> dict[str, str]:
     """The variables that point boto3 and the CDK command line at a lab."""
     return {
-        "AWS_ENDPOINT_URL": url,
+        ENDPOINT_VARIABLE: url,
         # Stand-ins: the lab checks no signature, and nothing real is sent to it.
         "AWS_ACCESS_KEY_ID": "lab",
         "AWS_SECRET_ACCESS_KEY": "lab",
@@ -162,7 +163,7 @@ def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     defaults = _defaults().lab
     add = serve.add_argument
     add("--port", type=int, help=f"loopback port; 0: any free one (default: {defaults.port})")
-    add("--profile", help="profile of benchmark.toml (default: BENCHMARK_PROFILE, else none)")
+    add("--profile", help=PROFILE_HELP)
     add(
         "--state",
         type=_directory,

@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
-from core.cloud import LAB_STATUS_PATH
+from core.endpoint import LAB_STATUS_PATH
 from core.errors import UserError
 from core.records import EndpointFacts, LimitsMechanism
 from lab import page

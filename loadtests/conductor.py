@@ -38,7 +38,7 @@ from loadtests.sender import Sender, Stage
 
 logger = logging.getLogger("loadtests")
 
-WARMUPS_FILE: Final = "load-warmups.jsonl"
+WARMUPS: Final = "warmups"  # in place of a worker
 LOCAL: Final = "local"  # the only worker of a single process
 # Time for a message to reach every worker, and for each to open its spare connections.
 LEAD_S: Final = 1.0
@@ -134,7 +134,7 @@ class Conductor:
         if self._run is None or msg.data["run_id"] != self._run.run_id:
             logger.warning("records of run %s came too late and stay on their worker's disk", msg.data["run_id"])
             return
-        path = self._run.client_directory / f"load-{msg.data['worker']}.jsonl"
+        path = self._run.load_path(msg.data["worker"])
         if path not in self._shipped:
             self._shipped[path] = RecordWriter(path, fsync=fsync_off_the_loop)
         for line in msg.data["lines"]:
@@ -195,7 +195,7 @@ class Conductor:
         url = deployment.url(variant)
         pool = ConnectionPool(url, spare=1, timeout_s=plan.patience_s)
         sender: Sender | None = None
-        with RecordWriter(run.client_directory / WARMUPS_FILE, fsync=fsync_off_the_loop) as writer:
+        with RecordWriter(run.load_path(WARMUPS), fsync=fsync_off_the_loop) as writer:
             try:
                 for number in range(plan.table.warmups):
                     stage = Stage(

@@ -131,7 +131,7 @@ class Performer:
 
     def _file(self, part: Share) -> RecordFile:
         run = RunDirectory(Path(self._environment.parsed_options.results) / part.run_id)
-        path = run.client_directory / f"load-{part.worker}.jsonl"
+        path = run.load_path(part.worker)
         if path not in self._files:
             self._files[path] = RecordFile(self._environment, path, worker=part.worker, run_id=part.run_id)
         return self._files[path]

@@ -15,7 +15,7 @@ import gevent.pool
 
 from core.endpoint_access import Access, headers_of
 from core.errors import CloudError
-from core.outcomes import Answer, classify_http
+from core.outcomes import GATEWAY_ID_HEADER, Answer, classify_http
 from core.records import ClientRecord
 from core.variants import Variant
 from loadtests.account import INTERRUPTED
@@ -25,7 +25,7 @@ from loadtests.connections import Connection, ConnectionPool
 GIVE_UP_AFTER: Final = 20
 # A throttle or the gateway's timeout is what a load test is there to find, and no reason to end it.
 REASONS_TO_GIVE_UP: Final = frozenset({"error", "out_of_memory", "init_timeout", "timeout", "connection"})
-GATEWAY_ID_HEADERS: Final = ("x-amzn-requestid", "x-amzn-request-id")
+GATEWAY_ID_HEADERS: Final = (GATEWAY_ID_HEADER, "x-amzn-request-id")
 REQUEST_HEADERS: Final = {"Accept": "application/json"}
 # How long a wait for the next arrival may go without looking whether the load is to stop.
 STOP_LATENCY_S: Final = 0.5

@@ -22,10 +22,10 @@ from core.cloud import Cloud, cloud_errors
 from core.command_line import Parser
 from core.configuration import PATH_VARIABLE
 from core.errors import EXIT_ERROR, CloudError, run_command
-from core.load_tasks import BENCHMARK, MANIFEST, Part, run_prefix
+from core.load_tasks import BENCHMARK, Part, run_prefix
 from core.paths import LOCUSTFILE, RESULTS_DIRECTORY
 from core.processes import start_child
-from core.run_directory import RunDirectory
+from core.run_directory import MANIFEST_FILE, RunDirectory
 from core.stages import STAGES_FILE
 
 SHIP_EVERY_S: Final = 5.0
@@ -48,7 +48,7 @@ class Shipper:
 
     def ship(self) -> None:
         """Send what has been written since the last time. Raises CloudError; what was not sent stays due."""
-        for path in (*sorted(self._run.client_directory.glob("*.jsonl")), self._run.root / STAGES_FILE):
+        for path in (*self._run.client_paths(), self._run.root / STAGES_FILE):
             while path.exists() and self._ship_part(path):
                 pass
 
@@ -105,7 +105,7 @@ def _fetch_run(cloud: Cloud, bucket: str, run_id: str) -> RunDirectory:
     client = cloud.client("s3")
     run = RunDirectory(RESULTS_DIRECTORY / run_id)
     run.client_directory.mkdir(parents=True, exist_ok=True)
-    for name, path in ((MANIFEST, run.manifest_path), (BENCHMARK, Path(BENCHMARK))):
+    for name, path in ((MANIFEST_FILE, run.manifest_path), (BENCHMARK, Path(BENCHMARK))):
         with cloud_errors():
             answer = client.get_object(Bucket=bucket, Key=f"{run_prefix(run_id)}{name}")
             path.write_bytes(answer["Body"].read())

@@ -16,7 +16,7 @@ from constructs import Construct
 from core import strict_json
 from core.configuration import Configuration
 from core.variants import Variant
-from stacks.acknowledgements import acknowledge
+from stacks.acknowledgements import NO_TRACING, acknowledge
 from stacks.functions import retention_days
 
 
@@ -58,7 +58,7 @@ class Endpoints(cdk.NestedStack):
                 "AwsSolutions::AwsSolutions-COG4": callers,
                 "AwsSolutions::AwsSolutions-APIG3": "A firewall would add to the latency that is measured.",
                 "Serverless::Serverless-APIGWAccessLogging": no_logs,
-                "Serverless::Serverless-APIGWXrayEnabled": "Tracing would add to the latency that is measured.",
+                "Serverless::Serverless-APIGWXrayEnabled": NO_TRACING,
             },
         )
 

@@ -19,7 +19,7 @@ from core.configuration import Configuration
 from core.errors import ConfigurationError
 from core.paths import REPOSITORY
 from core.variants import Variant, part
-from stacks.acknowledgements import acknowledge
+from stacks.acknowledgements import NO_TRACING, acknowledge
 
 ARCHITECTURES: Final = {"x86_64": lambda_.Architecture.X86_64, "arm64": lambda_.Architecture.ARM_64}
 PLATFORMS: Final = {"x86_64": ecr_assets.Platform.LINUX_AMD64, "arm64": ecr_assets.Platform.LINUX_ARM64}
@@ -54,7 +54,7 @@ class Functions(cdk.NestedStack):
             {
                 "Serverless::Serverless-LambdaDLQ": no_retry,
                 "Serverless::Serverless-LambdaAsyncFailureDestination": no_retry,
-                "Serverless::Serverless-LambdaTracing": "Tracing would add to the latency that is measured.",
+                "Serverless::Serverless-LambdaTracing": NO_TRACING,
             },
         )
 
@@ -63,7 +63,7 @@ class Functions(cdk.NestedStack):
         log_groups = self.format_arn(
             service="logs",
             resource="log-group",
-            resource_name=f"/aws/lambda/{self._configuration.function.name_prefix}-*",
+            resource_name=f"{self._configuration.names.log_groups}*",
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
         write_logs = iam.PolicyStatement(
@@ -75,8 +75,8 @@ class Functions(cdk.NestedStack):
             assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
             inline_policies={"WriteLogs": iam.PolicyDocument(statements=[write_logs])},
         )
-        prefix = self._configuration.function.name_prefix
-        wildcard = f"arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/lambda/{prefix}-*:*"
+        groups = self._configuration.names.log_groups
+        wildcard = f"arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:{groups}*:*"
         reason = "Log streams have names of Lambda's making, and one role serves every function (docs/adr/0023)."
         acknowledge(role, {f"AwsSolutions::AwsSolutions-IAM5[Resource::{wildcard}]": reason})
         return role

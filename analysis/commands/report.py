@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from analysis.command_line import command_parser
+from analysis.command_line import add_output_options, command_parser
 from analysis.pipeline import build
 from analysis.progress import Progress
 from analysis.report.terminal import print_results
@@ -23,8 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--current-goal", action="store_true", help="take [goal], [traffic], and [prices] from today's benchmark.toml"
     )
-    parser.add_argument("--free-tier", action="store_true", help="count Lambda's free tier in the monthly cost")
-    parser.add_argument("--no-report", action="store_true", help="write data and summary only")
+    add_output_options(parser)
     return parser
 
 

@@ -27,7 +27,7 @@ from analysis.estimate.estimates import (
     quantile,
     share,
 )
-from analysis.summary import Claim, ClaimNumber, Estimate, Verdict
+from analysis.summary import NOTHING_ENFORCED, Claim, ClaimNumber, Estimate, Verdict
 from core.models import ENGINE_NAMES
 from core.prices import MB_PER_GB, Prices
 from core.swapping import CELL_PATTERN, SWAPPING
@@ -205,7 +205,7 @@ def _claim(context: Context, number: int, rule: _Rule) -> Claim:
     if not context.variants:
         evidence, nothing = Evidence(), NOT_THE_PAPERS
     if rule.compares_sizes and not context.comparable:
-        evidence, nothing = Evidence(), "nothing enforced the limits that tell memory sizes apart"
+        evidence, nothing = Evidence(), NOTHING_ENFORCED
     capped = ""
     if context.breaches and evidence.verdict != "undetermined":
         capped = f"It would be {evidence.verdict}, but {'; '.join(context.breaches)}. "

@@ -26,7 +26,7 @@ from analysis.decide.recommend import (
 )
 from analysis.estimate.costs import strategies_of
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix
-from analysis.summary import AS_NEEDED, Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
+from analysis.summary import AS_NEEDED, NOTHING_ENFORCED, Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
 from core.charges import SECONDS_PER_MONTH, front_door_usd, provisioned_duration_usd, provisioned_usd
 from core.prices import gb_seconds
 from core.variants import Variant
@@ -95,7 +95,7 @@ def _why_none(accurate: Sequence[Candidate], question: Question) -> str:
     if not any(ways(one, question) for one in accurate):
         return "no variant has both warm calls and cold starts that count"
     if not question.comparable and len({one.variant.memory_mb for one in accurate}) > 1:
-        return "nothing enforced the limits that tell memory sizes apart"
+        return NOTHING_ENFORCED
     return ""
 
 

@@ -82,7 +82,7 @@ def client_ranges(run: RunDirectory) -> list[ClientRange]:
     """All client records of a run, cut into pieces of some ten thousand."""
     return [
         ClientRange(path, start, start + RANGE_BYTES)
-        for path in sorted(run.client_directory.glob("*.jsonl"))
+        for path in run.client_paths()
         for start in range(0, path.stat().st_size, RANGE_BYTES)
     ]
 

@@ -27,7 +27,7 @@ from core import strict_json
 from core.charges import BYTES_PER_GB
 from core.errors import RecordError
 from core.records import INVOCATION_COLUMNS
-from core.run_directory import RunDirectory, write_atomically
+from core.run_directory import ROWS_FILE, RunDirectory, write_atomically
 from core.variants import Image, Variant
 
 ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}
@@ -195,7 +195,8 @@ def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
     """
     nothing = pl.DataFrame(schema=ROW_SCHEMA)
     with scratch_directory(run, "rows") as scratch:
-        parquet_path, csv_path = scratch / "invocations.parquet", scratch / "invocations.csv"
+        parquet_path = scratch / run.rows_path.name
+        csv_path = parquet_path.with_suffix(".csv")
         with (
             ParquetWriter(
                 parquet_path,
@@ -222,24 +223,25 @@ def rows_writer(run: RunDirectory) -> Iterator[Callable[[pl.DataFrame], None]]:
 
             yield write_after
             written.result()
-        parquet_path.replace(run.data_directory / parquet_path.name)
-        csv_path.replace(run.data_directory / csv_path.name)
+        parquet_path.replace(run.rows_path)
+        csv_path.replace(run.rows_path.with_suffix(".csv"))
 
 
 def _as_arrow(rows: pl.DataFrame) -> pa.Table:
     return rows.to_arrow(compat_level=pl.CompatLevel.newest())  # the oldest one copies all strings
 
 
+def rewrite_hint(run: RunDirectory) -> str:
+    """What repairs a file that the analysis wrote."""
+    return f"Write it again: inference-lab analysis report {run.run_id}"
+
+
 def read_rows(run: RunDirectory, columns: Sequence[str] | None = None) -> pl.DataFrame:
     """The invocations of a collected run, or some of their columns. Raises RecordError where it was not collected."""
-    path = run.data_directory / "invocations.parquet"
+    path = run.rows_path
     if not path.exists():
-        raise RecordError(
-            f"{run.root} holds no data/invocations.parquet", hint="Collect it first: python analysis/collect.py"
-        )
+        raise RecordError(f"{run.root} holds no {ROWS_FILE}", hint="Collect it first: python analysis/collect.py")
     try:
         return pl.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise RecordError(
-            f"{path} cannot be read: {error}", hint=f"Write it again: inference-lab analysis report {run.run_id}"
-        ) from None
+        raise RecordError(f"{path} cannot be read: {error}", hint=rewrite_hint(run)) from None

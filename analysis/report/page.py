@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import jinja2
@@ -46,7 +46,7 @@ from analysis.summary import Estimate, Summary
 from core import strict_json
 from core.models import ENGINE_NAMES
 from core.progress import duration_text
-from core.run_directory import RunDirectory, write_atomically
+from core.run_directory import MANIFEST_FILE, ROWS_FILE, SUMMARY_FILE, SUMMARY_TEXT_FILE, RunDirectory, write_atomically
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -462,13 +462,14 @@ def build_page(
 # ---------------------------------------------------------------------------------------------------------------------
 # Files
 
+CSV_FILE: Final = str(PurePosixPath(ROWS_FILE).with_suffix(".csv"))
 FILE_TEXTS: Final[tuple[tuple[str, str], ...]] = (
-    ("summary.json", "every number of this page, with a schema version"),
-    ("summary.md", "the summary for a pull request or a terminal"),
-    ("manifest.json", "what the run was made with"),
-    ("data/invocations.parquet", "one row for each invocation"),
-    ("data/invocations.csv", "the same as CSV"),
-    ("data/invocations.csv.gz", "the same as CSV, compressed"),
+    (SUMMARY_FILE, "every number of this page, with a schema version"),
+    (SUMMARY_TEXT_FILE, "the summary for a pull request or a terminal"),
+    (MANIFEST_FILE, "what the run was made with"),
+    (ROWS_FILE, "one row for each invocation"),
+    (CSV_FILE, "the same as CSV"),
+    (f"{CSV_FILE}.gz", "the same as CSV, compressed"),
     ("figures/", "each figure as SVG, PNG and CSV"),
 )
 

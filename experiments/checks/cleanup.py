@@ -122,8 +122,8 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     parts: list[tuple[str, str]] = [
         *_functions(cloud, f"{names.prefix}-"),
         *_provisioned(cloud, f"{names.prefix}-", prices),
-        *_log_groups(cloud, f"/aws/lambda/{names.prefix}-"),
-        *_log_groups(cloud, f"/aws/apigateway/{names.prefix}-"),
+        *_log_groups(cloud, names.log_groups),
+        *_log_groups(cloud, names.access_log_groups),
         *_apis(cloud, {names.api(group) for group in GROUPS}),
         *_api_keys(cloud, names.prefix),
         *_schedule_groups(cloud, names.schedule_group),

@@ -158,6 +158,5 @@ def _say_who_cannot_run(session: Session, protocol: str) -> None:
 
 
 def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
-    outcome = session.log.latest_outcome("cold", variant)
-    detail = f"{outcome} several times in a row; not retried"
+    detail = session.log.why_it_cannot_run("cold", variant)
     return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.log.recorded(protocol, variant))

@@ -192,17 +192,17 @@ class RecordWatch:
     """Reads load records as they are appended."""
 
     def __init__(self, run: RunDirectory) -> None:
-        self._directory = run.client_directory
+        self._run = run
         self._offsets: dict[Path, int] = {}
         self.seen = 0
 
     def skip_what_is_there(self) -> None:
         """Pass over the whole lines there are; half a line that a kill left is cut by who writes on."""
-        self._offsets = {path: path.read_bytes().rfind(b"\n") + 1 for path in self._paths()}
+        self._offsets = {path: path.read_bytes().rfind(b"\n") + 1 for path in self._run.load_paths()}
 
     def new_records(self) -> Iterable[ClientRecord]:
         """Whole lines since the last look."""
-        for path in self._paths():
+        for path in self._run.load_paths():
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
                 for line in file:
@@ -212,15 +212,12 @@ class RecordWatch:
                     self.seen += 1
                     yield ClientRecord.model_validate_json(line)
 
-    def _paths(self) -> list[Path]:
-        return sorted(self._directory.glob("load*.jsonl"))
-
 
 def _report_interrupted_stages(session: Session, stages: Sequence[LoadStage], protocol: str) -> None:
     """Name the stages that an earlier attempt did not finish; their calls are kept and reported separately."""
     whole = {stage.key for stage in stages if not stage.interrupted}
     begun: dict[str, tuple[str, int]] = {}
-    for path in sorted(session.log.run.client_directory.glob("load*.jsonl")):
+    for path in session.log.run.load_paths():
         for record in read_client_records(path):
             if record.warmup:
                 continue  # no part of a stage

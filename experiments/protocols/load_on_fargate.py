@@ -14,8 +14,8 @@ from typing import Final
 from core.charges import load_tasks_usd
 from core.configuration import configuration_path
 from core.errors import CloudError
-from core.load_tasks import BENCHMARK, MANIFEST, MASTER, worker_name
-from core.run_directory import RunDirectory
+from core.load_tasks import BENCHMARK, MASTER, worker_name
+from core.run_directory import MANIFEST_FILE, RunDirectory
 from core.stages import read_stages
 from core.variants import Variant
 from experiments.aws.fetched_parts import put, take_over_stages
@@ -90,7 +90,7 @@ class FargateLoad:
     def start(self) -> None:
         """Start the master, wait for its address, then start the workers. Raises CloudError."""
         (self._run.root / MARKER).touch()
-        self._objects.put(MANIFEST, self._run.manifest_path.read_bytes())
+        self._objects.put(MANIFEST_FILE, self._run.manifest_path.read_bytes())
         self._objects.put(BENCHMARK, configuration_path().read_bytes())
         workers = self._fargate.workers
         self._session.progress.say(f"starting a master and {workers} workers on Fargate")

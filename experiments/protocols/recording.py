@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.outcomes import Answer, classify_api_error, classify_http, classify_invoke
+from core.outcomes import GATEWAY_ID_HEADER, Answer, classify_api_error, classify_http, classify_invoke
 from core.records import ClientRecord
 from experiments.aws.http_timing import Reply
 from experiments.aws.lambda_control import InvokeAnswer
@@ -30,7 +30,7 @@ def reply_record(call: PlannedCall, reply: Reply, *, run_id: str, time_scale: fl
         connect_ms=reply.connect_ms,
         http_status=reply.status,
         request_id=answer.handler.request_id if answer.handler else None,
-        gateway_request_id=reply.headers.get("x-amzn-requestid"),
+        gateway_request_id=reply.headers.get(GATEWAY_ID_HEADER),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from core.cloud import Cloud
 from core.configuration import Configuration
+from core.endpoint import VCPU_VARIABLE
 from core.errors import EXIT_OK, UserError
 from core.prices import read_prices
 from core.progress import Progress
@@ -32,7 +33,6 @@ from experiments.protocols.recording import invoke_record
 from experiments.runner import Request, command_to_resume, ending, open_run
 from experiments.session import RunLock
 
-VCPU_VARIABLE: Final = "LAB_VCPU"
 HELD: Final = {"INFERENCE_THREADS": "2"}  # the CPUs that a guest of each of these sizes shows
 MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
 # The shares that Lambda gives the smallest and the largest of these sizes.

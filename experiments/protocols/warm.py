@@ -369,8 +369,7 @@ def _judge(session: Session, one: Progression, *, say: bool) -> None:
 
 def _give_up(session: Session, one: Progression) -> None:
     one.over = True
-    outcome = session.log.latest_outcome("warm", one.series.variant)
-    _stop(session, one, "cannot_run", f"{outcome} several times in a row; not retried", None)
+    _stop(session, one, "cannot_run", session.log.why_it_cannot_run("warm", one.series.variant), None)
 
 
 def _stop(session: Session, one: Progression, reason: StopReason, detail: str, width: float | None) -> None:

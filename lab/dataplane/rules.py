@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
+from core.endpoint import VCPU_VARIABLE
 from lab.contracts import LATEST
 
-SHARE_VARIABLE: Final = "LAB_VCPU"  # the lab's own: a CPU share apart from the memory size
 MB_PER_VCPU: Final = 1769  # "configuration-memory": one vCPU at 1,769 MB, in proportion to memory
 CFS_PERIOD_US: Final = 20_000  # measured on Lambda by third parties; AWS does not document it
 # vCPUs that the guest shows by memory size; 2 and 6 are AWS's own, the steps between were measured by third parties.
@@ -90,7 +90,7 @@ def owed_vcpu(memory_mb: int, environment: Mapping[str, str]) -> float:
     The lab can hold memory and vary the share, or hold the share and vary memory; AWS ignores the variable.
     """
     try:
-        asked = float(environment.get(SHARE_VARIABLE, ""))
+        asked = float(environment.get(VCPU_VARIABLE, ""))
     except ValueError:
         return vcpu_share(memory_mb)
     return min(asked, float(visible_cpus(memory_mb))) if asked > 0 else vcpu_share(memory_mb)

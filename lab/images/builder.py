@@ -26,7 +26,7 @@ from lab.images.dockerfile import (
     expand,
     pairs,
 )
-from lab.images.image_store import TASK_ROOT, DirectoryImageStore, ImageRecord
+from lab.images.image_store import RECORD_FILE, TASK_ROOT, DirectoryImageStore, ImageRecord
 from lab.images.run_step import RunStep
 from lab.images.stage_state import StageState, check_inside
 
@@ -62,7 +62,7 @@ def build(
             labels=state.labels,
             platform=request.platform,
         )
-        (image / "image.json").write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+        (image / RECORD_FILE).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
         if not request.use_cache:
             # Programs that run from the old folder keep running from it, under another name.
             _move_away(store.content(identity))

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from core.endpoint import endpoint_url
 from core.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
 from lab.images.build_plan import BuildRequest
@@ -41,7 +42,7 @@ def _wants_engine() -> bool:
     """Whether images are for containers: LAB_ENGINE says so, or the lab's own driver does."""
     if os.environ.get(ENGINE_VARIABLE):
         return True
-    if not os.environ.get("AWS_ENDPOINT_URL"):
+    if not endpoint_url():
         return False
     from core.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
 
@@ -90,7 +91,7 @@ def _tag(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine 
 def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine | None) -> int:
     reference = _with_tag(parsed.reference)
     record = _found(store, reference, engine)
-    address = os.environ.get("AWS_ENDPOINT_URL")
+    address = endpoint_url()
     if address:
         store.give(urllib.parse.urlsplit(address).port or 0, reference, record)
     store.name(reference, replace(record, pushed=True))

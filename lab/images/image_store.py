@@ -37,6 +37,7 @@ from lab.contracts import Image
 
 IMAGES_VARIABLE: Final = "LAB_IMAGES"
 DEFAULT_DIRECTORY: Final = REPOSITORY / ".lab" / "images"
+RECORD_FILE: Final = "image.json"  # next to an image's files
 TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
 
 
@@ -212,7 +213,7 @@ class DirectoryImageStore:
     def read_content(self, identity: str) -> ImageRecord | None:
         """The image of this id where it has been built."""
         try:
-            values = json.loads((self.content(identity) / "image.json").read_bytes())
+            values = json.loads((self.content(identity) / RECORD_FILE).read_bytes())
         except OSError:
             return None
         return ImageRecord(**{**values, "command": tuple(values["command"])})

@@ -7,7 +7,6 @@ from typing import Final, Literal
 
 from analysis.report.figures.marks import (
     HEIGHT_PX,
-    NOTHING_ENFORCED,
     Column,
     Figure,
     Points,
@@ -38,7 +37,7 @@ from analysis.report.wording import (
     rounded,
     usd_text,
 )
-from analysis.summary import Summary
+from analysis.summary import NOTHING_ENFORCED, Summary
 from core.variants import Image, Variant
 
 

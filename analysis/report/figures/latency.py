@@ -10,7 +10,6 @@ from analysis.estimate.cells import Measured
 from analysis.report.figures.marks import (
     HOVER,
     LINE_SYMBOLS,
-    NOTHING_ENFORCED,
     Column,
     Figure,
     Row,
@@ -40,7 +39,7 @@ from analysis.report.figures.shared import (
     why_no,
 )
 from analysis.report.wording import missing_reason, number_text, rounded
-from analysis.summary import Summary
+from analysis.summary import NOTHING_ENFORCED, Summary
 from core.intervals import smallest_n
 from core.records import Experiment
 from core.variants import Image, Variant

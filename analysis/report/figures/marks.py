@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from analysis.report.theme import SERIES_DASHES, SERIES_SHAPES, image_styles
 from analysis.report.wording import estimate_text, missing_reason, rounded
-from analysis.summary import HANDLER_METRICS, Estimate, Summary
+from analysis.summary import HANDLER_METRICS, NOTHING_ENFORCED, Estimate, Summary
 from core.records import Experiment
 from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
@@ -459,9 +459,6 @@ def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memor
             mark("point", point, filled=True, opacity=1),
         ]
     }
-
-
-NOTHING_ENFORCED: Final = "nothing enforced the limits that tell memory sizes apart"
 
 
 def sizes_tell_apart(summary: Summary) -> bool:

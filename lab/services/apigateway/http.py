@@ -11,12 +11,12 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
+from core.endpoint import REST_API_PATH
 from lab.http.request_body import read_body
 from lab.services.apigateway.api import MAX_PAYLOAD_BYTES
 from lab.services.apigateway.proxy_event import Request
 from lab.services.apigateway.service import Gateway
 
-PATH_PREFIX: Final = "/_aws/execute-api/"
 _HOST: Final = re.compile(r"(?P<api>[a-z0-9]+)\.execute-api\.(?:[a-z0-9-]+\.)?localhost(?::\d+)?", re.IGNORECASE)
 
 
@@ -34,8 +34,8 @@ def target_of(host: str, raw_path: str) -> Target | None:
 
     `raw_path` is the request's path as sent, without the query.
     """
-    if raw_path.startswith(PATH_PREFIX):
-        api_id, _, rest = raw_path[len(PATH_PREFIX) :].partition("/")
+    if raw_path.startswith(REST_API_PATH):
+        api_id, _, rest = raw_path[len(REST_API_PATH) :].partition("/")
     else:
         found = _HOST.fullmatch(host)
         if found is None:
@@ -90,4 +90,4 @@ def add_routes(app: web.Application, gateway: Gateway) -> None:
 
     app.middlewares.append(by_address)
     # Without their own route, aiohttp would build a 404 for these requests before the middleware sees them.
-    app.router.add_route("*", PATH_PREFIX + "{tail:.*}", by_path)
+    app.router.add_route("*", REST_API_PATH + "{tail:.*}", by_path)

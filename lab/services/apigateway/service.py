@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from core.endpoint_access import API_KEY_HEADER
 from lab.contracts import Invoker, InvokeResult, MetricSink
 from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own
@@ -111,7 +112,7 @@ class Gateway:
         """Apply API key and throttles, the narrowest first, as AWS orders them. Raises _FailedError."""
         api_id, now = stage.deployment.api_id, request.received_at
         if method.api_key_required:
-            value = request.header("x-api-key")
+            value = request.header(API_KEY_HEADER)
             key = self._catalogue.api_key(stage.deployment.region, value) if value else None
             plan = self._catalogue.usage_plan(stage.deployment.region, key, api_id, stage.name) if key else None
             if key is None or plan is None:

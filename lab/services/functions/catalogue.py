@@ -21,7 +21,7 @@ from moto.awslambda.utils import make_function_arn
 from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from moto.ecr.models import ecr_backends
 
-from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB
+from core.variants import FUNCTION_LOG_GROUPS, MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB
 from lab.contracts import LATEST, FunctionConfiguration, FunctionState, LogFormat
 from lab.dataplane.rules import split_qualifier
 from lab.services.moto_backend import MotoUrls
@@ -80,7 +80,7 @@ class LabFunction(LambdaFunction):
         self.logging_config = {
             "LogFormat": "JSON" if json_format else "Text",
             **(levels if json_format else {}),
-            "LogGroup": wanted.get("LogGroup") or f"/aws/lambda/{self.function_name}",
+            "LogGroup": wanted.get("LogGroup") or f"{FUNCTION_LOG_GROUPS}{self.function_name}",
         }
         self.logs_group_name = self.logging_config["LogGroup"]
 
