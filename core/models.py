@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -67,6 +69,11 @@ class Model(BaseModel):
         return self.model_dump_json(
             include={"application", "file", "input_size", "preprocessing", "output", "labels"}, exclude_defaults=True
         ).replace("{", f'{{"name":"{name}",', 1)
+
+
+def by_multiply_adds(models: Mapping[str, Model]) -> list[str]:
+    """Return the names of models, that with the fewest multiply-adds first; those that state none come last."""
+    return sorted(models, key=lambda name: models[name].multiply_adds or math.inf)
 
 
 # The paper's three, with its Table 1: sizes and accuracies are those of Keras' published weights.

@@ -28,7 +28,7 @@ from analysis.estimate.estimates import (
     share,
 )
 from analysis.summary import NOTHING_ENFORCED, Claim, ClaimNumber, Estimate, Verdict
-from core.models import ENGINE_NAMES
+from core.models import ENGINE_NAMES, PAPER_MODELS, by_multiply_adds
 from core.prices import MB_PER_GB, Prices
 from core.swapping import CELL_PATTERN, SWAPPING
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, PAPER_ENGINE, Image, Variant
@@ -45,7 +45,7 @@ RARE: Final = 0.01
 MEAN_DRAWS: Final = 2000
 STILL_COLD: Final = 0.05
 KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
-FLOPS_ORDER: Final = ("mobilenet", "resnet50", "inceptionv3")
+FLOPS_ORDER: Final = tuple(by_multiply_adds(PAPER_MODELS))
 API: Final = "client_latency_ms"
 NOT_THE_PAPERS: Final = (
     f"not measured: {ENGINE_NAMES[PAPER_ENGINE]} on {PAPER_ARCHITECTURE}, as in the paper, is not in the matrix"

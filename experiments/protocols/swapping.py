@@ -20,6 +20,7 @@ from core.cloud import Cloud
 from core.configuration import Configuration
 from core.endpoint import VCPU_VARIABLE
 from core.errors import EXIT_OK, UserError
+from core.models import by_multiply_adds
 from core.prices import read_prices
 from core.progress import Progress
 from core.records import ClientRecord, EndpointFacts
@@ -71,12 +72,12 @@ class Cell:
 
 
 def grid(configuration: Configuration) -> list[Cell]:
-    """Every cell: the two models that differ most in size first, shares, memory sizes."""
+    """Every cell: the two models with the fewest multiply-adds, shares, memory sizes."""
     by_model: dict[str, Variant] = {}
     for variant in configuration.variants:
         if variant.alias is None:  # a published version keeps its memory size and variables
             by_model.setdefault(variant.model, variant)
-    order = [model for model in ("mobilenet", "resnet50", "inceptionv3") if model in by_model][:MODELS]
+    order = by_multiply_adds({model: configuration.model(model) for model in by_model})[:MODELS]
     return [
         Cell(by_model[model], memory_mb, vcpu)
         for model in order
