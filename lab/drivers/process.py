@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from core.paths import REPOSITORY
 from core.records import LimitsInForce, LimitsMechanism
 from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
@@ -38,7 +39,6 @@ _OUTPUT_CHUNK_BYTES: Final = 65_536  # a pipe's capacity: one read takes all tha
 _FRAMES_DESCRIPTOR: Final = 3
 _EXT4_OVERHEAD: Final = 1.032  # of size over what files can have of it
 _REMOVE_PATIENCE_S: Final = 10.0
-_REPOSITORY: Final = str(Path(__file__).resolve().parents[2])
 
 
 class ProcessDriver:
@@ -203,7 +203,7 @@ class ProcessDriver:
             if self._launcher is None or self._launcher.gone:
                 if self._launcher is not None:
                     await self._launcher.close()
-                repository = _REPOSITORY if isinstance(self._limits_found(), DutyCycleLimits) else ""
+                repository = str(REPOSITORY) if isinstance(self._limits_found(), DutyCycleLimits) else ""
                 self._launcher = await _LauncherClient.start(self._tmp_template, repository)
                 self._no_mounts = self._launcher.no_mounts
                 self._no_disk_tmp = self._launcher.no_disk_tmp

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.paths import REPOSITORY
 
 
 def test_requirements_lock_matches_the_requirements():

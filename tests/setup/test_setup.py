@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from core.paths import REPOSITORY
+
 PROJECT_FILES = ("tools/setup", "requirements.txt", "requirements-dev.txt", "requirements.lock", "pyproject.toml")
 SYSTEM_PROGRAMS = (
     *("sh", "cat", "cksum", "dirname", "env", "grep", "head", "mkdir", "printenv", "rm", "sed", "tail", "tr", "cp"),
