@@ -51,7 +51,8 @@ def main() -> None:
     build(app, configuration)
     try:
         app.synth()
-    except RuntimeError as error:  # what the construct library raises, from its own process
+    # jsii hands over every exception of the construct library as RuntimeError with its text, and nothing else.
+    except RuntimeError as error:
         if "ValidationFailed" not in str(error):
             raise
         hint = "Keep the rule, or acknowledge it with its reason next to the construct (stacks/acknowledgements.py)."
