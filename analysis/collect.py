@@ -56,7 +56,7 @@ from core.errors import (
     run_command,
 )
 from core.place import IDENTITY, check_same_place
-from core.records import NEVER_INVOKED, Manifest
+from core.records import WITHOUT_LOG, Manifest
 from core.run_directory import RunDirectory, find_run, new_run_id
 from core.variants import Variant
 
@@ -242,7 +242,7 @@ def missing_invocations(run: RunDirectory, configuration: Configuration) -> dict
     if not parts:
         return {}
     clients = each_call_once(pl.concat(parts))
-    reached = clients.filter(~clients["outcome"].is_in(NEVER_INVOKED))
+    reached = clients.filter(~clients["outcome"].is_in(WITHOUT_LOG))
     expected = dict(reached.group_by("variant").len().iter_rows())
     found = {}
     for variant in configuration.variants:

@@ -32,8 +32,11 @@ Outcome = Literal[
 ]
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
-# Outcomes of calls that never reached a function, and so have no log line.
-NEVER_INVOKED: Final[tuple[Outcome, ...]] = ("dropped", "throttled", "connection")
+# Outcomes of calls that reached no function.
+NEVER_INVOKED: Final[tuple[Outcome, ...]] = ("dropped", "throttled")
+# Outcomes of calls that need no log. A call whose connection failed may have run before the answer was lost: a log is
+# joined with it where there is one, and its cost counts as possible, but nothing is incomplete without one.
+WITHOUT_LOG: Final[tuple[Outcome, ...]] = (*NEVER_INVOKED, "connection")
 
 # How an environment comes to be, in the words of AWS_LAMBDA_INITIALIZATION_TYPE.
 Initialization = Literal["on-demand", "snap-start", "provisioned-concurrency"]

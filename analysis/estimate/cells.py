@@ -29,7 +29,7 @@ import polars as pl
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import Samples, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
-from core.records import INVOCATION_COLUMNS, NEVER_INVOKED, PROVISIONED
+from core.records import INVOCATION_COLUMNS, PROVISIONED, WITHOUT_LOG
 from core.stages import RESTARTED, SEARCH
 from core.swapping import SWAPPING
 from core.variants import Variant
@@ -329,7 +329,7 @@ def cold_ratios(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Co
 def coverage(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Coverage, ...]:
     """Found / sent, per variant and experiment, and per variant over all."""
     sent = pl.col("call_id").is_not_null() & (pl.col("outcome") != "dropped")
-    expected = sent & ~pl.col("outcome").is_in(NEVER_INVOKED)
+    expected = sent & ~pl.col("outcome").is_in(WITHOUT_LOG)
     # A call is found once its report is: a log that holds no more than its START tells neither time nor cost.
     in_logs = pl.col("log_stream").is_not_null() & pl.col("duration_ms").is_not_null()
     sums = [

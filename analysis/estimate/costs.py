@@ -40,7 +40,7 @@ from core.charges import (
 )
 from core.configuration import GoalTable
 from core.prices import Prices, gb_seconds
-from core.records import NEVER_INVOKED
+from core.records import WITHOUT_LOG
 from core.variants import Image, Start, Variant
 from simulation.erlang import cheapest_level
 
@@ -350,7 +350,7 @@ def make_failed_costs(rows: pl.DataFrame, variants: Mapping[str, Variant], price
     that were throttled or never sent are not billed.
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    reached = rows.select("variant", "outcome", "billed_ms").filter(~pl.col("outcome").is_in(NEVER_INVOKED))
+    reached = rows.select("variant", "outcome", "billed_ms").filter(~pl.col("outcome").is_in(WITHOUT_LOG))
     found = []
     for key, variant in variants.items():
         part = reached.filter(pl.col("variant") == key)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis.estimate.cells import Measured
-from core.records import NEVER_INVOKED
+from core.records import WITHOUT_LOG
 from simulation import Calls, Samples
 
 # What an invocation may have been excluded for and still be what a caller meets.
@@ -29,7 +29,7 @@ def samples_of(measured: Measured, variant: str) -> Samples | None:
     mine = pl.concat(parts).filter(
         (pl.col("rule").is_null() | pl.col("rule").is_in(_KEPT_RULES))
         & ~pl.col("warmup").fill_null(value=False)
-        & ~pl.col("outcome").is_in(sorted(NEVER_INVOKED))
+        & ~pl.col("outcome").is_in(WITHOUT_LOG)
     )
     restored = pl.col("restore_ms").fill_null(0.0) > 0
     warm = _first_of(mine.filter(pl.col("start_type") == "warm"), "warm")

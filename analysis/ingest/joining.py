@@ -26,7 +26,7 @@ import polars as pl
 
 from analysis.ingest.platform_logs import FACT_COLUMNS
 from analysis.ingest.run_files import ROW_SCHEMA
-from core.records import PROVISIONED, SCHEMA_VERSION, EndpointFacts, StartEvidence
+from core.records import NEVER_INVOKED, PROVISIONED, SCHEMA_VERSION, EndpointFacts, StartEvidence
 from core.variants import Variant
 
 # Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.
@@ -111,7 +111,7 @@ def _match(clients: pl.DataFrame, logged: pl.DataFrame) -> pl.DataFrame:
     open_calls = clients.filter(pl.col("request_id").is_null())
     fires = open_calls.filter(pl.col("outcome") == "pending").sort("intended_at")
     others = open_calls.filter(
-        pl.col("sent_at").is_not_null() & ~pl.col("outcome").is_in(["pending", "dropped", "throttled"])
+        pl.col("sent_at").is_not_null() & ~pl.col("outcome").is_in(["pending", *NEVER_INVOKED])
     ).sort("sent_at")
     found = _match_fires(fires["client_index"].to_list(), fires["intended_at"].to_list(), free)
     taken = set(found.values())

@@ -15,7 +15,7 @@ from typing import Final
 from core.charges import load_tasks_usd, network_traffic_usd, provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration
 from core.prices import Prices, gb_seconds
-from core.records import PROVISIONED, ClientRecord
+from core.records import NEVER_INVOKED, PROVISIONED, ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
 
@@ -32,7 +32,6 @@ FORCED_UPDATE_MS: Final = 3000.0
 # Assumed, with its snapshot or its provisioned environments: AWS publishes no figure for how long it takes.
 PUBLISH_MS: Final = 120_000.0
 
-NOT_INVOKED: Final = frozenset({"throttled", "dropped"})
 _BILLED: Final = re.compile(r'Billed Duration: (\d+) ms|"billedDurationMs"\s*:\s*(\d+)')
 
 
@@ -198,7 +197,7 @@ def billed_ms_bound(record: ClientRecord, *, configuration: Configuration, varia
 
     A caller waits longer than the function runs, unless the gateway or the connection gave up before it.
     """
-    if record.outcome in NOT_INVOKED:
+    if record.outcome in NEVER_INVOKED:
         return 0.0
     if record.outcome == "pending":
         return expected_billed_ms(configuration, variant, cold=True)
@@ -233,7 +232,7 @@ class SpendMeter:
             billed_ms = billed_ms_bound(record, configuration=self._configuration, variant=variant)
         self._count_capacity(record.intended_at)
         through_gateway = record.trigger == "api"
-        if record.outcome not in NOT_INVOKED:
+        if record.outcome not in NEVER_INVOKED:
             self.spent_usd += self.prices.call_usd(
                 record.memory_mb,
                 billed_ms,

@@ -41,8 +41,8 @@ _QUERY: Final = frozenset({"cloudformation", "monitoring", "iam", "sts", "sqs", 
 _NOT_FOUND: Final = {"apigateway": "NotFoundException", "iam": "NoSuchEntity"}
 # The machine's failures and the lab's own: nothing that the caller could fix.
 _NOT_THE_CALLERS: Final = (OSError, RuntimeError, MemoryError, sqlite3.Error, UserError)
-# Where moto finds the account and the region that a request is signed for.
 # moto raises built-in exceptions both at what it cannot read and at its own faults: only the place tells them apart.
+# Where it finds the account and the region that a request is signed for.
 _READS_ADDRESS: Final = ("/moto/core/base_backend.py", "/moto/core/responses.py", "/moto/core/utils.py")
 # Where numbers and times of a request are read.
 _READS_VALUES: Final = ("/moto/core/parse.py", "/moto/core/responses.py", "/botocore/utils.py")

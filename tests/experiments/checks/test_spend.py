@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from core.charges import provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration, read_configuration
 from core.prices import read_prices
-from core.records import OUTCOMES, PROVISIONED, ClientRecord
+from core.records import NEVER_INVOKED, OUTCOMES, PROVISIONED, ClientRecord
 from experiments.checks.spend import (
-    NOT_INVOKED,
     SpendMeter,
     billed_ms_bound,
     billed_ms_in,
@@ -71,7 +70,7 @@ def test_what_a_caller_saw_bounds_what_was_billed(outcome, latency_ms):
     variant = CONFIGURATION.variants[0]
     call = record(outcome=outcome, client_latency_ms=latency_ms)
     bound = billed_ms_bound(call, configuration=CONFIGURATION, variant=variant)
-    if outcome in NOT_INVOKED:
+    if outcome in NEVER_INVOKED:
         assert bound == 0
     elif outcome == "pending":
         assert bound == expected_billed_ms(CONFIGURATION, variant, cold=True)
