@@ -347,10 +347,11 @@ def make_failed_costs(rows: pl.DataFrame, variants: Mapping[str, Variant], price
     """What was billed for calls that failed, of each variant that has some; in no cost of a million predictions.
 
     Lambda bills a call that ends in an error or a timeout like any other, and one whose client gave up as well. Calls
-    that were throttled or never sent are not billed.
+    that were throttled or never sent are not billed, nor are those whose connection failed unless a log says so.
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    reached = rows.select("variant", "outcome", "billed_ms").filter(~pl.col("outcome").is_in(WITHOUT_LOG))
+    is_billed = pl.col("billed_ms").is_not_null() | ~pl.col("outcome").is_in(WITHOUT_LOG)
+    reached = rows.select("variant", "outcome", "billed_ms").filter(is_billed)
     found = []
     for key, variant in variants.items():
         part = reached.filter(pl.col("variant") == key)
