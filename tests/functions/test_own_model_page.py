@@ -137,8 +137,11 @@ def test_the_page_leads_from_a_model_to_the_report(walked: Deployed, tmp_path: P
         model: record.top1_accuracy for model, record in walked.configuration.models.items()
     }
     page = run.report_path.read_text(encoding="utf-8")
-    for name in ("efficientnetb0 on ONNX Runtime", "tiny on ONNX Runtime"):
+    names = {"efficientnetb0 on ONNX Runtime", "tiny on ONNX Runtime"}
+    for name in names:
         assert name in page
+    drawn = pl.read_csv(run.figures_directory / "inference_time.csv")
+    assert set(drawn.filter(pl.col("value").is_not_null())["name"]) == names
 
 
 def test_a_file_with_labels_answers_by_their_names(walked: Deployed) -> None:
