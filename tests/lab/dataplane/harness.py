@@ -23,12 +23,14 @@ class Catalogue:
     def __init__(self) -> None:
         self.functions: dict[str, FunctionConfiguration] = {}
         self.concurrency = 1000
+        self.looks = 0  # how often the lab has asked what is provisioned: each time it looks after its environments
 
     def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
         name = name_or_arn.rpartition(":")[2]
         return self.functions.get(name if qualifier in (None, "", LATEST) else f"{name}:{qualifier}")
 
     def provisioned(self) -> list[FunctionConfiguration]:
+        self.looks += 1
         return [function for function in self.functions.values() if function.provisioned]
 
     def arn(self, name: str) -> str:
@@ -152,6 +154,11 @@ class Lab:
     async def call(self, name: str = "function", event: object = None, **options: object) -> InvokeResult:
         return await self.plane.invoke(name, json.dumps(event).encode(), **options)
 
+    async def looked_after(self) -> None:
+        """Wait until the lab has looked after all its environments once more."""
+        wanted = self.catalogue.looks + 2  # the first may have begun before
+        await until(lambda: self.catalogue.looks >= wanted, "the lab to look after its environments")
+
     async def answer(self, name: str = "function", event: object = None) -> object:
         result = await self.call(name, event)
         assert result.function_error is None, result.payload
@@ -182,7 +189,7 @@ def conditions(lines: Sequence[str]) -> list[dict[str, object]]:
     return [json.loads(line)["record"] for line in lines if line.startswith('{"type":"lab.conditions"')]
 
 
-async def until(condition, what: str, patience_s: float = 120.0) -> None:
+async def until(condition, what: str, patience_s: float = 600.0) -> None:
     """Wait until a condition holds; fails with `what` after a generous time."""
     async with asyncio.timeout(patience_s):
         while not condition():  # noqa: ASYNC110 - the condition belongs to the product, which has no event for tests

@@ -1,6 +1,5 @@
 """Asynchronous invokes: accepted at once, run later, retried as configured, looked up by request id."""
 
-import asyncio
 import dataclasses
 
 from tests.lab.dataplane.harness import reports, until
@@ -99,7 +98,7 @@ async def test_events_that_wait_when_the_lab_closes_say_so(lab):
     lab.function(FLAKY, reserved_concurrency=0)
     async with lab:
         result = await lab.call(event={}, invocation_type="Event")
-        await asyncio.sleep(0.05)
+        await until(lambda: lab.plane.fate(result.request_id).throttles, "the event to wait for room")
     assert lab.plane.fate(result.request_id).state == "dropped"
 
 

@@ -141,7 +141,8 @@ async def test_every_invocation_says_under_which_conditions_it_ran(lab):
     (record,) = conditions(lab.logs.lines("function"))
     assert record["limits"] == limits.mechanism
     assert record["timeScale"] == 1
-    assert record["hostContended"] is False
+    assert record["contendedBy"] in ("", "others")  # programs beside the tests
+    assert record["hostContended"] is bool(record["contendedBy"])
     assert record["majorPageFaults"] >= 0
 
 

@@ -16,8 +16,14 @@ def exchange(*parts, limit=1000, patience_s=30.0, hang_up=False):
     """Send parts to a server that echoes the body's length; gives its answer's first line."""
 
     async def main():
+        begun, ended = asyncio.Event(), asyncio.Event()
+
         async def handler(request):
-            body = await read_body(request, limit, patience_s=patience_s)
+            begun.set()
+            try:
+                body = await read_body(request, limit, patience_s=patience_s)
+            finally:
+                ended.set()
             return web.Response(status=413) if body is None else web.Response(text=str(len(body)))
 
         # No lingering: the rest of a refused body is not waited for.
@@ -29,10 +35,11 @@ def exchange(*parts, limit=1000, patience_s=30.0, hang_up=False):
         for part in parts:
             writer.write(part)
             await writer.drain()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # parts that arrive together nevertheless are only an easier case
         if hang_up:
+            await begun.wait()
             writer.transport.abort()
-            await asyncio.sleep(0.1)
+            await ended.wait()
             answer = b""
         else:
             answer = await asyncio.wait_for(reader.read(65_536), 30)

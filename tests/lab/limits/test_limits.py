@@ -146,17 +146,17 @@ def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
         process = subprocess.Popen(
             ["sh", "-c", f"echo 0 > {group.join_files[0]}; while :; do :; done"], stdin=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while process.pid not in files.processes(group.directories[0]):
             assert time.monotonic() < deadline
         group.freeze()
         while "frozen 1" not in Path(group.directories[0], "cgroup.events").read_text():
             assert time.monotonic() < deadline
         used = limits.cpu_ms()
-        time.sleep(0.3)  # long enough to be seen in the account, if it ran
+        time.sleep(0.3)  # would be seen in the account, if it ran; a busy machine makes no frozen process run
         assert limits.cpu_ms() == used
         group.kill()
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(120) == -signal.SIGKILL
         while not group.remove():
             assert time.monotonic() < deadline
     finally:

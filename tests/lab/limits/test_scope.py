@@ -37,7 +37,7 @@ def enter(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=600)
         return process.pid, output
 
     return run

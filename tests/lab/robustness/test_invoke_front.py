@@ -240,6 +240,7 @@ def test_a_caller_that_goes_away_does_not_disturb_the_next():
             writer.write(http().replace(b"PPORT", str(ports[0]).encode()))
             await functions[0].called.wait()
             writer.transport.abort()
+            # As a rule the front sees it go within this time; the answer to the next one is the same if it does not.
             await asyncio.sleep(0.05)
             functions[0].gate.set()
             return parse(await send(ports[0], [http()]))

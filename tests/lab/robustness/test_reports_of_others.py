@@ -52,7 +52,7 @@ def function(images, tmp_path_factory):
     (directory / "handler.py").write_text(HANDLER)
     with running_lab(variables=images) as lab:
         name = new_name()
-        api = deploy(lab, name, timeout_s=1, directory=directory)
+        api = deploy(lab, name, directory=directory)
         yield lab, name, f"{lab.url}/_aws/execute-api/{api}/v1"
 
 
@@ -60,7 +60,6 @@ def function(images, tmp_path_factory):
     ("do", "message"),
     [
         ("raise", "failure"),  # https://github.com/aws/aws-lambda-runtime-interface-emulator/issues/20: no error header
-        ("sleep", "Task timed out after 1.00 seconds"),  # .../issues/21: a timeout looked like a success
         ("exit", "Runtime exited with error: exit status 42"),  # .../issues/86: an empty answer
     ],
 )
@@ -69,6 +68,19 @@ def test_a_function_that_fails_says_so_in_header_and_payload(function, do, messa
     error, payload = invoke(lab, name, {"do": do})
     assert error == "Unhandled"
     assert message in payload["errorMessage"]
+
+
+def test_a_timeout_is_an_error_in_header_and_payload(function):
+    """https://github.com/aws/aws-lambda-runtime-interface-emulator/issues/21: it looked like a success."""
+    lab, name, _ = function
+    client = lab.client("lambda")
+    client.update_function_configuration(FunctionName=name, Timeout=1)
+    try:
+        error, payload = invoke(lab, name, {"do": "sleep"})
+    finally:  # the init inside the next call may take longer than a second
+        client.update_function_configuration(FunctionName=name, Timeout=30)
+    assert error == "Unhandled"
+    assert "Task timed out after 1.00 seconds" in payload["errorMessage"]
 
 
 def test_no_payload_is_an_empty_object(function):

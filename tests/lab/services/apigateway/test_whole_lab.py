@@ -64,14 +64,17 @@ def test_a_function_slower_than_the_gateway_waits_gets_a_504_and_runs_to_its_end
     arn = lab.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"]
     api = rest_api(lab, arn, timeout_ms=300)
     get(lab, f"/_aws/execute-api/{api}/v1/warm")  # its first environment may take longer than that to start
-    before = len(log_lines(lab, name, '"REPORT RequestId"'))
+
+    def slept() -> list[str]:
+        reports = log_lines(lab, name, '"REPORT RequestId"')
+        return [one for one in reports if float(one.split("Duration: ")[1].split(" ms")[0]) >= 1000]
+
+    before = len(slept())
     status, headers, body = get(lab, f"/_aws/execute-api/{api}/v1/x?do=sleep&seconds=1")
     assert (status, json.loads(body)) == (504, {"message": "Endpoint request timed out"})
     assert headers["x-amzn-RequestId"]
-    wait_until(lambda: len(log_lines(lab, name, '"REPORT RequestId"')) > before, "the function's own end")
-    report = log_lines(lab, name, '"REPORT RequestId"')[-1]
-    assert float(report.split("Duration: ")[1].split(" ms")[0]) >= 1000
-    assert "Status:" not in report
+    wait_until(lambda: len(slept()) > before, "the function's own end")
+    assert not any("Status:" in report for report in slept())
 
 
 def test_the_gateways_metrics_are_in_cloudwatch(served):
@@ -121,7 +124,7 @@ def test_a_function_that_fails_is_a_502_and_one_that_is_throttled_a_500(served):
     assert (status, json.loads(body)) == (500, {"message": "Internal server error"})
     assert headers["x-amzn-ErrorType"] == "InternalServerErrorException"
     # The concurrency that was put away is back at once.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while get(lab, f"/_aws/execute-api/{api}/v1/x")[0] != 200:
         assert time.monotonic() < deadline
 
