@@ -13,6 +13,8 @@ import pytest
 from core.paths import LOCUSTFILE
 from core.run_directory import RunDirectory
 
+PATIENCE_S = 600  # guards against hanging: the machine may be busy
+
 
 class Endpoint:
     """A running tests/loadtests/server.py."""
@@ -39,9 +41,9 @@ def server():
         process.wait()
 
 
-def until(condition, *, seconds=90):
-    """Wait for a condition; generous, for the machine may be busy."""
-    end = time.monotonic() + seconds
+def until(condition):
+    """Wait for a condition."""
+    end = time.monotonic() + PATIENCE_S
     while True:
         value = condition()
         if value:
@@ -61,9 +63,15 @@ def endpoint(server):
 class Load:
     """One `locust -f loadtests/locustfile.py`, or a worker of one."""
 
-    def __init__(self, process, directory):
+    def __init__(self, process, directory, log):
         self.process = process
         self.directory = directory
+        self._log = log
+
+    @property
+    def err(self):
+        """Its standard error so far."""
+        return self._log.read_text()
 
     @property
     def run(self):
@@ -78,13 +86,12 @@ class Load:
     def stages(self):
         return [json.loads(line) for line in (self.run.root / "load-stages.jsonl").read_text().splitlines()]
 
-    def wait(self, *, code=0, timeout=120):
+    def wait(self, *, code=0):
         """Standard output, once the process has left with this exit code."""
-        out, err = self.process.communicate(timeout=timeout)
-        assert self.process.returncode == code, f"exit code {self.process.returncode}\n{out}\n{err}"
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == code, f"exit code {self.process.returncode}\n{out}\n{self.err}"
         # Locust's web server prints one when a page's reader goes away; that is neither ours nor a fault.
-        assert "Traceback" not in err or "gevent/pywsgi.py" in err, err
-        self.err = err
+        assert "Traceback" not in self.err or "gevent/pywsgi.py" in self.err, self.err
         return out
 
 
@@ -102,27 +109,29 @@ def start_load(tmp_path, endpoint):
             "AWS_DEFAULT_REGION": "us-east-1",
             "NO_PROXY": "*",
         }
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)),
-                *(["--headless"] if headless else []),
-                *("--warmups", str(warmups)),
-                *map(str, arguments),
-            ],
-            cwd=directory,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return Load(process, directory)
+        log = tmp_path / f"locust-{len(started)}.log"
+        with log.open("w") as err:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE)),
+                    *(["--headless"] if headless else []),
+                    *("--warmups", str(warmups)),
+                    *map(str, arguments),
+                ],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                start_new_session=True,
+            )
+        started.append(Load(process, directory, log))
+        return started[-1]
 
     yield start
-    for process in started:
+    for load in started:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
-        print(f"--- {process.args}\n{out}\n{err}")  # pytest shows it when the test failed
+            os.killpg(load.process.pid, signal.SIGKILL)
+        out, _ = load.process.communicate()
+        print(f"--- {load.process.args}\n{out}\n{load.err}")  # pytest shows it when the test failed

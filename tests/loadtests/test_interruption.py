@@ -41,5 +41,5 @@ def test_ctrl_c_reaches_the_main_greenlet_and_no_other():
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out, err) == (0, "interrupted, and the worker works on\n", "")

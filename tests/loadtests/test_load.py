@@ -17,7 +17,7 @@ from core.run_directory import create_run
 from loadtests.account import INTERRUPTED
 from loadtests.arrivals import Segment, Shape
 from tests.lab_support import refusing_port
-from tests.loadtests.conftest import until
+from tests.loadtests.conftest import PATIENCE_S, until
 from tests.loadtests.server import API_KEY
 
 ONE_VARIANT = ("--model", "mobilenet", "--memory-mb", "1024")
@@ -209,9 +209,12 @@ def test_four_workers_share_the_arrivals_and_hold_the_shape_together(start_load)
 
 @pytest.mark.slow
 def test_the_share_of_a_worker_that_is_killed_goes_to_another(start_load, endpoint):
-    load = start_load(*ONE_VARIANT, *constant(30, 10), "--processes", 3)
-    until(lambda: endpoint.set()["under_way"] and len(list(load.run.client_directory.iterdir())) == 3)
+    # The first arrivals stay under way until the kill, which leaves 20 s to notice it.
+    endpoint.set(hang=1)
+    load = start_load(*ONE_VARIANT, *constant(15, 20), "--processes", 3)
+    until(lambda: endpoint.set()["under_way"] >= 3 and len(list(load.run.client_directory.iterdir())) == 3)
     psutil.Process(load.process.pid).children()[-1].kill()
+    endpoint.set(hang=0)
     out = load.wait()
     (stage,) = load.stages
     assert len(stage["lost_workers"]) == 1
@@ -231,19 +234,22 @@ def test_a_worker_of_another_directory_joins_late_takes_its_part_and_ships_its_r
     port = free_port()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
+    endpoint.set(hang=1)
     load = start_load(
         *("--model", "mobilenet,resnet50", "--memory-mb", "512", *constant(20, 5)),
         *("--master", "--master-bind-port", port, "--expect-workers", 1),
     )
     first = start_load("--worker", "--master-port", port)
     until(lambda: endpoint.set()["under_way"])
+    # No answer comes before the late worker is there, so the first stage does not end.
     late = start_load("--worker", "--master-port", port, directory=elsewhere)
+    until(lambda: "joined: it stands by" in load.err)
+    endpoint.set(hang=0)
     load.wait()
     first.wait()
     late.wait()
     alone, together = load.stages
     assert (alone["workers"], together["workers"]) == (1, 2)
-    assert "joined: it stands by" in load.err
     for stage in load.stages:
         records = [record for record in load.records if record.variant == stage["variant"]]
         assert numbers(records) == list(range(100))
@@ -261,7 +267,7 @@ def test_no_worker_outlives_a_master_that_is_killed(start_load, endpoint):
     assert len(workers) == 2
     load.process.kill()
     load.process.wait()
-    psutil.wait_procs(workers, timeout=60)
+    psutil.wait_procs(workers, timeout=PATIENCE_S)
     assert not any(worker.is_running() for worker in workers)
     assert load.records
 
@@ -274,7 +280,7 @@ def test_the_web_page_shows_the_numbers_that_are_recorded(start_load, endpoint):
 
     def answers():
         try:
-            return urllib.request.urlopen(f"{page}/load-seconds", timeout=10).status == 200
+            return urllib.request.urlopen(f"{page}/load-seconds", timeout=30).status == 200
         except OSError:
             return False
 
@@ -305,7 +311,7 @@ def test_the_web_page_shows_the_numbers_that_are_recorded(start_load, endpoint):
     assert row["num_requests"] == 60
     latencies = sorted(record.latency_from_intended_ms for record in records)
     assert row["max_response_time"] == pytest.approx(latencies[-1], abs=1)
-    assert row["median_response_time"] == pytest.approx(latencies[29], abs=1.5)
+    assert row["median_response_time"] == pytest.approx(latencies[29], rel=0.1, abs=1.5)  # Locust rounds
 
 
 def test_without_a_lab_it_says_so_and_leaves(start_load):
@@ -321,7 +327,7 @@ def test_an_option_that_a_worker_would_ignore_is_refused_by_the_worker(start_loa
     port = free_port()
     start_load("--master", "--master-bind-port", port, *ONE_VARIANT)
     worker = start_load("--worker", "--master-port", port, "--host", "http://127.0.0.1:9", headless=False)
-    worker.wait(code=1, timeout=60)
+    worker.wait(code=1)
     assert "--host http://127.0.0.1:9" in worker.err
     assert "AWS_ENDPOINT_URL" in worker.err
 
