@@ -58,7 +58,6 @@ class Deployed:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=240,
             check=False,
         )
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -97,7 +96,7 @@ gateway_samples = 1
 
 # Of everything that may befall a direct call; the functions' timeout has to be changed with it.
 [profile.outcomes.function]
-timeout_s = 5  # filling the memory takes over a second at this share, more on a busy machine
+timeout_s = 5
 
 [profile.outcomes.experiments.cold]
 protocols = ["forced"]
@@ -115,9 +114,10 @@ gateway_samples = 0
 models = ["mobilenet"]
 memory_sizes_mb = [256]
 
+# More calls than an attempt of tests/experiments/killing.py may make: no attempt comes to its end.
 [profile.kills.experiments.load]
-end_rps = 20.0
-duration_s = 1
+end_rps = 10.0
+duration_s = 4
 
 [profile.kills.experiments.cold]
 protocols = ["forced"]
@@ -128,7 +128,7 @@ models = ["mobilenet"]
 memory_sizes_mb = [256]
 
 [profile.search.goal]
-limit_ms = 250.0
+limit_ms = 500.0
 max_bad_share = 0.2
 
 [profile.search.experiments.load]
@@ -144,9 +144,9 @@ max_bad_share = 0.05
 [profile.decided.experiments.warm]
 environments = 5
 
-# So many that some of fifty kills still fall into the load, each of which takes seconds to come to its first call.
+# Few enough for some of fifty kills to fall into the load.
 [profile.kills.experiments.warm]
-samples = 600
+samples = 60
 connections = ["kept", "new"]
 """
 

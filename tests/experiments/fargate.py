@@ -37,6 +37,7 @@ class Tasks:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.names: dict[str, str] = {}
         self._started_by: dict[str, str] = {}
+        self._described: set[str] = set()
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
     def answer(self, operation: str, asked: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +46,9 @@ class Tasks:
             case "RunTask":
                 return {"tasks": [self._run(asked)], "failures": []}
             case "DescribeTasks":
-                return {"tasks": [self._describe(arn) for arn in asked["tasks"]], "failures": []}
+                described = [self._describe(arn) for arn in asked["tasks"]]
+                self._described |= set(asked["tasks"])
+                return {"tasks": described, "failures": []}
             case "ListTasks":
                 mine = [arn for arn, by in self._started_by.items() if by == asked.get("startedBy", by)]
                 return {"taskArns": [arn for arn in mine if self.processes[arn].poll() is None]}
@@ -56,6 +59,10 @@ class Tasks:
                 return {"task": self._describe(asked["task"])}
         assert operation == "GetServiceQuota", operation
         return {"Quota": {"QuotaCode": asked["QuotaCode"], "Value": 6.0}}
+
+    def was_described(self, name: str) -> bool:
+        """Whether the load has asked for the state of a task."""
+        return any(self.names[arn] == name for arn in list(self._described))
 
     def kill(self, name: str) -> None:
         """Kill a task with everything in it, as a host that fails does."""

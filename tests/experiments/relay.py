@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-PATIENCE_S = 180.0
+PATIENCE_S = 900.0
 
 
 class Relay:
@@ -32,6 +32,11 @@ class Relay:
     @property
     def url(self) -> str:
         return f"http://localhost:{self.port}"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a request has been the one to stop at."""
+        return self._stopped.is_set()
 
     def wait_until_stopped(self) -> None:
         assert self._stopped.wait(PATIENCE_S), "no request was the one to stop at"

@@ -15,15 +15,16 @@ from core.run_directory import RunDirectory
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.stubs.making import write_stub
 
-TIMEOUT_MS = 1500
-INIT_MS = 2500
+# The gateway has to wait for an ordinary cold start on a busy machine; the longer init has to stay below 10 s there.
+TIMEOUT_MS = 4000
+INIT_MS = 6000
 
 pytestmark = pytest.mark.slow  # waits twice for a cold start that is longer than the gateway's patience
 
 
 @pytest.fixture(scope="module")
 def slow_to_start(deployed, tmp_path_factory):
-    """A deployment whose gateway waits for 1.5 s, and of whose two functions one takes longer to start."""
+    """A deployment whose gateway waits for 4 s, and of whose two functions one takes longer to start."""
     directory = tmp_path_factory.mktemp("gateway")
     text = configuration_text(write_stub(directory / "stub")).partition("[profile.")[0]
     for pattern, line in {
@@ -76,7 +77,6 @@ def test_a_cold_start_longer_than_the_gateway_waits_is_a_labelled_504_and_its_re
         env=slow_to_start.environment(),
         check=True,
         capture_output=True,
-        timeout=240,
     )
     rows = pl.read_parquet(run.data_directory / "invocations.parquet").filter(pl.col("variant") == slow.key)
     assert rows["call_id"].to_list() == [record.call_id for record in given_up]
