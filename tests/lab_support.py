@@ -30,8 +30,8 @@ from lab.images.docker_cli import MANIFEST_TYPE
 from lab.images.image_store import DirectoryImageStore, ImageRecord
 
 # Generous: other tests may have the machine to themselves for a while. It is waited for by events, not slept.
-START_PATIENCE_S = 120.0
-STOP_PATIENCE_S = 60.0
+START_PATIENCE_S = 600.0
+STOP_PATIENCE_S = 300.0
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ class Lab:
             region_name=variables["AWS_REGION"],
             aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-            config=botocore.config.Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 120, **config}),
+            config=botocore.config.Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": 600, **config}),
         )
 
     def status(self) -> dict[str, Any]:

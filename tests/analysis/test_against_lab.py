@@ -34,7 +34,6 @@ def python(deployed, *words, code=0):
         env=deployed.environment(),
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
     )
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -43,7 +42,6 @@ def python(deployed, *words, code=0):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_measured_run_is_collected_whole_with_one_command(deployed, tmp_path):
     deployed.run("run", "--results", str(tmp_path))
     done = python(deployed, "analysis/collect.py", "--results", str(tmp_path), "--strict")
@@ -66,7 +64,6 @@ def test_a_measured_run_is_collected_whole_with_one_command(deployed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_share_and_memory_are_varied_apart_and_put_back(deployed, tmp_path):
     done = deployed.run("swapping", "--results", str(tmp_path))
     run = find_run(done.stdout.split()[-1], tmp_path)

@@ -44,7 +44,6 @@ def test_an_aws_profile_that_is_not_there_is_named_with_what_to_do(words, tmp_pa
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 1, done.stderr
     assert "The config profile (nobody) could not be found" in done.stderr

@@ -10,7 +10,7 @@ from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
 from tests.lab_support import Lab
 
 CDK = str(NODE_COMMANDS / "cdk")
-PATIENCE_S = 600
+PATIENCE_S = 1800
 
 
 class Deployment:

@@ -21,7 +21,7 @@ from tests.lab_support import refusing_port
 from tests.stubs.making import write_stub
 
 # Each demo deploys and measures: half a minute on an idle machine.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 PROFILE = """
 [profile.demo.experiments.cold]
 protocols = ["forced"]

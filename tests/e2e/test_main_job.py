@@ -9,7 +9,7 @@ from core.records import INVOCATION_COLUMNS
 from tests.e2e.conftest import Deployment
 
 # Ten real commands, each a second or two of start-up on an idle machine and far more on a busy one.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 STUB = Path(__file__).parent.parent / "stubs" / "stub"
 
 

@@ -15,7 +15,7 @@ from tests.experiments.conftest import Deployed, deploy
 from tests.lab_support import running_lab
 
 # An export takes 20 to 30 s a model, where no earlier test and no demo has made it.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 MODELS = ("resnet50", "inceptionv3", "mobilenet")
 # Parameters by the models' papers and Keras's documentation, in millions: each image holds the model it is named after.
 PARAMETERS_MILLION = {"resnet50": 25.6, "inceptionv3": 23.9, "mobilenet": 4.3}
@@ -81,7 +81,6 @@ def test_each_model_is_measured_from_cold_warm_and_under_load(deployed, tmp_path
         env=deployed.environment(),
         check=True,
         capture_output=True,
-        timeout=240,
     )
     rows = pl.read_parquet(run.data_directory / "invocations.parquet").filter(pl.col("call_id").is_not_null())
     assert set(rows["outcome"]) == {"ok"}

@@ -20,7 +20,7 @@ from typing import Any
 
 from lab.images.base import PACKAGES, make_base
 
-PATIENCE_S = 280.0  # the machine may be busy with other things
+PATIENCE_S = 900.0  # the machine may be busy with other things
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,6 @@ def test_every_broken_part_of_an_image_is_named_with_what_to_do(copied: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     messages = json.loads(done.stdout.splitlines()[-1])

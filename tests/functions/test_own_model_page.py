@@ -21,7 +21,7 @@ from tests.experiments.conftest import Deployed, deploy
 from tests.functions.conftest import FUNCTION
 from tests.lab_support import running_lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 PAGE = REPOSITORY / "docs" / "how-to" / "your-own-model.md"
 CLASSES = ("red", "green", "blue", "grey")
@@ -125,7 +125,6 @@ def test_the_page_leads_from_a_model_to_the_report(walked: Deployed, tmp_path: P
         env=walked.environment(),
         check=True,
         capture_output=True,
-        timeout=300,
     )
     rows = pl.read_parquet(run.data_directory / "invocations.parquet").filter(pl.col("call_id").is_not_null())
     assert set(rows["outcome"]) == {"ok"}

@@ -61,7 +61,7 @@ def test_the_command_works_in_another_folder_whatever_that_holds(tmp_path):
     (tmp_path / "core" / "__init__.py").write_text("raise RuntimeError")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     done = subprocess.run(
-        [COMMAND, "lab", "env"], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        [COMMAND, "lab", "env"], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "export AWS_ENDPOINT_URL=" in done.stdout
@@ -69,9 +69,7 @@ def test_the_command_works_in_another_folder_whatever_that_holds(tmp_path):
 
 def test_a_link_starts_the_command_of_the_repository_that_it_leads_to(tmp_path):
     (tmp_path / "inference-lab").symlink_to(COMMAND)
-    done = subprocess.run(
-        [tmp_path / "inference-lab", "--help"], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([tmp_path / "inference-lab", "--help"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -93,7 +91,6 @@ def test_bash_completes_commands_options_and_values(scripts, words, expected):
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert sorted(done.stdout.split()) == sorted(expected)
 
@@ -102,14 +99,14 @@ def test_bash_completes_commands_options_and_values(scripts, words, expected):
 def test_the_script_is_valid_in_the_shell_that_reads_it(scripts, shell):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    subprocess.run([shell, "-n", str(scripts / shell)], check=True, timeout=60)
+    subprocess.run([shell, "-n", str(scripts / shell)], check=True)
 
 
 def test_fish_completes_an_option(scripts):
     if shutil.which("fish") is None:
         pytest.skip("fish is not installed")
     program = f"source {scripts / 'fish'}; complete --do-complete 'inference-lab experiments run --until-'"
-    done = subprocess.run(["fish", "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["fish", "-c", program], check=True, capture_output=True, text=True)
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"--until-ci", "--until-decided"}
 
 

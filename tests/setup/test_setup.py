@@ -109,7 +109,6 @@ class Machine:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
             env={"PATH": str(self.root / "path"), **self.variables},
         )
 

@@ -34,7 +34,6 @@ def run_cdk(tmp_path, write_document):
             env=clean | environment,
             capture_output=True,
             text=True,
-            timeout=240,
             check=False,
         )
 

@@ -39,7 +39,6 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_tiny_function_is_tried_without_editing_a_file(folder, tmp_path):
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"name": "Ada"}))
@@ -56,7 +55,6 @@ def test_a_tiny_function_is_tried_without_editing_a_file(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_function_that_refuses_the_event_says_why_and_exits_with_2(folder):
     done = trying(str(folder), "--memory-mb", "512")
     assert done.returncode == 2, done.stderr

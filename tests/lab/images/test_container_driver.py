@@ -22,7 +22,7 @@ from tests.lab.dataplane.harness import Lab, quota_of
 from tests.lab.images.test_engine import containers, engine  # noqa: F401 - a fixture
 from tests.stubs.making import STUB
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class ContainerLab(Lab):

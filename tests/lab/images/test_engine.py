@@ -143,7 +143,7 @@ def test_the_same_container_serves_the_next_call_and_its_report_is_logged(deploy
     assert second["call_number"] == first["call_number"] + 1
     group = deployed.configuration.names.log_group(deployed.configuration.variants[0])
     logs = deployed.lab.client("logs")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     reports: list[dict[str, Any]] = []
     while time.monotonic() < deadline:
         messages = [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]

@@ -151,7 +151,7 @@ def cgroups_of(lab_pid):
     ]
 
 
-def wait_until(condition, what, *, seconds=60):
+def wait_until(condition, what, *, seconds=600):
     """Poll until `condition()` is true; what it is about is in the failure."""
     deadline = time.monotonic() + seconds
     while not condition():

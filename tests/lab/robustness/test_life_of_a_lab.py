@@ -34,7 +34,7 @@ def in_the_background(lab, name, event):
     thread.start()
 
     def result():
-        thread.join(60)
+        thread.join(600)
         assert outcome, "the call hangs"
         return outcome[0]
 

@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, str]
 
 def ready(client: Any, name: str, qualifier: str) -> dict[str, Any]:
     """Wait until a version or alias has what was asked for."""
-    for _ in range(300):
+    for _ in range(3000):  # ten minutes
         found: dict[str, Any] = client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier)
         if found["Status"] != "IN_PROGRESS":
             return found

@@ -43,7 +43,6 @@ def run_lab(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 
