@@ -146,7 +146,7 @@ environments = 5
 
 # Few enough for some of fifty kills to fall into the load.
 [profile.kills.experiments.warm]
-samples = 60
+samples = 10
 connections = ["kept", "new"]
 """
 
