@@ -144,7 +144,7 @@ def test_lines_read_by_shape_give_what_single_lines_give(groups):
 
 @pytest.mark.slow
 @given(groups=st.lists(lines_alike(), min_size=1, max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_many_lines_read_by_shape_give_what_single_lines_give(groups):
     assert_read_alike([line for lines in groups for line in lines], ShapeReader(read_line, worth_learning=1))
 
