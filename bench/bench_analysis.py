@@ -23,6 +23,7 @@ from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
 from core.configuration import Configuration, read_configuration
 from core.paths import REPOSITORY
+from core.processes import start_child
 from core.records import EndpointFacts, LimitsInForce, Manifest
 from core.run_directory import RunDirectory
 from core.variants import Variant
@@ -221,7 +222,7 @@ def _stage(code: str, root: Path) -> Stage:
 def _watched(command: Sequence[str]) -> tuple[float, str]:
     """Run a command; the peak of the resident memory of all its processes together in MB, and what it printed."""
     peak_bytes = 0
-    with tempfile.TemporaryFile("w+") as printed, subprocess.Popen(command, cwd=REPOSITORY, stdout=printed) as process:
+    with tempfile.TemporaryFile("w+") as printed, start_child(command, cwd=REPOSITORY, stdout=printed) as process:
         root = psutil.Process(process.pid)
         while process.poll() is None:
             total = 0

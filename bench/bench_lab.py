@@ -22,6 +22,7 @@ from bench.measurement import Comparison, hand_over, progress
 from bench.peers import RIE_PATH, PeerMissingError, running_emulator
 from core import strict_json
 from core.paths import REPOSITORY
+from core.processes import start_child
 from lab.cli import client_environment
 from lab.contracts import Image
 from lab.drivers.process import ProcessDriver
@@ -103,7 +104,7 @@ def running_lab(state: Path, root: Path, *arguments: str) -> Iterator[Lab]:
 def running_lab_process(state: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Lab]:
     """Start a lab on a free port and stop it afterwards."""
     command = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(state), *arguments]
-    process = subprocess.Popen(
+    process = start_child(
         command,
         cwd=REPOSITORY,
         env={**os.environ, **(variables or {})},

@@ -26,6 +26,7 @@ from typing import Final
 from bench.measurement import RAW, Comparison, hand_over, progress
 from core import strict_json
 from core.paths import LOCUSTFILE, REPOSITORY
+from core.processes import start_child
 from core.records import ClientRecord
 from core.run_directory import find_run
 from loadtests.account import percentiles, send_lag_ms
@@ -76,7 +77,7 @@ class Endpoint:
 @contextlib.contextmanager
 def endpoint(service_ms: float) -> Iterator[Endpoint]:
     """A server process of its own."""
-    process = subprocess.Popen([sys.executable, str(SERVER), str(service_ms)], stdout=subprocess.PIPE, text=True)
+    process = start_child([sys.executable, str(SERVER), str(service_ms)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         yield Endpoint(strict_json.loads(process.stdout.readline())["url"])

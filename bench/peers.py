@@ -17,6 +17,7 @@ from typing import Final
 
 from bench.http_clients import KeptConnection
 from bench.measurement import RAW
+from core.processes import start_child
 
 # AWS's Runtime Interface Emulator is published inside this wheel.
 SAM_CLI: Final = "aws-sam-cli==1.170.0"
@@ -60,7 +61,7 @@ def running_emulator(task_root: Path) -> Iterator[tuple[int, int]]:
     """
     binary = emulator()
     port, runtime_port = _free_port(), _free_port()
-    process = subprocess.Popen(
+    process = start_child(
         [
             *(str(binary), "--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
             *("--runtime-api-address", f"127.0.0.1:{runtime_port}"),
