@@ -22,7 +22,7 @@ if not __package__:
     # Run as a script Python puts this folder first on the path; the packages are one level up.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import polars as pl
@@ -44,8 +44,7 @@ from analysis.pipeline import build, run_configuration
 from analysis.progress import Progress
 from analysis.report.terminal import print_results
 from analysis.summary import Summary
-from core.cloud import Cloud
-from core.command_line import Parser, add_results_option, seconds
+from core.aws.cloud import Cloud
 from core.configuration import Configuration, read_configuration
 from core.errors import (
     EXIT_CHECK_FAILED,
@@ -55,9 +54,10 @@ from core.errors import (
     UserError,
     run_command,
 )
-from core.place import IDENTITY, check_same_place
-from core.records import WITHOUT_LOG, Manifest
-from core.run_directory import RunDirectory, find_run, new_run_id
+from core.program.command_line import Parser, add_results_option, seconds
+from core.run.place import IDENTITY, check_same_place
+from core.run.records import WITHOUT_LOG, Manifest
+from core.run.run_directory import RunDirectory, find_run, new_run_id
 from core.variants import Variant
 
 MARGIN_S: Final = 60.0  # clocks differ, and an init may come before the call that waited for it

@@ -6,7 +6,7 @@ import argparse
 import math
 from typing import Final
 
-from core.command_line import Parser, add_results_option
+from core.program.command_line import Parser, add_results_option
 
 RUN_HELP: Final = "name or directory of the run (default: latest)"
 

@@ -19,12 +19,12 @@ from analysis.summary import Summary
 from core import strict_json
 from core.configuration import Configuration
 from core.errors import RecordError
-from core.price_list import prices_of_run
-from core.rate_search import HighestRate
-from core.records import Manifest
-from core.run_directory import RunDirectory, write_atomically
-from core.stages import search_of, search_result
-from core.stops import read_stops
+from core.money.price_list import prices_of_run
+from core.run.records import Manifest
+from core.run.run_directory import RunDirectory, write_atomically
+from core.run.stages import search_of, search_result
+from core.run.stops import read_stops
+from core.statistics.rate_search import HighestRate
 
 Say = Callable[[str], None]
 

@@ -17,8 +17,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.records import EndpointFacts, Experiment, StartType
-from core.stops import Stop
+from core.run.records import EndpointFacts, Experiment, StartType
+from core.run.stops import Stop
 from core.variants import Image, Start, Variant
 
 SUMMARY_SCHEMA_VERSION: Final = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import subprocess
@@ -14,9 +14,9 @@ from typing import Any, Final
 from bench.engines_table import write_table
 from bench.measurement import HEADER, RAW, Comparison
 from core import strict_json
-from core.command_line import Parser
 from core.errors import EXIT_ERROR, EXIT_OK, UserError, run_command
 from core.paths import REPOSITORY
+from core.program.command_line import Parser
 
 INTRODUCTION: Final = (
     "# Results of `make bench`\n\n"

@@ -23,9 +23,9 @@ from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
 from core.configuration import Configuration, read_configuration
 from core.paths import REPOSITORY
-from core.processes import start_child
-from core.records import EndpointFacts, LimitsInForce, Manifest
-from core.run_directory import RunDirectory
+from core.program.processes import start_child
+from core.run.records import EndpointFacts, LimitsInForce, Manifest
+from core.run.run_directory import RunDirectory
 from core.variants import Variant
 
 SIZES: Final = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -44,7 +44,7 @@ NO_PEER: Final = "none: no other tool joins platform logs in two formats with cl
 JOIN: Final = """
 import resource, sys, time
 from analysis.pipeline import make_rows, run_configuration
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
 manifest = run.read_manifest()
 began = time.perf_counter()
@@ -59,7 +59,7 @@ from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.pipeline import read_summary
 from analysis.report.page import write_report
 from analysis.ingest.run_files import read_rows
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
 summary = read_summary(run)
 began = time.perf_counter()
@@ -70,10 +70,10 @@ SUMMARIZE: Final = """
 import sys, time
 from analysis.estimate.cells import ANALYSED_COLUMNS
 from analysis.pipeline import run_configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from analysis.ingest.run_files import read_rows
 from analysis.estimate.run_summary import make_summary
-from core.run_directory import RunDirectory, write_atomically
+from core.run.run_directory import RunDirectory, write_atomically
 run = RunDirectory(__import__("pathlib").Path(sys.argv[1]))
 manifest = run.read_manifest()
 configuration = run_configuration(manifest)

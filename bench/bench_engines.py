@@ -20,8 +20,8 @@ from typing import Any, Final
 from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
 from core.models import PAPER_MODELS
+from core.money.prices import read_prices
 from core.paths import REPOSITORY
-from core.prices import read_prices
 from core.variants import ENGINES, MEMORY_MB_PER_VCPU, PAPER_ENGINE, Image
 from lab.images.base import PACKAGES, make_base
 from lab.images.build_plan import BuildRequest

@@ -22,7 +22,7 @@ from bench.measurement import Comparison, hand_over, progress
 from bench.peers import RIE_PATH, PeerMissingError, running_emulator
 from core import strict_json
 from core.paths import REPOSITORY
-from core.processes import start_child
+from core.program.processes import start_child
 from lab.cli import client_environment
 from lab.contracts import Image
 from lab.drivers.process import ProcessDriver

@@ -26,9 +26,9 @@ from typing import Final
 from bench.measurement import RAW, Comparison, hand_over, progress
 from core import strict_json
 from core.paths import LOCUSTFILE, REPOSITORY
-from core.processes import start_child
-from core.records import ClientRecord
-from core.run_directory import find_run
+from core.program.processes import start_child
+from core.run.records import ClientRecord
+from core.run.run_directory import find_run
 from loadtests.account import percentiles, send_lag_ms
 
 SERVER: Final = REPOSITORY / "tests" / "loadtests" / "server.py"

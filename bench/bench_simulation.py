@@ -20,7 +20,7 @@ import numpy as np
 from bench.measurement import RAW, Comparison, hand_over, progress
 from core import strict_json
 from core.configuration import read_configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from simulation import (
     Billing,
     Calls,

@@ -23,8 +23,8 @@ from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import percentile_over_environments
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic
 from core.configuration import PILOT_CALLS, GoalTable
-from core.deciding import EnvironmentCalls, Goal, calls_of_next, decide
-from core.prices import read_prices
+from core.money.prices import read_prices
+from core.statistics.deciding import EnvironmentCalls, Goal, calls_of_next, decide
 from core.variants import Variant
 
 Values = npt.NDArray[np.float64]

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from core import strict_json
-from core.command_line import Parser
-from core.manifest import commit
+from core.program.command_line import Parser
+from core.run.manifest import commit
 
 RAW: Final = Path(__file__).resolve().parent / "raw"
 

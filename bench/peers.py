@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.http_clients import KeptConnection
 from bench.measurement import RAW
-from core.processes import start_child
+from core.program.processes import start_child
 
 # AWS's Runtime Interface Emulator is published inside this wheel.
 SAM_CLI: Final = "aws-sam-cli==1.170.0"

@@ -16,11 +16,11 @@ from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core import strict_json
-from core.endpoint import endpoint_url
+from core.aws.endpoint import endpoint_url
 from core.errors import ConfigurationError
 from core.models import PAPER_MODELS, Engine, Model
 from core.paths import BENCHMARK_TOML
-from core.records import LimitsMechanism
+from core.run.records import LimitsMechanism
 from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Architecture, Image, Names, Start, Variant
 
 PROFILE_VARIABLE: Final = "BENCHMARK_PROFILE"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import os
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from core.cloud import lab_status
-from core.command_line import Parser, add_results_option
+from core.aws.cloud import lab_status
 from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, configuration_path, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.paths import COLLECT, NODE_COMMANDS, REPOSITORY
-from core.progress import Progress, duration_text
-from core.run_directory import RunDirectory, new_run_id
+from core.program.command_line import Parser, add_results_option
+from core.program.progress import Progress, duration_text
+from core.run.run_directory import RunDirectory, new_run_id
 from demo.checks import check_run
 from demo.deploying import deployed_so_far
 from demo.processes import in_the_background, run_step, running_lab

@@ -9,7 +9,7 @@ import polars as pl
 
 if TYPE_CHECKING:
     from core.configuration import Configuration
-    from core.run_directory import RunDirectory
+    from core.run.run_directory import RunDirectory
 
 
 def check_run(run: RunDirectory, configuration: Configuration) -> list[str]:

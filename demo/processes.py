@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from core.errors import UserError
-from core.processes import start_child
+from core.program.processes import start_child
 
 STOP_PATIENCE_S: Final = 20.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import argparse
@@ -13,13 +13,13 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from core.cloud import Cloud, cloud_errors
-from core.command_line import PROFILE_HELP, Parser, add_results_option, bounded, number
+from core.aws.cloud import Cloud, cloud_errors
+from core.aws.load_tasks import WORKER_RPS, workers_for
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
-from core.load_tasks import WORKER_RPS, workers_for
-from core.records import Experiment
-from core.stages import SEARCH
+from core.program.command_line import PROFILE_HELP, Parser, add_results_option, bounded, number
+from core.run.records import Experiment
+from core.run.stages import SEARCH
 from experiments.checks.findings import findings_json, has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.interruption import raise_on_signals

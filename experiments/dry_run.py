@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from core.configuration import PILOT_CALLS, Configuration
-from core.prices import Prices
-from core.records import Experiment
+from core.money.prices import Prices
+from core.run.records import Experiment
 from experiments.checks.at_rest import rest_costs
 from experiments.checks.spend import (
     LONGEST_INIT_S,

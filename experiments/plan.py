@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
 from core.configuration import PILOT_CALLS, Configuration, WarmTable
-from core.deciding import Goal, expected_plan
-from core.records import Experiment, Trigger
-from core.stages import SEARCH
+from core.run.records import Experiment, Trigger
+from core.run.stages import SEARCH
+from core.statistics.deciding import Goal, expected_plan
 from core.variants import Variant
 from loadtests.arrivals import shape_of
 from loadtests.plan import planned_duration_s

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from core.configuration import Configuration
-from core.records import ClientRecord, Experiment
-from core.run_directory import RecordWriter, RunDirectory, append_line
+from core.run.records import ClientRecord, Experiment
+from core.run.run_directory import RecordWriter, RunDirectory, append_line
 from core.variants import Variant
 from experiments.plan import GIVE_UP_AFTER, gave_up
 

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import strict_json
-from core.cloud import Cloud
+from core.aws.cloud import Cloud
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_ERROR, EXIT_OK, CloudError, RecordError, UserError
-from core.manifest import new_manifest
+from core.money.price_list import fetch_prices, store_prices
+from core.money.prices import ListedPrices, Prices, read_prices
 from core.paths import RESULTS_DIRECTORY
-from core.place import MEASURING, check_same_place
-from core.price_list import fetch_prices, store_prices
-from core.prices import ListedPrices, Prices, read_prices
-from core.progress import Progress
-from core.records import EndpointFacts, Experiment
-from core.run_directory import RUN_ID, RunDirectory, find_run, new_run_id
+from core.program.progress import Progress
+from core.run.manifest import new_manifest
+from core.run.place import MEASURING, check_same_place
+from core.run.records import EndpointFacts, Experiment
+from core.run.run_directory import RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from core.cloud import Cloud, Deployment, find_deployment
+from core.aws.cloud import Cloud, Deployment, find_deployment
 from core.configuration import Configuration
-from core.records import EndpointFacts
+from core.run.records import EndpointFacts
 from experiments.aws.function_logs import FunctionLogs
 from experiments.aws.lambda_control import LambdaControl
 from experiments.aws.load_tasks import Fargate, find_load_stack

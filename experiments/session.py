@@ -6,13 +6,13 @@ import fcntl
 import threading
 from typing import IO, Final, Self
 
-from core.cloud import LAB_HINT
+from core.aws.cloud import LAB_HINT
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
-from core.progress import Progress
-from core.records import ClientRecord, EndpointFacts
-from core.run_directory import RunDirectory
-from core.stops import AS_PLANNED, Stop, append_stop
+from core.program.progress import Progress
+from core.run.records import ClientRecord, EndpointFacts
+from core.run.run_directory import RunDirectory
+from core.run.stops import AS_PLANNED, Stop, append_stop
 from core.variants import Variant
 from experiments.aws.lambda_control import Nonces
 from experiments.checks.spend import SpendMeter, usd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import importlib
@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from core.command_line import Parser
 from core.errors import EXIT_OK, run_command
+from core.program.command_line import Parser
 
 # Each is a program of its own, which `python -m NAME` runs as well; only the one that was asked for is imported.
 PROGRAMS: Final = {

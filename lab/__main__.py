@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 from core.errors import run_command

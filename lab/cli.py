@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import strict_json
-from core.command_line import PROFILE_HELP, Parser
+from core.aws.endpoint import ENDPOINT_VARIABLE
 from core.configuration import Configuration, read_configuration
-from core.endpoint import ENDPOINT_VARIABLE
 from core.errors import EXIT_OK
 from core.paths import REPOSITORY
+from core.program.command_line import PROFILE_HELP, Parser
 from lab.settings import DEFAULT_REGION, DRIVERS, MECHANISMS, lab_settings
 
 DOCKER_SHIM: Final = REPOSITORY / "lab" / "bin" / "docker"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol, Self
 
-from core.records import Initialization
+from core.run.records import Initialization
 
 ACCOUNT_ID: Final = "123456789012"
 LATEST: Final = "$LATEST"  # the version of a function that is not published

@@ -15,9 +15,9 @@ from typing import Final
 
 from aiohttp import web
 
-from core.endpoint import LAB_STATUS_PATH
+from core.aws.endpoint import LAB_STATUS_PATH
 from core.errors import UserError
-from core.records import EndpointFacts, LimitsMechanism
+from core.run.records import EndpointFacts, LimitsMechanism
 from lab import page
 from lab.contracts import Invoker
 from lab.dataplane.plane import LambdaDataPlane

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar, get_args
 from core.configuration import Configuration, InstructionSets
 from core.errors import UserError
 from core.paths import REPOSITORY
-from core.records import LimitsMechanism
+from core.run.records import LimitsMechanism
 from lab.contracts import ACCOUNT_ID
 
 T = TypeVar("T")

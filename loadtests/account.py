@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from core.intervals import Interval, quantile_interval
-from core.records import ClientRecord
+from core.run.records import ClientRecord
+from core.statistics.intervals import Interval, quantile_interval
 
 PERCENTILES: Final = (0.5, 0.95, 0.99)
 INTERRUPTED: Final = "interrupted while waiting for the answer"

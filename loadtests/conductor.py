@@ -21,12 +21,12 @@ import gevent.event
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
 
-from core.cloud import Deployment
+from core.aws.cloud import Deployment
 from core.errors import CloudError, UserError
-from core.rate_search import look, rate_text
-from core.records import ClientRecord
-from core.run_directory import RecordWriter, RunDirectory
-from core.stages import INTERRUPTED, SEARCH, LoadStage, append_stage, search_step, search_steps
+from core.run.records import ClientRecord
+from core.run.run_directory import RecordWriter, RunDirectory
+from core.run.stages import INTERRUPTED, SEARCH, LoadStage, append_stage, search_step, search_steps
+from core.statistics.rate_search import look, rate_text
 from core.variants import Variant
 from loadtests.account import merge_rows
 from loadtests.arrivals import Segment, Shape

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.event
 
-from core.http_connections import connection_to, tls_context
+from core.aws.http_connections import connection_to, tls_context
 
 # API Gateway and the lab close a connection that was idle for longer; one closed under a request would lose it.
 MAX_IDLE_S: Final = 30.0

@@ -26,15 +26,15 @@ from locust.argument_parser import LocustArgumentParser, get_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from core.cloud import Cloud, Deployment, find_deployment
+from core.aws.cloud import Cloud, Deployment, find_deployment
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
-from core.manifest import new_manifest
 from core.paths import RESULTS_DIRECTORY
-from core.place import MEASURING, check_same_place
-from core.processes import ending_with_this_process
-from core.records import EndpointFacts
-from core.run_directory import RunDirectory, create_run, find_run
+from core.program.processes import ending_with_this_process
+from core.run.manifest import new_manifest
+from core.run.place import MEASURING, check_same_place
+from core.run.records import EndpointFacts
+from core.run.run_directory import RunDirectory, create_run, find_run
 from loadtests.conductor import Conductor
 from loadtests.interruption import interrupt_main_greenlet
 from loadtests.page import PAGE_PATH, add_page

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from core.endpoint_access import Access
+from core.aws.endpoint_access import Access
 from core.variants import Variant
 from loadtests.arrivals import Segment, Shape, Spacing
 from loadtests.sender import Stage

@@ -13,8 +13,8 @@ import gevent.pool
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from core.records import ClientRecord
-from core.run_directory import RecordWriter, RunDirectory
+from core.run.records import ClientRecord
+from core.run.run_directory import RecordWriter, RunDirectory
 from core.variants import Variant
 from loadtests.account import Account
 from loadtests.connections import ConnectionPool

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from core.configuration import Configuration, GatewayTable, LoadTable
 from core.errors import ConfigurationError
-from core.rate_search import Search, expected_calls
-from core.stages import SEARCH, search_of
+from core.run.stages import SEARCH, search_of
+from core.statistics.rate_search import Search, expected_calls
 from core.variants import Variant
 from loadtests.arrivals import SPACINGS, Shape, Spacing, shape_of
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
-from core.run_directory import RunDirectory
-from core.stages import LoadStage, number_of, stage_of
+from core.run.run_directory import RunDirectory
+from core.run.stages import LoadStage, number_of, stage_of
 from loadtests.account import Second, StageSummary, StageTotals
 
 SECONDS_FILE: Final = "load-seconds.csv"

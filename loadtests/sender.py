@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.pool
 
-from core.endpoint_access import Access, headers_of
+from core.aws.endpoint_access import Access, headers_of
 from core.errors import CloudError
-from core.outcomes import GATEWAY_ID_HEADER, Answer, classify_http
-from core.records import ClientRecord
+from core.run.outcomes import GATEWAY_ID_HEADER, Answer, classify_http
+from core.run.records import ClientRecord
 from core.variants import Variant
 from loadtests.account import INTERRUPTED
 from loadtests.connections import Connection, ConnectionPool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.records import OUTCOMES
-from core.stages import LoadStage
+from core.run.records import OUTCOMES
+from core.run.stages import LoadStage
 from loadtests.account import Percentile, StageSummary
 
 

@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser
+from core.aws.cloud import Cloud, cloud_errors
+from core.aws.load_tasks import BENCHMARK, Part, run_prefix
 from core.configuration import PATH_VARIABLE
 from core.errors import EXIT_ERROR, CloudError, run_command
-from core.load_tasks import BENCHMARK, Part, run_prefix
 from core.paths import LOCUSTFILE, RESULTS_DIRECTORY
-from core.processes import start_child
-from core.run_directory import MANIFEST_FILE, RunDirectory
-from core.stages import STAGES_FILE
+from core.program.command_line import Parser
+from core.program.processes import start_child
+from core.run.run_directory import MANIFEST_FILE, RunDirectory
+from core.run.stages import STAGES_FILE
 
 SHIP_EVERY_S: Final = 5.0
 # Locust gives up what is under way and sends its workers away in this time.

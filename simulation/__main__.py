@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from core.command_line import Parser
+from core.program.command_line import Parser
 
 
 def build_parser() -> Parser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.prices import MB_PER_GB, Prices
+from core.money.prices import MB_PER_GB, Prices
 
 
 def erlang_b(servers: int, load: float) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from core.charges import (
+from core.money.charges import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
     FrontDoor,
@@ -26,7 +26,7 @@ from core.charges import (
     provisioned_duration_usd,
     snapstart_usd,
 )
-from core.prices import Prices, gb_seconds
+from core.money.prices import Prices, gb_seconds
 from simulation import kernel
 from simulation.arrivals import DAY_S, HOUR_S, Arrivals, Shaped, blocks
 from simulation.kernel import State

@@ -8,8 +8,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from core.charges import FrontDoor
 from core.errors import UserError
+from core.money.charges import FrontDoor
 from simulation.kernel import ANSWER, BILLED_MS, BUSY_S, CORRECT, INCORRECT_ANSWER, LATENCY_S, NO_ANSWER_IN_TIME
 
 Choice = Literal["newest_first", "oldest_first", "random"]

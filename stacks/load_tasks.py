@@ -19,8 +19,8 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from core.aws.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, RUNS, TASK_MEMORY_GB, TASK_VCPU
 from core.configuration import Configuration
-from core.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, RUNS, TASK_MEMORY_GB, TASK_VCPU
 from core.paths import LOAD_DOCKERFILE, REPOSITORY
 from core.variants import part
 from stacks.acknowledgements import acknowledge
@@ -38,7 +38,7 @@ SUBNET_MASK: Final = 20  # 4,091 addresses, one per task
 
 
 class LoadTasks(cdk.NestedStack):
-    """Network, cluster, task definition, and bucket of the load; `outputs` are by the names of `core.load_tasks`."""
+    """Network, cluster, task definition, and bucket of the load; `outputs` have the names of `core.aws.load_tasks`."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from core.configuration import Configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from core.variants import DISPLAY_NAMES, Variant
 
 PERIOD_S: Final = 60

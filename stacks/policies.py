@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import strict_json
+from core.aws.load_tasks import RUNS
 from core.configuration import read_configuration
 from core.errors import run_command
-from core.load_tasks import RUNS
 from core.paths import REPOSITORY
 from core.variants import DEPLOYMENT_TAG, Names
 

@@ -6,7 +6,7 @@ that runs, the knee, cold and warm times with intervals, and USD per million cal
 
 from __future__ import annotations
 
-import core.quiet_start  # noqa: F401 - imported for its effect
+import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
 import os
@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from core import strict_json
-from core.cloud import Cloud, cloud_errors
-from core.command_line import Parser, bounded, seconds
+from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import MACHINES, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
-from core.prices import read_prices
-from core.progress import Progress
+from core.money.prices import read_prices
+from core.program.command_line import Parser, bounded, seconds
+from core.program.progress import Progress
 from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Variant
 from demo.processes import run_step, running_lab
 from experiments.aws.lambda_control import LambdaControl

@@ -15,7 +15,7 @@ from analysis.estimate.estimates import mean, percentile_over_environments
 from analysis.report.text import markdown_table
 from analysis.report.wording import interval_text, number_text, usd_text
 from analysis.summary import Estimate, Knee
-from core.prices import Prices
+from core.money.prices import Prices
 from core.variants import Variant
 from trial.measuring import Call
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from analysis.ingest.platform_logs import Conditions, InitReport, Report, parse_event
 from core.configuration import Configuration
-from core.outcomes import classify_invoke
-from core.records import Outcome
+from core.run.outcomes import classify_invoke
+from core.run.records import Outcome
 from core.variants import Variant
 from experiments.aws.lambda_control import InvokeAnswer, LambdaControl, Nonces
 

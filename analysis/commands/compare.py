@@ -16,7 +16,7 @@ from analysis.report.text import markdown_table
 from analysis.summary import METRICS, Summary
 from core import strict_json
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK
-from core.run_directory import RunDirectory, find_run
+from core.run.run_directory import RunDirectory, find_run
 
 
 def build_parser() -> argparse.ArgumentParser:

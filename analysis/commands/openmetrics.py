@@ -9,7 +9,7 @@ from analysis.command_line import command_parser
 from analysis.pipeline import read_summary
 from analysis.report.open_metrics import open_metrics
 from core.errors import EXIT_OK
-from core.run_directory import find_run
+from core.run.run_directory import find_run
 
 
 def build_parser() -> argparse.ArgumentParser:

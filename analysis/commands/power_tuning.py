@@ -17,7 +17,7 @@ from analysis.report.power_tuning import (
 from core import strict_json
 from core.configuration import read_configuration
 from core.errors import EXIT_OK, UserError
-from core.run_directory import find_run
+from core.run.run_directory import find_run
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from analysis.progress import Progress
 from analysis.report.terminal import print_results
 from core.configuration import read_configuration
 from core.errors import EXIT_OK
-from core.run_directory import find_run
+from core.run.run_directory import find_run
 
 
 def build_parser() -> argparse.ArgumentParser:

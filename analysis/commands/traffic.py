@@ -23,14 +23,14 @@ from analysis.ingest.run_files import read_image_gb, read_rows
 from analysis.pipeline import run_configuration
 from analysis.report.text import markdown_table
 from core import strict_json
-from core.charges import FRONT_DOORS
-from core.cloud import Cloud
-from core.command_line import bounded
+from core.aws.cloud import Cloud
 from core.configuration import Configuration, ProvisionedTable
 from core.errors import EXIT_OK, UserError
-from core.price_list import prices_of_run
-from core.prices import Prices
-from core.run_directory import RunDirectory, find_run
+from core.money.charges import FRONT_DOORS
+from core.money.price_list import prices_of_run
+from core.money.prices import Prices
+from core.program.command_line import bounded
+from core.run.run_directory import RunDirectory, find_run
 from core.variants import Variant
 from simulation import (
     Arrivals,

@@ -10,8 +10,8 @@ from analysis.decide.callers import Condition, weights_of
 from analysis.estimate.environments import SMALLEST_ENVIRONMENTS
 from analysis.report.wording import number_text, percent_text
 from analysis.summary import Constraint, Estimate, Rival
-from core.charges import FrontDoor, front_door_usd
 from core.configuration import GoalTable
+from core.money.charges import FrontDoor, front_door_usd
 from core.variants import Variant
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.environments import Sample
 from analysis.estimate.traffic import CallMix
 from analysis.summary import ConditionShare, ConstraintVerdict, Estimate
-from core.intervals import CONFIDENCE, freedom
+from core.statistics.intervals import CONFIDENCE, freedom
 
 ConditionName = Literal["cold", "alone", "concurrent"]
 DRAWS: Final = 4000

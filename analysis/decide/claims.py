@@ -29,8 +29,8 @@ from analysis.estimate.estimates import (
 )
 from analysis.summary import NOTHING_ENFORCED, Claim, ClaimNumber, Estimate, Verdict
 from core.models import ENGINE_NAMES, PAPER_MODELS, by_multiply_adds
-from core.prices import MB_PER_GB, Prices
-from core.swapping import CELL_PATTERN, SWAPPING
+from core.money.prices import MB_PER_GB, Prices
+from core.run.swapping import CELL_PATTERN, SWAPPING
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, PAPER_ENGINE, Image, Variant
 
 HARDLY: Final = 0.10  # "hardly falls": by less than this share

@@ -23,7 +23,7 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.estimates import Samples, compare_medians, holm, quantile, share
 from analysis.summary import Estimate, Summary
 from core.errors import RecordError
-from core.place import COMPARABLE
+from core.run.place import COMPARABLE
 
 DEFAULT_THRESHOLD: Final = 0.03
 SMALLEST_N: Final = 5  # below this a rank test cannot reject

@@ -10,7 +10,7 @@ import numpy as np
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, Samples, compare_medians, quantile
 from analysis.summary import Knee, ParetoPoint
-from core.intervals import CONFIDENCE
+from core.statistics.intervals import CONFIDENCE
 from core.variants import Image
 
 KNEE_GAIN: Final = 0.10

@@ -40,7 +40,7 @@ from analysis.summary import (
     Strategy,
 )
 from core.configuration import GoalTable
-from core.prices import Prices
+from core.money.prices import Prices
 from core.variants import Variant
 
 TIED_FROM: Final = 0.05

@@ -27,8 +27,8 @@ from analysis.decide.recommend import (
 from analysis.estimate.costs import strategies_of
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix
 from analysis.summary import AS_NEEDED, NOTHING_ENFORCED, Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
-from core.charges import SECONDS_PER_MONTH, front_door_usd, provisioned_duration_usd, provisioned_usd
-from core.prices import gb_seconds
+from core.money.charges import SECONDS_PER_MONTH, front_door_usd, provisioned_duration_usd, provisioned_usd
+from core.money.prices import gb_seconds
 from core.variants import Variant
 
 REQUESTS_PER_DAY: Final = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0, 300_000.0, 1_000_000.0)

@@ -29,9 +29,9 @@ import polars as pl
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import Samples, distribution, share
 from analysis.summary import METRICS, Cell, ColdRatio, Coverage
-from core.records import INVOCATION_COLUMNS, PROVISIONED, WITHOUT_LOG
-from core.stages import RESTARTED, SEARCH
-from core.swapping import SWAPPING
+from core.run.records import INVOCATION_COLUMNS, PROVISIONED, WITHOUT_LOG
+from core.run.stages import RESTARTED, SEARCH
+from core.run.swapping import SWAPPING
 from core.variants import Variant
 
 _KEYS: Final = ("variant", "experiment", "start_type")

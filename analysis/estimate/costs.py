@@ -24,7 +24,8 @@ from analysis.estimate.traffic import (
     provisioned_share,
 )
 from analysis.summary import AS_NEEDED, BreakEven, CostPerMillion, Estimate, FailedCost, MonthlyCost, Strategy
-from core.charges import (
+from core.configuration import GoalTable
+from core.money.charges import (
     BYTES_PER_GB,
     SECONDS_PER_MONTH,
     CallCost,
@@ -38,9 +39,8 @@ from core.charges import (
     restore_usd,
     snapstart_usd,
 )
-from core.configuration import GoalTable
-from core.prices import Prices, gb_seconds
-from core.records import WITHOUT_LOG
+from core.money.prices import Prices, gb_seconds
+from core.run.records import WITHOUT_LOG
 from core.variants import Image, Start, Variant
 from simulation.erlang import cheapest_level
 

@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from core.intervals import freedom, t_half_width
+from core.statistics.intervals import freedom, t_half_width
 
 Values = npt.NDArray[np.float64]
 # Below this Student's t over environments is wider than anything it could tell.

@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 
 from analysis.estimate.environments import Sample
 from analysis.summary import METRICS, Distribution, Estimate
-from core.intervals import CONFIDENCE, interval_ranks, smallest_n, t_half_width
+from core.statistics.intervals import CONFIDENCE, interval_ranks, smallest_n, t_half_width
 
 Samples = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def percentile(ordered: Samples, share: float) -> Estimate:
     """A percentile with its exact binomial order-statistic interval.
 
     The median is given from n = 1 on; a tail percentile only where n carries an interval, since with fewer samples it
-    is no more than the maximum. Source of the interval: core/intervals.py.
+    is no more than the maximum. Source of the interval: core/statistics/intervals.py.
     """
     n = len(ordered)
     if n == 0:

@@ -9,8 +9,8 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.summary import Estimate, HighestRates
 from core.configuration import Configuration, GoalTable
-from core.prices import Prices
-from core.rate_search import HighestRate
+from core.money.prices import Prices
+from core.statistics.rate_search import HighestRate
 from core.variants import Variant
 from simulation import (
     Billing,

@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.estimate.estimates import percentile
 from analysis.summary import LoadSecond, LoadTotals
-from core.stages import RESTARTED, SEARCH
+from core.run.stages import RESTARTED, SEARCH
 from core.variants import Variant
 
 # Every outcome that is a failure of the function or of the way to it, other than a throttle.

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from analysis.estimate.cells import Measured
-from core.records import WITHOUT_LOG
+from core.run.records import WITHOUT_LOG
 from simulation import Calls, Samples
 
 # What an invocation may have been excluded for and still be what a caller meets.

@@ -41,11 +41,11 @@ from analysis.summary import (
     SwappingCell,
 )
 from core.configuration import Configuration, GoalTable
-from core.prices import Prices
-from core.rate_search import HighestRate
-from core.records import EndpointFacts, Manifest
-from core.stages import RESTARTED
-from core.stops import Stop
+from core.money.prices import Prices
+from core.run.records import EndpointFacts, Manifest
+from core.run.stages import RESTARTED
+from core.run.stops import Stop
+from core.statistics.rate_search import HighestRate
 from core.variants import Image, Variant
 
 

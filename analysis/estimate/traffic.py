@@ -34,7 +34,7 @@ import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import gammaln, pdtr
 
-from core.charges import SECONDS_PER_MONTH
+from core.money.charges import SECONDS_PER_MONTH
 from core.variants import Start
 from simulation.arrivals import BURST_S, Shaped, on_shares
 from simulation.erlang import erlang_b

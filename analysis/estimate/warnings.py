@@ -16,8 +16,8 @@ from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, largest_share
 from analysis.estimate.load_test import load_rows
 from analysis.summary import Coverage, DataWarning, MetricCheck
 from core.models import CAPPED_ENGINES, ENGINE_NAMES
-from core.prices import Prices
-from core.records import PROVISIONED, Manifest
+from core.money.prices import Prices
+from core.run.records import PROVISIONED, Manifest
 from core.variants import DISPLAY_NAMES, Variant
 
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call

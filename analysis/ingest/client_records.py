@@ -16,8 +16,8 @@ from analysis.ingest.line_shapes import Row, ShapeReader
 from analysis.ingest.platform_logs import FACT_COLUMNS, PHASES
 from analysis.ingest.run_files import ROW_SCHEMA
 from core.errors import RecordError
-from core.records import ClientRecord
-from core.run_directory import RunDirectory, read_client_records
+from core.run.records import ClientRecord
+from core.run.run_directory import RunDirectory, read_client_records
 
 RANGE_BYTES: Final = 16_000_000
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.ingest.run_files import Cursor, RawGroup
-from core.cloud import Cloud, cloud_errors
+from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.errors import CloudError
 

@@ -28,9 +28,9 @@ from analysis.ingest.log_groups import gather_pages, read_events_of, shape_reade
 from analysis.ingest.restarted_loads import label_broken_off
 from analysis.ingest.run_files import ROW_SCHEMA, RawGroup, raw_group, rows_writer, scratch_directory
 from core.configuration import Configuration
-from core.records import Manifest
-from core.run_directory import RunDirectory
-from core.stages import complete_stages
+from core.run.records import Manifest
+from core.run.run_directory import RunDirectory
+from core.run.stages import complete_stages
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ Rules, in this order:
    client saw it, and a scheduled fire without an invocation becomes `missing`.
 
 Outcome: the client's if it received an answer; the log explains `error` and decides `pending`.
-Start type: by the strongest evidence there is, see `core.records.StartEvidence`. Cold is a start that the caller
+Start type: by the strongest evidence there is, see `core.run.records.StartEvidence`. Cold is a start that the caller
 waited for, by an init or by a restore from a snapshot; an environment that the platform initialized ahead of the call
 is not.
 """
@@ -26,7 +26,7 @@ import polars as pl
 
 from analysis.ingest.platform_logs import FACT_COLUMNS
 from analysis.ingest.run_files import ROW_SCHEMA
-from core.records import NEVER_INVOKED, PROVISIONED, SCHEMA_VERSION, EndpointFacts, StartEvidence
+from core.run.records import NEVER_INVOKED, PROVISIONED, SCHEMA_VERSION, EndpointFacts, StartEvidence
 from core.variants import Variant
 
 # Clocks of client and platform are never subtracted; they only have to agree this well for rules 2 and 3.

@@ -24,8 +24,8 @@ from analysis.ingest.platform_logs import (
 )
 from analysis.ingest.run_files import RawGroup, read_events, read_page
 from core import strict_json
-from core.charges import LOG_EVENT_OVERHEAD_BYTES
 from core.errors import RecordError
+from core.money.charges import LOG_EVENT_OVERHEAD_BYTES
 
 # The line the lab adds after REPORT; AWS would not bill it.
 _LAB_LINE: Final = '"lab.conditions"'

@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 from pydantic_core import from_json
 
-from core.records import PROVISIONED
+from core.run.records import PROVISIONED
 
 UUID: Final = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from core.stages import RESTARTED
+from core.run.stages import RESTARTED
 
 _STAGE: Final = "stage"
 

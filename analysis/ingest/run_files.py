@@ -24,10 +24,10 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
 from core import strict_json
-from core.charges import BYTES_PER_GB
 from core.errors import RecordError
-from core.records import INVOCATION_COLUMNS
-from core.run_directory import ROWS_FILE, RunDirectory, write_atomically
+from core.money.charges import BYTES_PER_GB
+from core.run.records import INVOCATION_COLUMNS
+from core.run.run_directory import ROWS_FILE, RunDirectory, write_atomically
 from core.variants import Image, Variant
 
 ROW_SCHEMA: Final[dict[str, Any]] = {name: getattr(pl, kind) for name, kind in INVOCATION_COLUMNS.items()}

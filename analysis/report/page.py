@@ -45,8 +45,15 @@ from analysis.report.wording import (
 from analysis.summary import Estimate, Summary
 from core import strict_json
 from core.models import ENGINE_NAMES
-from core.progress import duration_text
-from core.run_directory import MANIFEST_FILE, ROWS_FILE, SUMMARY_FILE, SUMMARY_TEXT_FILE, RunDirectory, write_atomically
+from core.program.progress import duration_text
+from core.run.run_directory import (
+    MANIFEST_FILE,
+    ROWS_FILE,
+    SUMMARY_FILE,
+    SUMMARY_TEXT_FILE,
+    RunDirectory,
+    write_atomically,
+)
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -477,7 +484,7 @@ FILE_TEXTS: Final[tuple[tuple[str, str], ...]] = (
 def write_report(run: RunDirectory, invocations: pl.DataFrame, summary: Summary) -> Path:
     """Write `figures/` and `report.html` of a run and return the page's path.
 
-    `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. Each file is written whole or not at all;
+    `invocations` has the columns of `core.run.records.INVOCATION_COLUMNS`. Each file is written whole or not at all;
     figures that an earlier report left and this one does not have are removed.
     """
     figures = build_figures(summary, invocations)

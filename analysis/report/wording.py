@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Final
 
 from analysis.summary import METRICS, Estimate, Summary
-from core.records import Experiment
+from core.run.records import Experiment
 from core.variants import Variant
 
 NO_NUMBER: Final = "\N{EN DASH}"

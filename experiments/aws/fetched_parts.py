@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core.load_tasks import Part
-from core.run_directory import RunDirectory, append_line
-from core.stages import STAGES_FILE
+from core.aws.load_tasks import Part
+from core.run.run_directory import RunDirectory, append_line
+from core.run.stages import STAGES_FILE
 
 
 def path_of(run: RunDirectory, part: Part) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from core.cloud import Cloud, cloud_errors
+from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.variants import Variant
 from experiments.checks.spend import billed_ms_in

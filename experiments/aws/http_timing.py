@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from core.endpoint_access import Access, headers_of
-from core.http_connections import connection_to
+from core.aws.endpoint_access import Access, headers_of
+from core.aws.http_connections import connection_to
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, WaiterError  # noqa: A004 - botocore's own name
 
-from core.cloud import Cloud, cloud_errors
+from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
 from core.variants import Variant

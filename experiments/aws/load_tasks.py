@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from core.cloud import Cloud, cloud_errors, stack_outputs
+from core.aws.cloud import Cloud, cloud_errors, stack_outputs
+from core.aws.load_tasks import CONTAINER, OUTPUTS, Part, run_prefix
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
-from core.load_tasks import CONTAINER, OUTPUTS, Part, run_prefix
 from core.variants import DEPLOYMENT_TAG
 
 SWITCH: Final = "Set `operations.load_tasks = true` in benchmark.toml, then run `cdk deploy`."

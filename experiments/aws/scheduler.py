@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from core.cloud import Cloud, cloud_errors
+from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError
 from core.variants import Variant

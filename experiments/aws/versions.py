@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from botocore.exceptions import WaiterError
 
-from core.cloud import Cloud, cloud_errors
+from core.aws.cloud import Cloud, cloud_errors
 from core.errors import CloudError
 from core.variants import ALIAS
 

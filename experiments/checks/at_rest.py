@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.charges import SECONDS_PER_MONTH, network_rest_usd, snapstart_usd
 from core.configuration import Configuration
-from core.prices import MB_PER_GB, Prices
+from core.money.charges import SECONDS_PER_MONTH, network_rest_usd, snapstart_usd
+from core.money.prices import MB_PER_GB, Prices
 from experiments.checks.spend import capacity_usd
 from experiments.plan import Step
 

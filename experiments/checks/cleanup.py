@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from core.charges import network_rest_usd, provisioned_usd
-from core.cloud import Cloud, cloud_errors, stack_outputs, stack_status
+from core.aws.cloud import Cloud, cloud_errors, stack_outputs, stack_status
+from core.aws.load_tasks import BUCKET_OUTPUT
 from core.configuration import Configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError
-from core.load_tasks import BUCKET_OUTPUT
-from core.prices import Prices, read_prices
+from core.money.charges import network_rest_usd, provisioned_usd
+from core.money.prices import Prices, read_prices
 from core.variants import GROUPS
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.load_tasks import nat_gateways, stop_all_tasks

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from core import strict_json
-from core.records import EndpointFacts
-from core.run_directory import write_atomically
+from core.run.records import EndpointFacts
+from core.run.run_directory import write_atomically
 from core.variants import Variant
 from experiments.aws.function_logs import FunctionLogs
 from experiments.aws.lambda_control import LambdaControl

@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from core.cloud import Cloud, CredentialFacts, cloud_errors, find_deployment, stack_status
+from core.aws.cloud import Cloud, CredentialFacts, cloud_errors, find_deployment, stack_status
+from core.aws.http_connections import connection_to
+from core.aws.load_tasks import TASK_VCPU, WORKER_RPS, workers_for
 from core.configuration import Configuration
 from core.errors import CloudError, DeploymentError, UserError
-from core.http_connections import connection_to
-from core.load_tasks import TASK_VCPU, WORKER_RPS, workers_for
-from core.prices import read_prices
-from core.records import EndpointFacts, Experiment
+from core.money.prices import read_prices
+from core.run.records import EndpointFacts, Experiment
 from core.variants import Variant
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl
 from experiments.aws.load_tasks import QUOTA_CODE, QUOTA_SERVICE, SWITCH, find_load_stack, vcpu_quota

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from core.charges import load_tasks_usd, network_traffic_usd, provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration
-from core.prices import Prices, gb_seconds
-from core.records import NEVER_INVOKED, PROVISIONED, ClientRecord
+from core.money.charges import load_tasks_usd, network_traffic_usd, provisioned_usd, restore_usd, snapshot_usd
+from core.money.prices import Prices, gb_seconds
+from core.run.records import NEVER_INVOKED, PROVISIONED, ClientRecord
 from core.variants import Variant
 from experiments.plan import Step
 

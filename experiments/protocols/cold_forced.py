@@ -15,7 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from core.stops import Stop
+from core.run.stops import Stop
 from core.variants import Variant
 from experiments.aws.http_timing import get_once
 from experiments.aws.lambda_control import InvokeAnswer, Nonces

@@ -15,8 +15,8 @@ from typing import Final
 
 from core import strict_json
 from core.errors import CloudError
-from core.run_directory import RunDirectory, write_atomically
-from core.stops import Stop
+from core.run.run_directory import RunDirectory, write_atomically
+from core.run.stops import Stop
 from core.variants import Variant
 from experiments.checks.spend import expected_billed_ms
 from experiments.interruption import undisturbed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.records import ClientRecord
+from core.run.records import ClientRecord
 from experiments.checks.spend import billed_ms_bound, longest_billed_ms
 from experiments.session import Session
 

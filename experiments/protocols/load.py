@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from core.charges import network_traffic_usd
 from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, Configuration, configuration_path
 from core.errors import CloudError, ConfigurationError
+from core.money.charges import network_traffic_usd
 from core.paths import LOCUSTFILE, REPOSITORY
-from core.processes import start_child
-from core.rate_search import look
-from core.records import ClientRecord
-from core.run_directory import RunDirectory, read_client_records
-from core.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
-from core.stops import Stop, read_stops
+from core.program.processes import start_child
+from core.run.records import ClientRecord
+from core.run.run_directory import RunDirectory, read_client_records
+from core.run.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
+from core.run.stops import Stop, read_stops
+from core.statistics.rate_search import look
 from core.variants import Variant
 from experiments.protocols.load_on_fargate import LOG_FILE, MARKER, locust_on_fargate, recover
 from experiments.session import Session

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
-from core.charges import load_tasks_usd
+from core.aws.load_tasks import BENCHMARK, MASTER, worker_name
 from core.configuration import configuration_path
 from core.errors import CloudError
-from core.load_tasks import BENCHMARK, MASTER, worker_name
-from core.run_directory import MANIFEST_FILE, RunDirectory
-from core.stages import read_stages
+from core.money.charges import load_tasks_usd
+from core.run.run_directory import MANIFEST_FILE, RunDirectory
+from core.run.stages import read_stages
 from core.variants import Variant
 from experiments.aws.fetched_parts import put, take_over_stages
 from experiments.aws.load_tasks import Fargate, LoadTasks, RunObjects, TaskState

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.outcomes import GATEWAY_ID_HEADER, Answer, classify_api_error, classify_http, classify_invoke
-from core.records import ClientRecord
+from core.run.outcomes import GATEWAY_ID_HEADER, Answer, classify_api_error, classify_http, classify_invoke
+from core.run.records import ClientRecord
 from experiments.aws.http_timing import Reply
 from experiments.aws.lambda_control import InvokeAnswer
 from experiments.plan import PlannedCall

@@ -16,16 +16,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from core.cloud import Cloud
+from core.aws.cloud import Cloud
+from core.aws.endpoint import VCPU_VARIABLE
 from core.configuration import Configuration
-from core.endpoint import VCPU_VARIABLE
 from core.errors import EXIT_OK, UserError
 from core.models import by_multiply_adds
-from core.prices import read_prices
-from core.progress import Progress
-from core.records import ClientRecord, EndpointFacts
-from core.run_directory import RecordWriter, RunDirectory
-from core.swapping import SWAPPING, cell_name
+from core.money.prices import read_prices
+from core.program.progress import Progress
+from core.run.records import ClientRecord, EndpointFacts
+from core.run.run_directory import RecordWriter, RunDirectory
+from core.run.swapping import SWAPPING, cell_name
 from core.variants import MEMORY_MB_PER_VCPU, Variant
 from experiments.aws.lambda_control import LambdaControl
 from experiments.interruption import undisturbed

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from core.configuration import PILOT_CALLS, WarmTable
-from core.deciding import Decision, EnvironmentCalls, Goal, calls_of_next, costs_more, decide
-from core.intervals import environments_half_width_percent, median_half_width_percent
-from core.records import ClientRecord
-from core.stops import Stop, StopReason
+from core.run.records import ClientRecord
+from core.run.stops import Stop, StopReason
+from core.statistics.deciding import Decision, EnvironmentCalls, Goal, calls_of_next, costs_more, decide
+from core.statistics.intervals import environments_half_width_percent, median_half_width_percent
 from core.variants import Variant
 from experiments.aws.http_timing import Connection, Reply
 from experiments.aws.lambda_control import Nonces

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from core.records import LimitsInForce
+from core.run.records import LimitsInForce
 from lab.contracts import FunctionConfiguration, LogEvent, LogSink, MetricSink
 from lab.dataplane.function_output import OutputSplitter
 from lab.dataplane.invocation import Invocation

@@ -12,7 +12,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from core.records import LimitsInForce
+from core.run.records import LimitsInForce
 from lab.contracts import (
     FunctionCatalogue,
     FunctionConfiguration,

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
-from core.endpoint import VCPU_VARIABLE
+from core.aws.endpoint import VCPU_VARIABLE
 from lab.contracts import LATEST
 
 MB_PER_VCPU: Final = 1769  # "configuration-memory": one vCPU at 1,769 MB, in proportion to memory

@@ -25,7 +25,7 @@ from typing import Any, Final
 import aiohttp
 
 from core import strict_json
-from core.records import LimitsInForce
+from core.run.records import LimitsInForce
 from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
 from lab.drivers.launcher import OPEN_FILES
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage

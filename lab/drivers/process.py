@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.paths import REPOSITORY
-from core.records import LimitsInForce, LimitsMechanism
+from core.run.records import LimitsInForce, LimitsMechanism
 from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
 from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage

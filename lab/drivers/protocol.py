@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.errors import UserError
-from core.records import LimitsInForce
+from core.run.records import LimitsInForce
 from lab.contracts import Image
 
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from core.endpoint import endpoint_url
+from core.aws.endpoint import endpoint_url
 from core.errors import EXIT_ERROR, EXIT_OK, UserError
 from lab.images import builder
 from lab.images.build_plan import BuildRequest
@@ -44,7 +44,7 @@ def _wants_engine() -> bool:
         return True
     if not endpoint_url():
         return False
-    from core.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
+    from core.aws.cloud import Cloud  # noqa: PLC0415 - boto3 takes longer to load than most commands take
 
     return Cloud().endpoint_facts().limits.driver == "container"
 
@@ -103,7 +103,7 @@ def _push(parsed: argparse.Namespace, store: DirectoryImageStore, engine: Engine
 
 def _register(reference: str, record: ImageRecord) -> None:
     """Tell the lab's ECR: `describe-images` lists the image, and a function is known to run another one than before."""
-    from core.cloud import Cloud, cloud_errors  # noqa: PLC0415 - as above
+    from core.aws.cloud import Cloud, cloud_errors  # noqa: PLC0415 - as above
 
     registry_and_name, _, tag = reference.rpartition(":")
     _, _, repository = registry_and_name.partition("/")

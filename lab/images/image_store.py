@@ -32,7 +32,7 @@ from typing import Final
 
 from core.errors import UserError
 from core.paths import REPOSITORY
-from core.run_directory import write_atomically
+from core.run.run_directory import write_atomically
 from lab.contracts import Image
 
 IMAGES_VARIABLE: Final = "LAB_IMAGES"

@@ -16,7 +16,7 @@ from typing import Final
 import uv
 
 from core.paths import SETUP
-from core.processes import start_child
+from core.program.processes import start_child
 from lab.images.base import PACKAGES
 from lab.images.build_plan import BASE_ENVIRONMENT, HOST_ARCHITECTURE, StagePlan
 from lab.images.dockerfile import ENGINE_HINT, DockerfileError, Instruction, expand

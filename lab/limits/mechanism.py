@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from core.records import LimitsInForce
+from core.run.records import LimitsInForce
 from lab.limits import files
 
 

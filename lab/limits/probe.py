@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from core.records import LimitsMechanism
+from core.run.records import LimitsMechanism
 from lab.limits import files
 from lab.limits.cgroup_v1 import CgroupV1Limits
 from lab.limits.cgroup_v2 import CgroupV2Limits

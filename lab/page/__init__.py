@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from core.records import EndpointFacts
+from core.run.records import EndpointFacts
 from lab.contracts import FunctionConfiguration
 from lab.dataplane.activity import Activity
 

@@ -22,9 +22,9 @@ import polars as pl
 from analysis.estimate.run_summary import Extras, make_summary
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
-from core.prices import read_prices
-from core.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
-from core.run_directory import RunDirectory
+from core.money.prices import read_prices
+from core.run.records import INVOCATION_COLUMNS, ClientRecord, EndpointFacts, LimitsInForce, Manifest
+from core.run.run_directory import RunDirectory
 from core.variants import Start, Variant
 
 STARTED_AT = 1_795_000_000.0

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from core.paths import REPOSITORY
-from core.run_directory import find_run
+from core.run.run_directory import find_run
 from experiments.protocols.swapping import samples_of
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.lab_support import running_lab

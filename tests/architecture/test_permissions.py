@@ -12,8 +12,8 @@ from botocore import xform_name
 from core.paths import REPOSITORY
 
 CALLERS = [
-    REPOSITORY / "core" / "cloud.py",
-    REPOSITORY / "core" / "price_list.py",
+    REPOSITORY / "core" / "aws" / "cloud.py",
+    REPOSITORY / "core" / "money" / "price_list.py",
     *(path for room in ("experiments", "analysis", "loadtests") for path in sorted((REPOSITORY / room).rglob("*.py"))),
 ]
 # Asked for by UpdateSchedule, which hands the schedule's role on; no operation bears its name.

@@ -7,7 +7,7 @@ import ast
 from core.paths import REPOSITORY
 from tests.architecture.test_imports import ROOMS, python_files
 
-SEAM = "core/processes.py"
+SEAM = "core/program/processes.py"
 # What else starts a program without the kernel's request, and why it ends all the same:
 OTHERS = {
     "lab/drivers/process.py": "the launcher ends at the end of its socket",

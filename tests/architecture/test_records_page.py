@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.summary import Summary
 from core.paths import REPOSITORY
-from core.records import INVOCATION_COLUMNS, OUTCOMES, ClientRecord
+from core.run.records import INVOCATION_COLUMNS, OUTCOMES, ClientRecord
 
 PAGE = REPOSITORY / "docs" / "reference" / "records.md"
 

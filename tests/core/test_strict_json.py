@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import strict_json
-from core.outcomes import classify_http
-from core.records import HandlerFacts
+from core.run.outcomes import classify_http
+from core.run.records import HandlerFacts
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from core import strict_json
-from core.cloud import LAB_STATUS_PATH
+from core.aws.cloud import LAB_STATUS_PATH
 from core.errors import UserError
 from core.paths import REPOSITORY
 from demo.__main__ import STEPS_S, Steps, say_if_sizes_are_not_comparable

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from core.records import INVOCATION_COLUMNS
+from core.run.records import INVOCATION_COLUMNS
 from tests.e2e.conftest import Deployment
 
 # Ten real commands, each a second or two of start-up on an idle machine and far more on a busy one.

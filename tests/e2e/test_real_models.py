@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from core.paths import BENCHMARK_TOML, REPOSITORY
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from lab.images.image_store import DEFAULT_DIRECTORY
 from tests.experiments.conftest import Deployed, deploy
 from tests.lab_support import running_lab

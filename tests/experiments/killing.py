@@ -21,7 +21,7 @@ import urllib.parse
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.endpoint import ENDPOINT_VARIABLE
+from core.aws.endpoint import ENDPOINT_VARIABLE
 from core.errors import run_command
 from experiments.__main__ import main
 from tests.experiments.relay import Relay

@@ -18,13 +18,13 @@ import pytest
 from analysis.pipeline import highest_rates
 from core.configuration import PILOT_CALLS, read_configuration
 from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
+from core.money.prices import read_prices
 from core.paths import REPOSITORY
-from core.prices import read_prices
-from core.rate_search import expected_calls
-from core.records import ClientRecord
-from core.run_directory import RunDirectory
-from core.stages import complete_stages, read_stages
-from core.stops import STOPS_FILE, Stop, read_stops
+from core.run.records import ClientRecord
+from core.run.run_directory import RunDirectory
+from core.run.stages import complete_stages, read_stages
+from core.run.stops import STOPS_FILE, Stop, read_stops
+from core.statistics.rate_search import expected_calls
 from experiments.__main__ import main
 from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS

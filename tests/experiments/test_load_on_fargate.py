@@ -13,8 +13,8 @@ import pytest
 
 from core.errors import EXIT_CHECK_FAILED
 from core.paths import REPOSITORY
-from core.run_directory import RunDirectory
-from core.stages import read_stages
+from core.run.run_directory import RunDirectory
+from core.run.stages import read_stages
 from loadtests.results import SECONDS_FILE
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.experiments.fargate import Tasks, fargate

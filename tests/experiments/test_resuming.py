@@ -12,11 +12,11 @@ import pytest
 
 from core.configuration import read_configuration
 from core.errors import UserError
-from core.manifest import new_manifest
-from core.prices import read_prices
-from core.records import EndpointFacts, LimitsInForce
-from core.run_directory import RecordWriter, create_run
-from core.stops import Stop, append_stop, read_stops
+from core.money.prices import read_prices
+from core.run.manifest import new_manifest
+from core.run.records import EndpointFacts, LimitsInForce
+from core.run.run_directory import RecordWriter, create_run
+from core.run.stops import Stop, append_stop, read_stops
 from experiments.__main__ import _configuration, build_parser, main, narrowed, plan_differences
 from experiments.aws.scheduler import ScheduleState
 from experiments.checks.spend import SpendMeter

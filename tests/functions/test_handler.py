@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.records import HandlerFacts
+from core.run.records import HandlerFacts
 from lab.images.base import PACKAGES
 from tests.functions.conftest import IMAGES, Built, metadata_of
 from tests.functions.runtime_api import Environment

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from core.paths import BENCHMARK_TOML, REPOSITORY
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from lab.images.image_store import DEFAULT_DIRECTORY
 from tests.experiments.conftest import Deployed, deploy
 from tests.functions.conftest import FUNCTION

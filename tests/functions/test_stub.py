@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from core.records import HandlerFacts
+from core.run.records import HandlerFacts
 from lab.images.build_plan import BuildRequest
 from lab.images.builder import build
 from lab.images.image_store import DirectoryImageStore

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.paths import LOCUSTFILE
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 
 PATIENCE_S = 600  # guards against hanging: the machine may be busy
 

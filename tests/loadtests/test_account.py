@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.records import ClientRecord
+from core.run.records import ClientRecord
 from loadtests.account import Account, StageTotals, merge_rows, percentiles
 
 START = 1_000_000.0

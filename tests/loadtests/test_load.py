@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.run_directory import create_run
+from core.run.run_directory import create_run
 from loadtests.account import INTERRUPTED
 from loadtests.arrivals import Segment, Shape
 from tests.lab_support import refusing_port

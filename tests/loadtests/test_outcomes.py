@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.outcomes import (
+from core.run.outcomes import (
     MAX_ERROR_CHARACTERS,
     classify_api_error,
     classify_function_error,
@@ -12,7 +12,7 @@ from core.outcomes import (
     classify_invoke,
     parse_handler_facts,
 )
-from core.records import OUTCOMES
+from core.run.records import OUTCOMES
 
 FACTS = {
     "schema_version": 1,

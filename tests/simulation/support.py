@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.prices import read_prices
+from core.money.prices import read_prices
 from simulation import Billing, Calls, OnDemand, Pool, Samples, kernel, month, simulate
 
 PRICES = read_prices()

@@ -8,10 +8,10 @@ from importlib import metadata
 
 import pytest
 
-from core.charges import SECONDS_PER_MONTH, load_tasks_usd, network_rest_usd, network_traffic_usd
-from core.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, TASK_MEMORY_GB, TASK_VCPU, workers_for
+from core.aws.load_tasks import CONTAINER, MASTER_PORT, OUTPUTS, TASK_MEMORY_GB, TASK_VCPU, workers_for
+from core.money.charges import SECONDS_PER_MONTH, load_tasks_usd, network_rest_usd, network_traffic_usd
+from core.money.prices import read_prices
 from core.paths import REPOSITORY
-from core.prices import read_prices
 from experiments.checks.spend import TASK_START_S
 from tests.stacks.conftest import application, build, template_of
 from tests.stacks.test_stacks import resources
@@ -133,7 +133,7 @@ def test_the_image_holds_what_the_load_test_imports_and_nothing_else(tmp_path, c
     rooms = {
         path.relative_to(REPOSITORY).as_posix()
         for room in ("core", "loadtests")
-        for path in (REPOSITORY / room).glob("*.py")
+        for path in (REPOSITORY / room).rglob("*.py")
     }
     assert found == rooms | {
         ".dockerignore",

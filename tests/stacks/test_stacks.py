@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigurationError
-from core.prices import read_prices
+from core.money.prices import read_prices
 from core.variants import API_OUTPUTS, KEY_OUTPUT, MAX_MEMORY_MB, MIN_MEMORY_MB, MODELS
 from stacks.limits import (
     MAX_RESOURCES_PER_STACK,

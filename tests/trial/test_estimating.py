@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from core.prices import read_prices
+from core.money.prices import read_prices
 from core.variants import Variant
 from experiments.aws.lambda_control import InvokeAnswer
 from trial.estimating import answers, facts, knee_of, sizes_of, table

@@ -65,7 +65,7 @@ MEASURED_COLUMNS: Final = (
 def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     """Every figure of a run, those of all models first within each section; pure.
 
-    `invocations` has the columns of `core.records.INVOCATION_COLUMNS`. A model that is not in the run has no
+    `invocations` has the columns of `core.run.records.INVOCATION_COLUMNS`. A model that is not in the run has no
     figure; the paper's figures are of its engine alone, and absent without it; an experiment that left nothing has
     figures that say so.
     """

@@ -40,8 +40,8 @@ from analysis.report.figures.shared import (
 )
 from analysis.report.wording import missing_reason, number_text, rounded
 from analysis.summary import NOTHING_ENFORCED, Summary
-from core.intervals import smallest_n
-from core.records import Experiment
+from core.run.records import Experiment
+from core.statistics.intervals import smallest_n
 from core.variants import Image, Variant
 
 SPREADS: Final[dict[str, tuple[str, str, str]]] = {

@@ -14,7 +14,7 @@ from typing import Any, Final
 from analysis.report.theme import SERIES_DASHES, SERIES_SHAPES, image_styles
 from analysis.report.wording import estimate_text, missing_reason, rounded
 from analysis.summary import HANDLER_METRICS, NOTHING_ENFORCED, Estimate, Summary
-from core.records import Experiment
+from core.run.records import Experiment
 from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
 Row = dict[str, Any]

@@ -37,7 +37,7 @@ from analysis.report.figures.shared import (
 from analysis.report.theme import image_styles
 from analysis.report.wording import rounded
 from analysis.summary import Summary
-from core.records import Experiment
+from core.run.records import Experiment
 from core.variants import Image
 
 # The paper's own order of its figures by model.

@@ -8,7 +8,7 @@ from typing import Final
 
 from analysis.report.figures.marks import Figure, Points, Text, curve_figure, image_series
 from analysis.summary import Summary
-from core.records import Experiment
+from core.run.records import Experiment
 from core.variants import Image
 
 BOX_FROM_N: Final = 5  # below, quartiles would be the samples themselves

@@ -18,7 +18,7 @@ from analysis.report.tables.parts import (
 )
 from analysis.report.wording import metric_label, missing_reason
 from analysis.summary import METRICS, Cell, Distribution, Summary
-from core.records import Experiment
+from core.run.records import Experiment
 from core.variants import Variant
 
 OVERVIEW_GROUPS: Final[tuple[tuple[str, Experiment, str, str], ...]] = (

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from multidict import CIMultiDict
 
-from core.endpoint import REST_API_PATH
+from core.aws.endpoint import REST_API_PATH
 from lab.http.request_body import read_body
 from lab.services.apigateway.api import MAX_PAYLOAD_BYTES
 from lab.services.apigateway.proxy_event import Request

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from core.endpoint_access import API_KEY_HEADER
+from core.aws.endpoint_access import API_KEY_HEADER
 from lab.contracts import Invoker, InvokeResult, MetricSink
 from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from analysis.report.page import write_report
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.analysis.report.builders import make_run
 
 PATIENCE_MS = 180_000  # a bound for a loaded machine; the page says when it is done

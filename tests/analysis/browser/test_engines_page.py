@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.report.page import write_report
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.analysis.browser.conftest import wait_until_settled
 from tests.analysis.browser.test_page import DRAWN
 from tests.analysis.report.builders import make_run

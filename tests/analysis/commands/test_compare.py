@@ -35,7 +35,7 @@ from core import strict_json
 from core.configuration import read_configuration
 from core.errors import RecordError
 from core.paths import REPOSITORY
-from core.run_directory import RunDirectory, write_atomically
+from core.run.run_directory import RunDirectory, write_atomically
 from tests.analysis import synthetic
 
 

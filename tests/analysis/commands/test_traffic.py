@@ -15,8 +15,8 @@ from analysis.report.tables.measured import highest_rates_table
 from analysis.report.text import highest_rate_lines, summary_markdown
 from core.configuration import read_configuration
 from core.errors import UserError
-from core.rate_search import HighestRate
-from core.run_directory import find_run
+from core.run.run_directory import find_run
+from core.statistics.rate_search import HighestRate
 from tests.analysis import synthetic
 
 VARIANT = "mobilenet-tensorflow-x86_64-1769"

@@ -14,7 +14,7 @@ from analysis.decide.recommend import Candidate, Question, linear_cost, make_opt
 from analysis.estimate.environments import Sample
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic
 from core.configuration import GoalTable, read_configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from core.variants import Variant
 from tests.analysis import synthetic
 

@@ -13,9 +13,9 @@ from analysis.decide.curves import pareto
 from analysis.estimate.cells import Measured, cold_ratios, coverage, make_breakdown, make_cells, with_rules
 from analysis.estimate.run_summary import Extras, make_summary
 from analysis.summary import SUMMARY_SCHEMA_VERSION, DataWarning, ParetoPoint, Summary
-from core.charges import front_door_usd
 from core.configuration import read_configuration
-from core.prices import read_prices
+from core.money.charges import front_door_usd
+from core.money.prices import read_prices
 from tests.analysis import synthetic
 
 configuration = synthetic.smaller(read_configuration(profile=""), memory_sizes_mb=(512, 1024, 1769, 3008))

@@ -8,9 +8,9 @@ from analysis.estimate.cells import Measured
 from analysis.estimate.measured_calls import samples_of
 from analysis.report.tables.choice import knees_table
 from analysis.summary import Summary
-from core.charges import SECONDS_PER_MONTH, provisioned_usd, snapstart_usd
 from core.configuration import Configuration, GoalTable, TrafficTable, read_configuration
-from core.prices import read_prices
+from core.money.charges import SECONDS_PER_MONTH, provisioned_usd, snapstart_usd
+from core.money.prices import read_prices
 from tests.analysis import synthetic
 
 PRICES = read_prices()

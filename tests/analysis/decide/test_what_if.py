@@ -24,7 +24,7 @@ from analysis.estimate.costs import make_profiles
 from analysis.estimate.environments import Sample
 from analysis.estimate.run_summary import make_candidates
 from analysis.estimate.traffic import CallMix, Traffic
-from core.prices import read_prices
+from core.money.prices import read_prices
 from tests.analysis.report.builders import demo_configuration
 from tests.analysis.synthetic import frame, make_rows
 

@@ -7,7 +7,7 @@ from analysis.estimate.cross_check import check_metrics
 from analysis.estimate.run_summary import Extras, make_summary
 from analysis.ingest.cloudwatch import metric_queries
 from core.configuration import read_configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from tests.analysis import synthetic
 
 configuration = read_configuration(profile="demo")

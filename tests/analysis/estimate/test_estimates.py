@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from analysis.estimate import estimates
 from analysis.estimate.environments import Sample
-from core.intervals import smallest_n
+from core.statistics.intervals import smallest_n
 
 SIZES = (12, 50, 200, 1000)
 ROUNDS = 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.estimate.run_summary import make_summary
-from core.prices import read_prices
+from core.money.prices import read_prices
 from tests.analysis import synthetic
 from tests.analysis.report.builders import demo_configuration
 

@@ -21,9 +21,9 @@ from analysis.estimate.traffic import (
     first_passage_survival,
     needed_environments,
 )
-from core.charges import SECONDS_PER_MONTH
 from core.configuration import read_configuration
-from core.prices import read_prices
+from core.money.charges import SECONDS_PER_MONTH
+from core.money.prices import read_prices
 
 prices = read_prices()
 GOAL = read_configuration().goal.model_copy(update={"max_cold_share": 0.05})

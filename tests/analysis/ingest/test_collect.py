@@ -18,8 +18,8 @@ from analysis.ingest.run_files import raw_group
 from core.configuration import read_configuration
 from core.errors import CloudError, DeploymentError, RecordError, UserError
 from core.paths import BENCHMARK_TOML
-from core.records import ClientRecord
-from core.run_directory import RunDirectory
+from core.run.records import ClientRecord
+from core.run.run_directory import RunDirectory
 from tests.analysis import synthetic
 
 MODELS = 'models = ["mobilenet"]'

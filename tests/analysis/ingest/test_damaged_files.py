@@ -11,7 +11,7 @@ from analysis.ingest.run_files import read_image_sizes, read_metrics, read_page,
 from analysis.pipeline import read_summary
 from analysis.summary import Estimate
 from core.errors import RecordError
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.analysis import synthetic
 from tests.analysis.report.builders import demo_configuration, make_run
 

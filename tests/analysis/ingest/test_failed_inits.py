@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from analysis.ingest.client_records import read_clients
 from analysis.ingest.joining import decide, join_calls
 from analysis.ingest.platform_logs import LogParser
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.analysis.report.builders import demo_configuration
 from tests.analysis.synthetic import make_rows, manifest_of
 

@@ -15,7 +15,7 @@ from analysis.ingest.log_groups import read_group
 from analysis.ingest.platform_logs import LogParser
 from analysis.ingest.run_files import raw_group
 from core.configuration import read_configuration
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.analysis import synthetic
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from analysis.estimate.run_summary import make_summary
 from analysis.summary import Summary
 from core.configuration import Configuration, read_configuration
-from core.prices import read_prices
+from core.money.prices import read_prices
 from tests.analysis.synthetic import frame, make_rows, manifest_of
 
 TIME_SCALE = 13.0  # a lab's clock that every page has to mention

@@ -30,7 +30,7 @@ from analysis.report.figures.paper import _load_rates
 from analysis.report.theme import DARK, LIGHT, image_styles, paint
 from analysis.report.wording import rounded
 from analysis.summary import LoadSecond, LoadTotals
-from core.prices import read_prices
+from core.money.prices import read_prices
 from core.variants import DISPLAY_NAMES, ENGINES, MODELS, Image
 from tests.analysis.report.builders import demo_configuration, make_run, summary_of
 from tests.analysis.synthetic import frame, make_rows, manifest_of

@@ -17,7 +17,7 @@ from analysis.report.page import build_page, write_report
 from analysis.report.text import not_measured, summary_markdown
 from analysis.summary import ConditionShare, DataWarning, WhatIf
 from core.paths import REPOSITORY
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from core.variants import Variant
 from tests.analysis.report.builders import make_run
 from tests.analysis.report.pages import parse

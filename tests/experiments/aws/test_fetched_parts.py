@@ -5,9 +5,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.load_tasks import Part
-from core.run_directory import RunDirectory, create_run
-from core.stages import STAGES_FILE, LoadStage, append_stage, read_stages
+from core.aws.load_tasks import Part
+from core.run.run_directory import RunDirectory, create_run
+from core.run.stages import STAGES_FILE, LoadStage, append_stage, read_stages
 from experiments.aws.fetched_parts import path_of, put, take_over_stages
 
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from core.aws.endpoint_access import Access
 from core.configuration import GatewayTable
-from core.endpoint_access import Access
 from experiments.aws.http_timing import Connection, get_once
 from loadtests.plan import gateway_patience_s
 from tests.lab_support import refusing_port

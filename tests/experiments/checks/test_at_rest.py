@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.configuration import parse_configuration, read_configuration
+from core.money.prices import read_prices
 from core.paths import BENCHMARK_TOML
-from core.prices import read_prices
 from experiments.__main__ import main
 from experiments.checks.at_rest import rest_costs
 from experiments.dry_run import planned_steps

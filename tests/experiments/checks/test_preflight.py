@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.cloud import Cloud, CredentialFacts
+from core.aws.cloud import Cloud, CredentialFacts
 from core.configuration import read_configuration
-from core.records import EndpointFacts, LimitsInForce
+from core.run.records import EndpointFacts, LimitsInForce
 from experiments.checks.preflight import (
     NONCE_VARIABLE,
     check_clock_offset,

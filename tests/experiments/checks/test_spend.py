@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.charges import provisioned_usd, restore_usd, snapshot_usd
 from core.configuration import Configuration, read_configuration
-from core.prices import read_prices
-from core.records import NEVER_INVOKED, OUTCOMES, PROVISIONED, ClientRecord
+from core.money.charges import provisioned_usd, restore_usd, snapshot_usd
+from core.money.prices import read_prices
+from core.run.records import NEVER_INVOKED, OUTCOMES, PROVISIONED, ClientRecord
 from experiments.checks.spend import (
     SpendMeter,
     billed_ms_bound,

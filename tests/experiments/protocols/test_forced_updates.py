@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from core.cloud import Cloud
+from core.aws.cloud import Cloud
 from core.configuration import read_configuration
 from core.errors import CloudError
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl, Nonces

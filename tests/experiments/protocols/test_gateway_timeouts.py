@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from core.paths import REPOSITORY
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from tests.experiments.conftest import Deployed, configuration_text, deploy
 from tests.stubs.making import write_stub
 

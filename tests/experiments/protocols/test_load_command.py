@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML
-from core.run_directory import RunDirectory
+from core.run.run_directory import RunDirectory
 from experiments.protocols.load import locust_command
 
 

@@ -7,8 +7,8 @@ import statistics
 from types import SimpleNamespace
 
 from core.configuration import PILOT_CALLS, read_configuration
-from core.deciding import Goal
-from core.intervals import environments_half_width_percent, quantile_interval
+from core.statistics.deciding import Goal
+from core.statistics.intervals import environments_half_width_percent, quantile_interval
 from experiments.plan import Series
 from experiments.protocols.warm import Progression, most_samples, reason_to_stop
 from tests.experiments.checks.test_spend import record

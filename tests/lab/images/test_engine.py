@@ -19,7 +19,7 @@ import pytest
 from core.configuration import parse_configuration
 from core.errors import UserError
 from core.paths import BENCHMARK_TOML, NODE_COMMANDS, REPOSITORY
-from core.records import HandlerFacts
+from core.run.records import HandlerFacts
 from lab.drivers.container import LABEL
 from lab.images.engine import Engine, find_engine
 from tests.lab.dataplane.harness import quota_of

@@ -12,7 +12,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from core.cloud import Cloud
+from core.aws.cloud import Cloud
 from core.configuration import parse_configuration
 from core.errors import CloudError
 from core.paths import BENCHMARK_TOML

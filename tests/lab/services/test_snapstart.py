@@ -9,7 +9,7 @@ from typing import Any
 import botocore.exceptions
 import pytest
 
-from core.cloud import Cloud
+from core.aws.cloud import Cloud
 from core.configuration import parse_configuration
 from core.paths import BENCHMARK_TOML
 from experiments.aws.lambda_control import NONCE_VARIABLE, LambdaControl

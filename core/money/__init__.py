@@ -1,0 +1,1 @@
+"""AWS's prices, and what they make of calls."""

@@ -1,0 +1,1 @@
+"""What every command does alike: arguments, progress, child processes, Ctrl-C."""

@@ -1,0 +1,1 @@
+"""Rules of statistics that measuring and analysis share. No I/O."""
