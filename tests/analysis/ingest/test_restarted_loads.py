@@ -4,7 +4,6 @@ import uuid
 
 import polars as pl
 import pytest
-from tests.core.test_stages import stage
 
 from analysis.ingest.restarted_loads import label_broken_off
 from analysis.ingest.run_files import read_rows
@@ -12,6 +11,7 @@ from analysis.pipeline import build
 from core.configuration import read_configuration
 from core.run.stages import INTERRUPTED, RESTARTED, append_stage
 from tests.analysis import synthetic
+from tests.core.run.test_stages import stage
 
 EARLIER_S = 100.0
 
