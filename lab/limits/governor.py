@@ -11,8 +11,10 @@ from typing import Final
 from lab.limits.bandwidth import Bandwidth, Decision
 from lab.limits.processes import ProcessTree
 
-# No CPU fills memory faster, so this bounds what a function can have added by the CPU time that it used.
+# Assumed that no CPU fills memory faster: it bounds what a function can have added by the CPU time that it used.
 _MOST_BYTES_PER_CPU_NS: Final = 32
+# The account of CPU time stands still after an orphan's end, whose time is nobody's: memory is read all the same.
+_MEMORY_EVERY_NS: Final = 100_000_000
 
 
 class _Governed:
@@ -24,6 +26,7 @@ class _Governed:
         self._memory_bytes = memory_bytes
         self._used_ns = 0
         self._memory_read_at_used_ns = 0  # its memory is read once it has used so much CPU time
+        self._memory_read_at_ns = now_ns  # or once it is so late
         self._bandwidth = Bandwidth(vcpu=vcpu, cpus=cpus, period_ns=period_us * 1000, now_ns=now_ns)
         self._running = True
         self.look_at_ns: int | None = now_ns
@@ -52,7 +55,8 @@ class _Governed:
         if self._running:
             self._used_ns = self._tree.cpu_ns(now_ns)
         self._follow(self._bandwidth.look(now_ns=now_ns, used_ns=self._used_ns))
-        if self._used_ns >= self._memory_read_at_used_ns:
+        if self._used_ns >= self._memory_read_at_used_ns or now_ns >= self._memory_read_at_ns:
+            self._memory_read_at_ns = now_ns + _MEMORY_EVERY_NS
             self._read_memory()
 
     def _read_memory(self) -> None:

@@ -174,6 +174,14 @@ def test_a_process_over_its_memory_is_killed(start):
     assert governor.remove(process.pid)
 
 
+def test_memory_is_limited_also_while_the_account_of_cpu_time_stands_still(start, monkeypatch):
+    monkeypatch.setattr(ProcessTree, "cpu_ns", lambda *_: 0)
+    governor = Governor()
+    process = added(governor, start("held = [b'x' * (1 << 20) for _ in range(200)]\ninput()"), memory_mb=64)
+    govern(governor, lambda: process.poll() is not None)
+    assert governor.remove(process.pid)
+
+
 def test_memory_shared_after_a_fork_counts_once(start):
     source = """
         import os, sys
