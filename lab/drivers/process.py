@@ -29,7 +29,7 @@ from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnv
 from lab.host.resources import host_cpus
 from lab.images.base import PACKAGES, make_base
 from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
-from lab.limits.files import ROOT_PREFIX, owner_is_gone
+from lab.limits.files import ROOT_PREFIX, owner_is_gone, owner_name
 from lab.limits.mechanism import Group, Limits
 from lab.limits.probe import find_limits
 
@@ -98,7 +98,7 @@ class ProcessDriver:
         self._limits = find_limits(self._mechanism)
         if self._given_state_directory is None:
             _clear_scratch(Path(tempfile.gettempdir()))
-            self._state_directory = Path(tempfile.mkdtemp(prefix=f"{ROOT_PREFIX}{os.getpid()}-"))
+            self._state_directory = Path(tempfile.mkdtemp(prefix=f"{owner_name(os.getpid())}-"))
         else:
             self._state_directory = self._given_state_directory
             self._state_directory.mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,7 @@ def _tmp_template(directory: Path, size_mb: int = EPHEMERAL_STORAGE_MB) -> str:
 
 def _clear_scratch(parent: Path) -> None:
     """Remove the scratch directories of labs that were killed."""
-    for directory in parent.glob(f"{ROOT_PREFIX}*-*"):
+    for directory in parent.glob(f"{ROOT_PREFIX}*-*-*"):
         if owner_is_gone(directory.name.rpartition("-")[0]):
             shutil.rmtree(directory, ignore_errors=True)
 

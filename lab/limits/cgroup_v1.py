@@ -58,7 +58,7 @@ class CgroupV1Limits(Limits):
 
     def __init__(self, parents: dict[str, Path]) -> None:
         """`parents`: directory under which to make groups, of each controller that may be written."""
-        roots = {name: parent / f"{files.ROOT_PREFIX}{os.getpid()}" for name, parent in parents.items()}
+        roots = {name: parent / files.owner_name(os.getpid()) for name, parent in parents.items()}
         files.clear_leftovers(parents.values())
         for root in roots.values():
             root.mkdir(exist_ok=True)

@@ -43,7 +43,7 @@ class CgroupV2Limits(Limits):
     def __init__(self, parent: Path, controllers: frozenset[str]) -> None:
         files.clear_leftovers([parent])
         self._controllers = controllers & {"cpu", "memory"}
-        self._root = parent / f"{files.ROOT_PREFIX}{os.getpid()}"
+        self._root = parent / files.owner_name(os.getpid())
         self._root.mkdir(exist_ok=True)
         try:
             if self._controllers:

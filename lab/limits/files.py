@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-ROOT_PREFIX: Final = "inference-lab-"  # of the directory that holds a lab's groups; the lab's process id follows
+ROOT_PREFIX: Final = "inference-lab-"  # of a directory that belongs to a lab; `owner_name` says what follows
 _REMOVAL_PATIENCE_S: Final = 10.0
 
 
@@ -58,19 +58,31 @@ def remove_directory(directory: str) -> bool:
     return True
 
 
+def owner_name(pid: int) -> str:
+    """Name a directory after the lab with this process id: `inference-lab-<pid>-<start>`.
+
+    The start, in clock ticks since the host's, tells the lab from a later process that got its id.
+    """
+    return f"{ROOT_PREFIX}{pid}-{_start_of(pid)}"
+
+
 def owner_is_gone(name: str) -> bool:
-    """Whether the lab that made the directory `inference-lab-<pid>` no longer runs."""
+    """Whether the lab that named a directory by `owner_name` no longer runs."""
     try:
-        pid = int(name.removeprefix(ROOT_PREFIX))
-    except ValueError:
-        return False
-    try:
+        pid, start = (int(part) for part in name.removeprefix(ROOT_PREFIX).split("-"))
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
+    except (ValueError, PermissionError):
         return False
-    return False
+    return _start_of(pid) not in (start, 0)
+
+
+def _start_of(pid: int) -> int:
+    """When a process started, in clock ticks since the host's start; 0 where /proc does not show it."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    return 0
 
 
 def clear_leftovers(parents: Iterable[Path]) -> None:

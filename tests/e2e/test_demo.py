@@ -15,9 +15,11 @@ import pytest
 
 from core.paths import REPOSITORY
 from lab.images.run_step import NETWORK_HINT, NO_DOWNLOAD
+from lab.limits.files import ROOT_PREFIX
 from tests.experiments.conftest import configuration_text
-from tests.lab.robustness.support import cgroups_of, descendants, loop_devices_of, still_running, wait_until
+from tests.lab.robustness.support import descendants, loop_devices_of, still_running, wait_until
 from tests.lab_support import refusing_port
+from tests.processes import cgroups_of
 from tests.stubs.making import write_stub
 
 # Each demo deploys and measures: half a minute on an idle machine.
@@ -82,7 +84,8 @@ class Demo:
 
     def assert_nothing_is_left(self) -> None:
         wait_until(lambda: not still_running(self.children), "the end of every child")
-        wait_until(lambda: not any(cgroups_of(pid) for pid, _ in self.children), "the end of every control group")
+        owners = {f"{ROOT_PREFIX}{pid}-{start}" for pid, start in self.children}
+        wait_until(lambda: not cgroups_of(*owners), f"the end of {cgroups_of(*owners)}")
         wait_until(lambda: not loop_devices_of(self.state), "the end of every loop device")
         # Node's compile cache is the one thing that is kept for the next CDK command.
         left = [path.name for path in self.temporary.iterdir() if "compile-cache" not in path.name]

@@ -16,18 +16,13 @@ import pytest
 from core.paths import REPOSITORY
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.process import _ProcessEnvironment, _tmp_template
+from lab.limits.files import owner_name
 from tests.lab.dataplane.harness import reports, until
-from tests.processes import is_alive
+from tests.processes import cgroups_of, is_alive
 
 
-def cgroups_of(pid):
-    """Groups that the lab of this process id has made, in every hierarchy."""
-    wanted = f"inference-lab-{pid}"
-    return [f"{path}/{wanted}" for path, names, _ in os.walk("/sys/fs/cgroup") if wanted in names]
-
-
-def scratch_of(pid):
-    return list(Path(tempfile.gettempdir()).glob(f"inference-lab-{pid}-*"))
+def scratch_of(owner):
+    return list(Path(tempfile.gettempdir()).glob(f"{owner}-*"))
 
 
 def children_of(pid):
@@ -122,7 +117,7 @@ async def test_a_fork_bomb_ends_with_its_environment(lab):
         result = await lab.call()
         assert b"timed out" in result.payload
         assert lab.plane.environments == 1
-    assert cgroups_of(os.getpid()) == []
+    assert cgroups_of(owner_name(os.getpid())) == []
 
 
 async def test_a_full_tmp_is_an_error_of_the_function_alone(lab):
@@ -311,7 +306,7 @@ async def test_a_lab_without_a_free_descriptor_answers_and_goes_on_when_there_ar
             assert json.loads(result.payload)["errorType"] == "Runtime.LaunchError", result
             assert b"Too many open files" in result.payload
         assert await lab.answer() == "served"
-    assert cgroups_of(os.getpid()) == []
+    assert cgroups_of(owner_name(os.getpid())) == []
 
 
 async def test_a_lab_that_closes_during_an_init_does_not_begin_another_one(lab):
@@ -410,11 +405,12 @@ async def test_a_lab_that_is_killed_leaves_no_process_and_no_cgroup(tmp_path, me
     line = await lab.stdout.readline()
     pids = {int(word) for word in line.split()}
     assert len(pids) >= 5
+    owner = owner_name(lab.pid)
     lab.send_signal(signal.SIGKILL)
     await lab.wait()
     await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
-    await until(lambda: not cgroups_of(lab.pid), "the end of every group")
-    await until(lambda: not scratch_of(lab.pid), "the end of its scratch directory")
+    await until(lambda: not cgroups_of(owner), "the end of every group")
+    await until(lambda: not scratch_of(owner), "the end of its scratch directory")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -422,15 +418,15 @@ async def test_what_a_lab_killed_together_with_its_launcher_left_is_cleared_by_t
     program = lab_program(tmp_path)
     killed = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     pids = {int(word) for word in (await killed.stdout.readline()).split()}
-    launchers = children_of(killed.pid)
+    owner, launchers = owner_name(killed.pid), children_of(killed.pid)
     assert launchers
     for pid in [*launchers, killed.pid]:
         os.kill(pid, signal.SIGKILL)
     await killed.wait()
     lab.function("def handler(event, context): pass")
     async with lab:
-        assert cgroups_of(killed.pid) == []
-        assert scratch_of(killed.pid) == []
+        assert cgroups_of(owner) == []
+        assert scratch_of(owner) == []
     if lab.driver.limits.freezer != "signal":
         await until(lambda: not any(is_alive(pid) for pid in pids), "the end of every environment")
 

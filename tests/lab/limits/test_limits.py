@@ -94,7 +94,7 @@ def test_cgroup_v2_gets_quota_period_and_memory_without_swap(tmp_path, monkeypat
     assert (limits.cpu, limits.memory, limits.freezer) == ("cgroup-v2", "cgroup-v2", "cgroup-v2")
     assert limits.notes == ()
     group = limits.create("function-1", memory_mb=512, vcpu=2.0)
-    directory = root / f"inference-lab-{os.getpid()}" / "function-1"
+    directory = root / files.owner_name(os.getpid()) / "function-1"
     assert group.join_files == (f"{directory}/cgroup.procs",)
     assert (directory / "cpu.max").read_text() == "40000 20000"
     assert (directory / "memory.max").read_text() == str(512 << 20)
@@ -161,7 +161,21 @@ def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
             assert time.monotonic() < deadline
     finally:
         limits.close()
-    assert not list(Path(UNIFIED).glob(f"inference-lab-{os.getpid()}"))
+    assert not list(Path(UNIFIED).glob(files.owner_name(os.getpid())))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_directory_is_a_leftover_once_its_lab_has_ended_also_where_another_process_has_the_id():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        own = files.owner_name(process.pid)
+        of_an_earlier_process = f"{own}0"
+        try:
+            assert [files.owner_is_gone(name) for name in (own, of_an_earlier_process)] == [False, True]
+        finally:
+            process.kill()
+    assert files.owner_is_gone(own)
+    for name in ("inference-lab-", "inference-lab-load", f"inference-lab-{process.pid}"):
+        assert not files.owner_is_gone(name), "a lab did not make it"
 
 
 def test_a_mechanism_that_is_not_there_falls_back_to_none_with_the_reason():

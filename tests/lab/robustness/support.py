@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from core.paths import REPOSITORY
+from lab.limits.files import owner_name
 from tests.lab_support import running_lab
+from tests.processes import cgroups_of
 
 FUNCTION_DIRECTORY = Path(__file__).parent / "function"
 REGION = "us-east-1"
@@ -142,15 +143,6 @@ def still_running(processes):
     return left
 
 
-def cgroups_of(lab_pid):
-    """Directories of control groups that a lab made."""
-    # os.walk passes over what is removed while it walks.
-    wanted = f"inference-lab-{lab_pid}"
-    return [
-        Path(path, name) for path, names, _ in os.walk("/sys/fs/cgroup") for name in names if name.startswith(wanted)
-    ]
-
-
 def wait_until(condition, what, *, seconds=600):
     """Poll until `condition()` is true; what it is about is in the failure."""
     deadline = time.monotonic() + seconds
@@ -174,6 +166,7 @@ def nothing_left(lab):
     """For a lab that the block ends: afterwards no process and no control group of it may be there."""
     seen = set()
     pid = lab.process.pid
+    owner = owner_name(pid)
 
     def note():
         seen.update(descendants(pid))
@@ -181,5 +174,5 @@ def nothing_left(lab):
     yield note
     assert lab.process.poll() is not None, "the block has to end the lab"
     wait_until(lambda: not still_running(seen), f"the end of {seen}")
-    wait_until(lambda: not cgroups_of(pid), f"the removal of {cgroups_of(pid)}")
+    wait_until(lambda: not cgroups_of(owner), f"the removal of {cgroups_of(owner)}")
     wait_until(lambda: not loop_devices_of(lab.state), f"the end of {loop_devices_of(lab.state)}")
