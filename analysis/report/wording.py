@@ -1,16 +1,20 @@
-"""Names and numbers as people read them: the one place where figures, tables and page format. No I/O."""
+"""Names and numbers as people read them: the one place where figures, tables and page format."""
 
 from __future__ import annotations
 
 import math
 import time
+import tomllib
 from collections import Counter
-from typing import Final
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
 from analysis.summary import METRICS, Estimate, Summary
 from core.run.records import Experiment
 from core.variants import Variant
 
+TEMPLATES: Final = Path(__file__).parent / "templates"
 NO_NUMBER: Final = "\N{EN DASH}"
 
 STRATEGY_NAMES: Final = {
@@ -19,6 +23,12 @@ STRATEGY_NAMES: Final = {
     "provisioned_concurrency": "provisioned concurrency",
     "warm_pings": "warm pings",
 }
+
+
+@cache
+def texts(subject: str) -> dict[str, dict[str, Any]]:
+    """Return the report's long texts on one subject, by key; what they hold in braces is filled in by their users."""
+    return tomllib.loads((TEMPLATES / f"{subject}.toml").read_text(encoding="utf-8"))
 
 
 def metric_label(metric: str) -> str:
