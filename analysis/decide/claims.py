@@ -1,14 +1,15 @@
-"""The paper's claims C1 to C11, each with a written rule and a verdict from the data. No I/O.
+"""The paper's claims C1 to C11, each with a written rule and a verdict from the data.
 
 Every rule compares medians (or mean costs) and decides by 95% intervals: `supported` needs the interval on the claim's
 side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. Where the data
-break their contract a verdict is `provisional`. The thresholds that
-turn a paper's words into numbers stand here, and in docs/explanation/claims.md with their reasons.
+break their contract a verdict is `provisional`. The thresholds that turn a paper's words into numbers stand here,
+and in docs/explanation/claims.md with their reasons. Statements and rules are in
+analysis/report/templates/claims.toml.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -27,6 +28,7 @@ from analysis.estimate.estimates import (
     quantile,
     share,
 )
+from analysis.report.wording import texts
 from analysis.summary import NOTHING_ENFORCED, Claim, ClaimNumber, Estimate, Verdict
 from core.models import ENGINE_NAMES, PAPER_MODELS, by_multiply_adds
 from core.money.prices import MB_PER_GB, Prices
@@ -46,6 +48,19 @@ MEAN_DRAWS: Final = 2000
 STILL_COLD: Final = 0.05
 KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
 FLOPS_ORDER: Final = tuple(by_multiply_adds(PAPER_MODELS))
+# What the rules in words say of these.
+THRESHOLDS: Final = {
+    "hardly": HARDLY,
+    "slower_step": SLOWER_STEP - 1,
+    "far_more": FAR_MORE,
+    "no_relation": NO_RELATION,
+    "about": ABOUT,
+    "answered": ANSWERED_UNDER_LOAD,
+    "rate_rps": CLAIMED_RATE_RPS,
+    "rare": RARE,
+    "still_cold": STILL_COLD,
+    "smallest_n": SMALLEST_BOOTSTRAP_N,
+}
 API: Final = "client_latency_ms"
 NOT_THE_PAPERS: Final = (
     f"not measured: {ENGINE_NAMES[PAPER_ENGINE]} on {PAPER_ARCHITECTURE}, as in the paper, is not in the matrix"
@@ -61,22 +76,23 @@ class Evidence:
     signs: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # models of the matrix that the data say nothing of
 
-    def add(self, label: str, estimate: Estimate, unit: str, sign: int, note: str = "") -> None:
+    def add(self, label: str, estimate: Estimate, sign: int, note: str = "", *, unit: str = "ratio") -> None:
         self.show(label, estimate, unit)
         self.signs.append(sign)
         self.samples.append(estimate.n)
         if note:
             self.notes.append(note)
 
-    def show(self, label: str, estimate: Estimate, unit: str) -> None:
+    def show(self, label: str, estimate: Estimate, unit: str = "ratio") -> None:
         """Add a number that decides nothing."""
         number = estimate.model_dump(include={"value", "low", "high", "n"})
         self.numbers.append(ClaimNumber(label=label, unit=unit, **number))
 
-    def leave_open(self, models: Iterable[str], what: str) -> None:
-        """Note the models of the matrix that the data say nothing of: every model means these, too."""
-        names = [DISPLAY_NAMES.get(model, model) for model in models]
+    def leave_open(self, what: str) -> None:
+        """Note the models that are missing: every model means these, too."""
+        names = [DISPLAY_NAMES.get(model, model) for model in self.missing]
         if self.signs and names:
             self.signs.append(0)
             self.notes.append(f"{', '.join(names)}: {what}.")
@@ -137,6 +153,14 @@ class Context:
     def ratio(self, a: Samples, b: Samples) -> Estimate:
         return compare_medians(a, b, self.random).ratio
 
+    def usd_ratio(self, a: Variant, b: Variant, n: int) -> Estimate | None:
+        """Ratio of two mean compute costs; None where either is unknown."""
+        mine, theirs = self.usd_draws(a), self.usd_draws(b)
+        if mine is None or theirs is None:
+            return None
+        low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
+        return Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=n)
+
     def usd_draws(self, variant: Variant) -> tuple[float, Samples] | None:
         """Mean compute cost in USD of a million warm calls, and bootstrap draws of it."""
         billed = self.measured.warm(variant.key, "billed_ms")
@@ -160,14 +184,6 @@ class SwappingEvidence:
     cells: Mapping[SwappingPoint, Samples]
     faults: Mapping[SwappingPoint, float]
     killed: Mapping[SwappingPoint, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Rule:
-    statement: str
-    rule: str
-    gather: Callable[[Context], tuple[Evidence, str]]
-    compares_sizes: bool = False
 
 
 def read_swapping(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> SwappingEvidence | None:
@@ -197,22 +213,25 @@ def read_swapping(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> Swappi
 
 def judge(context: Context) -> tuple[Claim, ...]:
     """All claims in the paper's order."""
-    return tuple(_claim(context, number, rule) for number, rule in enumerate(_CLAIMS, start=1))
+    return tuple(_claim(context, number, gather) for number, gather in _CLAIMS.items())
 
 
-def _claim(context: Context, number: int, rule: _Rule) -> Claim:
-    evidence, nothing = rule.gather(context)
+def _claim(context: Context, number: str, gather: Callable[[Context, Evidence], None]) -> Claim:
+    text = {name: words.format(**THRESHOLDS) for name, words in texts("claims")[number].items()}
+    evidence, nothing = Evidence(), text["needs"]
+    gather(context, evidence)
+    evidence.leave_open(text.get("open", ""))
     if not context.variants:
         evidence, nothing = Evidence(), NOT_THE_PAPERS
-    if rule.compares_sizes and not context.comparable:
+    if number in COMPARES_SIZES and not context.comparable:
         evidence, nothing = Evidence(), NOTHING_ENFORCED
     capped = ""
     if context.breaches and evidence.verdict != "undetermined":
         capped = f"It would be {evidence.verdict}, but {'; '.join(context.breaches)}. "
     return Claim(
-        id=f"C{number}",
-        statement=rule.statement,
-        rule=rule.rule,
+        id=number,
+        statement=text["statement"],
+        rule=text["rule"],
         verdict="provisional" if capped else evidence.verdict,
         numbers=tuple(evidence.numbers),
         n=min(evidence.samples, default=0),
@@ -220,16 +239,22 @@ def _claim(context: Context, number: int, rule: _Rule) -> Claim:
     )
 
 
-def _below(estimate: Estimate, limit: float) -> bool:
-    return estimate.high is not None and estimate.high < limit
+def _side(estimate: Estimate, limit: float) -> int:
+    """Return 1 if the whole interval is above a limit, -1 if it is below, otherwise 0."""
+    if estimate.low is not None and estimate.low > limit:
+        return 1
+    return -1 if estimate.high is not None and estimate.high < limit else 0
 
 
-def _above(estimate: Estimate, limit: float) -> bool:
-    return estimate.low is not None and estimate.low > limit
+def _near_one(ratio: Estimate, tolerance: float) -> int:
+    """Return 1 if the whole interval is within this share of 1, -1 if it is outside, otherwise 0."""
+    low, high = _side(ratio, 1 - tolerance), _side(ratio, 1 + tolerance)
+    if low > 0 > high:
+        return 1
+    return -1 if low < 0 or high > 0 else 0
 
 
-def _more_memory(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+def _more_memory(context: Context, evidence: Evidence) -> None:
     for model, variants in context.by_model().items():
         for metric in (API, "inference_ms"):
             sizes = context.with_warm(variants, metric)
@@ -243,32 +268,26 @@ def _more_memory(context: Context) -> tuple[Evidence, str]:
             first, last = sizes[0], sizes[-1]
             overall = context.ratio(context.warm(last, metric), context.warm(first, metric))
             label = f"{first.display_name} to {last.memory_mb} MB, {METRIC_NAMES[metric]}"
-            evidence.add(label, overall, "ratio", 1 if _below(overall, 1) else -1 if _above(overall, 1) else 0)
+            evidence.add(label, overall, -_side(overall, 1))
             for smaller, larger in pairwise(sizes):
                 step = context.ratio(context.warm(larger, metric), context.warm(smaller, metric))
                 label = f"{smaller.display_name} to {larger.memory_mb} MB, {METRIC_NAMES[metric]}"
-                slower = _above(step, SLOWER_STEP)
-                sign = -1 if slower else 1 if _below(step, SLOWER_STEP) else 0
-                evidence.add(label, step, "ratio", sign, f"{label} is slower." if slower else "")
-    return evidence, "needs warm samples at two memory sizes of a model"
+                sign = -_side(step, SLOWER_STEP)
+                evidence.add(label, step, sign, f"{label} is slower." if sign < 0 else "")
 
 
-def _knees(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), []
+def _knees(context: Context, evidence: Evidence) -> None:
     for model, variants in context.by_model().items():
         beyond = [v for v in context.with_warm(variants, API) if v.memory_mb >= KNEE_MB.get(model, 1750)]
         if len(beyond) < 2:
-            missing.append(model)
+            evidence.missing.append(model)
             continue
         ratio = context.ratio(context.warm(beyond[-1], API), context.warm(beyond[0], API))
-        sign = 1 if _above(ratio, 1 - HARDLY) else -1 if _below(ratio, 1 - HARDLY) else 0
-        evidence.add(f"{beyond[0].display_name} to {beyond[-1].memory_mb} MB", ratio, "ratio", sign)
-    evidence.leave_open(missing, "no two memory sizes beyond the knee were measured")
-    return evidence, "needs warm samples at two memory sizes beyond the knee the paper names"
+        label = f"{beyond[0].display_name} to {beyond[-1].memory_mb} MB"
+        evidence.add(label, ratio, _side(ratio, 1 - HARDLY))
 
 
-def _order(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+def _order(context: Context, evidence: Evidence) -> None:
     models = context.by_model()
     for faster, slower in pairwise([model for model in FLOPS_ORDER if model in models]):
         slow_by_size = {variant.memory_mb: variant for variant in models[slower]}
@@ -279,26 +298,22 @@ def _order(context: Context) -> tuple[Evidence, str]:
                     continue
                 ratio = context.ratio(context.warm(variant, metric), context.warm(other, metric))
                 label = f"{variant.display_name} compared with {DISPLAY_NAMES[slower]}, {METRIC_NAMES[metric]}"
-                sign = 1 if _below(ratio, 1) else -1 if _above(ratio, 1) else 0
-                evidence.add(label, ratio, "ratio", sign, f"{label} is slower." if sign < 0 else "")
-    return evidence, "needs warm samples of two models at one memory size"
+                sign = -_side(ratio, 1)
+                evidence.add(label, ratio, sign, f"{label} is slower." if sign < 0 else "")
 
 
-def _cold_far_more(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), set(context.by_model())
+def _cold_far_more(context: Context, evidence: Evidence) -> None:
+    missing = set(context.by_model())
     for variant in context.variants:
         cold, warm = context.cold(variant, "total_ms"), context.warm(variant, "total_ms")
         if len(cold) and len(warm):
             missing.discard(variant.model)
             ratio = context.ratio(cold, warm)
-            sign = 1 if _above(ratio, FAR_MORE) else -1 if _below(ratio, FAR_MORE) else 0
-            evidence.add(variant.display_name, ratio, "ratio", sign)
-    evidence.leave_open(sorted(missing), "not measured cold and warm")
-    return evidence, "needs cold and warm samples of a variant"
+            evidence.add(variant.display_name, ratio, _side(ratio, FAR_MORE))
+    evidence.missing = sorted(missing)
 
 
-def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), []
+def _overhead_and_memory(context: Context, evidence: Evidence) -> None:
     for model, variants in context.by_model().items():
         both = [
             v
@@ -307,7 +322,7 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
             and len(context.warm(v, "total_ms")) >= SMALLEST_BOOTSTRAP_N
         ]
         if len(both) < 2:
-            missing.append(model)
+            evidence.missing.append(model)
             continue
         values, draws, sizes = [], [], []
         for variant in (both[0], both[-1]):
@@ -316,21 +331,18 @@ def _overhead_and_memory(context: Context) -> tuple[Evidence, str]:
             draws.append(bootstrap_medians(cold, context.random) - bootstrap_medians(warm, context.random))
             sizes.append(min(len(cold), len(warm)))
         if values[0] <= 0 or (draws[0] <= 0).any():
-            missing.append(model)
+            evidence.missing.append(model)
             continue
         low, high = np.quantile(draws[1] / draws[0], (0.025, 0.975))
         ratio = Estimate(value=values[1] / values[0], low=float(low), high=float(high), n=min(sizes))
-        inside = low > 1 - NO_RELATION and high < 1 + NO_RELATION
-        outside = high < 1 - NO_RELATION or low > 1 + NO_RELATION
         label = f"{both[0].display_name} to {both[-1].memory_mb} MB, overhead"
-        evidence.add(label, ratio, "ratio", 1 if inside else -1 if outside else 0)
-    evidence.leave_open(missing, "no overhead is known at two memory sizes")
-    return evidence, f"needs {SMALLEST_BOOTSTRAP_N} cold and warm samples at two memory sizes of a model"
+        evidence.add(label, ratio, _near_one(ratio, NO_RELATION))
 
 
-def _load_like_warm(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), set(context.by_model())
-    reached = context.load_end_rps >= CLAIMED_RATE_RPS
+def _load_like_warm(context: Context, evidence: Evidence) -> None:
+    missing = set(context.by_model())
+    # A load that stays below the claim's rate can refute the claim, not support it.
+    best_sign = 1 if context.load_end_rps >= CLAIMED_RATE_RPS else 0
     for variant in context.variants:
         part = context.measured.parts.get((variant.key, "load", "any"))
         warm = context.measured.samples(variant.key, "warm", "warm", API)
@@ -340,48 +352,30 @@ def _load_like_warm(context: Context) -> tuple[Evidence, str]:
             continue
         missing.discard(variant.model)
         ratio = context.ratio(load, warm)
-        inside = _above(ratio, 1 - ABOUT) and _below(ratio, 1 + ABOUT)
-        outside = _above(ratio, 1 + ABOUT) or _below(ratio, 1 - ABOUT)
-        evidence.add(
-            f"{variant.display_name}, latency under load",
-            ratio,
-            "ratio",
-            -1 if outside else 1 if inside and reached else 0,
-        )
+        label = f"{variant.display_name}, latency under load"
+        evidence.add(label, ratio, min(best_sign, _near_one(ratio, ABOUT)))
         # Warm-up calls come before the shape, one after another: they are no part of the load that was offered.
         offered = part.filter(~pl.col("warmup"))
         answered = share(int((offered["outcome"] == "ok").sum()), offered.height)
-        failing = _below(answered, ANSWERED_UNDER_LOAD)
-        holding = _above(answered, ANSWERED_UNDER_LOAD)
-        evidence.add(
-            f"{variant.display_name}, answered under load",
-            answered,
-            "share",
-            -1 if failing else 1 if holding and reached else 0,
-        )
-    if evidence.signs and not reached:
+        label = f"{variant.display_name}, answered under load"
+        evidence.add(label, answered, min(best_sign, _side(answered, ANSWERED_UNDER_LOAD)), unit="share")
+    if evidence.signs and not best_sign:
         evidence.notes.append(
             f"The load rose to {context.load_end_rps:g} requests/s only; the claim speaks of {CLAIMED_RATE_RPS:g}."
         )
-    evidence.leave_open(sorted(missing), "not measured warm and under load")
-    return evidence, "needs warm and load samples of a variant"
+    evidence.missing = sorted(missing)
 
 
-def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
-    models = context.by_model()
-    for variant in models.get("mobilenet", []):
+def _mobilenet_cheapest(context: Context, evidence: Evidence) -> None:
+    for variant in context.by_model().get("mobilenet", []):
         for other in context.variants:
             if other.model == "mobilenet" or other.memory_mb != variant.memory_mb:
                 continue
-            mine, theirs = context.usd_draws(variant), context.usd_draws(other)
-            if mine is None or theirs is None:
-                continue
-            low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
             n = min(len(context.warm(variant, "billed_ms")), len(context.warm(other, "billed_ms")))
-            ratio = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=n)
-            label = f"{variant.display_name} compared with {DISPLAY_NAMES[other.model]}, compute cost"
-            evidence.add(label, ratio, "ratio", 1 if high < 1 else -1 if low > 1 else 0)
+            ratio = context.usd_ratio(variant, other, n)
+            if ratio is not None:
+                label = f"{variant.display_name} compared with {DISPLAY_NAMES[other.model]}, compute cost"
+                evidence.add(label, ratio, -_side(ratio, 1))
     others = [value for model, value in context.accuracies.items() if model != "mobilenet"]
     if evidence.signs and others and "mobilenet" in context.accuracies:
         accuracy = context.accuracies["mobilenet"]
@@ -390,50 +384,41 @@ def _mobilenet_cheapest(context: Context) -> tuple[Evidence, str]:
         )
         if accuracy >= min(others):
             evidence.signs.append(-1)
-    return evidence, "needs warm samples of MobileNet and another model at one memory size"
 
 
-def _dearer_not_faster(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), []
+def _dearer_not_faster(context: Context, evidence: Evidence) -> None:
     for model, variants in context.by_model().items():
         ran = context.with_warm(variants, API)
         lower = next((v for v in ran if 1450 <= v.memory_mb <= 1600), None)
         upper = next((v for v in reversed(ran) if 1950 <= v.memory_mb <= 2100), None)
         if lower is None or upper is None:
-            missing.append(model)
+            evidence.missing.append(model)
             continue
+        sizes = f"{lower.display_name} to {upper.memory_mb} MB"
         latency = context.ratio(context.warm(upper, API), context.warm(lower, API))
-        sign = 1 if _above(latency, 1 - HARDLY) else -1 if _below(latency, 1 - HARDLY) else 0
-        evidence.add(f"{lower.display_name} to {upper.memory_mb} MB, API latency", latency, "ratio", sign)
-        mine, theirs = context.usd_draws(upper), context.usd_draws(lower)
-        if mine is not None and theirs is not None:
-            low, high = np.quantile(mine[1] / theirs[1], (0.025, 0.975))
-            cost = Estimate(value=mine[0] / theirs[0], low=float(low), high=float(high), n=latency.n)
-            sign = 1 if low > 1 else -1 if high < 1 else 0
-            evidence.add(f"{lower.display_name} to {upper.memory_mb} MB, compute cost", cost, "ratio", sign)
-    evidence.leave_open(missing, "not measured near 1500 and near 2000 MB")
-    return evidence, "needs warm samples near 1500 and near 2000 MB of a model"
+        evidence.add(f"{sizes}, API latency", latency, _side(latency, 1 - HARDLY))
+        cost = context.usd_ratio(upper, lower, latency.n)
+        if cost is not None:
+            evidence.add(f"{sizes}, compute cost", cost, _side(cost, 1))
 
 
-def _over_the_gateways_limit(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+def _over_the_gateways_limit(context: Context, evidence: Evidence) -> None:
     rows = context.rows().filter((pl.col("start_type") == "cold") & (pl.col("outcome") != "missing"))
     over = rows.filter((pl.col("total_ms") > GATEWAY_LIMIT_MS) | (pl.col("outcome") == "gateway_timeout")).height
     found = share(over, rows.height)
     # One is enough to show that it can happen; that it cannot is never shown where image fetch is not modeled.
     rare = found.high is not None and found.high < RARE and not context.lab
     if rows.height:
-        evidence.add("cold starts over 29 s", found, "share", 1 if over else -1 if rare else 0)
+        evidence.add("cold starts over 29 s", found, 1 if over else -1 if rare else 0, unit="share")
         longest = rows["total_ms"].max()
         value = float(longest) if isinstance(longest, (int, float)) else None
         evidence.numbers.append(ClaimNumber(label="longest cold start", value=value, unit="ms", n=rows.height))
         if context.lab and not over:
             evidence.notes.append("The lab does not model the fetch of the image, which is most of such a start.")
-    return evidence, "needs cold starts"
 
 
-def _warm_up_call(context: Context) -> tuple[Evidence, str]:
-    evidence, missing = Evidence(), set(context.by_model())
+def _warm_up_call(context: Context, evidence: Evidence) -> None:
+    missing = set(context.by_model())
     for variant in context.variants:
         rows = context.measured.rows.filter(
             (pl.col("variant") == variant.key)
@@ -447,8 +432,8 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             missing.discard(variant.model)
             cold = int((rows["start_type"] == "cold").sum())
             found = share(cold, rows.height)
-            sign = 1 if _below(found, STILL_COLD) else -1 if _above(found, STILL_COLD) else 0
-            evidence.add(f"{variant.display_name}, cold after a warm-up call", found, "share", sign)
+            label = f"{variant.display_name}, cold after a warm-up call"
+            evidence.add(label, found, -_side(found, STILL_COLD), unit="share")
     load = context.rows().filter(
         (pl.col("experiment") == "load") & ~pl.col("warmup") & (pl.col("start_type") != "unknown")
     )
@@ -459,12 +444,10 @@ def _warm_up_call(context: Context) -> tuple[Evidence, str]:
             "It holds for one caller at a time: a warm-up call warms one environment, and the load's cold share stands "
             "beside it."
         )
-    evidence.leave_open(sorted(missing), "not measured warm")
-    return evidence, "needs warm samples"
+    evidence.missing = sorted(missing)
 
 
-def _swapping(context: Context) -> tuple[Evidence, str]:
-    evidence = Evidence()
+def _swapping(context: Context, evidence: Evidence) -> None:
     swapping = context.swapping
     if swapping is not None:
         for image in sorted({key[0] for key in swapping.cells if key[0].is_the_papers}):
@@ -477,8 +460,8 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                     continue
                 small, large = (image, sizes[0], share_held), (image, sizes[-1], share_held)
                 ratio = context.ratio(swapping.cells[large], swapping.cells[small])
-                sign = 1 if _below(ratio, 1 - HARDLY) else -1 if _above(ratio, 1 - HARDLY) else 0
-                evidence.add(f"{name}, {share_held:.2f} vCPU, {sizes[0]} to {sizes[-1]} MB", ratio, "ratio", sign)
+                label = f"{name}, {share_held:.2f} vCPU, {sizes[0]} to {sizes[-1]} MB"
+                evidence.add(label, ratio, -_side(ratio, 1 - HARDLY))
             # Share varied, memory held: the rival explanation, shown next to it.
             for memory_held in sorted({key[1] for key in keys}):
                 shares = sorted(key[2] for key in keys if key[1] == memory_held)
@@ -487,8 +470,7 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                 ratio = context.ratio(
                     swapping.cells[image, memory_held, shares[-1]], swapping.cells[image, memory_held, shares[0]]
                 )
-                label = f"{name}, {memory_held} MB, {shares[0]:.2f} to {shares[-1]:.2f} vCPU"
-                evidence.show(label, ratio, "ratio")
+                evidence.show(f"{name}, {memory_held} MB, {shares[0]:.2f} to {shares[-1]:.2f} vCPU", ratio)
             most = max(swapping.faults.get(key, 0.0) for key in keys)
             evidence.numbers.append(
                 ClaimNumber(label=f"{name}, most major page faults a call", value=most, unit="count")
@@ -508,81 +490,19 @@ def _swapping(context: Context) -> tuple[Evidence, str]:
                     n=faults.len(),
                 )
             )
-    return evidence, "needs the swapping experiment: inference-lab experiments swapping, in the lab"
 
 
-_CLAIMS: Final = (
-    _Rule(
-        "More memory, less API latency and less inference time, for every model.",
-        "For every model of the matrix, both medians at the largest size are below those at the smallest (ratio under "
-        f"1), and each step to the next size is shown not to be slower by more than {100 * (SLOWER_STEP - 1):.0f}%.",
-        _more_memory,
-        compares_sizes=True,
-    ),
-    _Rule(
-        "Beyond 1500 MB (MobileNet) and 1750 MB (ResNet50, InceptionV3) latency hardly falls.",
-        "The median API latency at the largest size is less than "
-        f"{100 * HARDLY:.0f}% below that at the first size from the knee on, for every model.",
-        _knees,
-        compares_sizes=True,
-    ),
-    _Rule(
-        "At every memory size MobileNet is faster than ResNet50 and ResNet50 faster than InceptionV3, in latency and "
-        "inference time, in the order of their FLOPs.",
-        "Each ratio of medians of neighbors in that order, at each size both ran, is below 1 for both metrics.",
-        _order,
-    ),
-    _Rule(
-        "A cold start costs far more than a warm one.",
-        f"The median of init and duration of cold starts is at least {FAR_MORE:g} times the warm one, "
-        "for every variant.",
-        _cold_far_more,
-    ),
-    _Rule(
-        "The cold-start overhead has no evident relation to memory.",
-        "Overhead is the cold median less the warm median of init and duration. At the largest size it is within "
-        f"{100 * NO_RELATION:.0f}% of that at the smallest, for every model.",
-        _overhead_and_memory,
-        compares_sizes=True,
-    ),
-    _Rule(
-        "Under load, 0 to 100 requests/s, latency stays about what it is warm: Lambda scales.",
-        f"The median latency from the intended send time is within {100 * ABOUT:.0f}% of the warm median, and at "
-        f"least {100 * ANSWERED_UNDER_LOAD:.0f}% of the requests offered are answered, for every variant, at a load "
-        f"that reaches {CLAIMED_RATE_RPS:g} requests/s.",
-        _load_like_warm,
-    ),
-    _Rule(
-        "MobileNet is the cheapest at every memory size, and the least accurate.",
-        "Its mean compute cost is below each other model's at each size both ran, and its published top-1 accuracy is "
-        "the lowest. Intervals of means are approximate.",
-        _mobilenet_cheapest,
-    ),
-    _Rule(
-        "From 1500 to 2000 MB the price rises, the latency does not fall with it.",
-        "Between the sizes measured nearest to 1500 and 2000 MB the mean compute cost rises and the median API latency "
-        f"falls by less than {100 * HARDLY:.0f}%, for every model. Intervals of means are approximate.",
-        _dearer_not_faster,
-        compares_sizes=True,
-    ),
-    _Rule(
-        "Cold starts can exceed the API Gateway's 29 s.",
-        "Supported if one cold start took longer or met the gateway's timeout; refuted if no cold start did and the "
-        "interval of "
-        f"their share lies below {100 * RARE:.0f}% (on AWS alone: the lab does not model the fetch of the image).",
-        _over_the_gateways_limit,
-    ),
-    _Rule(
-        "A warm-up call before use removes the cold start.",
-        f"Fewer than {100 * STILL_COLD:.0f}% of the calls that follow warm-up calls, one after another, start cold, "
-        "for every variant.",
-        _warm_up_call,
-    ),
-    _Rule(
-        "The cause of C1 is swapping due to lack of memory.",
-        "With the CPU share held, the median inference time at the largest memory size is more than "
-        f"{100 * HARDLY:.0f}% below that at the smallest, for every model and share.",
-        _swapping,
-        compares_sizes=True,
-    ),
-)
+COMPARES_SIZES: Final = frozenset({"C1", "C2", "C5", "C8", "C11"})
+_CLAIMS: Final[dict[str, Callable[[Context, Evidence], None]]] = {
+    "C1": _more_memory,
+    "C2": _knees,
+    "C3": _order,
+    "C4": _cold_far_more,
+    "C5": _overhead_and_memory,
+    "C6": _load_like_warm,
+    "C7": _mobilenet_cheapest,
+    "C8": _dearer_not_faster,
+    "C9": _over_the_gateways_limit,
+    "C10": _warm_up_call,
+    "C11": _swapping,
+}
