@@ -37,6 +37,7 @@ from analysis.report.text import not_measured
 from analysis.report.theme import CONFIG, THEMES
 from analysis.report.what_if_panel import controls, panel_data
 from analysis.report.wording import (
+    TEMPLATES,
     count_text,
     moment_text,
     percent_text,
@@ -55,8 +56,6 @@ from core.run.run_directory import (
     write_atomically,
 )
 from core.variants import DISPLAY_NAMES, PAPER_ARCHITECTURE, Image
-
-TEMPLATES: Final = Path(__file__).parent / "templates"
 
 # Chosen so that nothing in a page can call out: no connection, no frame, no script but those whose text is hashed.
 SECURITY_POLICY: Final = (
@@ -236,7 +235,7 @@ def _figure_view(figure: Figure, still: str | None, *, printed: bool) -> dict[st
         "empty": figure.empty,
         "why_empty": f"No data: {figure.why_empty}.",
         "printed": printed,
-        "wide": any(column.key == "second" for column in figure.columns),  # time runs far
+        "wide": "second" in figure.columns,  # time runs far
         "still": _data_uri(still) if still else "",
         "width": size[1] if size else WIDTH_PX,
         "height": size[2] if size else HEIGHT_PX,
@@ -259,7 +258,7 @@ def _figure_data(figure: Figure) -> dict[str, Any]:
         "id": figure.id,
         "chart": {key: value for key, value in figure.chart.items() if key != "datasets"},
         **_columnar(figure.rows),
-        "columns": [{"key": column.key} for column in figure.columns],
+        "columns": [{"key": key} for key in figure.columns],
         "legend_columns": max(1, len(figure.legend)),
         "narrow_labels": memory_labels(memory_sizes_mb, NARROW_PLOT_PX) if memory_sizes_mb else "",
         "legend_width": legend_entry_px(figure.legend),

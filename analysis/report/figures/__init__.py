@@ -7,11 +7,9 @@ origin inside the picture, so a copy of it cannot be mistaken for another figure
 
 from __future__ import annotations
 
-from typing import Final
-
 import polars as pl
 
-from analysis.estimate.cells import Measured
+from analysis.estimate.cells import Measured, kept
 from analysis.report.figures.choice import (
     cost_against_latency,
     cost_per_million,
@@ -22,44 +20,9 @@ from analysis.report.figures.choice import (
 )
 from analysis.report.figures.latency import cold_phases, load_over_time, spread
 from analysis.report.figures.marks import Figure
-from analysis.report.figures.paper import (
-    BY_MODEL,
-    by_model,
-    cold_against_warm,
-    load,
-    request_rate,
-    warm,
-)
+from analysis.report.figures.paper import by_model, cold_against_warm, load, request_rate, warm
 from analysis.summary import Summary
 from core.variants import Image
-
-# Of the invocations, what figures are made from; the identifiers are most of their bytes.
-MEASURED_COLUMNS: Final = (
-    "variant",
-    "experiment",
-    "protocol",
-    "start_type",
-    "initialization",
-    "outcome",
-    "warmup",
-    "first_after_deploy",
-    "host_contended",
-    "intended_at",
-    "client_latency_ms",
-    "latency_from_intended_ms",
-    "duration_ms",
-    "init_ms",
-    "init_status",
-    "restore_ms",
-    "import_ms",
-    "load_ms",
-    "first_inference_ms",
-    "inference_ms",
-    "connection",
-    "connect_ms",
-    "environment_id",
-    "log_stream",
-)
 
 
 def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
@@ -70,21 +33,16 @@ def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
     figures that say so.
     """
     known = pl.col("variant").is_in(list(summary.variants))
-    measured = Measured(invocations.select(MEASURED_COLUMNS).filter(known))
+    measured = Measured(
+        kept(invocations.drop("call_id", "group"), known)
+    )  # without the largest of what no figure needs
     images = summary.images
-    engines = any(not image.is_the_papers for image in images)
-    every = {number: [by_model(summary, number, all_engines=True)] if engines else [] for number in BY_MODEL}
-    papers = any(image.is_the_papers for image in images)
-    overall = {number: [by_model(summary, number, all_engines=False)] if papers else [] for number in BY_MODEL}
     figures = [
-        *overall[14],
-        *every[14],
-        *overall[16],
-        *every[16],
+        *by_model(summary, 14),
+        *by_model(summary, 16),
         *(warm(summary, image) for image in images),
         spread(summary, measured, "warm"),
-        *overall[15],
-        *every[15],
+        *by_model(summary, 15),
         spread(summary, measured, "cold"),
         *(cold_against_warm(summary, image) for image in images),
         *(cold_phases(summary, measured, image) for image in images),

@@ -6,14 +6,13 @@ from collections import Counter
 from typing import Final, Literal
 
 from analysis.report.figures.marks import (
+    FUNCTION,
     HEIGHT_PX,
-    Column,
     Figure,
     Points,
     Row,
     Series,
     Spec,
-    Text,
     category,
     colours,
     curve_figure,
@@ -28,7 +27,7 @@ from analysis.report.figures.marks import (
     tooltip,
     value_axis,
 )
-from analysis.report.figures.shared import by_image, detail_of, memory_sizes_of, stem
+from analysis.report.figures.shared import by_image, figure_text, image_text, memory_sizes_of
 from analysis.report.wording import (
     STRATEGY_NAMES,
     missing_reason,
@@ -52,18 +51,16 @@ def cost_per_million(summary: Summary, start_type: Literal["cold", "warm"]) -> F
             points.gap(variant, start_type, missing_reason(summary, variant, start_type, cost.usd))
         else:
             points.add_estimate(variant, variant.image.display_name, cost.usd, unit="USD", experiment=start_type)
-    cold = " A million cold predictions is the price of every call being cold, not of a mixed month."
-    text = Text(
-        id=f"cost_per_million_{start_type}",
-        title=f"Cost per million {start_type} predictions against memory",
-        caption=(
-            f"Compute with init as billed, request fee, gateway and logs.{cold if start_type == 'cold' else ''} "
-            f"Prices of {summary.prices.as_of}, {summary.prices.region}."
-        ),
-        section="cost",
-        experiments=(start_type,),
-        images=summary.images,
-        detail=detail_of("Mean, with an approximate 95% interval", points),
+    text = figure_text(
+        "cost_per_million",
+        summary.images,
+        points,
+        name=f"cost_per_million_{start_type}",
+        start_type=start_type,
+        cold=" A million cold predictions is the price of every call being cold, not of a mixed month."
+        if start_type == "cold"
+        else "",
+        prices=summary.prices,
     )
     why_empty = "no call that succeeded, so none to price"
     return curve_figure(text, points, image_series(summary), "USD", memory_sizes_of(summary), why_empty)
@@ -100,18 +97,7 @@ def monthly_by_strategy(summary: Summary, image: Image) -> Figure:
                 "text": f"{usd_text(month.usd)} for {month.requests:,.0f} requests, {cold} cold",
             }
         )
-    text = Text(
-        id=f"monthly_cost_{stem(image)}",
-        title=f"{image.display_name}: cost of a month by strategy",
-        caption=(
-            "For the stated traffic, everything included. On demand some starts are cold; provisioned concurrency and "
-            "warm pings pay to avoid them."
-        ),
-        section="cost",
-        experiments=(),
-        images=(image,),
-        detail="Computed from the mean billed times, hence without interval",
-    )
+    text = image_text("monthly_cost", image)
     return curve_figure(text, points, STRATEGY_SERIES, "USD per month", memory_sizes_of(summary), "no call succeeded")
 
 
@@ -135,29 +121,14 @@ def cost_against_latency(summary: Summary) -> Figure:
                 "text": f"{usd_text(point.usd_per_million)}, {number_text(point.latency_ms)} ms",
             }
         )
-    text = Text(
-        id="cost_against_latency",
-        title="Cost against latency: what you can choose from",
-        caption=(
-            "Filled: no other function is better in cost, latency and accuracy together. Hollow: another is. The ring "
-            "marks the recommendation. Accuracy is quoted from its source, not measured."
-        ),
-        section="decision",
-        experiments=(),
-        images=summary.images,
-        detail="Warm calls; memory size in MB next to those on the front",
-    )
 
     def draw() -> Spec:
         x = value_axis(rows, "USD per million predictions, warm", ("usd",), zero=False)
         y = value_axis(rows, "Median latency, ms", ("latency_ms",), zero=False)
         base = {"x": quantity("usd", **x), "y": quantity("latency_ms", **y)}
         hover = tooltip(
-            ("name", "Model"),
-            ("memory_mb", "Memory, MB"),
-            ("text", "Per million, median latency"),
-            ("accuracy", "Top-1 accuracy (quoted)"),
-            ("front", "Pareto front"),
+            FUNCTION
+            | {"text": "Per million, median latency", "accuracy": "Top-1 accuracy (quoted)", "front": "Pareto front"}
         )
         point = base | {"color": colours(series, "name"), "shape": shapes(series, "name"), "tooltip": hover}
         front, dominated, chosen = ("front", "on the front"), ("front", "dominated"), ("recommended", "recommended")
@@ -171,21 +142,14 @@ def cost_against_latency(summary: Summary) -> Figure:
             ]
         }
 
-    columns = (
-        Column("name", "Model", numeric=False),
-        Column("memory_mb", "Memory, MB"),
-        Column("usd", "USD per million"),
-        Column("latency_ms", "Median latency, ms"),
-        Column("accuracy", "Top-1 accuracy"),
-        Column("front", "Pareto front", numeric=False),
-    )
+    columns = {"usd": "USD per million", "latency_ms": "Median latency, ms", "accuracy": "Top-1 accuracy"}
     return make_figure(
-        text,
+        figure_text("cost_against_latency", summary.images),
         summary,
         rows,
         draw,
-        columns,
-        legend=[one.name for one in series],
+        FUNCTION | columns | {"front": "Pareto front"},
+        series,
         why_empty="no warm call succeeded" if comparable else NOTHING_ENFORCED,
         height_px=HEIGHT_PX + 40,
     )
@@ -193,19 +157,7 @@ def cost_against_latency(summary: Summary) -> Figure:
 
 def memory_used(summary: Summary) -> Figure:
     """How much of its memory a function takes, against what it has."""
-    text = Text(
-        id="memory_used",
-        title="Memory used against memory size",
-        caption=(
-            "The platform's own Max Memory Used, which never falls within an environment. A function whose need lies "
-            "above its size is killed."
-        ),
-        section="decision",
-        experiments=("warm",),
-        images=summary.images,
-        detail="Median with 95% interval, warm calls",
-    )
-    return by_image(summary, text, ("warm", "warm"), "max_memory_used_mb", "MB")
+    return by_image(summary, "memory_used", summary.images, ("warm", "warm"), "max_memory_used_mb")
 
 
 def swapping(summary: Summary, image: Image) -> Figure:
@@ -226,18 +178,7 @@ def swapping(summary: Summary, image: Image) -> Figure:
             points.gap(variant, name, killed or cell.inference_ms.reason or "no sample")
         else:
             points.add_estimate(variant, name, cell.inference_ms, unit="ms")
-    text = Text(
-        id=f"swapping_{stem(image)}",
-        title=f"{image.display_name}: memory and CPU share varied apart",
-        caption=(
-            "If want of memory made inference slow, each line would fall to the right. If the CPU share does, the "
-            "lines are level and lie apart. Only the lab can vary the two apart; AWS ties them together."
-        ),
-        section="claims",
-        experiments=(),
-        images=(image,),
-        detail=detail_of("Median inference time with 95% interval", points),
-    )
+    text = image_text("swapping", image, points)
     return curve_figure(text, points, series, "ms", sizes, "no call succeeded")
 
 
@@ -276,14 +217,6 @@ def outcomes(summary: Summary) -> Figure:
                 )
     present = {row["series"] for row in rows}
     series = [Series(name, colour) for name, colour, _ in OUTCOME_GROUPS if name in present]
-    text = Text(
-        id="outcomes",
-        title="How the calls of each function ended",
-        caption="Calls of all experiments, warm-ups included. Only ok calls have a latency to estimate.",
-        section="quality",
-        experiments=(),
-        images=summary.images,
-    )
 
     def draw() -> Spec:
         names = [variant.display_name for variant in summary.variants.values()]
@@ -293,22 +226,16 @@ def outcomes(summary: Summary) -> Figure:
             "x": quantity("value", stack="zero", scale={"domain": [0, 1]}, axis={"title": None, "format": "%"}),
             "color": colours(series),
             "order": quantity("place"),
-            "tooltip": tooltip(("name", "Function"), ("series", "Outcome"), ("text", "Calls")),
+            "tooltip": tooltip({"name": "Function", "series": "Outcome", "text": "Calls"}),
         }
         return mark("bar", encoding, stroke="@paper", strokeWidth=1)
 
-    columns = (
-        Column("name", "Function", numeric=False),
-        Column("series", "Outcome", numeric=False),
-        Column("count", "Calls"),
-        Column("value", "Share"),
-    )
     return make_figure(
-        text,
+        figure_text("outcomes", summary.images),
         summary,
         rows,
         draw,
-        columns,
-        legend=[one.name for one in series],
+        {"name": "Function", "series": "Outcome", "count": "Calls", "value": "Share"},
+        series,
         height_px=max(80, 24 * len(summary.variants)),
     )

@@ -34,9 +34,9 @@ def csv_text(figure: Figure) -> str:
     """The data behind a figure, one row per drawn value."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([column.key for column in figure.columns])
+    writer.writerow(figure.columns)
     for row in figure.rows:
-        writer.writerow([_csv_field(row.get(column.key)) for column in figure.columns])
+        writer.writerow([_csv_field(row.get(key)) for key in figure.columns])
     return file.getvalue()
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
 from analysis.estimate.cells import Measured
 from analysis.report.figures.marks import (
+    FUNCTION,
     HOVER,
     LINE_SYMBOLS,
-    Column,
     Figure,
     Row,
     Series,
     Spec,
-    Text,
     colours,
     image_series,
     line_of,
@@ -35,7 +35,8 @@ from analysis.report.figures.shared import (
     BOX_FROM_N,
     WHISKERS_FROM_N,
     bin_width_s,
-    stem,
+    figure_text,
+    image_text,
     why_no,
 )
 from analysis.report.wording import missing_reason, number_text, rounded
@@ -81,32 +82,22 @@ def spread(summary: Summary, measured: Measured, experiment: Experiment) -> Figu
                 "range": f"{number_text(float(samples[0]))} to {number_text(float(samples[-1]))} ms",
             }
         )
-    text = Text(
-        id=f"spread_{experiment}",
-        title=title,
-        caption=(
-            "Box from p25 to p75 with the median, whiskers from p5 to p95; with fewer than "
-            f"{WHISKERS_FROM_N} samples the whiskers reach from the smallest to the largest. Nothing is trimmed: the "
-            "numbers have the extremes."
-        ),
-        section=experiment,
-        experiments=(experiment,),
-        images=summary.images,
-        detail="Single samples, not the uncertainty of their median",
-    )
-    columns = (
-        Column("name", "Model", numeric=False),
-        Column("memory_mb", "Memory, MB"),
-        *(Column(key, key) for key in ("minimum", "p5", "p25", "p50", "p75", "p95", "maximum", "n")),
-    )
+    columns = {key: key for key in ("minimum", "p5", "p25", "p50", "p75", "p95", "maximum", "n")}
     return make_figure(
-        text,
+        figure_text(
+            "spread",
+            summary.images,
+            name=f"spread_{experiment}",
+            experiment=experiment,
+            title=title,
+            whiskers_from_n=WHISKERS_FROM_N,
+        ),
         summary,
         rows,
         lambda: spreads(rows, series, "ms"),
-        columns,
+        FUNCTION | columns,
+        series,
         notes=notes,
-        legend=[one.name for one in series],
         why_empty=why_no(summary, experiment) if comparable else NOTHING_ENFORCED,
     )
 
@@ -147,33 +138,14 @@ def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
                 }
             )
     series = [Series(name, colour) for name, _, colour in phases]
-    text = Text(
-        id=f"cold_phases_{stem(image)}",
-        title=f"{image.display_name}: where a cold start's time goes",
-        caption=(
-            "Means, because means add up; medians and intervals are in the figures before. Import, loading and first "
-            "inference are timed by the function, the rest is what init and duration leave."
-        ),
-        section="cold",
-        experiments=("cold",),
-        images=(image,),
-        detail="Mean of each phase",
-    )
-    columns = (
-        Column("name", "Model", numeric=False),
-        Column("memory_mb", "Memory, MB"),
-        Column("series", "Phase", numeric=False),
-        Column("value", "Mean, ms"),
-        Column("n", "n"),
-    )
     return make_figure(
-        text,
+        image_text("cold_phases", image),
         summary,
         rows,
         lambda: stacks(series, "ms"),
-        columns,
+        FUNCTION | {"series": "Phase", "value": "Mean, ms", "n": "n"},
+        series,
         notes=notes,
-        legend=[one.name for one in series],
         why_empty="no cold start of this run timed its phases",
     )
 
@@ -214,20 +186,10 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
     series = memory_series([variant.memory_mb for variant in summary.variants_of(image)])
     for variant in summary.variants_of(image):
         rows += _load_bins(summary, measured, variant, width_s)
-    text = Text(
-        id=f"load_over_time_{stem(image)}",
-        title=f"{image.display_name}: latency over the time of the load test",
-        caption=(
-            "Latency of answered requests by the second they were due, counted from then; p95 where there are "
-            f"{smallest_n(0.95)} or more. The CSV also holds offered, "
-            "answered, throttled, dropped and cold requests of each second."
-        ),
-        section="load",
-        experiments=("load",),
-        images=(image,),
-        detail=f"Median of each {'second' if width_s == 1 else f'{width_s} s'}; faint: p95" if rows else "",
-    )
-
+    width = "second" if width_s == 1 else f"{width_s} s"
+    text = image_text("load_over_time", image, width=width, p95_from_n=smallest_n(0.95))
+    if not rows:
+        text = replace(text, detail="")
     answered = {row["series"] for row in rows if row["p50"] is not None}
     series = tuple(one for one in series if one.name in answered)
     if not series:
@@ -239,15 +201,8 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
             "x": seconds(),
             "color": colours(series),
             "tooltip": tooltip(
-                ("series", "Memory"),
-                ("second", "Second"),
-                ("p50", "Median, ms"),
-                ("p95", "p95, ms"),
-                ("n", "n"),
-                ("offered", "Offered"),
-                ("answered", "Answered"),
-                ("failed", "Not ok"),
-                ("cold", "Cold"),
+                {"series": "Memory", "second": "Second", "p50": "Median, ms", "p95": "p95, ms", "n": "n"}
+                | {"offered": "Offered", "answered": "Answered", "failed": "Not ok", "cold": "Cold"}
             ),
         }
         median, tail = (base | {"y": quantity(key, **axis)} for key in ("p50", "p95"))
@@ -260,22 +215,14 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
             ]
         }
 
-    columns = (
-        Column("name", "Model", numeric=False),
-        Column("memory_mb", "Memory, MB"),
-        Column("second", "Second"),
-        *(Column(key, key) for key in ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "cold")),
-        Column("n", "n"),
-        Column("p50", "Median, ms"),
-        Column("p95", "p95, ms"),
-    )
+    counts = {key: key for key in ("offered", "sent", "answered", "ok", "throttled", "dropped", "late", "cold")}
     return make_figure(
         text,
         summary,
         rows,
         draw,
-        columns,
-        legend=[one.name for one in series],
+        FUNCTION | {"second": "Second"} | counts | {"n": "n", "p50": "Median, ms", "p95": "p95, ms"},
+        series,
         legend_style=LINE_SYMBOLS,
         why_empty=why_no(summary, "load"),
     )

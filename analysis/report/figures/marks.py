@@ -18,6 +18,7 @@ from core.run.records import Experiment
 from core.variants import MEMORY_MB_PER_VCPU, Image, Variant
 
 Row = dict[str, Any]
+Columns = dict[str, str]  # of the table and the CSV behind a figure, and of a tooltip: labels by key
 Spec = dict[str, Any]  # Vega-Lite, or a part of it: https://vega.github.io/vega-lite/docs/
 NOT_REPORTED: Final = "the function does not report it"
 
@@ -36,15 +37,6 @@ HOVER: Final = "hover"  # name of a layer that only a pointer meets: pictures on
 ROWS: Final[Spec] = {"name": "rows"}
 NO_ROWS: Final[Spec] = {"values": [{}]}  # of a mark that is drawn once, whatever the rows
 LINE_SYMBOLS: Final = {"symbolType": "stroke", "symbolStrokeWidth": 3, "symbolOpacity": 1}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table and the CSV behind a figure."""
-
-    key: str
-    label: str
-    numeric: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,7 +63,7 @@ class Figure(Text):
 
     chart: Spec
     rows: list[Row]
-    columns: tuple[Column, ...]
+    columns: Columns
     notes: tuple[str, ...] = ()
     legend: tuple[str, ...] = ()
     why_empty: str = ""  # set where there is nothing to draw: the picture says it
@@ -163,23 +155,8 @@ class Points:
         return f"n = {counts[0]:,}" if len(counts) == 1 else f"n = {counts[0]:,} to {counts[-1]:,}"
 
 
-ESTIMATE_COLUMNS: Final = (
-    Column("name", "Model", numeric=False),
-    Column("memory_mb", "Memory, MB"),
-    Column("series", "Quantity", numeric=False),
-    Column("value", "Value"),
-    Column("low", "Low"),
-    Column("high", "High"),
-    Column("n", "n"),
-)
-
-POINT_TOOLTIP: Final = (
-    ("name", "Model"),
-    ("memory_mb", "Memory, MB"),
-    ("series", "Quantity"),
-    ("text", "Value (95% interval)"),
-    ("n", "n"),
-)
+FUNCTION: Final = {"name": "Model", "memory_mb": "Memory, MB"}
+QUANTITY: Final = FUNCTION | {"series": "Quantity"}
 
 
 def row_of(variant: Variant) -> Row:
@@ -221,16 +198,17 @@ def make_figure(
     summary: Summary,
     rows: list[Row],
     draw: Callable[[], Spec],
-    columns: tuple[Column, ...],
+    columns: Columns,
+    series: Sequence[Series],
     *,
     notes: Sequence[str] = (),
-    legend: Sequence[str] = (),
     legend_style: dict[str, Any] | None = None,
     why_empty: str = "",
     height_px: int = HEIGHT_PX,
 ) -> Figure:
     """Put words, data and chart together; without rows the picture says why."""
     why_empty = "" if rows else why_empty or "nothing was measured"
+    legend = tuple(one.name for one in series)
     if rows:
         spec = _framed(draw(), summary, text.heading, [text.detail, _notes_line(notes)])
         spec["height"] = height_px
@@ -244,7 +222,7 @@ def make_figure(
         rows=rows,
         columns=columns,
         notes=tuple(notes),
-        legend=tuple(legend),
+        legend=legend,
         why_empty=why_empty,
     )
 
@@ -328,8 +306,8 @@ def shapes(series: Sequence[Series], key: str = "series") -> Spec:
     return category(key, scale={"domain": names, "range": [one.shape for one in series]})
 
 
-def tooltip(*pairs: tuple[str, str]) -> list[Spec]:
-    return [category(key, title=label) for key, label in pairs]
+def tooltip(columns: Columns) -> list[Spec]:
+    return [category(key, title=label) for key, label in columns.items()]
 
 
 def memory_categories() -> Spec:
@@ -450,7 +428,8 @@ def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memor
         mark("tick", low, **cap),
         mark("tick", high, **cap),
     ]
-    point = value | {"shape": shapes(series), "tooltip": tooltip(*POINT_TOOLTIP)}
+    hover = tooltip(QUANTITY | {"text": "Value (95% interval)", "n": "n"})
+    point = value | {"shape": shapes(series), "tooltip": hover}
     return {
         "layer": [
             *one_vcpu_rule(memory_sizes_mb),
@@ -487,9 +466,9 @@ def curve_figure(
         points.summary,
         points.rows,
         lambda: curves(points.rows, shown, axis_title, memory_sizes_mb),
-        ESTIMATE_COLUMNS,
+        QUANTITY | {"value": "Value", "low": "Low", "high": "High", "n": "n"},
+        shown,
         notes=points.notes,
-        legend=[one.name for one in shown],
         why_empty=why_empty,
     )
 
@@ -506,9 +485,7 @@ def spreads(rows: Sequence[Row], series: Sequence[Series], axis_title: str) -> S
     }
     low, quarter, median = (base | {"y": quantity(key, **axis)} for key in ("p5", "p25", "p50"))
     whiskers = low | {"y2": {"field": "p95"}}
-    hover = tooltip(
-        ("name", "Model"), ("memory_mb", "Memory, MB"), ("text", "p5, p25, p50, p75, p95"), ("range", "All"), ("n", "n")
-    )
+    hover = tooltip(FUNCTION | {"text": "p5, p25, p50, p75, p95", "range": "All", "n": "n"})
     return {
         "layer": [
             mark("rule", whiskers, strokeWidth=1.6),
@@ -527,8 +504,6 @@ def stacks(series: Sequence[Series], axis_title: str) -> Spec:
         "y": quantity("value", stack="zero", axis={"title": axis_title, "tickCount": 6, "format": ",~r"}),
         "color": colours(series),
         "order": quantity("place"),
-        "tooltip": tooltip(
-            ("name", "Model"), ("memory_mb", "Memory, MB"), ("series", "Part"), ("text", "Mean"), ("n", "n")
-        ),
+        "tooltip": tooltip(FUNCTION | {"series": "Part", "text": "Mean", "n": "n"}),
     }
     return mark("bar", encoding, stroke="@paper", strokeWidth=1.5, size=38)

@@ -8,13 +8,11 @@ import polars as pl
 
 from analysis.report.figures.marks import (
     LINE_SYMBOLS,
-    Column,
     Figure,
     Points,
     Row,
     Series,
     Spec,
-    Text,
     category,
     colours,
     curve_figure,
@@ -29,9 +27,9 @@ from analysis.report.figures.marks import (
 from analysis.report.figures.shared import (
     bin_width_s,
     by_image,
-    detail_of,
+    figure_text,
+    image_text,
     memory_sizes_of,
-    stem,
     why_no,
 )
 from analysis.report.theme import image_styles
@@ -40,38 +38,11 @@ from analysis.summary import Summary
 from core.run.records import Experiment
 from core.variants import Image
 
-# The paper's own order of its figures by model.
-WARM_FIGURES: Final = {"inceptionv3": 4, "mobilenet": 5, "resnet50": 6}
-COLD_FIGURES: Final = {"inceptionv3": 7, "resnet50": 8, "mobilenet": 9}
-LOAD_FIGURES: Final = {"inceptionv3": 10, "resnet50": 11, "mobilenet": 12}
-
-
-def _numbered(numbers: dict[str, int], what: str, image: Image) -> dict[str, str]:
-    """File name and label of an image's figure; a model or engine that the paper does not have gets no number."""
-    number = numbers.get(image.model) if image.is_the_papers else None
-    name = f"{what}_{stem(image)}"
-    return {"id": f"fig{number:02d}_{name}", "label": f"Figure {number}"} if number else {"id": name, "label": ""}
-
 
 def request_rate(summary: Summary) -> Figure:
     """Figure 1: the rate offered, and the rate answered, over the time of the load test."""
     rows = _load_rates(summary)
     offered, *answered = (Series("Offered", "@band"), *image_series(summary))
-    text = Text(
-        id="fig01_request_rate",
-        label="Figure 1",
-        title="Request rate of the load test, offered and answered",
-        caption=(
-            "Offered: requests by the second they were due, whether or not the generator could send them. Answered: "
-            "responses by the second they came. The seconds that the load filled are "
-            "shown. One answered line for each function; where it leaves the offered "
-            "line, the load was not carried."
-        ),
-        section="load",
-        experiments=("load",),
-        images=summary.images,
-        detail="Offered rate as the broad line; answered rate by function, colored by model and engine",
-    )
 
     def draw() -> Spec:
         encoding = {
@@ -79,9 +50,7 @@ def request_rate(summary: Summary) -> Figure:
             "y": quantity("rps", axis={"title": "Requests a second"}, scale={"zero": True, "nice": True}),
             "detail": category("variant"),
             "color": colours([offered, *answered]),
-            "tooltip": tooltip(
-                ("series", "Rate"), ("variant", "Function"), ("second", "Second"), ("rps", "Requests/s")
-            ),
+            "tooltip": tooltip({"series": "Rate", "variant": "Function", "second": "Second", "rps": "Requests/s"}),
         }
         # The offered rate is a broad road; the answered lines keep to it or leave it.
         return {
@@ -91,19 +60,13 @@ def request_rate(summary: Summary) -> Figure:
             ]
         }
 
-    columns = (
-        Column("variant", "Function", numeric=False),
-        Column("series", "Rate", numeric=False),
-        Column("second", "Second"),
-        Column("rps", "Requests/s"),
-    )
     return make_figure(
-        text,
+        figure_text("request_rate", summary.images, number=1),
         summary,
         rows,
         draw,
-        columns,
-        legend=["Offered", *(one.name for one in answered)],
+        {"variant": "Function", "series": "Rate", "second": "Second", "rps": "Requests/s"},
+        [offered, *answered],
         legend_style=LINE_SYMBOLS,
         why_empty=why_no(summary, "load"),
     )
@@ -164,19 +127,7 @@ def warm(summary: Summary, image: Image) -> Figure:
     for variant in summary.variants_of(image):
         points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
         points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
-    text = Text(
-        **_numbered(WARM_FIGURES, "warm", image),
-        title=f"{image.display_name}, warm: time against memory",
-        caption=(
-            "API latency is the client's, from request to response over the REST endpoint. Inference time is the "
-            "forward pass alone, timed inside the function. Between the two lie gateway, network, image decoding and "
-            "the platform."
-        ),
-        section="warm",
-        experiments=("warm",),
-        images=(image,),
-        detail=detail_of("Median with 95% interval", points),
-    )
+    text = image_text("warm", image, points)
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "warm"))
 
 
@@ -190,18 +141,7 @@ def cold_against_warm(summary: Summary, image: Image) -> Figure:
         points.add(variant, ("warm", "warm"), reference.name, "total_ms")
     if not any(row["series"] == cold.name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of cold starts
-    text = Text(
-        **_numbered(COLD_FIGURES, "cold", image),
-        title=f"{image.display_name}: cold start against warm call",
-        caption=(
-            "Both are the platform's own times, so they compare: for a cold start init and duration together, for a "
-            "warm call its duration. Scheduled cold starts have no client, hence no API latency."
-        ),
-        section="cold",
-        experiments=("cold", "warm"),
-        images=(image,),
-        detail=detail_of("Median with 95% interval", points),
-    )
+    text = image_text("cold", image, points)
     return curve_figure(text, points, (cold, reference), "ms", memory_sizes_of(summary), why_no(summary, "cold"))
 
 
@@ -222,58 +162,29 @@ def load(summary: Summary, image: Image) -> Figure:
         points.add(variant, ("warm", "warm"), series[3].name, "client_latency_ms", gaps=False)
     if not any(row["series"] != series[3].name for row in points.rows):
         points.rows.clear()  # the reference alone is no figure of the load test
-    text = Text(
-        **_numbered(LOAD_FIGURES, "load", image),
-        title=f"{image.display_name} under load: time against memory",
-        caption=(
-            "Latency under load counts from the moment a request was due, not from when a busy generator came to send "
-            "it. Cold and warm starts together, as users of the load test met them. Gray: the latency of single warm "
-            "calls."
-        ),
-        section="load",
-        experiments=("load",),
-        images=(image,),
-        detail=detail_of("With 95% intervals", points),
-    )
+    text = image_text("load", image, points)
     return curve_figure(text, points, series, "ms", memory_sizes_of(summary), why_no(summary, "load"))
 
 
-# Number: file name, title, caption, experiment and start type, metric.
-BY_MODEL: Final[dict[int, tuple[str, str, str, tuple[Experiment, str], str]]] = {
-    14: (
-        "api_latency_warm",
-        "API latency of warm calls",
-        "The client's time from request to response over the REST endpoint.",
-        ("warm", "warm"),
-        "client_latency_ms",
-    ),
-    15: (
-        "latency_cold",
-        "Latency of cold starts",
-        "Init and duration together, by the platform's clock.",
-        ("cold", "cold"),
-        "total_ms",
-    ),
-    16: (
-        "inference_time",
-        "Inference time",
-        "The forward pass alone, timed inside the function, of warm calls.",
-        ("warm", "warm"),
-        "inference_ms",
-    ),
+# Number: file name, experiment and start type, metric.
+BY_MODEL: Final[dict[int, tuple[str, tuple[Experiment, str], str]]] = {
+    14: ("api_latency_warm", ("warm", "warm"), "client_latency_ms"),
+    15: ("latency_cold", ("cold", "cold"), "total_ms"),
+    16: ("inference_time", ("warm", "warm"), "inference_ms"),
 }
 
 
-def by_model(summary: Summary, number: int, *, all_engines: bool) -> Figure:
-    """Figures 14 to 16: one quantity of every model against memory, with the paper's engine or with every one."""
-    name, title, caption, where, metric = BY_MODEL[number]
-    text = Text(
-        id=name if all_engines else f"fig{number:02d}_{name}",
-        label="" if all_engines else f"Figure {number}",
-        title=f"{title}, all models{' and engines' if all_engines else ''}",
-        caption=caption,
-        section=where[0],
-        experiments=(where[0],),
-        images=tuple(image for image in summary.images if all_engines or image.is_the_papers),
-    )
-    return by_image(summary, text, where, metric, "ms")
+def by_model(summary: Summary, number: int) -> list[Figure]:
+    """Figures 14 to 16: one quantity of every model against memory, with the paper's engine and with every one.
+
+    The paper's has its engine alone, and is absent without it; that of all engines is absent where there is no other.
+    """
+    key, where, metric = BY_MODEL[number]
+    images = summary.images
+    papers = tuple(image for image in images if image.is_the_papers)
+    figures = []
+    if papers:
+        figures.append(by_image(summary, key, papers, where, metric, number=number, scope="all models"))
+    if papers != images:
+        figures.append(by_image(summary, key, images, where, metric, scope="all models and engines"))
+    return figures

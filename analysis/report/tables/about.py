@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from analysis.report.figures.marks import Column, Figure, Row
+from analysis.report.figures.marks import Figure, Row
 from analysis.report.tables.parts import (
     Table,
-    TableCell,
     Value,
     count_cell,
     filters,
@@ -276,18 +275,14 @@ def figure_table(figure: Figure) -> Table | None:
         f"{figure.id}-data",
         figure.heading,
         figure.rows,
-        [(column.label, _figure_cell(column)) for column in figure.columns],
+        [(label, _figure_cell(key)) for key, label in figure.columns.items()],
         attributes=attributes,
     )
 
 
-def _figure_cell(column: Column) -> Callable[[Row], Value]:
+def _figure_cell(key: str) -> Callable[[Row], Value]:
     def cell(row: Row) -> Value:
-        value = row.get(column.key)
-        if not column.numeric:
-            return "" if value is None else str(value)
-        if isinstance(value, int):
-            return TableCell(text=f"{value:,}", value=value, numeric=True)
-        return number_cell(value, digits=4)
+        value = row.get(key)
+        return value if isinstance(value, str | int) else number_cell(value, digits=4)
 
     return cell
