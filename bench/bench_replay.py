@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from bench.bench_lab import DOCKERFILE, INVOKE_PATH, running_lab
 from bench.measurement import Comparison, hand_over, progress
-from simulation import Calls, Effort, Moments, OnDemand, Pool, Samples, shaped
-from simulation.arrivals import DAY_S, blocks
+from simulation.arrivals import DAY_S, Moments, blocks, shaped
 from simulation.kernel import CALLS, COLD, GAVE_UP
-from simulation.month import play_replicate
+from simulation.month import Effort, play_replicate
+from simulation.pool import Calls, OnDemand, Pool, Samples
 from simulation.sketch import quantile_ms
 
 TIME_SCALE: Final = 84.0

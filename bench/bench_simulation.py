@@ -21,20 +21,9 @@ from bench.measurement import RAW, Comparison, hand_over, progress
 from core import strict_json
 from core.configuration import read_configuration
 from core.money.prices import read_prices
-from simulation import (
-    Billing,
-    Calls,
-    Effort,
-    OnDemand,
-    Pool,
-    Provisioned,
-    Samples,
-    SnapStart,
-    TargetTracking,
-    WarmPings,
-    shaped,
-    simulate,
-)
+from simulation.arrivals import shaped
+from simulation.month import Billing, Effort, simulate
+from simulation.pool import Calls, OnDemand, Pool, Provisioned, Samples, SnapStart, TargetTracking, WarmPings
 
 SIMFAAS: Final = "simfaas==0.2.2"
 RATE_RPS, WARM_S, COLD_S, IDLE_S = 0.9, 1.991, 2.244, 600.0

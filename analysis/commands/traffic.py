@@ -32,27 +32,21 @@ from core.money.prices import Prices
 from core.program.command_line import bounded
 from core.run.run_directory import RunDirectory, find_run
 from core.variants import Variant
-from simulation import (
-    Arrivals,
-    Band,
-    Billing,
-    Counts,
-    Month,
+from simulation.arrivals import Arrivals, Counts, Shaped, shaped
+from simulation.erlang import cheapest_level as cheapest_by_formula
+from simulation.month import Band, Billing, Month, simulate
+from simulation.pool import (
+    Choice,
     NotMeasuredError,
     OnDemand,
     Pool,
     Provisioned,
     Samples,
-    Shaped,
     SnapStart,
     Strategy,
     TargetTracking,
     WarmPings,
-    shaped,
-    simulate,
 )
-from simulation.erlang import cheapest_level as cheapest_by_formula
-from simulation.pool import Choice
 from simulation.search import cheapest_level
 from simulation.traces import parse_trace
 

@@ -12,19 +12,9 @@ from core.configuration import Configuration, GoalTable
 from core.money.prices import Prices
 from core.statistics.rate_search import HighestRate
 from core.variants import Variant
-from simulation import (
-    Billing,
-    Effort,
-    NotMeasuredError,
-    OnDemand,
-    Pool,
-    Provisioned,
-    Samples,
-    SnapStart,
-    Strategy,
-    shaped,
-    simulate,
-)
+from simulation.arrivals import shaped
+from simulation.month import Billing, Effort, simulate
+from simulation.pool import NotMeasuredError, OnDemand, Pool, Provisioned, Samples, SnapStart, Strategy
 from simulation.search import highest_rate
 
 DAY_S: Final = 86_400

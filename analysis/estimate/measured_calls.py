@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.estimate.cells import Measured
 from core.run.records import WITHOUT_LOG
-from simulation import Calls, Samples
+from simulation.pool import Calls, Samples
 
 # What an invocation may have been excluded for and still be what a caller meets.
 _KEPT_RULES: Final = ("failed",)

@@ -3,7 +3,9 @@
 import numpy as np
 
 from core.money.prices import read_prices
-from simulation import Billing, Calls, OnDemand, Pool, Samples, kernel, month, simulate
+from simulation import kernel, month
+from simulation.month import Billing, simulate
+from simulation.pool import Calls, OnDemand, Pool, Samples
 
 PRICES = read_prices()
 BILLING = Billing(memory_mb=1769, architecture="x86_64")

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from simulation import Counts, Moments, shaped
-from simulation.arrivals import blocks
+from simulation.arrivals import Counts, Moments, blocks, shaped
 
 DAY_S = 86_400.0
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from analysis.estimate.traffic import cold_share
-from simulation import Provisioned, Samples, kernel, shaped
+from simulation import kernel
+from simulation.arrivals import shaped
 from simulation.erlang import cheapest_level, erlang_b
+from simulation.pool import Provisioned, Samples
 from tests.simulation.support import PRICES, counters, exponential
 
 DAY_S = 86_400.0

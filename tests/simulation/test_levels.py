@@ -5,7 +5,7 @@ import math
 import pytest
 
 from analysis.estimate.traffic import cold_share
-from simulation import shaped
+from simulation.arrivals import shaped
 from simulation.erlang import erlang_b
 from simulation.levels import find_levels, share_within
 

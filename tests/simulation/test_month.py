@@ -3,19 +3,9 @@
 import numpy as np
 import pytest
 
-from simulation import (
-    Effort,
-    Moments,
-    NotMeasuredError,
-    OnDemand,
-    Pool,
-    Provisioned,
-    Samples,
-    SnapStart,
-    TargetTracking,
-    WarmPings,
-    shaped,
-)
+from simulation.arrivals import Moments, shaped
+from simulation.month import Effort
+from simulation.pool import NotMeasuredError, OnDemand, Pool, Provisioned, Samples, SnapStart, TargetTracking, WarmPings
 from simulation.sketch import EDGES_S, quantile_ms, share_over
 from tests.simulation.support import BILLING, PRICES, a_month, calls
 

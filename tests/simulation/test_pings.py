@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from simulation import Moments, Samples, WarmPings, kernel
+from simulation import kernel
+from simulation.arrivals import Moments
+from simulation.pool import Samples, WarmPings
 from tests.simulation.support import calls, counters
 
 ROUND_S, SPREAD_S = 600.0, 60.0

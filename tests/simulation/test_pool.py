@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from simulation import Calls, Moments, Provisioned, Samples, TargetTracking, WarmPings, kernel, shaped
+from simulation import kernel
+from simulation.arrivals import Moments, shaped
+from simulation.pool import Calls, Provisioned, Samples, TargetTracking, WarmPings
 from tests.simulation.support import calls, counters
 
 DAY_S = 86_400.0

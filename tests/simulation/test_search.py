@@ -2,8 +2,10 @@
 
 import pytest
 
-from simulation import Effort, Pool, Provisioned, Samples, shaped
+from simulation.arrivals import shaped
 from simulation.erlang import erlang_b
+from simulation.month import Effort
+from simulation.pool import Pool, Provisioned, Samples
 from simulation.search import cheapest_level, highest_rate
 from tests.simulation.support import a_month, calls
 

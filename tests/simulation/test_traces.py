@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulation import Counts, Moments
+from simulation.arrivals import Counts, Moments
 from simulation.traces import AZURE_COLUMNS, MINUTES_PER_DAY, TraceError, parse_trace
 
 AZURE_HEAD = ",".join([*AZURE_COLUMNS, *(str(minute + 1) for minute in range(MINUTES_PER_DAY))])
