@@ -36,7 +36,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # The compiled reader takes a second to start; below this size of the pages all takes less.
-WORTH_SHAPES_BYTES: Final = 20_000_000
+WORTH_SHAPES_BYTES: Final = 8_000_000
 MAX_THREADS: Final = 4
 READ_AHEAD: Final = 32  # pages, or ranges of client records
 WRITTEN_ROWS: Final = 100_000  # at a time

@@ -103,9 +103,19 @@ class RawGroup:
 def read_page(path: Path) -> bytes:
     """Return a page as it is stored, one JSON object per line. Raises RecordError."""
     try:
-        return gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable_page(path, error) from None
+        packed = path.read_bytes()
+    except OSError as error:
+        raise _unreadable_page(path, str(error)) from None
+    damaged = _unreadable_page(path, "it is not one whole gzip file")
+    if not packed:
+        raise damaged
+    # Its last four bytes are its length: RFC 1952. Arrow's reader takes two thirds of the time of the gzip module.
+    length = int.from_bytes(packed[-4:], "little")
+    try:
+        page: bytes = pa.Codec("gzip").decompress(packed, length, asbytes=True)
+    except OSError:
+        raise damaged from None
+    return page
 
 
 def read_events(path: Path, text: bytes) -> pl.DataFrame:
@@ -115,11 +125,11 @@ def read_events(path: Path, text: bytes) -> pl.DataFrame:
     try:
         return pl.read_ndjson(text, schema=_EVENT_SCHEMA)
     except pl.exceptions.PolarsError as error:
-        raise _unreadable_page(path, error) from None
+        raise _unreadable_page(path, str(error)) from None
 
 
-def _unreadable_page(path: Path, error: Exception) -> RecordError:
-    return RecordError(f"{path} cannot be read: {error}", hint=f"Remove {path.parent} and collect again.")
+def _unreadable_page(path: Path, reason: str) -> RecordError:
+    return RecordError(f"{path} cannot be read: {reason}", hint=f"Remove {path.parent} and collect again.")
 
 
 def raw_group(run: RunDirectory, function: str) -> RawGroup:

@@ -35,11 +35,21 @@ def flipped(data):
 EVENTS = "".join(f'{{"logStreamName":"s{n}","timestamp":{n},"message":"line {n * n}"}}\n' for n in range(500)).encode()
 
 
-def test_a_page_with_flipped_bits_is_named(tmp_path):
+@pytest.mark.parametrize("events", [b"", b"{}\n", EVENTS])
+def test_a_page_comes_back_as_it_was_written(tmp_path, events):
     page = tmp_path / "000000.jsonl.gz"
-    page.write_bytes(gzip.compress(EVENTS))
-    assert read_page(page) == EVENTS
-    page.write_bytes(flipped(page.read_bytes()))
+    page.write_bytes(gzip.compress(events))
+    assert read_page(page) == events
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flipped, lambda data: data[:-1], lambda data: data[:-8], lambda _: b"", lambda _: EVENTS, lambda data: data * 2],
+    ids=["flipped bits", "last byte lost", "trailer lost", "empty", "never compressed", "twice"],
+)
+def test_a_damaged_page_is_named(tmp_path, damage):
+    page = tmp_path / "000000.jsonl.gz"
+    page.write_bytes(damage(gzip.compress(EVENTS)))
     with pytest.raises(RecordError, match=page.name):
         read_page(page)
 
