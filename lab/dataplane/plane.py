@@ -24,8 +24,9 @@ from lab.contracts import (
 )
 from lab.dataplane.activity import Activity, LiveEnvironment
 from lab.dataplane.asynchronous import AsynchronousInvokes, Fate
-from lab.dataplane.environment import ExecutionEnvironment, State, Surroundings
+from lab.dataplane.environment import ExecutionEnvironment
 from lab.dataplane.environment_log import NAMESPACE
+from lab.dataplane.environment_state import State
 from lab.dataplane.invocation import Invocation, Request
 from lab.dataplane.pool import FunctionPool, Load
 from lab.dataplane.rules import (
@@ -40,6 +41,8 @@ from lab.dataplane.rules import (
 )
 from lab.dataplane.runtime_api import RuntimeApi
 from lab.dataplane.settings import DataPlaneSettings
+from lab.dataplane.snapstart import new_environment
+from lab.dataplane.surroundings import Surroundings
 from lab.drivers.protocol import Driver, LaunchError
 from lab.host.load import HostWatch
 from lab.host.resources import available_memory_mb, host_cpus, raise_file_limit
@@ -201,7 +204,7 @@ class LambdaDataPlane:
             return f"source image {function.image_uri} does not exist in the lab"
         if not self._make_room(pool):
             return "the host has no memory for another environment"
-        environment = ExecutionEnvironment(self._around, pool, function, image)
+        environment = new_environment(self._around, pool, function, image)
         pool.all.add(environment)
         try:
             failure = await environment.prepare()
@@ -391,7 +394,7 @@ class LambdaDataPlane:
         if not self._make_room(pool):
             self._count_throttle(function.name)
             return _throttled(request_id, "HostMemoryExceeded")
-        environment = ExecutionEnvironment(self._around, pool, function, image)
+        environment = new_environment(self._around, pool, function, image)
         pool.all.add(environment)
         return environment
 

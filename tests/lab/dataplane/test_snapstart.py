@@ -11,8 +11,8 @@ import signal
 
 import pytest
 
-from lab.dataplane.environment import ExecutionEnvironment
 from lab.dataplane.settings import DataPlaneSettings
+from lab.dataplane.snapstart import SnapStartEnvironment
 from tests.lab.dataplane.harness import Lab, conditions, until
 
 RESTORE_MS = 80.0
@@ -270,10 +270,10 @@ async def test_a_version_replaced_while_its_snapshot_is_taken_is_not_served_by_t
 
 
 async def test_an_init_ahead_that_breaks_leaves_no_environment(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(_environment: ExecutionEnvironment) -> None:
+    async def broken(_environment: SnapStartEnvironment) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(ExecutionEnvironment, "prepare", broken)
+    monkeypatch.setattr(SnapStartEnvironment, "prepare", broken)
     name = version_of(lab, HANDLER)
     async with lab:
         with pytest.raises(RuntimeError, match="broken"):

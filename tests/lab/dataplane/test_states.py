@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.paths import REPOSITORY
-from lab.dataplane.environment import _MOVES, ExecutionEnvironment, ImpossibleMoveError, State
+from lab.dataplane.environment import ExecutionEnvironment
+from lab.dataplane.environment_state import MOVES, ImpossibleMoveError, State
 from lab.dataplane.plane import _STATES
 
 
@@ -30,7 +31,7 @@ def test_a_state_changes_only_to_one_that_follows_it(wanted: list[State]) -> Non
         if before is State.ENDED or to is before:
             subject._move(to)
             assert subject._state is before
-        elif to is State.ENDED or to in _MOVES[before]:
+        elif to is State.ENDED or to in MOVES[before]:
             subject._move(to)
             assert subject._state is to
         else:
@@ -40,9 +41,9 @@ def test_a_state_changes_only_to_one_that_follows_it(wanted: list[State]) -> Non
 
 
 def test_every_state_is_reached_and_every_life_can_begin_again_or_end() -> None:
-    reached = {State.NEW, State.ENDED}.union(*_MOVES.values())
+    reached = {State.NEW, State.ENDED}.union(*MOVES.values())
     assert reached == set(State)
-    assert all(following for state, following in _MOVES.items() if state is not State.ENDED)
+    assert all(following for state, following in MOVES.items() if state is not State.ENDED)
 
 
 def test_every_state_has_a_name_and_the_page_a_style_for_each_name() -> None:
