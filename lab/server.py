@@ -19,7 +19,7 @@ from core.aws.endpoint import LAB_STATUS_PATH
 from core.errors import UserError
 from core.run.records import EndpointFacts, LimitsMechanism
 from lab import page
-from lab.contracts import Invoker
+from lab.contracts import ACCOUNT_ID, Invoker
 from lab.dataplane.plane import LambdaDataPlane
 from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.container import ContainerDriver
@@ -41,16 +41,17 @@ from lab.services.control_plane import ControlPlane
 from lab.services.functions import invoke_api
 from lab.services.functions.provisioned import ProvisionedApi
 from lab.services.logs.log_store import LogStore
-from lab.services.metrics.metric_store import MetricStore, default_retained_samples
+from lab.services.metrics.metric_store import MetricStore
 from lab.services.scheduler.moto_schedules import MotoSchedules
 from lab.services.scheduler.runner import ScheduleRunner
-from lab.settings import LabSettings, lab_url, stage_url
+from lab.settings import DEFAULT_REGION, LabSettings, lab_url, stage_url
 
 _SHUTDOWN_S: Final = 1.5  # for requests in progress, twice: to end by themselves, then after they were canceled
 _BACKLOG: Final = 1024
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1,000 by default, 10 in new accounts.
 _CONCURRENCY_BOUNDS: Final = (10, 1000)
 _SMALLEST_ENVIRONMENT_MB: Final = 128
+_SAMPLES_PER_INVOCATION: Final = 12  # function and gateway write about a dozen
 
 
 def serve(settings: LabSettings) -> None:
@@ -97,17 +98,14 @@ async def _running(
     async with contextlib.AsyncExitStack() as stack:
         logs = LogStore(settings.state_directory, retention_invocations=settings.log_retention_invocations)
         stack.callback(logs.close)
-        metrics = MetricStore(
-            settings.state_directory, retained_samples=default_retained_samples(settings.log_retention_invocations)
-        )
+        retained_samples = _SAMPLES_PER_INVOCATION * settings.log_retention_invocations
+        metrics = MetricStore(settings.state_directory, retained_samples=retained_samples)
         stack.callback(metrics.close)
         concurrency = settings.account_concurrency or _concurrency_of_host()
         images = DirectoryImageStore()
         stack.enter_context(images.lease(port))
         control = ControlPlane(
             port=port,
-            account_id=settings.account_id,
-            region=settings.region,
             account_concurrency=concurrency,
             log_store=logs,
             metric_store=metrics,
@@ -126,16 +124,14 @@ async def _running(
                 idle_s=settings.idle_s,
                 init_burst_vcpu=settings.init_burst_vcpu,
                 restore_ms=settings.restore_ms,
-                account_concurrency=concurrency,
                 time_scale=settings.time_scale,
-                state_directory=settings.state_directory,
                 variables=AVX2_VARIABLES if cap_in_force(settings.isa) else {},
             ),
         )
         await data_plane.start()
         stack.push_async_callback(data_plane.close)
         control.take_snapshots_by(data_plane.take_snapshot, asyncio.get_running_loop())
-        schedules = ScheduleRunner(MotoSchedules(settings.account_id), data_plane, time_scale=settings.time_scale)
+        schedules = ScheduleRunner(MotoSchedules(), data_plane, time_scale=settings.time_scale)
         schedules.start()
         stack.push_async_callback(schedules.stop)
         facts = _facts(settings, port, data_plane)
@@ -151,7 +147,7 @@ async def _running(
             return web.Response(text=facts.model_dump_json(), content_type="application/json")
 
         application.router.add_get(LAB_STATUS_PATH, status)
-        apis = MotoApis(settings.account_id)
+        apis = MotoApis()
         page.add_routes(
             application, facts, control.catalogue.functions, lambda: _addresses(apis, port), data_plane.activity
         )
@@ -190,8 +186,8 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
     return EndpointFacts(
         source="lab",
         endpoint_url=lab_url(port),
-        account_id=settings.account_id,
-        region=settings.region,
+        account_id=ACCOUNT_ID,
+        region=DEFAULT_REGION,
         host=f"{platform.node()} ({platform.system()} {platform.release()}, {platform.machine()})",
         host_cpus=float(len(host_cpus())),
         limits=data_plane.limits,

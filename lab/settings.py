@@ -11,7 +11,6 @@ from core.configuration import Configuration, InstructionSets
 from core.errors import UserError
 from core.paths import REPOSITORY
 from core.run.records import LimitsMechanism
-from lab.contracts import ACCOUNT_ID
 
 T = TypeVar("T")
 
@@ -39,8 +38,6 @@ class LabSettings:
     restore_ms: tuple[float, float]
     account_concurrency: int  # 0: as many environments as this host's memory holds
     log_retention_invocations: int
-    region: str = DEFAULT_REGION
-    account_id: str = ACCOUNT_ID
 
     @property
     def url(self) -> str:

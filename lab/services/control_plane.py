@@ -31,8 +31,6 @@ class ControlPlane:
         self,
         *,
         port: int,
-        account_id: str,
-        region: str,
         account_concurrency: int,
         log_store: LogStore,
         metric_store: MetricStore,
@@ -44,8 +42,6 @@ class ControlPlane:
         functions.install(lambda uri: images.resolve(uri) is not None)
         rest_api_patches.install()
         scheduler.install()
-        self._account_id = account_id
-        self._region = region
         self._account_concurrency = account_concurrency
         self._moto = MotoApplication(
             mistakes,
@@ -55,7 +51,7 @@ class ControlPlane:
                 "servicequotas": _install_load_tasks,
             },
         )
-        self.catalogue = MotoFunctionCatalogue(account_id, region, account_concurrency)
+        self.catalogue = MotoFunctionCatalogue(account_concurrency)
 
     def add_routes(self, application: web.Application) -> None:
         """Add the APIs; the last route takes whatever no other has taken."""
@@ -74,7 +70,7 @@ class ControlPlane:
         functions.LabLambdaBackend.take_snapshot = staticmethod(take)
 
     async def _account_settings(self, _request: web.Request) -> web.Response:
-        return web.json_response(account_settings(self._account_id, self._region, self._account_concurrency))
+        return web.json_response(account_settings(self._account_concurrency))
 
     def close(self) -> None:
         """End the threads."""

@@ -41,7 +41,6 @@ class Method:
 class GatewayResponse:
     """A declared override of one of the gateway's own answers; `status` None keeps the default."""
 
-    response_type: str
     status: int | None
     headers: Mapping[str, str]
     templates: Mapping[str, str]
@@ -76,7 +75,6 @@ class Deployment:
 
     api_id: str
     api_name: str
-    account_id: str
     region: str
     deployment_id: str
     methods: Sequence[Method]

@@ -65,8 +65,7 @@ class Stage:
 class MotoApis:
     """The control plane's view of REST APIs: moto's. Cheap: called for every request."""
 
-    def __init__(self, account_id: str = ACCOUNT_ID) -> None:
-        self._account_id = account_id
+    def __init__(self) -> None:
         self._cache: dict[tuple[str, str], tuple[Any, str, Deployment, RoutingTable]] = {}
 
     def stage(self, api_id: str, name: str) -> Stage | None:
@@ -82,7 +81,7 @@ class MotoApis:
         cached = self._cache.get(key)
         # The API object is compared too: a reset control plane may hand out the same ids again.
         if cached is None or cached[0] is not api or cached[1] != deployment_id:
-            deployment = _read_deployment(api, self._account_id, region, deployment_id)
+            deployment = _read_deployment(api, region, deployment_id)
             cached = self._cache[key] = (api, deployment_id, deployment, RoutingTable(deployment.methods))
         limits = backend.account.throttle_settings
         return Stage(
@@ -96,7 +95,7 @@ class MotoApis:
 
     def routes(self) -> Iterator[tuple[Stage, Method]]:
         """Every method of every stage that reaches a function."""
-        for backend in list(apigateway_backends[self._account_id].values()):
+        for backend in list(apigateway_backends[ACCOUNT_ID].values()):
             for api in list(backend.apis.values()):
                 for name in list(api.stages):
                     stage = self.stage(api.id, name)
@@ -106,8 +105,7 @@ class MotoApis:
 
     def api_key(self, region: str, value: str) -> ApiKey | None:
         for key in list(self._backend(region).keys.values()):
-            # A key declared by CloudFormation may carry text where a boolean belongs.
-            if key.value == value and str(key.enabled).lower() == "true":
+            if key.value == value and key.enabled:
                 return ApiKey(key.id, key.value)
         return None
 
@@ -117,15 +115,15 @@ class MotoApis:
             if key.key_id not in backend.usage_plan_keys.get(plan.id, {}):
                 continue
             for declared in plan.api_stages:
-                if _field(declared, "apiId") == api_id and _field(declared, "stage") == stage:
+                if (declared.get("apiId"), declared.get("stage")) == (api_id, stage):
                     return _read_usage_plan(plan, declared)
         return None
 
     def _backend(self, region: str) -> Any:
-        return apigateway_backends[self._account_id][region]
+        return apigateway_backends[ACCOUNT_ID][region]
 
     def _find(self, api_id: str) -> tuple[Any, str, Any] | None:
-        for region, backend in list(apigateway_backends[self._account_id].items()):
+        for region, backend in list(apigateway_backends[ACCOUNT_ID].items()):
             api = backend.apis.get(api_id)
             if api is not None:
                 return backend, region, api
@@ -137,17 +135,15 @@ def _setting_key(method: Method) -> str:
     return f"{method.resource_path.replace('/', '~1')}/{method.http_method}"
 
 
-def _read_deployment(api: Any, account_id: str, region: str, deployment_id: str) -> Deployment:
+def _read_deployment(api: Any, region: str, deployment_id: str) -> Deployment:
     return Deployment(
         api_id=api.id,
         api_name=api.name,
-        account_id=account_id,
         region=region,
         deployment_id=deployment_id,
         methods=tuple(_read_methods(api)),
         gateway_responses={
             kind: GatewayResponse(
-                response_type=kind,
                 status=_integer(declared.status_code),
                 headers=dict(declared.response_parameters or {}),
                 templates=dict(declared.response_templates or {}),
@@ -183,24 +179,17 @@ def _read_integration(declared: Any) -> Integration:
 
 
 def _read_usage_plan(plan: Any, declared_stage: Any) -> UsagePlan:
-    limited = "a quota" if plan.quota else "throttles of single methods" if _field(declared_stage, "throttle") else ""
+    limited = "a quota" if plan.quota else "throttles of single methods" if declared_stage.get("throttle") else ""
     return UsagePlan(plan.id, _throttle(plan.throttle), limited and f"{limited} in usage plan {plan.name}")
 
 
 def _throttle(declared: Any) -> Throttle | None:
-    rate, burst = _field(declared, "rateLimit"), _field(declared, "burstLimit")
+    rate, burst = (declared or {}).get("rateLimit"), (declared or {}).get("burstLimit")
     if rate is None and burst is None:
         return None
     # One of the two alone: AWS fills the other in so that it does not bind.
     rate_rps = float(rate) if rate is not None else float("inf")
     return Throttle(rate_rps, int(burst) if burst is not None else max(1, int(rate_rps)))
-
-
-def _field(declared: Any, name: str) -> Any:
-    """A field as the API spells it (`apiId`) or as CloudFormation does (`ApiId`)."""
-    if not declared:
-        return None
-    return declared.get(name, declared.get(name[0].upper() + name[1:]))
 
 
 def _integer(value: Any) -> int | None:

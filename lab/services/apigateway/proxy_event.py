@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from lab.contracts import ACCOUNT_ID
 from lab.services.apigateway.api import Deployment
 from lab.services.apigateway.routing import Match
 
@@ -200,7 +201,7 @@ def _request_context(
         "extendedRequestId": identity.extended_request_id,
         "requestTime": time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(request.received_epoch_s)),
         "path": request.context_path(stage),
-        "accountId": deployment.account_id,
+        "accountId": ACCOUNT_ID,
         "protocol": request.protocol,
         "stage": stage,
         "domainPrefix": deployment.api_id,

@@ -11,10 +11,11 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from core.aws.endpoint_access import API_KEY_HEADER
-from lab.contracts import Invoker, InvokeResult, MetricSink
+from lab.contracts import ACCOUNT_ID, Invoker, InvokeResult, MetricSink
 from lab.dataplane.rules import split_qualifier
 from lab.services.apigateway import gateway_responses as own
 from lab.services.apigateway.api import Integration, Method
@@ -123,9 +124,7 @@ class Gateway:
                 ("plan", plan.plan_id, key.key_id), plan.throttle, now
             ):
                 raise _FailedError(own.THROTTLED)
-            identity = Identity(
-                identity.request_id, identity.extended_request_id, identity.trace_id, key.value, key.key_id
-            )
+            identity = replace(identity, api_key=key.value, api_key_id=key.key_id)
         if stage.method_settings:
             limit = stage.throttle(method)
             if limit is not None and not self._buckets.take(
@@ -211,7 +210,7 @@ def new_identity(request: Request) -> Identity:
 
 def _context(stage: Stage, match: Match | None, request: Request, identity: Identity) -> dict[str, str]:
     return {
-        "accountId": stage.deployment.account_id,
+        "accountId": ACCOUNT_ID,
         "apiId": stage.deployment.api_id,
         "deploymentId": stage.deployment.deployment_id,
         "domainName": f"{stage.deployment.api_id}.execute-api.localhost",

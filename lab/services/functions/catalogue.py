@@ -22,9 +22,10 @@ from moto.core.utils import iso_8601_datetime_with_nanoseconds
 from moto.ecr.models import ecr_backends
 
 from core.variants import FUNCTION_LOG_GROUPS, MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB
-from lab.contracts import LATEST, FunctionConfiguration, FunctionState, LogFormat
+from lab.contracts import ACCOUNT_ID, LATEST, FunctionConfiguration, FunctionState, LogFormat
 from lab.dataplane.rules import split_qualifier
 from lab.services.moto_backend import MotoUrls
+from lab.settings import DEFAULT_REGION
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_FunctionEventInvokeConfig.html
 DEFAULT_RETRY_ATTEMPTS: Final = 2
@@ -342,17 +343,14 @@ class LabLambdaBackend(MotoUrls, LambdaBackend):
 class MotoFunctionCatalogue:
     """The `lab.contracts.FunctionCatalogue` over moto's backend."""
 
-    def __init__(self, account_id: str, region: str, account_concurrency: int) -> None:
-        self._account_id = account_id
-        self._region = region
+    def __init__(self, account_concurrency: int) -> None:
         self._account_concurrency = account_concurrency
         self._cache: dict[str, tuple[tuple[Any, ...], FunctionConfiguration]] = {}
 
     def latest(self, name_or_arn: str) -> LabFunction | None:
-        """Return moto's record of a function; None if there is none."""
-        parts = name_or_arn.split(":")
-        region = parts[3] if len(parts) == 7 else self._region
-        known = lambda_backends[self._account_id][region]._lambdas._functions.get(parts[-1])
+        """Return moto's record of a function by its name, partial ARN, or ARN; None if there is none."""
+        parts = name_or_arn.split(":")  # of a name, of account:function:NAME, or of the whole ARN
+        known = _storage(parts[3] if len(parts) == 7 else DEFAULT_REGION)._functions.get(parts[-1])
         found: LabFunction | None = None if known is None else known.get("latest")
         return found
 
@@ -362,93 +360,73 @@ class MotoFunctionCatalogue:
 
     def get(self, name_or_arn: str, qualifier: str | None = None) -> FunctionConfiguration | None:
         """Return the function of this name, partial ARN, or ARN, at a version or alias; None if it does not exist."""
-        parts = name_or_arn.split(":")
-        # function, account:function:NAME, or the whole ARN
-        name, region = parts[-1], self._region
-        if len(parts) == 7:
-            region = parts[3]
-        functions = lambda_backends[self._account_id][region]._lambdas._functions
-        known = functions.get(name)
-        if known is None or known.get("latest") is None:
+        latest = self.latest(name_or_arn)
+        if latest is None:
             self._cache.pop(name_or_arn, None)
             return None
-        latest: LabFunction = known["latest"]
-        function = self._version(latest, known["versions"], region, qualifier)
+        function = self._version(latest, qualifier)
         if function is None:
             return None
         invoke = latest.event_invoke_config[0].config if latest.event_invoke_config else {}
         # Values alone: an object that replaces another may get its address.
         retries, age_s = invoke.get("MaximumRetryAttempts"), invoke.get("MaximumEventAgeInSeconds")
         reserved = latest.reserved_concurrency
-        provisioned = self._provisioned_of(latest, str(function.version), region) if latest.provisioned else 0
+        provisioned = self._provisioned_of(latest, str(function.version)) if latest.provisioned else 0
         state = (function.revision_id, reserved, retries, age_s, function.state, provisioned)
         key = name_or_arn if function is latest else f"{name_or_arn}:{function.version}"
         cached = self._cache.get(key)
         if cached is None or cached[0] != state:
-            cached = self._cache[key] = (state, self._read(function, region, invoke, reserved, provisioned))
+            cached = self._cache[key] = (state, self._read(function, invoke, reserved, provisioned))
         return cached[1]
 
-    def _version(
-        self,
-        latest: LabFunction,
-        published: Sequence[LabFunction],
-        region: str,
-        qualifier: str | None,
-        *,
-        by_weight: bool = True,
-    ) -> LabFunction | None:
+    def _version(self, latest: LabFunction, qualifier: str | None, *, by_weight: bool = True) -> LabFunction | None:
         """The version of this number, or that an alias of this name leads to; None where there is neither."""
         if qualifier in (None, "", LATEST):
             return latest
-        arn = make_function_arn(region, self._account_id, latest.function_name)
-        alias = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {}).get(qualifier)
+        alias = _aliases(latest).get(qualifier)
         number = str(qualifier) if alias is None else _routed(alias) if by_weight else str(alias.function_version)
         if number == LATEST:
             return latest
+        published = _storage(latest.region)._functions[latest.function_name]["versions"]
         return next((one for one in published if str(one.version) == number), None)
 
     def leads_to(self, latest: LabFunction, qualifier: str) -> LabFunction | None:
         """Return the version of this number, or the main one that an alias names; None if neither exists."""
-        versions = lambda_backends[self._account_id][latest.region]._lambdas._functions[latest.function_name][
-            "versions"
-        ]
-        return self._version(latest, versions, latest.region, qualifier, by_weight=False)
+        return self._version(latest, qualifier, by_weight=False)
 
     def functions(self) -> list[FunctionConfiguration]:
         """Every function of the lab's region, by name."""
-        names = sorted(lambda_backends[self._account_id][self._region]._lambdas._functions)
+        names = sorted(_storage(DEFAULT_REGION)._functions)
         return [function for name in names if (function := self.get(name)) is not None]
 
     def provisioned(self) -> Iterator[FunctionConfiguration]:
         """Every version that is to have provisioned concurrency, in every region."""
-        for region, backend in list(lambda_backends[self._account_id].items()):
+        for region, backend in list(lambda_backends[ACCOUNT_ID].items()):
             for known in list(backend._lambdas._functions.values()):
                 latest = known.get("latest")
                 if latest is not None and latest.provisioned:
-                    arn = make_function_arn(region, self._account_id, latest.function_name)
+                    arn = make_function_arn(region, ACCOUNT_ID, latest.function_name)
                     found = (self.get(arn, str(one.version)) for one in list(known["versions"]))
                     yield from (one for one in found if one is not None and one.provisioned)
 
-    def _provisioned_of(self, latest: LabFunction, version: str, region: str) -> int:
+    def _provisioned_of(self, latest: LabFunction, version: str) -> int:
         """The provisioned concurrency of a version: its own, and its aliases'."""
-        arn = make_function_arn(region, self._account_id, latest.function_name)
-        aliases = lambda_backends[self._account_id][region]._lambdas._aliases.get(arn, {})
-        versions = {name: str(alias.function_version) for name, alias in list(aliases.items())}
+        versions = {name: str(alias.function_version) for name, alias in list(_aliases(latest).items())}
         return sum(count for name, count in latest.provisioned.items() if versions.get(name, name) == version)
 
     def arn(self, name: str) -> str:
         """The ARN that a function of this name or partial ARN has here, whether it exists or not."""
-        return str(make_function_arn(self._region, self._account_id, name.rpartition(":")[2]))
+        return str(make_function_arn(DEFAULT_REGION, ACCOUNT_ID, name.rpartition(":")[2]))
 
     def _read(
-        self, function: LabFunction, region: str, invoke: Mapping[str, Any], reserved: Any, provisioned: int
+        self, function: LabFunction, invoke: Mapping[str, Any], reserved: Any, provisioned: int
     ) -> FunctionConfiguration:
         logging = function.logging_config
         log_format: LogFormat = "JSON" if logging["LogFormat"] == "JSON" else "Text"
         return FunctionConfiguration(
             name=function.function_name,
-            arn=make_function_arn(region, self._account_id, function.function_name),
-            region=region,
+            arn=make_function_arn(function.region, ACCOUNT_ID, function.function_name),
+            region=function.region,
             revision=function.revision_id,
             image_uri=function.code.get("ImageUri", ""),
             memory_mb=int(function.memory_size),
@@ -471,6 +449,17 @@ class MotoFunctionCatalogue:
         )
 
 
+def _storage(region: str) -> Any:
+    return lambda_backends[ACCOUNT_ID][region]._lambdas
+
+
+def _aliases(latest: LabFunction) -> Mapping[str, Any]:
+    """Moto's aliases of a function, by name."""
+    arn = make_function_arn(latest.region, ACCOUNT_ID, latest.function_name)
+    found: Mapping[str, Any] = _storage(latest.region)._aliases.get(arn, {})
+    return found
+
+
 def say_ignored(function_name: str, settings: Mapping[str, Any]) -> None:
     """Log what a function's settings ask for and the lab does not do, though its calls run as they should."""
     for name in ("DeadLetterConfig", "DestinationConfig"):
@@ -479,8 +468,12 @@ def say_ignored(function_name: str, settings: Mapping[str, Any]) -> None:
 
 
 def _versions_of(alias: Any) -> set[str]:
+    return {str(alias.function_version), *_weights(alias)}
+
+
+def _weights(alias: Any) -> Mapping[str, float]:
     weights: Mapping[str, float] = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
-    return {str(alias.function_version), *weights}
+    return weights
 
 
 def _routed(alias: Any) -> str:
@@ -488,21 +481,20 @@ def _routed(alias: Any) -> str:
 
     https://docs.aws.amazon.com/lambda/latest/dg/configuring-alias-routing.html
     """
-    weights: Mapping[str, float] = (alias.routing_config or {}).get("AdditionalVersionWeights") or {}
     left = random.random()  # noqa: S311 - a share of traffic, no secret
-    for number, weight in weights.items():
+    for number, weight in _weights(alias).items():
         left -= float(weight)
         if left < 0:
             return str(number)
     return str(alias.function_version)
 
 
-def account_settings(account_id: str, region: str, account_concurrency: int) -> dict[str, Any]:
+def account_settings(account_concurrency: int) -> dict[str, Any]:
     """The answer of GetAccountSettings, which moto 5.2.5 does not have.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_GetAccountSettings.html
     """
-    functions = [entry["latest"] for entry in list(lambda_backends[account_id][region]._lambdas._functions.values())]
+    functions = [entry["latest"] for entry in list(_storage(DEFAULT_REGION)._functions.values())]
     reserved = sum(int(f.reserved_concurrency or 0) for f in functions if f is not None)
     return {
         "AccountLimit": {

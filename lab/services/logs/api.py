@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,7 +30,6 @@ _MAX_BATCH_BYTES: Final = 1_048_576
 _OLDEST_MS: Final = 14 * 24 * 3600 * 1000
 _NEWEST_MS: Final = 2 * 3600 * 1000
 _MAX_STREAMS: Final = 50
-_MAX_GROUPS: Final = 50
 
 
 class LabLogsBackend(MotoUrls, LogsBackend):
@@ -62,11 +60,11 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         super().delete_log_group(log_group_name)
         self.store.delete_group(log_group_name)
 
-    def all_groups(self) -> list[LogGroup]:
-        """Every group by its name, those of an earlier run included."""
+    def describe_log_groups(self, *args: Any, **kwargs: Any) -> Any:
+        """Groups by their name, those of an earlier run included."""
         for name in self.store.group_names():
             self._adopt(name)
-        return sorted(self.groups.values(), key=lambda group: str(group.name))
+        return super().describe_log_groups(*args, **kwargs)
 
     def create_log_stream(self, log_group_name: str, log_stream_name: str) -> None:
         """Make an empty stream."""
@@ -96,48 +94,18 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         next_token: str | None,
         order_by: str,
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """A page of streams, by name or by the time of their last event."""
+        """A page of streams by name."""
+        if descending or log_stream_name_prefix or order_by != "LogStreamName":
+            raise _NotModelledError("The lab describes log streams by name alone; use FilterLogEvents")
         name = self._named(log_group_name, log_group_id)
         _check_limit(limit, _MAX_STREAMS)
-        if order_by not in {"LogStreamName", "LastEventTime"}:
-            raise InvalidParameterException(
-                constraint="Member must satisfy enum value set: [LogStreamName, LastEventTime]",
-                parameter="orderBy",
-                value=order_by,
-            )
-        by_time = order_by == "LastEventTime"
-        if by_time and log_stream_name_prefix:
-            raise InvalidParameterException(msg="Cannot order by LastEventTime with a logStreamNamePrefix.")
-        streams = self.store.streams(
-            name,
-            prefix=log_stream_name_prefix or "",
-            by_time=by_time,
-            descending=bool(descending),
-            after=_decode(next_token, "s") if next_token else "",
-            limit=limit + 1,
-        )
-        page = streams[:limit]
+        streams = self.store.streams(name, after=_decode(next_token, "s") if next_token else "", limit=limit + 1)
         arn = self._require(name).arn
         answer = [
-            {
-                "logStreamName": stream.name,
-                "creationTime": stream.created_ms,
-                "arn": f"{arn}:log-stream:{stream.name}",
-                "storedBytes": 0,  # AWS answers 0 for streams since 2019
-                "uploadSequenceToken": "1",
-                **(
-                    {
-                        "firstEventTimestamp": stream.first_event_ms,
-                        "lastEventTimestamp": stream.last_event_ms,
-                        "lastIngestionTime": stream.last_ingestion_ms,
-                    }
-                    if stream.last_event_ms is not None
-                    else {}
-                ),
-            }
-            for stream in page
+            {"logStreamName": stream, "creationTime": created_ms, "arn": f"{arn}:log-stream:{stream}"}
+            for stream, created_ms in streams[:limit]
         ]
-        return answer, _encode("s", page[-1].name) if len(streams) > limit else None
+        return answer, _encode("s", streams[limit - 1][0]) if len(streams) > limit else None
 
     def put_log_events(
         self, log_group_name: str, log_stream_name: str, log_events: list[dict[str, Any]]
@@ -185,13 +153,10 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         interleaved: bool,
         *,
         log_group_id: str | None = None,
-        log_stream_name_prefix: str | None = None,
     ) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
         """A page of a group's events by time. moto 5.2.5 answers as if a JSON pattern matched every event."""
         del interleaved  # always so since 2019
         name = self._named(log_group_name, log_group_id)
-        if log_stream_names and log_stream_name_prefix:
-            raise InvalidParameterException(msg="Give logStreamNames or logStreamNamePrefix, not both.")
         _check_limit(limit, MAX_EVENTS_A_PAGE)
         try:
             matches = compile_pattern(filter_pattern)
@@ -199,7 +164,6 @@ class LabLogsBackend(MotoUrls, LogsBackend):
             raise InvalidParameterException(msg=f"Invalid filter pattern: {error.message}") from None
         events, more = self.store.filter_events(
             name,
-            stream_prefix=log_stream_name_prefix or "",
             streams=tuple(log_stream_names or ()),
             start_ms=_integer(start_time, "startTime", 0),
             end_ms=None if end_time is None else _integer(end_time, "endTime"),
@@ -308,42 +272,26 @@ def _decode_position(token: str) -> Position:
 
 
 def _describe_log_groups(self: LogsResponse) -> str:
-    """`LogsResponse.describe_log_groups`: moto 5.2.5 passes over logGroupNamePattern and does not check `limit`."""
-    prefix, pattern = self._get_param("logGroupNamePrefix"), self._get_param("logGroupNamePattern")
-    if prefix and pattern:
-        raise InvalidParameterException(msg="logGroupNamePrefix and logGroupNamePattern are mutually exclusive.")
-    for name, value in (("logGroupNamePrefix", prefix), ("logGroupNamePattern", pattern)):
-        if value is not None and not (isinstance(value, str) and re.fullmatch(r"[.\-_/#A-Za-z0-9]{0,512}", value)):
-            raise InvalidParameterException(
-                constraint=r"Member must satisfy regular expression pattern: [\.\-_/#A-Za-z0-9]*",
-                parameter=name,
-                value=str(value),
-            )
-    limit = self._get_param("limit", _MAX_GROUPS)
-    _check_limit(limit, _MAX_GROUPS)
-    token = self._get_param("nextToken")
-    after = _decode(token, "g") if token else ""
-    found = [
-        group
-        for group in self.logs_backend.all_groups()
-        if group.name.startswith(prefix or "") and (pattern or "") in group.name and group.name > after
-    ]
-    page = [group.to_describe_dict() for group in found[:limit]]
-    if pattern:
-        page = [{key: group[key] for key in ("logGroupName", "arn", "creationTime")} for group in page]
-    more = _encode("g", found[limit - 1].name) if len(found) > limit else None
-    return json.dumps({"logGroups": page, "nextToken": more})
+    """`LogsResponse.describe_log_groups`: moto 5.2.5 passes over logGroupNamePattern."""
+    if self._get_param("logGroupNamePattern") is not None:
+        raise _NotModelledError("logGroupNamePattern is not modeled by the lab; use logGroupNamePrefix")
+    answer: str = _motos_describe_log_groups(self)
+    return answer
+
+
+_motos_describe_log_groups: Final = LogsResponse.describe_log_groups
 
 
 def _filter_log_events(self: LogsResponse) -> str:
     """`LogsResponse.filter_log_events`: moto 5.2.5 passes over logGroupIdentifier and logStreamNamePrefix."""
+    if self._get_param("logStreamNamePrefix") is not None:
+        raise _NotModelledError("logStreamNamePrefix is not modeled by the lab; use logStreamNames")
     names = ("startTime", "endTime", "limit", "nextToken", "filterPattern", "interleaved")
     events, more, searched = self.logs_backend.filter_log_events(
         self._get_param("logGroupName"),
         self._get_param("logStreamNames", []),
         **{_snake_case(name): self._get_param(name) for name in names},
         log_group_id=self._get_param("logGroupIdentifier"),
-        log_stream_name_prefix=self._get_param("logStreamNamePrefix"),
     )
     return json.dumps({"events": events, "nextToken": more, "searchedLogStreams": searched})
 

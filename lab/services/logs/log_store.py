@@ -31,10 +31,8 @@ CREATE TABLE IF NOT EXISTS log_groups (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS log_streams (
     stream_id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL, name TEXT NOT NULL,
-    created_ms INTEGER NOT NULL, first_event_ms INTEGER, last_event_ms INTEGER, last_ingestion_ms INTEGER,
-    stored_bytes INTEGER NOT NULL DEFAULT 0, last_seq INTEGER, UNIQUE (group_id, name)
+    created_ms INTEGER NOT NULL, last_seq INTEGER, UNIQUE (group_id, name)
 ) STRICT;
-CREATE INDEX IF NOT EXISTS streams_by_time ON log_streams (group_id, last_event_ms);
 CREATE TABLE IF NOT EXISTS log_events (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL, stream_id INTEGER NOT NULL,
     timestamp_ms INTEGER NOT NULL, ingested_ms INTEGER NOT NULL, message TEXT NOT NULL
@@ -68,18 +66,6 @@ class StoredEvent:
     @property
     def size_bytes(self) -> int:
         return len(self.message) + EVENT_OVERHEAD_BYTES
-
-
-@dataclass(frozen=True)
-class StoredStream:
-    """One stream as DescribeLogStreams shows it; the times are None where no event is left."""
-
-    name: str
-    created_ms: int
-    first_event_ms: int | None
-    last_event_ms: int | None
-    last_ingestion_ms: int | None
-    stored_bytes: int
 
 
 class LogStore:
@@ -134,35 +120,14 @@ class LogStore:
         """Whether a stream is there."""
         return stream_id_of(self._database.reader(), group, stream) is not None
 
-    def streams(
-        self,
-        group: str,
-        *,
-        prefix: str = "",
-        by_time: bool = False,
-        descending: bool = False,
-        after: str = "",
-        limit: int,
-    ) -> list[StoredStream]:
-        """At most `limit` streams of a group, by name or by the time of their last event, after the stream `after`."""
-        connection = self._database.reader()
-        key = "coalesce(s.last_event_ms, -1)" if by_time else "s.name"
-        compare, order = ("<", "DESC") if descending else (">", "ASC")
-        conditions = ["g.name = ?", "substr(s.name, 1, ?) = ?"]
-        parameters: list[object] = [group, len(prefix), prefix]
-        if after:
-            conditions.append(
-                f"({key}, s.name) {compare} (SELECT {key}, s.name FROM log_streams s "  # noqa: S608 - our own words
-                "WHERE s.group_id = g.group_id AND s.name = ?)"
-            )
-            parameters.append(after)
-        rows = connection.execute(
-            f"""SELECT s.name, s.created_ms, s.first_event_ms, s.last_event_ms, s.last_ingestion_ms, s.stored_bytes
-                FROM log_groups g JOIN log_streams s USING (group_id)
-                WHERE {" AND ".join(conditions)} ORDER BY {key} {order}, s.name {order} LIMIT ?""",  # noqa: S608 - our own words
-            (*parameters, limit),
+    def streams(self, group: str, *, after: str = "", limit: int) -> list[tuple[str, int]]:
+        """Name and time of creation in ms of at most `limit` streams of a group, by name, after the stream `after`."""
+        rows = self._database.reader().execute(
+            """SELECT s.name, s.created_ms FROM log_groups g JOIN log_streams s USING (group_id)
+               WHERE g.name = ? AND s.name > ? ORDER BY s.name LIMIT ?""",
+            (group, after, limit),
         )
-        return [StoredStream(*row) for row in rows]
+        return rows.fetchall()
 
     # Events ------------------------------------------------------------------
 
@@ -171,7 +136,6 @@ class LogStore:
         group: str,
         *,
         streams: Sequence[str] = (),
-        stream_prefix: str = "",
         start_ms: int = 0,
         end_ms: int | None = None,
         matches: Callable[[str], bool] | None = None,
@@ -197,9 +161,6 @@ class LogStore:
             ids = [i for name in streams if (i := stream_id_of(connection, group, name)) is not None]
             conditions.append(f"e.stream_id IN ({','.join('?' * len(ids))})")
             parameters.extend(ids)
-        if stream_prefix:
-            conditions.append("substr(s.name, 1, ?) = ?")
-            parameters.extend((len(stream_prefix), stream_prefix))
         rows = connection.execute(
             f"""SELECT e.seq, e.timestamp_ms, e.ingested_ms, s.name, e.message
                 FROM log_events e INDEXED BY events_of_group JOIN log_streams s USING (stream_id)

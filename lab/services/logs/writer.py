@@ -27,10 +27,10 @@ class LogWriter:
         self._unmarked = 0  # invocations since the last retention mark
 
     def write(self, items: Sequence[Put]) -> None:
-        """Insert events in the order given and bring their streams' figures up to date."""
+        """Insert events in the order given, and note in each stream which is its last."""
         if not items:
             return
-        changed: dict[int, list[int]] = {}
+        changed: set[int] = set()
         connection = self._connection
         connection.executemany(
             "INSERT INTO log_events (group_id, stream_id, timestamp_ms, ingested_ms, message) VALUES (?, ?, ?, ?, ?)",
@@ -38,33 +38,24 @@ class LogWriter:
         )
         last_seq = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log_events'").fetchone()[0]
         connection.executemany(
-            """UPDATE log_streams SET first_event_ms = min(coalesce(first_event_ms, ?1), ?1),
-                   last_event_ms = max(coalesce(last_event_ms, ?2), ?2), last_ingestion_ms = ?3,
-                   stored_bytes = stored_bytes + ?4, last_seq = ?5 WHERE stream_id = ?6""",
-            [(*values, last_seq, stream_id) for stream_id, values in changed.items()],
+            "UPDATE log_streams SET last_seq = ? WHERE stream_id = ?",
+            [(last_seq, stream_id) for stream_id in changed],
         )
         self._forget(last_seq)
 
-    def _rows(self, items: Sequence[Put], changed: dict[int, list[int]]) -> Iterator[tuple[int, int, int, int, str]]:
-        """The rows of puts; what they change of their streams' figures is left in `changed`."""
+    def _rows(self, items: Sequence[Put], changed: set[int]) -> Iterator[tuple[int, int, int, int, str]]:
+        """The rows of puts; the streams that they are of are left in `changed`."""
         for number, (group, stream, ingested_ms, events) in enumerate(items):
             if number % RECORDS_A_TURN == 0:
                 give_way()
             group_id, stream_id = self._ids(group, stream, ingested_ms)
-            size = 0
+            changed.add(stream_id)
             for timestamp_ms, text in events:
                 # SQLite's text ends at no NUL, but a lone surrogate has no UTF-8: what cannot be stored is replaced.
                 message = text if text.isascii() else text.encode(errors="replace").decode()
-                size += len(message)
                 if message.startswith("REPORT RequestId:") or (message[:1] == "{" and '"platform.report"' in message):
                     self._unmarked += 1
                 yield group_id, stream_id, timestamp_ms, ingested_ms, message
-            times = [timestamp_ms for timestamp_ms, _ in events]
-            known = changed.get(stream_id)
-            if known is None:
-                changed[stream_id] = [min(times), max(times), ingested_ms, size]
-            else:
-                known[:] = [min(known[0], *times), max(known[1], *times), ingested_ms, known[3] + size]
 
     # Commands ----------------------------------------------------------------
 

@@ -28,7 +28,6 @@ MAX_POINTS_A_PAGE: Final = 100_800
 MAX_DATA: Final = 1_000
 MAX_DIMENSIONS: Final = 30
 _SHORT_PERIODS_S: Final = frozenset({1, 5, 10, 20, 30})
-_METRICS_A_PAGE: Final = 500
 
 
 class LabCloudWatchBackend(MotoUrls, CloudWatchBackend):
@@ -54,20 +53,9 @@ class LabCloudWatchBackend(MotoUrls, CloudWatchBackend):
             value = (metric["MetricName"], metric.get("Unit") or "None", float(metric.get("Value", 0)))
             self.store.put(namespace, dimensions, timestamp_s, [value])
 
-    def list_metrics(
-        self, next_token: str | None, namespace: str, metric_name: str, dimensions: list[dict[str, str]]
-    ) -> tuple[str | None, list[Any]]:
-        """Metrics by namespace, name and dimensions (a name alone takes any value), 500 a page."""
-        wanted = [(d["Name"], d.get("Value")) for d in dimensions or ()]
-        found = [
-            key
-            for key, _ in self.store.series(namespace, metric_name)
-            if all(any(n == name and value in {None, v} for n, v in key.dimensions) for name, value in wanted)
-        ]
-        start = _offset(next_token)
-        page = found[start : start + _METRICS_A_PAGE]
-        more = _token(start + _METRICS_A_PAGE) if len(found) > start + _METRICS_A_PAGE else None
-        return more, [_listed(key) for key in page]
+    def list_metrics(self, *_: Any, **__: Any) -> Any:
+        """Refused: moto has none of the values."""
+        raise InvalidParameterValue("ListMetrics is not modeled by the lab; use GetMetricData")
 
     @staticmethod
     def _check_datum(metric: Mapping[str, Any], index: int) -> None:
@@ -171,14 +159,6 @@ def _rounded_down(start_s: float, period_s: int) -> float:
     """A start within a minute counts from its beginning, as CloudWatch rounds it."""
     grain = min(period_s, 60)
     return math.floor(start_s / grain) * grain
-
-
-def _listed(key: SeriesKey) -> dict[str, Any]:
-    return {
-        "Namespace": key.namespace,
-        "MetricName": key.name,
-        "Dimensions": [{"Name": name, "Value": value} for name, value in key.dimensions],
-    }
 
 
 def _seconds(at: Any) -> float:

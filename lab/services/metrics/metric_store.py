@@ -64,16 +64,6 @@ class MetricStore:
         """Add values of metrics that share dimensions and time: name, unit, value. Never waits for the disk."""
         self._database.put((namespace, tuple(dimensions.items()), timestamp_s, values))
 
-    def series(self, namespace: str | None = None, name: str | None = None) -> list[tuple[SeriesKey, float]]:
-        """Every metric there is with the time of its last value, by namespace and name where given."""
-        rows = self._database.reader().execute(
-            """SELECT namespace, name, dimensions, max(last_s) FROM series
-               WHERE (?1 IS NULL OR namespace = ?1) AND (?2 IS NULL OR name = ?2)
-               GROUP BY namespace, name, dimensions ORDER BY namespace, name, dimensions""",
-            (namespace, name),
-        )
-        return [(SeriesKey(row[0], row[1], tuple(map(tuple, json.loads(row[2])))), row[3]) for row in rows]
-
     def samples(self, key: SeriesKey, start_s: float, end_s: float, unit: str | None = None) -> Samples:
         """Samples of one metric with start_s <= time < end_s, in the order of time; all units unless one is given."""
         connection = self._database.reader()
@@ -97,8 +87,3 @@ class MetricStore:
     def close(self) -> None:
         """Commit what is left."""
         self._database.close()
-
-
-def default_retained_samples(log_retention_invocations: int) -> int:
-    """As many samples as that many invocations make: function and gateway write about a dozen each."""
-    return 12 * log_retention_invocations

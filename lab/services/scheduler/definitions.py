@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from lab.contracts import ACCOUNT_ID
 from lab.services.scheduler.expressions import Rate, parse
 
 # What a client calls "now" in a StartDate loses its fraction of a second on the way, and the call takes time: the last
@@ -22,7 +23,6 @@ class ScheduleDefinition:
 
     arn: str
     revision: Hashable
-    account_id: str
     region: str
     expression: str
     enabled: bool
@@ -65,7 +65,7 @@ def event_payload(definition: ScheduleDefinition, scheduled_s: float, execution_
         "id": str(uuid.uuid4()),
         "detail-type": "Scheduled Event",
         "source": "aws.scheduler",
-        "account": definition.account_id,
+        "account": ACCOUNT_ID,
         "time": time_text,
         "region": definition.region,
         "resources": [definition.arn],

@@ -19,12 +19,11 @@ _log: Final = logging.getLogger(__name__)
 class MotoSchedules:
     """The control plane's view of schedules: moto's. Cheap: asked four times a second."""
 
-    def __init__(self, account_id: str = ACCOUNT_ID) -> None:
-        self._account_id = account_id
+    def __init__(self) -> None:
         self._unreadable: set[tuple[str, object]] = set()  # by ARN and date of change
 
     def definitions(self) -> Iterator[ScheduleDefinition]:
-        for region, backend in list(scheduler_backends[self._account_id].items()):
+        for region, backend in list(scheduler_backends[ACCOUNT_ID].items()):
             for group in list(backend.schedule_groups.values()):
                 for schedule in list(group.schedules.values()):
                     try:
@@ -51,7 +50,6 @@ class MotoSchedules:
                 str(schedule.end_date),
                 json.dumps(target, sort_keys=True, default=str),
             ),
-            account_id=self._account_id,
             region=region,
             expression=schedule.schedule_expression or "",
             enabled=(schedule.state or "ENABLED") == "ENABLED",

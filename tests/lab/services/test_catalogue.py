@@ -44,7 +44,7 @@ def test_each_change_of_the_retries_is_seen_at_the_next_look(retries: list[int |
     functions = lambda_backends[ACCOUNT_ID][REGION]._lambdas
     function = LabFunction(ACCOUNT_ID, SPECIFICATION, REGION, "$LATEST")
     functions.put_function(function)
-    catalogue = MotoFunctionCatalogue(ACCOUNT_ID, REGION, 10)
+    catalogue = MotoFunctionCatalogue(10)
     try:
         for attempts in retries:
             function.event_invoke_config = []  # an object made now often gets the address of the one before
