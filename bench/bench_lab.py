@@ -331,7 +331,6 @@ async def _launches(root: Path, count: int) -> list[float]:
                 memory_mb=MEMORY_MB,
                 init_vcpu=2.0,
                 cpus=tuple(host_cpus())[:2],
-                ephemeral_storage_mb=512,
                 on_output=lambda _: None,
             )
             begun = time.perf_counter()

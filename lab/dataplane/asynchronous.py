@@ -10,8 +10,8 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from lab.contracts import FunctionConfiguration, InvokeResult, MetricSink
 from lab.dataplane.invocation import Request
@@ -36,9 +36,6 @@ class Fate:
     attempts: int = 0
     throttles: int = 0
     error: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class AsynchronousInvokes:

@@ -46,6 +46,7 @@ from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnv
 _LOG: Final = logging.getLogger(__name__)
 _LAST_REPORT_S: Final = 1.0
 _REST_S: Final = 0.001  # how long a report may wait for the next request to overlap with
+_FREEZE_AFTER_S: Final = 0.005  # from the end of a call on: calls back to back need no thaw
 
 
 class ExecutionEnvironment:
@@ -282,7 +283,6 @@ class ExecutionEnvironment:
                 memory_mb=configuration.memory_mb,
                 init_vcpu=vcpu,
                 cpus=self._busy_time.cpus,
-                ephemeral_storage_mb=around.settings.ephemeral_storage_mb,
                 on_output=self._on_output,
             )
         )
@@ -422,8 +422,8 @@ class ExecutionEnvironment:
         """Nothing came at once: write the report, then freeze."""
         self._report_pending()
         if self._current is None and not self.ended and self._running is not None:
-            delay_s = self._around.settings.freeze_after_ms / 1000 - _REST_S
-            self._rest_timer = self._loop.call_later(max(0.0, delay_s), lambda: self._spawn(self._freeze()))
+            delay_s = _FREEZE_AFTER_S - _REST_S
+            self._rest_timer = self._loop.call_later(delay_s, lambda: self._spawn(self._freeze()))
 
     def _report_pending(self) -> None:
         """Write END and REPORT of the invocation that has ended, if that is still to be done."""

@@ -67,7 +67,8 @@ _STATES: Final = {
     State.RESET: "reset",
     State.ENDED: "gone",
 }
-_SETTLE_BESIDE_IDLE_MS: Final = 20.0
+_SETTLE_S: Final = 2.0  # how long a request waits for an environment that has answered but is not idle yet
+_SETTLE_BESIDE_IDLE_S: Final = 0.02
 # How long a thread of the control plane may keep the interpreter while an invoke waits; Python's own 5 ms is ten
 # invokes.
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -179,22 +180,23 @@ class LambdaDataPlane:
     # -- SnapStart
 
     async def take_snapshot(self, name_or_arn: str, version: str) -> str:
-        """Initialize environments of a published version ahead of need; returns why that failed, or "".
+        """Initialize an environment of a published version ahead of need; returns why that failed, or "".
 
-        A snapshot that others could be copied from is not taken: it is that many environments that are there to serve.
+        A snapshot that others could be copied from is not taken: it is that environment, which is there to serve.
         """
         function = self._catalogue.get(name_or_arn, version)
         if function is None or self._closing:
             return "the version is gone"
         pool = self._pool_of(function)
-        while len(pool.snapshots) < self._settings.snapshots_ahead:
-            prepared = await self._prepare(pool, function)
-            if isinstance(prepared, str):
-                return prepared
-            if not pool.is_current(prepared):
-                self._end(prepared)
-                return "the version was replaced while its snapshot was taken"
-            pool.snapshots.append(prepared)
+        if pool.snapshots:
+            return ""
+        prepared = await self._prepare(pool, function)
+        if isinstance(prepared, str):
+            return prepared
+        if not pool.is_current(prepared):
+            self._end(prepared)
+            return "the version was replaced while its snapshot was taken"
+        pool.snapshots.append(prepared)
         return ""
 
     async def _prepare(self, pool: FunctionPool, function: FunctionConfiguration) -> ExecutionEnvironment | str:
@@ -317,8 +319,7 @@ class LambdaDataPlane:
         pool = self._pool_of(function)
         reason = self._over_limit(function)
         if reason is not None:
-            self._count_throttle(function.name)
-            return _throttled(request_id, reason)
+            return self._throttle(function, request_id, reason)
         pool.begin()
         invocation = Invocation(
             request_id=request_id,
@@ -351,13 +352,12 @@ class LambdaDataPlane:
         if reserved is not None:
             running = sum(one.running for one in self._reserved.values() if one.configuration.name == function.name)
             return "ReservedFunctionConcurrentInvocationLimitExceeded" if running >= reserved else None
-        account = self._settings.account_concurrency or self._catalogue.account_concurrency()
         reservations = {}  # of a function, whose versions share it
         running_reserved = 0
         for other in self._reserved.values():
             reservations[other.configuration.name] = other.configuration.reserved_concurrency or 0
             running_reserved += other.running
-        unreserved = max(0, account - sum(reservations.values()))
+        unreserved = max(0, self._catalogue.account_concurrency() - sum(reservations.values()))
         return "ConcurrentInvocationLimitExceeded" if self._load.running - running_reserved >= unreserved else None
 
     async def _wait_for_settling(self, pool: FunctionPool) -> ExecutionEnvironment | None:
@@ -365,11 +365,10 @@ class LambdaDataPlane:
 
         It is newer than any that is idle already, which would serve if this one took its time.
         """
-        patience_ms = min(self._settings.settle_ms, _SETTLE_BESIDE_IDLE_MS) if pool.idle else self._settings.settle_ms
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[ExecutionEnvironment | None] = loop.create_future()
         pool.waiting.append(waiter)
-        timer = loop.call_later(patience_ms / 1000, pool.give_up, waiter)
+        timer = loop.call_later(_SETTLE_BESIDE_IDLE_S if pool.idle else _SETTLE_S, pool.give_up, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -389,11 +388,9 @@ class LambdaDataPlane:
             message = f"Source image {function.image_uri} does not exist in the lab. Deploy the stack again."
             return InvokeResult.refused(400, "InvalidParameterValueException", message, request_id)
         if not pool.start_rate.take(time.monotonic()):
-            self._count_throttle(function.name)
-            return _throttled(request_id, "ConcurrentInvocationLimitExceeded")
+            return self._throttle(function, request_id, "ConcurrentInvocationLimitExceeded")
         if not self._make_room(pool):
-            self._count_throttle(function.name)
-            return _throttled(request_id, "HostMemoryExceeded")
+            return self._throttle(function, request_id, "HostMemoryExceeded")
         environment = new_environment(self._around, pool, function, image)
         pool.all.add(environment)
         return environment
@@ -498,8 +495,9 @@ class LambdaDataPlane:
         if reason := await self.take_snapshot(function.arn, function.version):
             _LOG.warning("%s: no environment was initialized ahead of the next restore: %s", function.key, reason)
 
-    def _count_throttle(self, function_name: str) -> None:
-        self._metrics.put(NAMESPACE, {"FunctionName": function_name}, time.time(), [("Throttles", "Count", 1.0)])
+    def _throttle(self, function: FunctionConfiguration, request_id: str, reason: str) -> InvokeResult:
+        self._metrics.put(NAMESPACE, {"FunctionName": function.name}, time.time(), [("Throttles", "Count", 1.0)])
+        return _throttled(request_id, reason)
 
 
 def _not_active(function: FunctionConfiguration, request_id: str) -> InvokeResult:

@@ -93,6 +93,20 @@ class PlatformLog:
             return None
         return json.dumps({"time": iso_time(now_s), "type": kind, "record": record}, separators=(",", ":"))
 
+    def _ended(
+        self,
+        now_s: float,
+        kind: str,
+        record: dict[str, Any],
+        status: Status,
+        error_type: str | None,
+        *,
+        level: str = "DEBUG",
+    ) -> str | None:
+        """An event that something ended: at `level` where that succeeded, else at WARN."""
+        error = {"errorType": error_type} if error_type else {}
+        return self._event(level if status == "success" else "WARN", now_s, kind, {**record, "status": status, **error})
+
     def init_start(self, now_s: float, phase: Phase) -> str | None:
         """Image functions have no runtime version, so Text shows no INIT_START and JSON has it at DEBUG."""
         if not self._json:
@@ -106,10 +120,8 @@ class PlatformLog:
         """JSON alone: the runtime is ready, or will not be."""
         if not self._json:
             return None
-        record: dict[str, Any] = {"initializationType": self._initialization_type, "phase": phase, "status": status}
-        if error_type:
-            record["errorType"] = error_type
-        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.initRuntimeDone", record)
+        record = {"initializationType": self._initialization_type, "phase": phase}
+        return self._ended(now_s, "platform.initRuntimeDone", record, status, error_type)
 
     def init_report(
         self, now_s: float, phase: Phase, duration_ms: float, status: Status, error_type: str | None = None
@@ -120,16 +132,13 @@ class PlatformLog:
         """
         ahead = self._initialization_type != "on-demand"
         if self._json:
-            record: dict[str, Any] = {
+            record = {
                 "initializationType": self._initialization_type,
                 "phase": phase,
-                "status": status,
                 "metrics": {"durationMs": round(duration_ms, 3)},
             }
-            if error_type:
-                record["errorType"] = error_type
-            level = "WARN" if status != "success" else "INFO" if ahead else "DEBUG"
-            return self._event(level, now_s, "platform.initReport", record)
+            level = "INFO" if ahead else "DEBUG"
+            return self._ended(now_s, "platform.initReport", record, status, error_type, level=level)
         if status == "success":
             for_snapshot = self._initialization_type == "snap-start"
             return f"INIT_REPORT Init Duration: {duration_ms:.2f} ms" if for_snapshot else None
@@ -146,16 +155,12 @@ class PlatformLog:
         """JSON alone: the after-restore hooks have ended."""
         if not self._json:
             return None
-        record = {"status": status} | ({"errorType": error_type} if error_type else {})
-        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.restoreRuntimeDone", record)
+        return self._ended(now_s, "platform.restoreRuntimeDone", {}, status, error_type)
 
     def restore_report(self, now_s: float, duration_ms: float, status: Status, error_type: str | None) -> str | None:
         if self._json:
-            metrics = {"durationMs": round(duration_ms, 3)}
-            record: dict[str, Any] = {"status": status, "metrics": metrics}
-            if error_type:
-                record["errorType"] = error_type
-            return self._event("INFO" if status == "success" else "WARN", now_s, "platform.restoreReport", record)
+            record = {"metrics": {"durationMs": round(duration_ms, 3)}}
+            return self._ended(now_s, "platform.restoreReport", record, status, error_type, level="INFO")
         fields = [f"RESTORE_REPORT Restore Duration: {duration_ms:.2f} ms"]
         if status != "success":
             fields.append(f"Status: {status}")
@@ -180,14 +185,9 @@ class PlatformLog:
         """JSON alone; Text writes END in its place."""
         if not self._json:
             return f"END RequestId: {request_id}"
-        record: dict[str, Any] = {
-            "requestId": request_id,
-            "status": status,
-            "metrics": {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes},
-        }
-        if error_type:
-            record["errorType"] = error_type
-        return self._event("DEBUG" if status == "success" else "WARN", now_s, "platform.runtimeDone", record)
+        metrics = {"durationMs": round(duration_ms, 3), "producedBytes": produced_bytes}
+        record = {"requestId": request_id, "metrics": metrics}
+        return self._ended(now_s, "platform.runtimeDone", record, status, error_type)
 
     def timed_out(self, now_s: float, request_id: str, timeout_s: float) -> str | None:
         """The line that Text format shows before END; JSON has the status in runtimeDone and report."""
@@ -214,10 +214,8 @@ class PlatformLog:
             if report.restore_duration_ms is not None:
                 metrics["restoreDurationMs"] = round(report.restore_duration_ms, 3)
                 metrics["billedRestoreDurationMs"] = report.billed_restore_duration_ms
-            record: dict[str, Any] = {"requestId": report.request_id, "metrics": metrics, "status": report.status}
-            if report.error_type:
-                record["errorType"] = report.error_type
-            return self._event("INFO" if report.status == "success" else "WARN", now_s, "platform.report", record)
+            record = {"requestId": report.request_id, "metrics": metrics}
+            return self._ended(now_s, "platform.report", record, report.status, report.error_type, level="INFO")
         fields = [
             f"REPORT RequestId: {report.request_id}",
             f"Duration: {report.duration_ms:.2f} ms",

@@ -39,32 +39,29 @@ class Reply:
     def __init__(self, connection: _Connection) -> None:
         self._connection: _Connection | None = connection
 
-    def accepted(self) -> None:
-        """202, the answer to a response or an error that was taken."""
+    def _answer(self, response: bytes) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.answer(_ACCEPTED)
+            connection.answer(response)
+
+    def accepted(self) -> None:
+        """202, the answer to a response or an error that was taken."""
+        self._answer(_ACCEPTED)
 
     def restored(self) -> None:
         """200 without a body: the answer to `restore/next`."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self._answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     def event(self, headers: str, payload: bytes) -> None:
         """200 with an event: the answer to `next`. `headers` are lines that end in CRLF."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            head = (
-                f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(payload)}\r\n\r\n"
-            )
-            connection.answer(head.encode("latin-1", "replace") + payload)
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(payload)}\r\n\r\n"
+        self._answer(head.encode("latin-1", "replace") + payload)
 
-    def refuse(self, status: int, error_type: str, message: str, *, close: bool = False) -> None:
+    def refuse(self, status: int, error_type: str, message: str) -> None:
         """An error in the API's own form."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.refuse(status, error_type, message, close=close)
+            connection.refuse(status, error_type, message)
 
     @property
     def alive(self) -> bool:
@@ -113,8 +110,7 @@ class _MalformedError(Exception):
 class RuntimeApi:
     """The servers, one for each environment."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        self._host = host
+    def __init__(self) -> None:
         self._servers: dict[int, tuple[asyncio.Server, set[_Connection]]] = {}
 
     async def open(self, endpoint: RuntimeEndpoint) -> int:
@@ -125,7 +121,7 @@ class RuntimeApi:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setblocking(False)
-            listener.bind((self._host, 0))
+            listener.bind(("127.0.0.1", 0))
             server = await loop.create_server(lambda: _Connection(endpoint, connections), sock=listener)
         except OSError:
             listener.close()

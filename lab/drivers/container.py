@@ -27,8 +27,9 @@ import aiohttp
 from core import strict_json
 from core.run.records import LimitsInForce
 from lab.dataplane.rules import CFS_PERIOD_US, cfs_quota_us
+from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers.launcher import OPEN_FILES
-from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
+from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage, peak_memory_kb
 from lab.images.engine import engine_socket, find_engine
 
 USER: Final = "993:990"  # sbx_user1051, as whom Lambda runs functions whatever USER the image names
@@ -112,26 +113,6 @@ class ContainerDriver:
             memory=enforced("MemoryLimit"),
             freezer="container",
         )
-
-    @property
-    def notes(self) -> Sequence[str]:
-        notes = []
-        if not self._may_change_cpu():
-            notes.append(
-                f"Podman {self._information.get('ServerVersion')} cannot change a container's CPU quota after init; "
-                f"{'.'.join(map(str, _PODMAN_WITH_UPDATE))} can: update it, or use Docker."
-            )
-        elif self.limits.cpu == "none":
-            notes.append("The engine enforces no CPU quota: its kernel lacks CFS bandwidth control.")
-        if self.limits.memory == "none":
-            notes.append("The engine enforces no memory limit: enable the memory cgroup of its kernel.")
-        elif not self._information.get("SwapLimit", True):
-            notes.append("The engine cannot keep containers from swapping: boot with swapaccount=1, or turn swap off.")
-        notes.append(
-            "Environments of a lab that was killed with -9 are containers that stay until a lab with the same state "
-            "directory starts again."
-        )
-        return notes
 
     def _may_change_cpu(self) -> bool:
         if self.program != "podman":
@@ -220,7 +201,7 @@ class ContainerDriver:
                 "Memory": spec.memory_mb * 1024 * 1024,
                 "MemorySwap": spec.memory_mb * 1024 * 1024,  # memory and swap together: no swap
                 "ReadonlyRootfs": True,
-                "Tmpfs": {"/tmp": f"rw,exec,mode=1777,size={spec.ephemeral_storage_mb}m"},  # noqa: S108 - the guest's own
+                "Tmpfs": {"/tmp": f"rw,exec,mode=1777,size={EPHEMERAL_STORAGE_MB}m"},  # noqa: S108 - the guest's own
                 "Binds": [f"{pipe}:{OUTPUT}"],
                 "Ulimits": _resource_limits(),
                 "PidsLimit": PROCESSES,
@@ -281,7 +262,7 @@ class _ContainerEnvironment:
         self._pipe = pipe
         self._frozen = False
         self._members = _members_file(pid)
-        self._last = Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
+        self._last = Usage(peak_memory_mb=None, major_page_faults=None)
         self._killing: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(output, self.drain_output)
@@ -341,24 +322,19 @@ class _ContainerEnvironment:
         """Of all processes of the container, where the host shows them (an engine in a virtual machine does not)."""
         if self._members is None:
             return self._last
-        peak_kb = faults = ticks = 0
+        peak_kb = faults = 0
         try:
             members = [int(word) for word in self._members.read_bytes().split()]
         except OSError:
             return self._last
         for pid in members:
             with contextlib.suppress(OSError, ValueError):
-                status = Path(f"/proc/{pid}/status").read_bytes()
+                peak_kb += peak_memory_kb(Path(f"/proc/{pid}/status").read_bytes())
                 fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-                start = status.find(b"VmHWM:")
-                peak_kb += int(status[start + 6 : status.index(b"kB", start)]) if start >= 0 else 0
-                # proc_pid_stat(5), counted from its third field: majflt, cmajflt, utime, stime
+                # proc_pid_stat(5), counted from its third field: majflt, cmajflt
                 faults += int(fields[9]) + int(fields[10])
-                ticks += int(fields[11]) + int(fields[12])
         if members:
-            self._last = Usage(
-                peak_memory_mb=peak_kb / 1024, major_page_faults=faults, cpu_ms=ticks * 1000 / os.sysconf("SC_CLK_TCK")
-            )
+            self._last = Usage(peak_memory_mb=peak_kb / 1024, major_page_faults=faults)
         return self._last
 
     async def kill(self) -> None:

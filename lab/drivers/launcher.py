@@ -412,12 +412,13 @@ class Launcher:
                 {
                     "kind": "exited",
                     "id": request["id"],
-                    "code": code if code >= 0 else None,
-                    "signal": -code if code < 0 else None,
-                    "max_rss_kb": usage.ru_maxrss if _LINUX else usage.ru_maxrss // 1024,
-                    "major_faults": usage.ru_majflt,
-                    "cpu_ms": (usage.ru_utime + usage.ru_stime) * 1000,
-                    "out_of_memory": out_of_memory,
+                    "ended": {
+                        "code": code if code >= 0 else None,
+                        "signal": -code if code < 0 else None,
+                        "max_rss_kb": usage.ru_maxrss if _LINUX else usage.ru_maxrss // 1024,
+                        "major_faults": usage.ru_majflt,
+                        "out_of_memory": out_of_memory,
+                    },
                 }
             )
 

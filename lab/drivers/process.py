@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,15 +26,15 @@ from core.paths import REPOSITORY
 from core.run.records import LimitsInForce, LimitsMechanism
 from lab.dataplane.settings import EPHEMERAL_STORAGE_MB
 from lab.drivers import launcher
-from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage
+from lab.drivers.protocol import ExitStatus, LaunchError, LaunchSpec, RunningEnvironment, Usage, peak_memory_kb
 from lab.host.resources import host_cpus
 from lab.images.base import PACKAGES, make_base
+from lab.images.image_store import TASK_ROOT
 from lab.limits.duty_cycle import DutyCycleGroup, DutyCycleLimits
 from lab.limits.files import ROOT_PREFIX, owner_is_gone, owner_name
 from lab.limits.mechanism import Group, Limits
 from lab.limits.probe import find_limits
 
-TASK_ROOT: Final = "/var/task"  # LAMBDA_TASK_ROOT of AWS's base images
 _LAUNCHES_AT_ONCE: Final = 8
 _OUTPUT_CHUNK_BYTES: Final = 65_536  # a pipe's capacity: one read takes all that is there
 _FRAMES_DESCRIPTOR: Final = 3
@@ -159,7 +160,7 @@ class ProcessDriver:
                     "limits": dict(group.request) if isinstance(group, DutyCycleGroup) else {},
                     "cpus_file": self._cpus_file(cpus),
                     "own_mounts": not self._no_mounts,
-                    "tmp_mb": spec.ephemeral_storage_mb,
+                    "tmp_mb": EPHEMERAL_STORAGE_MB,
                     "tmp_template": "" if self._no_disk_tmp else self._tmp_template,
                     "keep": [str(root), str(self._python.parent.parent), sys.base_prefix],
                     "output_copies": [_FRAMES_DESCRIPTOR],
@@ -272,14 +273,7 @@ def _clear_scratch(parent: Path) -> None:
 
 def _inside(root: Path, working_directory: str) -> Path:
     """Return the path on this host of a working directory of the image."""
-    if not working_directory:
-        return root
-    relative = (
-        working_directory.removeprefix(TASK_ROOT).lstrip("/")
-        if working_directory.startswith("/")
-        else working_directory
-    )
-    return root / relative
+    return root / working_directory.removeprefix(TASK_ROOT).lstrip("/")
 
 
 class _ProcessEnvironment:
@@ -359,11 +353,9 @@ class _ProcessEnvironment:
     def usage(self) -> Usage:
         if self._exit.done():
             ended = self._exit.result()
-            return Usage(
-                peak_memory_mb=ended.max_rss_kb / 1024, major_page_faults=ended.major_faults, cpu_ms=ended.cpu_ms
-            )
+            return Usage(peak_memory_mb=ended.max_rss_kb / 1024, major_page_faults=ended.major_faults)
         if self._proc_files is None:
-            return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
+            return Usage(peak_memory_mb=None, major_page_faults=None)
         try:
             stat = os.pread(self._proc_files[1], 1024, 0)
             members = os.pread(self._proc_files[2], 65_536, 0).split()
@@ -371,21 +363,17 @@ class _ProcessEnvironment:
             # Without a page fault since the last look no memory has been added; reading the peak costs the kernel most.
             touched = fields[7], fields[9]
             if touched != self._touched:
-                self._own_peak_kb = _peak_kb(os.pread(self._proc_files[0], 4096, 0))
+                self._own_peak_kb = peak_memory_kb(os.pread(self._proc_files[0], 4096, 0))
                 self._touched = touched
         except OSError:  # it ends at this moment; the launcher will tell the rest
-            return Usage(peak_memory_mb=None, major_page_faults=None, cpu_ms=None)
+            return Usage(peak_memory_mb=None, major_page_faults=None)
         peak_kb = self._own_peak_kb
         for pid in members:
             if int(pid) != self._process_id:
                 with contextlib.suppress(OSError):
-                    peak_kb += _peak_kb(Path(f"/proc/{int(pid)}/status").read_bytes())
-        # proc_pid_stat(5) counts from 1 and these fields from the third: minflt is 10; majflt to stime are 12 to 15
-        return Usage(
-            peak_memory_mb=peak_kb / 1024,
-            major_page_faults=int(fields[9]) + int(fields[10]),
-            cpu_ms=(int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK"),
-        )
+                    peak_kb += peak_memory_kb(Path(f"/proc/{int(pid)}/status").read_bytes())
+        # proc_pid_stat(5) counts from 1 and these fields from the third: minflt is 10, majflt 12, and cmajflt 13
+        return Usage(peak_memory_mb=peak_kb / 1024, major_page_faults=int(fields[9]) + int(fields[10]))
 
     async def kill(self) -> None:
         if self._killing is None:
@@ -414,19 +402,10 @@ class _ProcessEnvironment:
             for descriptor in self._proc_files:
                 os.close(descriptor)
             self._proc_files = None
-        scratch = [path for path in self._clean_up if path not in self._group.directories]
-        for path in scratch:
+        for path in set(self._clean_up) - set(self._group.directories):
             shutil.rmtree(path, ignore_errors=True)
         self._client.forget(self._clean_up)
         self._driver.forget(self._spec.environment_id)
-
-
-def _peak_kb(status: bytes) -> int:
-    """VmHWM of /proc/<pid>/status: the highest resident memory so far."""
-    start = status.find(b"VmHWM:")
-    if start < 0:
-        return 0
-    return int(status[start + 6 : status.index(b"kB", start)])
 
 
 def _kill_strays(environment_id: str) -> set[int]:
@@ -451,16 +430,15 @@ def _lives(process_id: int) -> bool:
     return False
 
 
+@dataclass(frozen=True)
 class _Ended:
     """The launcher's report about a child that has ended."""
 
-    def __init__(self, message: dict[str, Any]) -> None:
-        self.code: int | None = message["code"]
-        self.signal: int | None = message["signal"]
-        self.max_rss_kb: int = message["max_rss_kb"]
-        self.major_faults: int = message["major_faults"]
-        self.cpu_ms: float = message["cpu_ms"]
-        self.out_of_memory: bool = message["out_of_memory"]  # and the launcher killed it
+    code: int | None
+    signal: int | None
+    max_rss_kb: int
+    major_faults: int
+    out_of_memory: bool  # and the launcher killed it
 
 
 class _LauncherClient:
@@ -575,23 +553,16 @@ class _LauncherClient:
         elif kind == "exited":
             ended = self._exits.pop(key, None)
             if ended is not None and not ended.done():
-                ended.set_result(_Ended(message))
+                ended.set_result(_Ended(**message["ended"]))
 
     def _on_gone(self) -> None:
         """The launcher was killed; its children die with it by their parent-death signal."""
         self.gone = True
         self._loop.remove_reader(self._channel.fileno())
-        lost = {
-            "code": None,
-            "signal": int(signal.SIGKILL),
-            "max_rss_kb": 0,
-            "major_faults": 0,
-            "cpu_ms": 0.0,
-            "out_of_memory": False,
-        }
+        lost = _Ended(None, signal.SIGKILL, max_rss_kb=0, major_faults=0, out_of_memory=False)
         for ended in self._exits.values():
             if not ended.done():
-                ended.set_result(_Ended(lost))
+                ended.set_result(lost)
         self._exits.clear()
         for launched in self._launching.values():
             if not launched.done():

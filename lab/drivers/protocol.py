@@ -34,7 +34,6 @@ class LaunchSpec:
     memory_mb: int
     init_vcpu: float  # CPU during the init phase
     cpus: Sequence[int]  # CPUs of the host it may run on; as many as Lambda shows, unless the host has fewer
-    ephemeral_storage_mb: int
     on_output: Callable[[bytes], None]
 
 
@@ -53,7 +52,12 @@ class Usage:
 
     peak_memory_mb: float | None  # highest resident memory of its processes; None where it cannot be measured
     major_page_faults: int | None
-    cpu_ms: float | None
+
+
+def peak_memory_kb(status: bytes) -> int:
+    """Return VmHWM of /proc/<pid>/status: the highest resident memory of a process so far."""
+    start = status.find(b"VmHWM:")
+    return int(status[start + 6 : status.index(b"kB", start)]) if start >= 0 else 0
 
 
 class RunningEnvironment(Protocol):
@@ -97,11 +101,6 @@ class Driver(Protocol):
 
     @property
     def limits(self) -> LimitsInForce: ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What this driver cannot enforce here, a sentence each, with what to do about it."""
-        ...
 
     def environments_cpu_ms(self) -> float | None:
         """CPU time of all environments since the start, of ended ones too; None where nobody accounts for it."""

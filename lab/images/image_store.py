@@ -100,11 +100,7 @@ class DirectoryImageStore:
 
     def find(self, reference: str) -> ImageRecord | None:
         """What a name refers to, pushed or not."""
-        try:
-            values = json.loads(self._name_path(reference).read_bytes())
-        except OSError:
-            return None
-        return ImageRecord(**{**values, "command": tuple(values["command"])})
+        return _read_record(self._name_path(reference))
 
     def names(self) -> Iterator[tuple[str, ImageRecord]]:
         """Every name with what it refers to, sorted."""
@@ -212,11 +208,7 @@ class DirectoryImageStore:
 
     def read_content(self, identity: str) -> ImageRecord | None:
         """The image of this id where it has been built."""
-        try:
-            values = json.loads((self.content(identity) / RECORD_FILE).read_bytes())
-        except OSError:
-            return None
-        return ImageRecord(**{**values, "command": tuple(values["command"])})
+        return _read_record(self.content(identity) / RECORD_FILE)
 
     def step(self, key: str) -> Path:
         return self.directory / "steps" / key
@@ -281,6 +273,14 @@ class DirectoryImageStore:
                     freed += sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     shutil.rmtree(path, ignore_errors=True)
         return freed
+
+
+def _read_record(path: Path) -> ImageRecord | None:
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError:
+        return None
+    return ImageRecord(**{**values, "command": tuple(values["command"])})
 
 
 def _write_lease(folder: Path, reference: str, record: ImageRecord) -> None:

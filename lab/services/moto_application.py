@@ -10,16 +10,17 @@ import sqlite3
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
+from xml.sax.saxutils import escape
 
 from aiohttp import web
 from botocore.model import OperationNotFoundError
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.test import run_wsgi_app
 
 from core import strict_json
 from core.errors import UserError
@@ -55,9 +56,6 @@ _EMPTY_FUNCTION_NAME: Final = re.compile(r"/\d{4}-\d\d-\d\d/functions/(?:%20)*/"
 _HOP_BY_HOP: Final = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"})
 
 
-_NOTHING: Final[Mapping[str, Callable[[], None]]] = MappingProxyType({})
-
-
 def _nothing() -> None:
     pass
 
@@ -68,9 +66,7 @@ class MotoApplication:
     def __init__(
         self,
         mistakes: CallersMistakes,
-        *,
-        max_body_bytes: int = MAX_BODY_BYTES,
-        before_first_request: Mapping[str, Callable[[], None]] = _NOTHING,
+        before_first_request: Mapping[str, Callable[[], None]],
     ) -> None:
         """`mistakes` counts what is refused.
 
@@ -84,7 +80,6 @@ class MotoApplication:
 
         self._application = DomainDispatcherApplication(create)
         self._mistakes = mistakes
-        self._max_body_bytes = max_body_bytes
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="moto")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -93,10 +88,10 @@ class MotoApplication:
             return aws_error(request, 404, "UnknownOperationException", "not an AWS API")
         if _EMPTY_FUNCTION_NAME.match(request.raw_path):
             return aws_error(request, 400, "ValidationException", function_name_problem(""))
-        body = await read_body(request, self._max_body_bytes)
+        body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
             return aws_error(
-                request, 413, "RequestEntityTooLarge", f"the body is over {self._max_body_bytes} bytes", close=True
+                request, 413, "RequestEntityTooLarge", f"the body is over {MAX_BODY_BYTES} bytes", close=True
             )
         if (problem := _broken_json(request, body)) is not None:
             return aws_error(request, 400, "SerializationException", problem)
@@ -122,26 +117,11 @@ class MotoApplication:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _call(self, environ: dict[str, Any]) -> web.Response:
-        started: list[tuple[str, list[tuple[str, str]]]] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            del exc_info
-            started[:] = [(status, headers)]
-            return lambda _data: None
-
-        chunks: Iterable[bytes] = self._application(environ, start_response)
-        try:
-            body = b"".join(chunks)
-        finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
-        status, headers = started[0]
-        response = web.Response(status=int(status.split(" ", 1)[0]), body=body)
+        body, status, headers = run_wsgi_app(self._application, environ)
+        response = web.Response(status=int(status.split(" ", 1)[0]), body=b"".join(body))
         # HEAD of an object: moto answers its length without the object.
-        length = next((value for name, value in headers if name.lower() == "content-length"), None)
-        if environ["REQUEST_METHOD"] == "HEAD" and length is not None:
-            response.headers["Content-Length"] = length
+        if environ["REQUEST_METHOD"] == "HEAD" and "Content-Length" in headers:
+            response.headers["Content-Length"] = headers["Content-Length"]
         response.headers.popall("Content-Type", None)
         for name, value in headers:
             if name.lower() not in _HOP_BY_HOP:
@@ -230,14 +210,14 @@ def aws_error(request: web.Request, status: int, code: str, message: str, *, clo
     if _service(request) in {"", "s3"}:
         text = (
             '<?xml version="1.0" encoding="UTF-8"?>\n'
-            f"<Error><Code>{_xml(code)}</Code><Message>{_xml(message)}</Message>"
+            f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
             f"<RequestId>{request_id}</RequestId></Error>"
         )
         return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
     text = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<ErrorResponse><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{_xml(code)}</Code>"
-        f"<Message>{_xml(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        f"<ErrorResponse><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type><Code>{escape(code)}</Code>"
+        f"<Message>{escape(message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     )
     return web.Response(status=status, text=text, content_type="text/xml", headers=headers)
 
@@ -264,10 +244,6 @@ def _service(request: web.Request) -> str:
     """The service that a request is signed for, "" where it is not signed."""
     found = _SIGNED.match(request.headers.get("Authorization", ""))
     return found[1] if found else ""
-
-
-def _xml(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _broken_json(request: web.Request, body: bytes) -> str | None:

@@ -19,6 +19,7 @@ from lab.services.cloudformation import gateway_resources  # noqa: F401 - moto f
 from lab.services.cloudformation.resource import Place, Properties, Resource, json_text, number, tags_of
 from lab.services.functions.catalogue import say_ignored
 from lab.services.functions.provisioned import check, provision
+from lab.services.scheduler.moto_schedules import epoch_s
 
 # Lambda ----------------------------------------------------------------------------------------------
 
@@ -351,13 +352,13 @@ def _function_specification(properties: Properties) -> dict[str, Any]:
 def _schedule(properties: Properties) -> dict[str, Any]:
     return {
         "description": properties.get("Description"),
-        "end_date": _epoch(properties.get("EndDate")),
+        "end_date": epoch_s(properties.get("EndDate")),
         "flexible_time_window": properties["FlexibleTimeWindow"],
         "group_name": properties.get("GroupName"),
         "kms_key_arn": properties.get("KmsKeyArn"),
         "schedule_expression": properties["ScheduleExpression"],
         "schedule_expression_timezone": properties.get("ScheduleExpressionTimezone"),
-        "start_date": _epoch(properties.get("StartDate")),
+        "start_date": epoch_s(properties.get("StartDate")),
         "state": properties.get("State", "ENABLED"),
         "target": _numbers(dict(properties["Target"])),
     }
@@ -368,13 +369,6 @@ def _numbers(target: dict[str, Any]) -> dict[str, Any]:
     if "RetryPolicy" in target:
         target["RetryPolicy"] = {key: int(value) for key, value in target["RetryPolicy"].items()}
     return target
-
-
-def _epoch(date: str | None) -> float | None:
-    if date is None:
-        return None
-    parsed = dt.datetime.fromisoformat(date)
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def _roles(place: Place) -> Any:

@@ -16,7 +16,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.client import responses
 from typing import Final, get_args
 
@@ -42,15 +42,29 @@ _LENGTH: Final = re.compile(r"[0-9]{1,9}")  # Python refuses to read a number of
 _IDLE_S: Final = 75.0  # as aiohttp's own keep-alive
 
 
-def add_routes(app: web.Application, invoker: Invoker, fate: Callable[[str], Fate | None] | None = None) -> None:
-    """Serve Invoke, and with `fate` the lab's own look-up of asynchronous invokes.
+def add_routes(app: web.Application, invoker: Invoker, fate_of: Callable[[str], Fate | None]) -> None:
+    """Serve Invoke, and the lab's own look-up of asynchronous invokes.
 
     The application's `client_max_size` does not matter: bodies are read here, up to Lambda's limit.
     """
-    api = _InvokeApi(invoker, fate)
-    app.router.add_post(INVOKE_PATH, api.invoke)
-    if fate is not None:
-        app.router.add_get(FATE_PATH, api.look_up)
+
+    async def invoke(request: web.Request) -> web.Response:
+        payload = await read_body(request, MAX_SYNCHRONOUS_PAYLOAD_BYTES)
+        if payload is None:
+            return await _too_large(request)
+        name, qualifier = request.match_info["name"], request.query.get("Qualifier")
+        return response_of(await run_invoke(invoker, name, request.headers, qualifier, payload))
+
+    async def look_up(request: web.Request) -> web.Response:
+        request_id = request.match_info["request_id"]
+        fate = fate_of(request_id)
+        if fate is None:
+            text = f"No asynchronous invoke {request_id[:64]!r} is known here, or it ended long ago."
+            return web.json_response({"message": text}, status=404)
+        return web.json_response(asdict(fate))
+
+    app.router.add_post(INVOKE_PATH, invoke)
+    app.router.add_get(FATE_PATH, look_up)
 
 
 async def run_invoke(
@@ -83,27 +97,6 @@ async def run_invoke(
         trace_id=headers.get("x-amzn-trace-id"),
         client_context=context,
     )
-
-
-class _InvokeApi:
-    def __init__(self, invoker: Invoker, fate: Callable[[str], Fate | None] | None) -> None:
-        self._invoker = invoker
-        self._fate = fate
-
-    async def invoke(self, request: web.Request) -> web.Response:
-        payload = await read_body(request, MAX_SYNCHRONOUS_PAYLOAD_BYTES)
-        if payload is None:
-            return await _too_large(request)
-        name, qualifier = request.match_info["name"], request.query.get("Qualifier")
-        return response_of(await run_invoke(self._invoker, name, request.headers, qualifier, payload))
-
-    async def look_up(self, request: web.Request) -> web.Response:
-        request_id = request.match_info["request_id"]
-        fate = self._fate(request_id) if self._fate is not None else None
-        if fate is None:
-            text = f"No asynchronous invoke {request_id[:64]!r} is known here, or it ended long ago."
-            return web.json_response({"message": text}, status=404)
-        return web.json_response(fate.as_json())
 
 
 def parts_of(result: InvokeResult) -> tuple[int, dict[str, str], bytes]:

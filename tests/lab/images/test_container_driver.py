@@ -167,7 +167,6 @@ def test_containers_of_a_killed_lab_are_removed_by_the_next_one_and_others_are_l
                 memory_mb=256,
                 init_vcpu=1,
                 cpus=(0,),
-                ephemeral_storage_mb=512,
                 on_output=lambda _: None,
             )
         )

@@ -54,7 +54,7 @@ async def both_ways():
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         app = web.Application(middlewares=[host_guard(port)])
-        add_routes(app, invoker)
+        add_routes(app, invoker, lambda _: None)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await runner.setup()
         if number == 0:
