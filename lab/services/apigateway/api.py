@@ -64,12 +64,6 @@ class UsagePlan:
 
 
 @dataclass(frozen=True)
-class ApiKey:
-    key_id: str
-    value: str
-
-
-@dataclass(frozen=True)
 class Deployment:
     """What `CreateDeployment` freezes: resources, methods, integrations, gateway responses, binary media types."""
 

@@ -17,7 +17,6 @@ from moto.apigateway.models import apigateway_backends
 from lab.contracts import ACCOUNT_ID
 from lab.services.apigateway.api import (
     DEFAULT_TIMEOUT_MS,
-    ApiKey,
     Deployment,
     GatewayResponse,
     Integration,
@@ -103,16 +102,15 @@ class MotoApis:
                         if stage is not None and method.integration.function_arn:
                             yield stage, method
 
-    def api_key(self, region: str, value: str) -> ApiKey | None:
-        for key in list(self._backend(region).keys.values()):
-            if key.value == value and key.enabled:
-                return ApiKey(key.id, key.value)
-        return None
+    def key_id(self, region: str, value: str) -> str | None:
+        """Id of the enabled API key of this value."""
+        keys = (key for key in list(self._backend(region).keys.values()) if key.value == value and key.enabled)
+        return next((str(key.id) for key in keys), None)
 
-    def usage_plan(self, region: str, key: ApiKey, api_id: str, stage: str) -> UsagePlan | None:
+    def usage_plan(self, region: str, key_id: str, api_id: str, stage: str) -> UsagePlan | None:
         backend = self._backend(region)
         for plan in list(backend.usage_plans.values()):
-            if key.key_id not in backend.usage_plan_keys.get(plan.id, {}):
+            if key_id not in backend.usage_plan_keys.get(plan.id, {}):
                 continue
             for declared in plan.api_stages:
                 if (declared.get("apiId"), declared.get("stage")) == (api_id, stage):

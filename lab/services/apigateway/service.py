@@ -114,17 +114,15 @@ class Gateway:
         api_id, now = stage.deployment.api_id, request.received_at
         if method.api_key_required:
             value = request.header(API_KEY_HEADER)
-            key = self._catalogue.api_key(stage.deployment.region, value) if value else None
-            plan = self._catalogue.usage_plan(stage.deployment.region, key, api_id, stage.name) if key else None
-            if key is None or plan is None:
+            key_id = self._catalogue.key_id(stage.deployment.region, value) if value else None
+            plan = self._catalogue.usage_plan(stage.deployment.region, key_id, api_id, stage.name) if key_id else None
+            if plan is None:
                 raise _FailedError(own.INVALID_API_KEY)
             if plan.why_unsupported:
                 raise _FailedError(own.CONFIGURATION, f"not modeled by the lab: {plan.why_unsupported}")
-            if plan.throttle is not None and not self._buckets.take(
-                ("plan", plan.plan_id, key.key_id), plan.throttle, now
-            ):
+            if plan.throttle is not None and not self._buckets.take(("plan", plan.plan_id, key_id), plan.throttle, now):
                 raise _FailedError(own.THROTTLED)
-            identity = replace(identity, api_key=key.value, api_key_id=key.key_id)
+            identity = replace(identity, api_key=value, api_key_id=key_id)
         if stage.method_settings:
             limit = stage.throttle(method)
             if limit is not None and not self._buckets.take(

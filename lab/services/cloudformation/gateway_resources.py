@@ -31,9 +31,6 @@ class RestApiResource(Resource, CloudFormationModel):
             api_key_source=properties.get("ApiKeySourceType"),
             endpoint_configuration=_endpoint(properties),
             tags=tags_of(properties),
-            policy=properties.get("Policy"),
-            minimum_compression_size=properties.get("MinimumCompressionSize"),
-            disable_execute_api_endpoint=flag(properties.get("DisableExecuteApiEndpoint")),
         )
         api.binaryMediaTypes = list(properties.get("BinaryMediaTypes", []))
         return cls(api.id, properties, {"RootResourceId": api.root_resource_id, "RestApiId": api.id})
@@ -45,8 +42,6 @@ class RestApiResource(Resource, CloudFormationModel):
         api.api_key_source = properties.get("ApiKeySourceType") or "HEADER"
         api.endpoint_configuration = _endpoint(properties)
         api.tags = self.tags_after(properties, api.tags)
-        api.policy = properties.get("Policy")
-        api.disableExecuteApiEndpoint = flag(properties.get("DisableExecuteApiEndpoint"))
         api.binaryMediaTypes = list(properties.get("BinaryMediaTypes", []))
 
     def remove(self, place: Place) -> None:
@@ -76,7 +71,7 @@ class ApiResourceResource(Resource, CloudFormationModel):
 
 
 class MethodResource(Resource, CloudFormationModel):
-    """AWS::ApiGateway::Method: moto 5.2.5 wants a URI (mocks have none), drops responses and time-out, no update."""
+    """AWS::ApiGateway::Method: moto 5.2.5 wants a URI (mocks have none), drops the time-out, and does not update."""
 
     kind = "AWS::ApiGateway::Method"
     replaced_by = ("RestApiId", "ResourceId", "HttpMethod")
@@ -88,32 +83,13 @@ class MethodResource(Resource, CloudFormationModel):
             "method_type": properties["HttpMethod"],
         }
         resource = place.apis.get_resource(properties["RestApiId"], properties["ResourceId"])
-        method = resource.add_method(
+        resource.add_method(
             properties["HttpMethod"],
             properties.get("AuthorizationType", "NONE"),
             flag(properties.get("ApiKeyRequired")),
-            request_parameters=properties.get("RequestParameters"),
-            request_models=properties.get("RequestModels"),
-            operation_name=properties.get("OperationName"),
-            authorizer_id=properties.get("AuthorizerId"),
-            authorization_scopes=properties.get("AuthorizationScopes"),
-            request_validator_id=properties.get("RequestValidatorId"),
         )
-        for response in properties.get("MethodResponses", []):
-            method.create_response(
-                str(response["StatusCode"]), response.get("ResponseModels"), response.get("ResponseParameters")
-            )
-        integration = properties.get("Integration")
-        if integration:
-            place.apis.put_integration(**where, **_integration(integration))
-            for response in integration.get("IntegrationResponses", []):
-                method.method_integration.create_integration_response(
-                    str(response["StatusCode"]),
-                    response.get("SelectionPattern"),
-                    response.get("ResponseTemplates"),
-                    response.get("ResponseParameters"),
-                    response.get("ContentHandling"),
-                )
+        if "Integration" in properties:
+            place.apis.put_integration(**where, **_integration(properties["Integration"]))
 
     def remove(self, place: Place) -> None:
         with _gone_with_its_api():
@@ -314,12 +290,7 @@ def _integration(integration: Mapping[str, Any]) -> dict[str, Any]:
         "uri": integration.get("Uri", ""),
         "integration_method": integration.get("IntegrationHttpMethod", ""),
         "credentials": integration.get("Credentials"),
-        "request_templates": integration.get("RequestTemplates"),
-        "passthrough_behavior": integration.get("PassthroughBehavior"),
         "timeout_in_millis": integration.get("TimeoutInMillis"),
-        "request_parameters": integration.get("RequestParameters"),
-        "content_handling": integration.get("ContentHandling"),
-        "connection_type": integration.get("ConnectionType"),
     }
 
 

@@ -47,8 +47,11 @@ def test_a_binary_body_reaches_the_function_in_base64_and_comes_back_as_it_was(s
     lab, name, _ = served
     client = lab.client("apigateway")
     api = rest_api(lab, lab.client("lambda").get_function(FunctionName=name)["Configuration"]["FunctionArn"])
-    media = [{"op": "add", "path": "/binaryMediaTypes/image~1png"}]
-    client.update_rest_api(restApiId=api, patchOperations=media)
+    media = {"op": "add", "path": "/binaryMediaTypes/image~1png"}
+    with pytest.raises(client.exceptions.BadRequestException, match="declare BinaryMediaTypes in a stack"):
+        client.update_rest_api(restApiId=api, patchOperations=[media])
+    media = {"op": "add", "path": "/binaryMediaTypes", "value": "image/png"}  # as moto has it
+    client.update_rest_api(restApiId=api, patchOperations=[media])
     client.create_deployment(restApiId=api, stageName="v2")
     body = bytes(range(256))
     connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
