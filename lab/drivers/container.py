@@ -91,9 +91,8 @@ class EngineApi:
 class ContainerDriver:
     """Starts environments as containers. `state_directory` holds their output pipes and names the lab to the engine."""
 
-    def __init__(self, *, state_directory: Path, engine: str = "") -> None:
+    def __init__(self, *, state_directory: Path) -> None:
         self._state_directory = state_directory.resolve()
-        self._wanted = engine
         self._api: EngineApi | None = None
         self.program = ""
         self._information: dict[str, Any] = {}
@@ -126,7 +125,7 @@ class ContainerDriver:
 
     async def start(self) -> None:
         """Find the engine, ask what it enforces, remove containers that a killed lab of this state directory left."""
-        self.program, _ = await asyncio.to_thread(find_engine, self._wanted)
+        self.program, _ = await asyncio.to_thread(find_engine)
         self._api = EngineApi(await asyncio.to_thread(engine_socket, self.program))
         self._information = await self._api.call("GET", "/info")
         self._state_directory.mkdir(parents=True, exist_ok=True)

@@ -45,12 +45,6 @@ class BuildRequest:
     use_cache: bool = True
 
 
-def read_plan(request: BuildRequest) -> Plan:
-    before, stages = split_stages(_read(request.dockerfile))
-    context = Context(request.context, request.dockerfile)
-    return Plan(request, before, stages, context)
-
-
 def _read(path: Path) -> tuple[Instruction, ...]:
     try:
         return parse(path.read_text(encoding="utf-8"), origin=path.name)
@@ -95,11 +89,11 @@ class Plan:
     of what is copied, the interpreter.
     """
 
-    def __init__(
-        self, request: BuildRequest, before: tuple[Instruction, ...], stages: tuple[Stage, ...], context: Context
-    ) -> None:
+    def __init__(self, request: BuildRequest) -> None:
+        """Read the Dockerfile and .dockerignore. Raises DockerfileError."""
+        before, stages = split_stages(_read(request.dockerfile))
         self.request = request
-        self.context = context
+        self.context = Context(request.context, request.dockerfile)
         host = f"linux/{HOST_ARCHITECTURE}"
         self.outer = {"BUILDPLATFORM": host, "TARGETPLATFORM": request.platform or host}
         consumed: set[str] = set()

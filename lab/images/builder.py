@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from lab.images.base import PACKAGES, make_base
-from lab.images.build_plan import BASE_ENVIRONMENT, BuildRequest, Plan, StagePlan, copy_operands, read_plan
+from lab.images.build_plan import BASE_ENVIRONMENT, BuildRequest, Plan, StagePlan, copy_operands
 from lab.images.dockerfile import (
     ENGINE_HINT,
     DockerfileError,
@@ -41,7 +41,7 @@ def build(
 
     Raises DockerfileError for what is not understood or fails, ImageError where the store cannot be written.
     """
-    plan = read_plan(request)
+    plan = Plan(request)
     identity = f"sha256:{plan.final.keys[-1]}"
     if request.use_cache and (found := store.read_content(identity)):
         say(f"Using cache: {identity}")

@@ -1,6 +1,6 @@
 """`inference-lab lab docker ...`: answers what the CDK command line asks of docker (CDK_DOCKER).
 
-build, tag, push, inspect, images, login, and rmi, image prune, version for people. Where the lab that AWS_ENDPOINT_URL
+build, tag, push, inspect, login, and images, rmi, image prune for people. Where the lab that AWS_ENDPOINT_URL
 names runs containers, or LAB_ENGINE names one, the real engine builds and tags, and this records what was pushed;
 otherwise `lab.images.builder` builds. Nothing leaves the machine: a push makes an image known to the labs of this
 checkout and to the ECR of that lab.
@@ -9,7 +9,6 @@ checkout and to the ECR of that lab.
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import json
 import os
 import sys
@@ -153,28 +152,10 @@ def _describe(reference: str, record: ImageRecord) -> dict[str, Any]:
     }
 
 
-def _images(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | None) -> int:
-    patterns = []
-    for word in parsed.filter:
-        key, pattern = word.partition("=")[::2]
-        if key != "reference":
-            raise UserError(f"docker images: the filter {word!r} is not known; allowed: reference=PATTERN")
-        patterns.append(pattern)
+def _images(_: argparse.Namespace, store: DirectoryImageStore, __: Engine | None) -> int:
     for reference, record in store.names():
-        if patterns and not any(_matches(reference, pattern) for pattern in patterns):
-            continue
-        repository, tag = reference.rpartition(":")[::2]
-        line: str = parsed.format
-        for placeholder, text in (("Repository", repository), ("Tag", tag), ("ID", record.id)):
-            line = line.replace(f"{{{{.{placeholder}}}}}", text)
-        print(line)
+        print(f"{reference} {record.id}")
     return EXIT_OK
-
-
-def _matches(reference: str, pattern: str) -> bool:
-    """As Docker: a pattern's `*` does not cross a slash."""
-    parts, wanted = reference.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _login(parsed: argparse.Namespace, _: DirectoryImageStore, __: Engine | None) -> int:
@@ -194,11 +175,6 @@ def _rmi(parsed: argparse.Namespace, store: DirectoryImageStore, _: Engine | Non
 
 def _prune(_: argparse.Namespace, store: DirectoryImageStore, __: Engine | None) -> int:
     print(f"Total reclaimed space: {store.prune() / 2**20:.0f} MB")
-    return EXIT_OK
-
-
-def _version(_: argparse.Namespace, __: DirectoryImageStore, engine: Engine | None) -> int:
-    print(f"the lab's stand-in for docker, building with {engine.program if engine else 'no container engine'}")
     return EXIT_OK
 
 
@@ -226,7 +202,7 @@ def _with_tag(reference: str) -> str:
 
 
 # Commands for which it matters who builds.
-_BUILDING: Final = (_build, _tag, _push, _inspect, _version)
+_BUILDING: Final = (_build, _tag, _push, _inspect)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -271,8 +247,6 @@ def _parser() -> _Parser:
     inspect.set_defaults(run=_inspect)
 
     images = commands.add_parser("images", help="list names")
-    images.add_argument("--format", default="{{.Repository}}:{{.Tag}} {{.ID}}")
-    images.add_argument("--filter", action="append", default=[])
     images.set_defaults(run=_images)
 
     login = commands.add_parser("login", help="does nothing: nothing leaves this machine")
@@ -290,7 +264,4 @@ def _parser() -> _Parser:
     image = commands.add_parser("image", help="image prune: remove what no name refers to and no running lab needs")
     image.add_argument("what", choices=["prune"])
     image.set_defaults(run=_prune)
-
-    version = commands.add_parser("version", help="what this is")
-    version.set_defaults(run=_version)
     return parser

@@ -83,12 +83,12 @@ class Engine:
 _HOW: Final = "Install Docker or Podman and start it, or unset LAB_ENGINE to let the lab build without one."
 
 
-def find_engine(wanted: str = "") -> tuple[str, str]:
+def find_engine() -> tuple[str, str]:
     """A running engine's name and version; raises EngineError with the reason if there is none.
 
-    `wanted`, else LAB_ENGINE, else Docker and then Podman, whichever answers first.
+    LAB_ENGINE names it, else Docker and then Podman are tried.
     """
-    wanted = wanted or os.environ.get(ENGINE_VARIABLE, "")
+    wanted = os.environ.get(ENGINE_VARIABLE, "")
     reasons = []
     for program in (wanted,) if wanted else ENGINES:
         if program not in ENGINES:

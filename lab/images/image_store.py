@@ -146,9 +146,6 @@ class DirectoryImageStore:
         if self._lease is not None:
             with contextlib.suppress(OSError):
                 _write_lease(self._lease, reference, record)
-        return self._image(reference, record)
-
-    def _image(self, reference: str, record: ImageRecord) -> Image | None:
         if record.engine:
             # By its id: a URI with a digest is one that only a registry could resolve.
             return Image(record.id, None, record.command, record.environment, record.labels)

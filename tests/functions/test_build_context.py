@@ -10,7 +10,7 @@ import pytest
 
 from core.paths import REPOSITORY
 from lab.images.base import make_base
-from lab.images.build_plan import BuildRequest, read_plan
+from lab.images.build_plan import BuildRequest, Plan
 from lab.images.dockerignore import matcher
 
 FUNCTION = REPOSITORY / "functions" / "inference"
@@ -24,7 +24,7 @@ def test_the_staged_context_of_a_fresh_checkout_has_all_that_the_dockerfile_copi
         if path.is_file() and (not ignored(relative.as_posix()) or relative.name in {"Dockerfile", ".dockerignore"}):
             (tmp_path / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, tmp_path / relative)
-    plan = read_plan(BuildRequest(tmp_path, tmp_path / "Dockerfile", {"ENGINE": "litert"}))
+    plan = Plan(BuildRequest(tmp_path, tmp_path / "Dockerfile", {"ENGINE": "litert"}))
     assert len(plan.final.keys) == len(plan.final.instructions)
 
 

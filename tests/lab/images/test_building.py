@@ -110,8 +110,8 @@ def test_the_words_of_the_cdk_command_line_build_tag_push_and_resolve(tmp_path: 
     assert store(tmp_path).resolve(uri) is None, "tagged is not yet pushed"
     pushed = docker(tmp_path, "push", uri)
     assert pushed.returncode == 0, pushed.stderr
-    listed = docker(tmp_path, "images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "reference=*/*:0a1b")
-    assert listed.stdout.split() == [uri]
+    listed = docker(tmp_path, "images")
+    assert uri in [line.split()[0] for line in listed.stdout.splitlines()]
 
     image = store(tmp_path).resolve(uri)
     assert image is not None

@@ -192,14 +192,17 @@ def test_containers_of_a_killed_lab_are_removed_by_the_next_one_and_others_are_l
 def test_an_image_that_the_lab_built_itself_is_refused_with_what_to_do(
     engine: str,  # noqa: F811 - the fixture
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("LAB_ENGINE", engine)
+
     async def scenario() -> None:
-        driver = ContainerDriver(state_directory=tmp_path, engine=engine)
+        driver = ContainerDriver(state_directory=tmp_path)
         await driver.start()
         try:
             with pytest.raises(LaunchError, match="without a container engine"):
                 await driver.launch(
-                    LaunchSpec("1" * 32, "f", Image("x", tmp_path, (), {}), (), "", {}, 9, 256, 1, (0,), 512, print)
+                    LaunchSpec("1" * 32, "f", Image("x", tmp_path, (), {}), (), "", {}, 9, 256, 1, (0,), print)
                 )
         finally:
             await driver.close()
