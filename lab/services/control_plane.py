@@ -79,10 +79,10 @@ class ControlPlane:
 
 def _install_cloudformation(port: int) -> None:
     """Load and extend CloudFormation when it is first asked for: it loads EC2, half of what a lab has to load."""
-    from lab.services.cloudformation import nested_stacks, network_resources, stacks  # noqa: PLC0415 - that is the point
+    from lab.services.cloudformation import network_resources, resources, stacks  # noqa: PLC0415 - that is the point
 
     stacks.install(port)
-    nested_stacks.install()
+    resources.install()
     network_resources.install()
 
 

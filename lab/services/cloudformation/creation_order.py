@@ -4,39 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 _SUBSTITUTED = re.compile(r"\$\{([^!.}][^.}]*)")
 
 
 def creation_order(resources: Mapping[str, Any]) -> list[str]:
-    """Logical ids, each after those it depends on by DependsOn, Ref, Fn::GetAtt or Fn::Sub; else in template order.
+    """Logical ids, each after those it depends on by DependsOn, Ref, Fn::GetAtt or Fn::Sub.
 
-    A cycle, which CloudFormation refuses, is cut where it was entered.
+    A cycle, which CloudFormation refuses, leaves them in the template's order.
     """
-    ordered: list[str] = []
-    visited: set[str] = set()
-
-    def visit(start: str) -> None:
-        # An explicit stack: a chain of dependencies may be deeper than Python's recursion limit.
-        stack: list[tuple[str, Iterator[str]]] = []
-        visited.add(start)
-        stack.append((start, iter(_dependencies(resources[start], resources))))
-        while stack:
-            logical_id, remaining = stack[-1]
-            for dependency in remaining:
-                if dependency not in visited:
-                    visited.add(dependency)
-                    stack.append((dependency, iter(_dependencies(resources[dependency], resources))))
-                    break
-            else:
-                ordered.append(logical_id)
-                stack.pop()
-
-    for logical_id in resources:
-        if logical_id not in visited:
-            visit(logical_id)
-    return ordered
+    depends_on = {logical_id: _dependencies(resource, resources) for logical_id, resource in resources.items()}
+    try:
+        return list(TopologicalSorter(depends_on).static_order())
+    except CycleError:
+        return list(resources)
 
 
 def _dependencies(resource: Mapping[str, Any], resources: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,6 @@ from moto.core.common_models import CloudFormationModel
 from moto.s3.exceptions import MissingBucket
 from moto.utilities.utils import get_partition
 
-from lab.services.cloudformation import resources
 from lab.services.cloudformation.resource import Place, Properties, Resource, tags_of
 
 _OUTPUT: Final = "Outputs."
@@ -93,8 +92,3 @@ def _check(stack: Any, wanted: str) -> None:
     reasons = (event.resource_status_reason for event in stack.events if event.resource_status.endswith("_FAILED"))
     reason = next(filter(None, reasons), stack.status)
     raise ValidationError(stack.name, f"Embedded stack {stack.stack_id} is not {wanted}: {reason}")
-
-
-def install() -> None:
-    """Let moto find the resource types of this module and of `resources`."""
-    resources.install()

@@ -15,7 +15,7 @@ from moto.core.common_models import CloudFormationModel
 from moto.iam.models import Role, iam_backends
 from moto.utilities.utils import get_partition
 
-from lab.services.cloudformation import gateway_resources  # noqa: F401 - moto finds its classes once they are made
+from lab.services.cloudformation import gateway_resources, nested_stacks  # noqa: F401 - moto finds their classes once they are made
 from lab.services.cloudformation.resource import Place, Properties, Resource, json_text, number, tags_of
 from lab.services.functions.catalogue import say_ignored
 from lab.services.functions.provisioned import check, provision
@@ -327,7 +327,7 @@ _moto_class_of = parsing.resource_class_from_type
 
 
 def install() -> None:
-    """Let moto find the classes of this module and of API Gateway's."""
+    """Let moto find the classes of this module, of API Gateway's, and of nested stacks'."""
     parsing.get_model_list.cache_clear()
     parsing.get_model_map.cache_clear()
     parsing.get_name_type_map.cache_clear()

@@ -343,7 +343,7 @@ def _remove(stack: Stack, logical_ids: list[str], templates: dict[str, Any] | No
     templates = resources._resource_json_map if templates is None else templates
     parsed: dict[str, Any] = resources._parsed_resources
     chosen = set(logical_ids)
-    for logical_id in reversed(list(creation_order(templates))):
+    for logical_id in reversed(creation_order(templates)):
         resource = parsed.get(logical_id)
         if logical_id not in chosen or resource is None or isinstance(resource, str):
             continue
