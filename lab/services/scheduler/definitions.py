@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.contracts import ACCOUNT_ID
-from lab.services.scheduler.expressions import Rate, parse
 
 # What a client calls "now" in a StartDate loses its fraction of a second on the way, and the call takes time: the last
 # fire time that is this little before the schedule's change still fires. AWS promises a precision of 60 s.
@@ -33,15 +32,6 @@ class ScheduleDefinition:
     input: str | None
     maximum_retry_attempts: int
     maximum_event_age_s: float
-
-
-def timetable(definition: ScheduleDefinition, time_scale: float) -> Rate:
-    """The fire times of a definition; raises ExpressionError.
-
-    A rate counts from StartDate, without one from the moment the schedule was last changed.
-    """
-    base_s = definition.modified_s if definition.start_s is None else definition.start_s
-    return parse(definition.expression, base_s=base_s, time_scale=time_scale, end_s=definition.end_s)
 
 
 def event_payload(definition: ScheduleDefinition, scheduled_s: float, execution_id: str, attempt: int) -> bytes:

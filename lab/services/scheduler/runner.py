@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lab.contracts import Invoker
-from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, event_payload, timetable
-from lab.services.scheduler.expressions import ExpressionError, Rate
+from lab.services.scheduler.definitions import GRACE_S, ScheduleDefinition, event_payload
+from lab.services.scheduler.expressions import Rate, parse
 from lab.services.scheduler.moto_schedules import MotoSchedules
 
 _log: Final = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _RETRY_PAUSE_S: Final = (1.0, 60.0)  # first, longest; doubled in between
 @dataclass
 class _Entry:
     definition: ScheduleDefinition
-    table: Rate | None
+    table: Rate
     passed_s: float  # every fire time up to here has been dealt with
     next_s: float | None
 
@@ -92,17 +92,15 @@ class ScheduleRunner:
                 self._entries[arn] = self._entry(definition, known)
 
     def _entry(self, definition: ScheduleDefinition, known: _Entry | None) -> _Entry:
-        table = None
-        try:
-            table = timetable(definition, self._time_scale)
-        except ExpressionError as error:
-            _log.warning("schedule %s never fires: %s", definition.arn, error)
+        # A rate counts from StartDate, without one from the moment the schedule was last changed.
+        base_s = definition.modified_s if definition.start_s is None else definition.start_s
+        table = parse(definition.expression, base_s=base_s, time_scale=self._time_scale, end_s=definition.end_s)
         # A changed schedule has missed nothing before its change, and repeats nothing that its last revision fired.
         passed_s = max(definition.modified_s - GRACE_S, known.passed_s if known else float("-inf"))
-        next_s = table.next_after(passed_s) if table is not None and definition.enabled else None
-        if table is not None and definition.enabled and next_s is None:
+        next_s = table.next_after(passed_s) if definition.enabled else None
+        if definition.enabled and next_s is None:
             _log.warning("schedule %s never fires: no time of %s is left", definition.arn, definition.expression)
-        while table is not None and next_s is not None and next_s < definition.modified_s:
+        while next_s is not None and next_s < definition.modified_s:
             following_s = table.next_after(next_s)
             if following_s is None or following_s > definition.modified_s:
                 break
@@ -112,7 +110,7 @@ class ScheduleRunner:
     def _fire_due(self, now_s: float, *, suspended: bool) -> None:
         for entry in list(self._entries.values()):
             due: list[float] = []
-            while entry.table is not None and entry.next_s is not None and entry.next_s <= now_s:
+            while entry.next_s is not None and entry.next_s <= now_s:
                 due.append(entry.next_s)
                 entry.passed_s = entry.next_s
                 entry.next_s = entry.table.next_after(

@@ -6,7 +6,6 @@ import json
 import time
 
 import boto3
-import botocore.config
 import pytest
 from moto import mock_aws
 
@@ -258,13 +257,6 @@ def test_a_rejected_invoke_is_tried_again_and_a_hopeless_one_is_not(scheduler, c
     assert len(recorder.calls) == 1
 
 
-def test_a_schedule_that_cannot_be_read_does_not_stop_the_others(scheduler, clock, recorder):
-    create(scheduler, clock, name="broken", expression="rate(5 lightyears)")
-    create(scheduler, clock, name="cron", expression="cron(0 9 * * ? *)")
-    create(scheduler, clock, name="fine")
-    assert play(clock, recorder, [0]) == [1]
-
-
 def test_a_target_that_is_no_function_is_not_invoked(scheduler, clock, recorder):
     create(scheduler, clock, target={"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "RoleArn": "r" * 20})
     assert play(clock, recorder, [0]) == [0]
@@ -296,20 +288,6 @@ def test_a_schedule_that_never_fires_is_said_at_each_change_that_leaves_it_enabl
     assert play(clock, recorder, steps)[-1] == 0
     assert said == [1, 1, 2, 2]
     assert never_fires(caplog)[0].endswith("no time of rate(1 days) is left")
-
-
-def test_what_cannot_be_read_is_said_again_when_it_has_changed(clock, recorder, scheduler, caplog):
-    del scheduler  # its control plane takes what the lab's refuses, and this client sends it
-    client = boto3.client("scheduler", **KEYS, config=botocore.config.Config(parameter_validation=False))
-    wrong = {
-        "Name": "s",
-        "ScheduleExpression": "rate(1 days)",
-        "FlexibleTimeWindow": {"Mode": "OFF"},
-        "Target": target(RetryPolicy={"MaximumRetryAttempts": "ten"}),
-    }
-    client.create_schedule(**wrong)
-    assert play(clock, recorder, [0, 4, lambda: client.update_schedule(**wrong), 0]) == [0] * 4
-    assert len(never_fires(caplog)) == 2
 
 
 @pytest.mark.parametrize("expression", ["rate(99999999999999 days)", f"rate({'9' * 200} days)", "rate(100000 days)"])
