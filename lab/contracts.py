@@ -28,7 +28,6 @@ class FunctionConfiguration:
     image_uri: str
     memory_mb: int
     timeout_s: float
-    architecture: str
     environment: Mapping[str, str]
     log_group: str
     log_format: LogFormat

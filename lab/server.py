@@ -192,7 +192,7 @@ def _facts(settings: LabSettings, port: int, data_plane: LambdaDataPlane) -> End
         host_cpus=float(len(host_cpus())),
         limits=data_plane.limits,
         time_scale=settings.time_scale,
-        idle_s=settings.scaled_idle_s,
+        idle_s=settings.idle_s / settings.time_scale,
         not_modelled=data_plane.not_modelled,
         isa=host_isa(),
         isa_cap=cap_in_force(settings.isa),

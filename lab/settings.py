@@ -43,11 +43,6 @@ class LabSettings:
     def url(self) -> str:
         return lab_url(self.port)
 
-    @property
-    def scaled_idle_s(self) -> float:
-        """After how many real seconds an idle environment is reclaimed."""
-        return self.idle_s / self.time_scale
-
 
 def lab_url(port: int) -> str:
     """Address of a lab; the name `localhost` is needed, as the control plane finds S3 buckets by it."""

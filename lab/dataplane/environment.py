@@ -568,7 +568,7 @@ class ExecutionEnvironment:
         return EnvironmentLog(environment_id, self.configuration, self._around.logs, self._around.metrics)
 
     def _on_output(self, data: bytes) -> None:
-        self._write_application(self._log.feed(data))
+        self._write_application(self._log.output.feed(data))
 
     def _drain(self) -> None:
         """Everything the function wrote before this moment into the log."""
@@ -577,7 +577,7 @@ class ExecutionEnvironment:
         self._flush_output()
 
     def _flush_output(self) -> None:
-        self._write_application(self._log.flush())
+        self._write_application(self._log.output.flush())
 
     def _write_application(self, messages: Sequence[str]) -> None:
         if messages:

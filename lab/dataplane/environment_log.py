@@ -13,7 +13,6 @@ from lab.contracts import FunctionConfiguration, LogEvent, LogSink, MetricSink
 from lab.dataplane.function_output import OutputSplitter
 from lab.dataplane.invocation import Invocation
 from lab.dataplane.platform_log import (
-    Conditions,
     Phase,
     PlatformLog,
     Report,
@@ -50,18 +49,10 @@ class EnvironmentLog:
         # Only JSON format has levels.
         is_json = configuration.log_format == "JSON"
         self._least_level = level_of(configuration.application_log_level) if is_json else 0
-        self._output = OutputSplitter()
+        self.output = OutputSplitter()
         self._last_timestamp_ms = 0
 
     # -- the function's own lines
-
-    def feed(self, data: bytes) -> list[str]:
-        """Take output of the function; returns the lines that are whole now."""
-        return self._output.feed(data)
-
-    def flush(self) -> list[str]:
-        """Return what is left of the function's output, though its last line is not whole."""
-        return self._output.flush()
 
     def write_application(self, messages: Sequence[str], invocation: Invocation | None) -> None:
         """Write lines of the function, those below its log level left out."""
@@ -132,8 +123,9 @@ class EnvironmentLog:
             status=invocation.status,
             error_type=invocation.error_type,
         )
-        conditions = Conditions(
-            request_id=invocation.request_id,
+        conditions = conditions_line(
+            now_s,
+            invocation.request_id,
             limits=limits.mechanism,
             time_scale=time_scale,
             contended_by=invocation.contended,
@@ -147,7 +139,7 @@ class EnvironmentLog:
             invocation.status,
             invocation.error_type,
         )
-        self.write([done, self._lines.report(now_s, report), conditions_line(now_s, conditions)], invocation)
+        self.write([done, self._lines.report(now_s, report), conditions], invocation)
         return report
 
     def count(self, invocation: Invocation, measured: Measured) -> None:

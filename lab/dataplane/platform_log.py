@@ -43,17 +43,6 @@ class Report:
     error_type: str | None = None
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What the lab adds to a report: under which conditions it was measured."""
-
-    request_id: str
-    limits: str  # LimitsInForce.mechanism
-    time_scale: float
-    contended_by: Contention
-    major_page_faults: int | None
-
-
 def iso_time(epoch_s: float) -> str:
     """Milliseconds, UTC, as platform events carry it."""
     seconds, milliseconds = divmod(round(epoch_s * 1000), 1000)
@@ -235,15 +224,23 @@ class PlatformLog:
         return "\t".join(fields) + "\t"
 
 
-def conditions_line(now_s: float, conditions: Conditions) -> str:
-    """The lab's own line after REPORT, the same in both formats and at every log level."""
-    faults = "null" if conditions.major_page_faults is None else conditions.major_page_faults
+def conditions_line(
+    now_s: float,
+    request_id: str,
+    *,
+    limits: str,
+    time_scale: float,
+    contended_by: Contention,
+    major_page_faults: int | None,
+) -> str:
+    """The lab's own line after REPORT, the same in both formats and at every log level: how it was measured."""
+    faults = "null" if major_page_faults is None else major_page_faults
     # Written by hand, as it is written for every invocation; no value in it needs escaping.
     return (
-        f'{{"type":"lab.conditions","time":"{iso_time(now_s)}","record":{{"requestId":"{conditions.request_id}",'
-        f'"limits":"{conditions.limits}","timeScale":{conditions.time_scale},'
-        f'"hostContended":{"true" if conditions.contended_by else "false"},'
-        f'"contendedBy":"{conditions.contended_by}","majorPageFaults":{faults}}}}}'
+        f'{{"type":"lab.conditions","time":"{iso_time(now_s)}","record":{{"requestId":"{request_id}",'
+        f'"limits":"{limits}","timeScale":{time_scale},'
+        f'"hostContended":{"true" if contended_by else "false"},'
+        f'"contendedBy":"{contended_by}","majorPageFaults":{faults}}}}}'
     )
 
 

@@ -540,20 +540,16 @@ class _LauncherClient:
         kind, key = message["kind"], message.get("id", "")
         if kind == "ready":
             self._ready.set_result(message)
-        elif kind == "launched" and key in self._launching:
-            if not self._launching[key].done():
-                self._launching[key].set_result((message["pid"], message["started_at"]))
-        elif kind == "failed" and key in self._launching:
-            if not self._launching[key].done():
-                self._launching[key].set_exception(
-                    LaunchError(
-                        f"the environment could not be started: {message['error']}", hint="Check the image's directory."
-                    )
-                )
         elif kind == "exited":
             ended = self._exits.pop(key, None)
             if ended is not None and not ended.done():
                 ended.set_result(_Ended(**message["ended"]))
+        elif (launched := self._launching.get(key)) is not None and not launched.done():
+            if kind == "launched":
+                launched.set_result((message["pid"], message["started_at"]))
+            else:
+                said = f"the environment could not be started: {message['error']}"
+                launched.set_exception(LaunchError(said, hint="Check the image's directory."))
 
     def _on_gone(self) -> None:
         """The launcher was killed; its children die with it by their parent-death signal."""

@@ -431,7 +431,6 @@ class MotoFunctionCatalogue:
             image_uri=function.code.get("ImageUri", ""),
             memory_mb=int(function.memory_size),
             timeout_s=float(function.timeout),
-            architecture=function.architectures[0],
             environment=dict(function.environment_vars or {}),
             log_group=logging["LogGroup"],
             log_format=log_format,

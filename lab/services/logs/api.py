@@ -49,11 +49,6 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         self.store.create_group(log_group_name)
         return group
 
-    def ensure_log_group(self, log_group_name: str) -> None:
-        """Make a group unless it is there."""
-        if log_group_name not in self.groups:
-            self.create_log_group(log_group_name, {})
-
     def delete_log_group(self, log_group_name: str) -> None:
         """Delete a group with its streams and events."""
         self._require(log_group_name)
@@ -78,11 +73,6 @@ class LabLogsBackend(MotoUrls, LogsBackend):
             )
         if not self.store.create_stream(log_group_name, log_stream_name):
             raise ResourceAlreadyExistsException
-
-    def ensure_log_stream(self, log_group_name: str, log_stream_name: str) -> None:
-        """Make a stream unless it is there."""
-        self._require(log_group_name)
-        self.store.create_stream(log_group_name, log_stream_name)
 
     def describe_log_streams(
         self,
@@ -150,12 +140,10 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         limit: int | None,
         next_token: str | None,
         filter_pattern: str | None,
-        interleaved: bool,
         *,
         log_group_id: str | None = None,
-    ) -> tuple[list[dict[str, Any]], str | None, list[dict[str, Any]]]:
+    ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of a group's events by time. moto 5.2.5 answers as if a JSON pattern matched every event."""
-        del interleaved  # always so since 2019
         name = self._named(log_group_name, log_group_id)
         _check_limit(limit, MAX_EVENTS_A_PAGE)
         try:
@@ -171,12 +159,7 @@ class LabLogsBackend(MotoUrls, LogsBackend):
             limit=limit or MAX_EVENTS_A_PAGE,
             after=_decode_position(next_token) if next_token else None,
         )
-        return [_filtered(event) for event in events], _encode("f", *more) if more else None, []
-
-    def put_retention_policy(self, log_group_name: str, retention_in_days: str) -> None:
-        """Known for groups of an earlier run, too."""
-        self._require(log_group_name)
-        super().put_retention_policy(log_group_name, retention_in_days)
+        return [_filtered(event) for event in events], _encode("f", *more) if more else None
 
     def start_query(self, *_: Any, **__: Any) -> str:
         """Refused: moto 5.2.5 answers unfiltered rows as complete, which is worse than no answer."""
@@ -286,14 +269,14 @@ def _filter_log_events(self: LogsResponse) -> str:
     """`LogsResponse.filter_log_events`: moto 5.2.5 passes over logGroupIdentifier and logStreamNamePrefix."""
     if self._get_param("logStreamNamePrefix") is not None:
         raise _NotModelledError("logStreamNamePrefix is not modeled by the lab; use logStreamNames")
-    names = ("startTime", "endTime", "limit", "nextToken", "filterPattern", "interleaved")
-    events, more, searched = self.logs_backend.filter_log_events(
+    names = ("startTime", "endTime", "limit", "nextToken", "filterPattern")
+    events, more = self.logs_backend.filter_log_events(
         self._get_param("logGroupName"),
         self._get_param("logStreamNames", []),
         **{_snake_case(name): self._get_param(name) for name in names},
         log_group_id=self._get_param("logGroupIdentifier"),
     )
-    return json.dumps({"events": events, "nextToken": more, "searchedLogStreams": searched})
+    return json.dumps({"events": events, "nextToken": more, "searchedLogStreams": []})
 
 
 def _snake_case(name: str) -> str:

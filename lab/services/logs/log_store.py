@@ -71,9 +71,8 @@ class StoredEvent:
 class LogStore:
     """The lab's CloudWatch Logs; a `lab.contracts.LogSink`."""
 
-    def __init__(self, directory: Path, *, retention_invocations: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path, *, retention_invocations: int) -> None:
         """Open or make the store in `directory`. Raises StorageError."""
-        self._clock = clock
         self._database: JournaledDatabase[Put] = JournaledDatabase(
             directory / _FILE,
             schema=_SCHEMA,
@@ -86,7 +85,7 @@ class LogStore:
         """Add events to a stream, which is made where it is not there. Never waits for the disk."""
         if events:
             pairs = [(event.timestamp_ms, event.message) for event in events]
-            self._database.put((log_group, log_stream, self._now_ms(), pairs))
+            self._database.put((log_group, log_stream, _now_ms(), pairs))
 
     def close(self) -> None:
         """Commit what is left."""
@@ -100,7 +99,7 @@ class LogStore:
 
     def create_group(self, group: str) -> None:
         """Remember a group; nothing happens to one that is there."""
-        self._database.run("create_group", group, self._now_ms())
+        self._database.run("create_group", group, _now_ms())
 
     def group_names(self) -> tuple[str, ...]:
         """Every group, those of an earlier run of the lab among them."""
@@ -113,7 +112,7 @@ class LogStore:
 
     def create_stream(self, group: str, stream: str) -> bool:
         """Make an empty stream; False where it is there already."""
-        made: bool = self._database.run("create_stream", group, stream, self._now_ms())
+        made: bool = self._database.run("create_stream", group, stream, _now_ms())
         return made
 
     def has_stream(self, group: str, stream: str) -> bool:
@@ -169,8 +168,9 @@ class LogStore:
         )
         return _take_page(rows, matches=matches, limit=limit)
 
-    def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _take_page(

@@ -70,11 +70,7 @@ class LogWriter:
                 connection.execute(f"DELETE FROM {table} WHERE group_id = ?", (group_id,))  # noqa: S608 - our names
 
     def create_stream(self, group: str, stream: str, now_ms: int) -> bool:
-        cursor = self._connection.execute(
-            "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)",
-            (self._group_id(group, now_ms), stream, now_ms),
-        )
-        return cursor.rowcount == 1
+        return self._add_stream(self._group_id(group, now_ms), stream, now_ms)
 
     # -------------------------------------------------------------------------
 
@@ -83,10 +79,7 @@ class LogWriter:
         found = self._stream_ids.get(key)
         if found is None:
             group_id = self._group_id(group, now_ms)
-            self._connection.execute(
-                "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)",
-                (group_id, stream, now_ms),
-            )
+            self._add_stream(group_id, stream, now_ms)
             row = self._connection.execute(
                 "SELECT stream_id FROM log_streams WHERE group_id = ? AND name = ?", (group_id, stream)
             ).fetchone()
@@ -94,6 +87,10 @@ class LogWriter:
                 self._stream_ids.clear()
             found = self._stream_ids[key] = (group_id, row[0])
         return found
+
+    def _add_stream(self, group_id: int, stream: str, now_ms: int) -> bool:
+        add = "INSERT OR IGNORE INTO log_streams (group_id, name, created_ms) VALUES (?, ?, ?)"
+        return self._connection.execute(add, (group_id, stream, now_ms)).rowcount == 1
 
     def _group_id(self, group: str, now_ms: int) -> int:
         self._connection.execute("INSERT OR IGNORE INTO log_groups (name, created_ms) VALUES (?, ?)", (group, now_ms))

@@ -96,7 +96,6 @@ def configuration(name: str, **changes: object) -> FunctionConfiguration:
         image_uri="image:1",
         memory_mb=1769,
         timeout_s=30.0,
-        architecture="x86_64",
         environment={},
         log_group=f"/aws/lambda/{name}",
         log_format="Text",
