@@ -545,9 +545,9 @@ class Summary(_Model):
         """What was measured at several memory sizes, in the order of the matrix."""
         return tuple(dict.fromkeys(variant.image for variant in self.variants.values()))
 
-    def variants_of(self, image: Image | None = None) -> list[Variant]:
-        """The memory sizes of one image, or of all."""
-        return [variant for variant in self.variants.values() if image in (None, variant.image)]
+    def variants_of(self, image: Image) -> list[Variant]:
+        """The memory sizes of one image."""
+        return [variant for variant in self.variants.values() if variant.image == image]
 
     def name_of(self, key: str) -> str:
         """The name for people of a variant's key; the key itself where it names something else, such as the gateway."""
@@ -555,13 +555,8 @@ class Summary(_Model):
 
     def cell(self, variant: str, experiment: str, start_type: str) -> Cell | None:
         """The cell of these coordinates in `cells`, or None where nothing was measured."""
-        for cell in self.cells:
-            if (cell.variant, cell.experiment, cell.start_type) == (variant, experiment, start_type):
-                return cell
-        return None
+        where = (variant, experiment, start_type)
+        return next((one for one in self.cells if (one.variant, one.experiment, one.start_type) == where), None)
 
     def cost(self, variant: str, start_type: str) -> CostPerMillion | None:
-        for cost in self.costs:
-            if (cost.variant, cost.start_type) == (variant, start_type):
-                return cost
-        return None
+        return next((one for one in self.costs if (one.variant, one.start_type) == (variant, start_type)), None)

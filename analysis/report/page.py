@@ -80,29 +80,12 @@ class Section:
 # The answer
 
 
-def _answer(summary: Summary) -> dict[str, Any]:
-    recommendation = summary.recommendation
-    return {
-        "kicker": "The answer, provisional" if recommendation.provisional else "The answer",
-        "headline": recommendation.headline,
-        "tiles": _tiles(summary),
-        "why": recommendation.why,
-        "how_sure": recommendation.how_sure,
-        "not_measured": not_measured(summary),
-        "measured_where": recommendation.measured_where,
-        "facts": _facts(summary),
-    }
-
-
 def _tiles(summary: Summary) -> list[dict[str, str]]:
     key = summary.recommendation.variant
     if key is None:
         return []
-    tiles = [
-        _tile("Callers without an answer in time", ratio_cell(bad), "")
-        for bad in [summary.recommendation.bad_share]
-        if bad is not None
-    ]
+    bad = summary.recommendation.bad_share
+    tiles = [_tile("Callers without an answer in time", ratio_cell(bad), "")] if bad is not None else []
     for label, where, metric, percentiles in (
         ("Warm, median", ("warm", "warm"), "client_latency_ms", ("p50",)),
         ("Warm, {}", ("warm", "warm"), "client_latency_ms", ("p99", "p95")),
@@ -167,8 +150,7 @@ def _alerts(summary: Summary) -> list[dict[str, str]]:
     if contended:
         message = f"The host was short of CPU, by its environments together or by other programs, during {contended}."
         alerts.append({"severity": "warning", "word": "Host contended", "message": message})
-    weights = sorted({weight for cell in summary.cells for weight in cell.weights})
-    if "random" in weights:
+    if any("random" in cell.weights for cell in summary.cells):
         message = (
             "Measured with random weights. Latency does not depend on them; accuracy is quoted from its source, "
             "not measured."
@@ -222,16 +204,9 @@ def _printed(figures: Sequence[Figure], summary: Summary) -> set[str]:
 
 def _figure_view(figure: Figure, still: str | None, *, printed: bool) -> dict[str, Any]:
     size = re.search(r'<svg[^>]* width="(\d+)[^"]*" height="(\d+)', still or "")
-    return {
-        "id": figure.id,
-        "label": figure.label,
-        "title": figure.title,
+    return vars(figure) | {
         "heading": figure.heading,
-        "caption": figure.caption,
-        "detail": figure.detail,
-        "notes": figure.notes,
         "images": [f"{image.model}/{image.group}" for image in figure.images],
-        "experiments": figure.experiments,
         "empty": figure.empty,
         "why_empty": f"No data: {figure.why_empty}.",
         "printed": printed,
@@ -351,10 +326,9 @@ def _sections(summary: Summary, views: Sequence[tuple[Figure, dict[str, Any]]]) 
 
 
 def _warnings(summary: Summary) -> list[dict[str, Any]]:
-    order = {"serious": 0, "warning": 1, "info": 2}
     return [
         warning.model_dump() | {"names": [summary.name_of(key) for key in warning.variants]}
-        for warning in sorted(summary.warnings, key=lambda warning: order[warning.severity])
+        for warning in summary.warnings
     ]
 
 
@@ -448,7 +422,10 @@ def build_page(
         summary=view | {"claims": claims, "warnings": _warnings(summary)},
         origin=origin,
         meta=_meta(summary),
-        answer=_answer(summary),
+        answer=summary.recommendation,
+        tiles=_tiles(summary),
+        not_measured=not_measured(summary),
+        facts=_facts(summary),
         alerts=_alerts(summary),
         contents=[{"id": section.id, "title": section.title} for section in sections],
         filters={
