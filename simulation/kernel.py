@@ -243,7 +243,8 @@ def _take_other(choice: int, idle: Floats, head: int, count: int, random: np.ran
 
 
 @compiled
-def _bill_provisioned(now: float, scalars: Floats, counters: Floats) -> None:
+def bill_provisioned(now: float, scalars: Floats, counters: Floats) -> None:
+    """Bill provisioned concurrency up to a moment."""
     if now > 0:
         counters[PROVISIONED_S] += scalars[PROVISIONED_NOW] * (now - max(scalars[LAST_TICK], 0.0))
     scalars[LAST_TICK] = now
@@ -252,7 +253,7 @@ def _bill_provisioned(now: float, scalars: Floats, counters: Floats) -> None:
 @compiled
 def _tick(now: float, rules: Rules, scalars: Floats, counters: Floats, levels: Floats) -> None:
     """Bill provisioned concurrency up to a moment and set its level: by the hour, or once a minute by its use."""
-    _bill_provisioned(now, scalars, counters)
+    bill_provisioned(now, scalars, counters)
     if rules.target > 0:
         scalars[NEXT_TICK] = now + MINUTE_S
         _track(now, rules, scalars)
@@ -506,9 +507,3 @@ def drain(
     while waiting := int(state.scalars[WAITING]):
         # One round for each attempt that callers have left.
         play(state.latencies[:0], float(state.waiting[:waiting, 0].max()), rules, state, warm, cold, levels, random)
-
-
-@compiled
-def finish(until_s: float, state: State) -> None:
-    """Bill provisioned concurrency up to the end."""
-    _bill_provisioned(until_s, state.scalars, state.counters)

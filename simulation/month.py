@@ -97,7 +97,6 @@ class Month:
     p99_ms: Band
     missed_share: Band
     cold_share: Band  # of the calls that ran
-    throttled_share: Band  # throttled attempts per attempt
     peak_concurrency: Band
     usd: Band
     parts: dict[str, Band]
@@ -219,7 +218,7 @@ def play_replicate(
     for block in stream:
         kernel.play(block, block[-1], rules, state, warm, cold, levels, of_pool)
     kernel.play(NO_CALLS, until_s, rules, state, warm, cold, levels, of_pool)
-    kernel.finish(until_s, state)
+    kernel.bill_provisioned(until_s, state.scalars, state.counters)
     # Callers whose retries are still due get their last attempts after the end.
     kernel.drain(rules, state, warm, cold, levels, of_pool)
     return state, until_s, hour_s
@@ -303,6 +302,7 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, limit_ms: float
     def missed(one: _Replicate) -> float:
         return share_over(one.latencies, float(one.counters[kernel.GAVE_UP]), limit_ms)
 
+    peaks = [float(one.counters[kernel.PEAK]) for one in replicates]
     requests = float(np.mean([one.counters[kernel.CALLERS] * one.per_month for one in replicates]))
     return Month(
         strategy=strategy,
@@ -312,21 +312,11 @@ def _month(replicates: Sequence[_Replicate], strategy: Strategy, limit_ms: float
         p99_ms=percentile(0.99),
         missed_share=_band([missed(one) for one in replicates], share_over(pooled, never, limit_ms)),
         cold_share=mean([one.counters[kernel.COLD] / max(one.counters[kernel.CALLS], 1.0) for one in replicates]),
-        throttled_share=mean([one.counters[kernel.THROTTLED] / max(_attempts(one), 1.0) for one in replicates]),
-        peak_concurrency=_peak(replicates),
+        peak_concurrency=_band(peaks, max(peaks)),
         usd=mean([one.usd for one in replicates]),
         parts={part: mean([one.parts[part] for one in replicates]) for part in replicates[0].parts},
         simulated_requests=sum(one.simulated for one in replicates),
     )
-
-
-def _attempts(one: _Replicate) -> float:
-    return float(one.counters[kernel.CALLERS] + one.counters[kernel.RETRIES])
-
-
-def _peak(replicates: Sequence[_Replicate]) -> Band:
-    peaks = [float(one.counters[kernel.PEAK]) for one in replicates]
-    return _band(peaks, max(peaks))
 
 
 def _band(own: Sequence[float], value: float) -> Band:

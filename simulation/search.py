@@ -11,6 +11,19 @@ from simulation.month import Month
 MAX_LEVEL: Final = 3000
 
 
+def lowest_level(holds: Callable[[int], bool]) -> int | None:
+    """Return the lowest level from 1 on that holds, by bisection; None where no level up to 3,000 does."""
+    low, high = 0, 1
+    while not holds(high):
+        low, high = high, 2 * high
+        if high > MAX_LEVEL:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
 def cheapest_level(of: Callable[[int], Month], *, first: int, max_missed_share: float = 1.0) -> Month | None:
     """Return the cheapest month over provisioned levels from 1 on of those that keep the missed share.
 
@@ -28,17 +41,12 @@ def cheapest_level(of: Callable[[int], Month], *, first: int, max_missed_share: 
     def holds(level: int) -> bool:
         return at(level).missed_share.value <= max_missed_share
 
-    low, high = 0, 1
-    while not holds(high):
-        low, high = high, 2 * high
-        if high > MAX_LEVEL:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    level = max(high, first)
+    lowest = lowest_level(holds)
+    if lowest is None:
+        return None
+    level = max(lowest, first)
     for step in (-1, 1):
-        while level + step >= high and at(level + step).usd.value < at(level).usd.value:
+        while level + step >= lowest and at(level + step).usd.value < at(level).usd.value:
             level += step
     return at(level)
 

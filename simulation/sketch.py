@@ -30,12 +30,7 @@ def bin_of(value_s: float) -> int:
     return int(0 if index < 0 else index if index < BINS else BINS - 1)
 
 
-def _edges_s() -> npt.NDArray[np.float64]:
-    bits = (np.arange(BINS + 1, dtype=np.int64) + _BASE) << _SHIFT
-    return bits.view(np.float64)
-
-
-EDGES_S: Final = _edges_s()
+EDGES_S: Final[Counts] = ((np.arange(BINS + 1, dtype=np.int64) + _BASE) << _SHIFT).view(np.float64)
 
 
 def quantile_ms(counts: Counts, never: float, share: float) -> float:

@@ -39,12 +39,12 @@ from core.variants import Start
 from simulation.arrivals import BURST_S, Shaped, on_shares
 from simulation.erlang import erlang_b
 from simulation.levels import find_levels, share_within
+from simulation.search import MAX_LEVEL, lowest_level
 
 DAYS_PER_MONTH: Final = SECONDS_PER_MONTH / 86_400
 # Weights of the hours of a day: eight hours of full work, shoulders, a quiet night.
 BUSINESS_HOURS: Final = (1, 1, 1, 1, 1, 2, 4, 8, 14, 18, 20, 20, 18, 18, 20, 20, 18, 14, 8, 5, 4, 3, 2, 1)
 PING_MARGIN: Final = 0.8  # pings come at this share of the idle time, so that a late one still finds its environment
-MAX_ENVIRONMENTS: Final = 3000
 _EXACT_LEVELS: Final = 20
 _NEGLIGIBLE: Final = 1e-8
 _CERTAIN: Final = 100.0
@@ -210,17 +210,7 @@ def needed_environments(traffic: Traffic, service: Service, max_cold_share: floa
     def enough(count: int) -> bool:
         return daily_cold_share(traffic, service, kept_warm=count) <= max_cold_share
 
-    if enough(0):
-        return 0
-    low, high = 0, 1
-    while not enough(high):
-        low, high = high, high * 2
-        if high > MAX_ENVIRONMENTS:
-            return MAX_ENVIRONMENTS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return 0 if enough(0) else lowest_level(enough) or MAX_LEVEL
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def counters(samples, arrivals, *, until_s, idle_s=600.0, strategy=None, from_s=
     for block in month.blocks(arrivals, np.random.default_rng(seed + 1), from_s=from_s, until_s=until_s):
         kernel.play(block, block[-1], rules, state, warm, cold, levels, random)
     kernel.play(np.empty(0), until_s, rules, state, warm, cold, levels, random)
-    kernel.finish(until_s, state)
+    kernel.bill_provisioned(until_s, state.scalars, state.counters)
     kernel.drain(rules, state, warm, cold, levels, random)
     return state.counters
 
