@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from analysis.decide.callers import Condition, bad_share, condition, verdict
+from analysis.decide.callers import Condition, Waits, bad_share, verdict
 from analysis.decide.comparison import DEFAULT_THRESHOLD, Pair, p_of_samples
 from analysis.decide.comparison import decide as call_changes
 from analysis.decide.recommend import Candidate, Option, Question, make_options, probability_best
@@ -119,7 +119,7 @@ def wrong_answers(
     wrong = 0
 
     def is_wrong() -> bool:
-        alone = condition("alone", sample_of(law.draw(random, environments, calls)), limit_ms, "")
+        alone = Waits("alone", sample_of(law.draw(random, environments, calls))).condition(limit_ms)
         return verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), allowed) == opposite
 
     for _ in range(rounds):
@@ -140,7 +140,7 @@ def share_coverage(
     for _ in range(rounds):
         drawn = law.draw(random, environments, calls)
         seen = sample_of(np.where(drawn > cut_at * limit_ms, np.inf, drawn))
-        found = bad_share((NOT_MET, condition("alone", seen, limit_ms, ""), NOT_MET), ALONE)
+        found = bad_share((NOT_MET, Waits("alone", seen).condition(limit_ms), NOT_MET), ALONE)
         hits += found.low is not None and found.high is not None and found.low <= true_share <= found.high
     return hits / rounds
 
@@ -202,7 +202,7 @@ def _option(
 ) -> Option:
     """A variant with drawn calls, started on demand, whose callers find an idle environment."""
     like, billed = _on_demand(place), sample_of(law.draw(random, environments, calls, cost))
-    alone = condition("alone", sample_of(law.draw(random, environments, calls)), limit_ms, "")
+    alone = Waits("alone", sample_of(law.draw(random, environments, calls))).condition(limit_ms)
     return replace(like, candidate=replace(like.candidate, conditions=(NOT_MET, alone, NOT_MET), warm_billed_ms=billed))
 
 

@@ -63,42 +63,37 @@ class Condition:
         return replace(self, bad=round(self.bad * factor), n=round(self.n * factor), countable=countable)
 
 
-def condition(
-    name: ConditionName, latency: Sample, limit_ms: float, source: str, *, like: Sample | None = None
-) -> Condition:
-    """Count the bad calls of a condition: those answered after the limit, and failed ones, whose latency is infinite.
-
-    A load that few environments can carry does not tell how environments differ; `like` has calls that do.
-    """
-    n, over = len(latency), latency.values > limit_ms
-    moved, countable = 1 + latency.location_half_width, latency.countable_n(over)
-    if like is not None and latency.needs_environments() and not like.independent and not like.needs_environments():
-        spread = like.location_half_width * math.sqrt(like.environment_count / max(1, latency.environment_count))
-        moved, countable = 1 + spread, n * freedom(max(2, n), like.environment_count)
-    return Condition(
-        name=name,
-        bad=int(over.sum()),
-        n=n,
-        bad_at_least=int((latency.values > limit_ms * moved).sum()) / n if n else 0.0,
-        bad_at_most=int((latency.values > limit_ms / moved).sum()) / n if n else 0.0,
-        countable=countable,
-        environments=latency.environment_count,
-        source=source,
-        between=latency.between_fraction,
-    )
-
-
 @dataclass(frozen=True)
 class Waits:
     """How long each caller of one condition waited, in ms; infinite if the call failed."""
 
     name: ConditionName
     latency: Sample
-    source: str
-    like: Sample | None = None  # of `condition`
+    source: str = ""
+    like: Sample | None = None  # calls that tell how environments differ, where these cannot
 
     def condition(self, limit_ms: float) -> Condition:
-        return condition(self.name, self.latency, limit_ms, self.source, like=self.like)
+        """Count the bad calls: those answered after the limit, and failed ones, whose latency is infinite.
+
+        A load that few environments can carry does not tell how environments differ; `like` has calls that do.
+        """
+        latency, like = self.latency, self.like
+        n, over = len(latency), latency.values > limit_ms
+        moved, countable = 1 + latency.location_half_width, latency.countable_n(over)
+        if like is not None and latency.needs_environments() and not like.independent and not like.needs_environments():
+            spread = like.location_half_width * math.sqrt(like.environment_count / max(1, latency.environment_count))
+            moved, countable = 1 + spread, n * freedom(max(2, n), like.environment_count)
+        return Condition(
+            name=self.name,
+            bad=int(over.sum()),
+            n=n,
+            bad_at_least=int((latency.values > limit_ms * moved).sum()) / n if n else 0.0,
+            bad_at_most=int((latency.values > limit_ms / moved).sum()) / n if n else 0.0,
+            countable=countable,
+            environments=latency.environment_count,
+            source=self.source,
+            between=latency.between_fraction,
+        )
 
 
 def measured_waits(measured: Measured, key: str, peak_rps: float) -> tuple[Waits, ...]:

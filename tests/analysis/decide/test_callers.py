@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.decide.callers import Condition, bad_share, calls_to_decide, condition, verdict
+from analysis.decide.callers import Condition, Waits, bad_share, calls_to_decide, verdict
 from analysis.decide.recommend import Candidate, Question, linear_cost, make_options, recommend
 from analysis.estimate.environments import Sample
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic
@@ -48,9 +48,9 @@ def candidate(
         variant=variant,
         profile=CallProfile(variant.key, memory_mb, "x86_64", float(billed.values.mean()), 3000.0, 1000.0),
         conditions=(
-            condition("cold", cold, GOAL.limit_ms, "cold experiment"),
-            condition("alone", with_failures(warm, failed), GOAL.limit_ms, "warm experiment"),
-            condition("concurrent", with_failures(warm, load_failed), GOAL.limit_ms, "load"),
+            Waits("cold", cold, "cold experiment").condition(GOAL.limit_ms),
+            Waits("alone", with_failures(warm, failed), "warm experiment").condition(GOAL.limit_ms),
+            Waits("concurrent", with_failures(warm, load_failed), "load").condition(GOAL.limit_ms),
         ),
         warm_billed_ms=billed,
         cold_billed_ms=cold,
@@ -158,7 +158,7 @@ def test_calls_of_one_environment_never_decide():
 
 def test_what_was_not_measured_may_be_anything():
     nothing = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "not measured")
-    fine = condition("alone", Sample.of(np.full(2000, 30.0)), 500, "")
+    fine = Waits("alone", Sample.of(np.full(2000, 30.0))).condition(500)
     found = bad_share((nothing, fine, fine), CallMix(cold=0.2, alone=0.7, concurrent=0.1))
     assert found.value is None
     assert found.high > 0.2
@@ -207,7 +207,7 @@ def test_the_free_tier_counts_in_the_draws_as_in_the_answer():
 @given(st.integers(0, 30), st.integers(1, 3000))
 def test_the_melded_interval_of_one_condition_is_clopper_and_pearsons(bad, good):
     values = np.concatenate([np.full(bad, 900.0), np.full(good, 30.0)])
-    one = condition("alone", Sample.of(values), 500, "")
+    one = Waits("alone", Sample.of(values)).condition(500)
     empty = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
     found = bad_share((empty, one, empty), CallMix(cold=0.0, alone=1.0, concurrent=0.0))
     from analysis.estimate.estimates import share
@@ -219,12 +219,12 @@ def test_the_melded_interval_of_one_condition_is_clopper_and_pearsons(bad, good)
 
 
 def test_calls_that_would_decide_do_decide():
-    few = condition("alone", spread_over(8, np.full(80, 30.0)), 500, "")
+    few = Waits("alone", spread_over(8, np.full(80, 30.0))).condition(500)
     conditions = (Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, ""), few, few)
     more = calls_to_decide(conditions, MIX, 0.01)
     assert more is not None
-    wanted = condition("alone", spread_over(8, np.full(80 + more["alone"], 30.0)), 500, "")
-    cold = condition("cold", Sample.of(np.full(8, 30.0)), 500, "")
+    wanted = Waits("alone", spread_over(8, np.full(80 + more["alone"], 30.0))).condition(500)
+    cold = Waits("cold", Sample.of(np.full(8, 30.0))).condition(500)
     assert verdict(bad_share((cold, wanted, wanted), MIX), 0.01) == "meets"
 
 
@@ -242,9 +242,9 @@ def test_the_plan_of_benchmark_toml_decides_a_variant_that_keeps_the_limit(profi
     measured = replace(
         base,
         conditions=(
-            condition("cold", Sample.of(np.full(6, 3000.0)), limit_ms, "cold experiment"),
-            condition("alone", alone, limit_ms, "warm experiment"),
-            condition("concurrent", spread_over(2, np.full(loaded, 100.0)), limit_ms, "load", like=alone),
+            Waits("cold", Sample.of(np.full(6, 3000.0)), "cold experiment").condition(limit_ms),
+            Waits("alone", alone, "warm experiment").condition(limit_ms),
+            Waits("concurrent", spread_over(2, np.full(loaded, 100.0)), "load", like=alone).condition(limit_ms),
         ),
     )
     traffic = Traffic.of(plan.traffic.requests_per_day, plan.traffic.daily_shape, plan.traffic.idle_minutes)

@@ -12,7 +12,6 @@ from analysis.decide.callers import (
     Waits,
     bad_share,
     bad_share_verdict,
-    condition,
     measured_waits,
     percentile_ms,
     verdict,
@@ -123,7 +122,7 @@ counts = st.tuples(st.integers(0, 400), st.integers(0, 400)).map(sorted)
 @given(st.lists(counts, min_size=3, max_size=3), st.floats(0, 1), st.floats(0, 1), st.sampled_from([0.001, 0.01, 0.3]))
 def test_the_quick_verdict_is_that_of_the_interval(parts, cold, concurrent, limit):
     conditions = [
-        condition(name, Sample.of([2000.0] * bad + [10.0] * (n - bad)), 1000.0, "")
+        Waits(name, Sample.of([2000.0] * bad + [10.0] * (n - bad))).condition(1000.0)
         for name, (bad, n) in zip(("cold", "alone", "concurrent"), parts, strict=True)
     ]
     mix = CallMix(cold, (1 - cold) * (1 - concurrent), (1 - cold) * concurrent)
