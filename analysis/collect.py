@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -207,9 +207,8 @@ class LogFetch:
             try:
                 present = list(pool.map(read, range(len(variants))))
             except BaseException:
-                pool.shutdown(
-                    cancel_futures=True
-                )  # an interruption does not wait for groups that no thread has started
+                # An interruption does not wait for groups that no thread has started.
+                pool.shutdown(cancel_futures=True)
                 raise
         return [variant for variant, is_there in zip(variants, present, strict=True) if not is_there]
 
@@ -320,8 +319,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(arguments)
     now = time.time()
-    progress = Progress()
-    with progress:
+    with Progress() as progress:
         cloud = Cloud()
         window = None
         if chosen.since:
@@ -341,10 +339,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 hint="Point AWS_ENDPOINT_URL, credentials, and region at where it was measured; "
                 f"offline: inference-lab analysis report {run.run_id}",
             )
-        summary = _guarded(
-            run,
-            bool(chosen.since),
-            lambda: collect(
+        try:
+            summary = collect(
                 run,
                 cloud,
                 window=window,
@@ -353,22 +349,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 free_tier=chosen.free_tier,
                 with_report=not chosen.no_report,
                 progress=progress,
-            ),
-        )
+            )
+        except UserError:
+            if chosen.since:
+                shutil.rmtree(run.root, ignore_errors=True)  # made for this collection, which came to nothing
+            raise
     print_results(summary)
     print(f"\n{run.summary_text_path if chosen.no_report else run.report_path}")
     missing = sum(coverage.missing for coverage in summary.coverage if coverage.experiment == "all")
     return EXIT_CHECK_FAILED if chosen.strict and missing else EXIT_OK
-
-
-def _guarded(run: RunDirectory, made_now: bool, work: Callable[[], Summary]) -> Summary:
-    """Take back a run that was made for this collection and came to nothing."""
-    try:
-        return work()
-    except UserError:
-        if made_now:
-            shutil.rmtree(run.root, ignore_errors=True)
-        raise
 
 
 if __name__ == "__main__":

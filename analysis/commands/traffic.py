@@ -322,10 +322,8 @@ def _months(question: _Question, samples: Samples, variant: Variant, billing: Bi
         if month is None:
             yield _Line(variant, name, reason="no level keeps the share that may miss")
             continue
-        if isinstance(month.strategy, Provisioned):
-            yield _Line(variant, f"{name} ({month.strategy.levels[0]})", month)
-        else:
-            yield _Line(variant, name, month)
+        level = f" ({month.strategy.levels[0]})" if isinstance(month.strategy, Provisioned) else ""
+        yield _Line(variant, name + level, month)
 
 
 def _strategies(question: _Question, variant: Variant) -> Iterator[tuple[str, Strategy | None]]:
