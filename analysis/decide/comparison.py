@@ -177,9 +177,7 @@ def judge(
                 metric=pair.metric,
                 a=quantile(pair.a, 0.5),
                 b=quantile(pair.b, 0.5),
-                difference=told.difference,
-                ratio=told.ratio,
-                cliffs_delta=told.cliffs_delta,
+                **vars(told),
                 p_value=p_value,
                 change=change,
             )

@@ -25,7 +25,7 @@ import numpy as np
 
 from analysis.decide import answer_text
 from analysis.decide.callers import Condition, bad_share, bad_share_draws, calls_to_decide, shares, verdict
-from analysis.estimate.costs import CostModel, strategies_of
+from analysis.estimate.costs import STRATEGIES_OF, CostModel
 from analysis.estimate.environments import Sample
 from analysis.estimate.estimates import mean_draws
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix, needed_environments
@@ -193,7 +193,7 @@ def ways(candidate: Candidate, question: Question) -> list[tuple[Strategy, int]]
     if candidate.variant.start == "provisioned":
         counts = [question.provisioned]  # as it was measured
     kept: dict[Strategy, list[int]] = {"on_demand": [0], "snapstart": [0], "warm_pings": [1]}
-    known = strategies_of(candidate.variant.start)
+    known = STRATEGIES_OF[candidate.variant.start]
     return [(strategy, count) for strategy in known for count in kept.get(strategy, counts)]
 
 

@@ -24,7 +24,7 @@ from analysis.decide.recommend import (
     ways,
     worst,
 )
-from analysis.estimate.costs import strategies_of
+from analysis.estimate.costs import STRATEGIES_OF
 from analysis.estimate.traffic import CallMix, CallProfile, Traffic, call_mix
 from analysis.summary import AS_NEEDED, NOTHING_ENFORCED, Axis, ConstraintVerdict, Strategy, WhatIf, WhatIfAnswer
 from core.money.charges import SECONDS_PER_MONTH, front_door_usd, provisioned_duration_usd, provisioned_usd
@@ -193,6 +193,6 @@ def _answer(best: Option | None, question: Question, waits: Mapping[str, Sequenc
         p99_unanswered=p99_ms == math.inf,
         strategy_usd={
             strategy: best.usd if strategy == plan.strategy else question.costs.month(strategy, profile).usd or 0.0
-            for strategy in strategies_of(profile.start)
+            for strategy in STRATEGIES_OF[profile.start]
         },
     )

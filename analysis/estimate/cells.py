@@ -19,7 +19,7 @@ A cell is one variant in one experiment with one start type. Each invocation of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -145,7 +145,7 @@ class Measured:
         key = (variant, experiment, start_type, metric)
         if key not in self._samples:
             part = self.parts.get(key[:3])
-            self._samples[key] = NO_SAMPLE if part is None else sample_of(part, metric)
+            self._samples[key] = NO_SAMPLE if part is None else samples_of(part, (metric,))[metric]
         return self._samples[key]
 
     def samples(self, variant: str, experiment: str, start_type: str, metric: str) -> Samples:
@@ -169,11 +169,6 @@ class Measured:
 
 
 NO_SAMPLE: Final = Sample.of([])
-
-
-def sample_of(part: pl.DataFrame, metric: str) -> Sample:
-    """The values of one metric of a cell that count, with their environments."""
-    return samples_of(part, (metric,))[metric]
 
 
 def samples_of(part: pl.DataFrame, metrics: Iterable[str]) -> dict[str, Sample]:
@@ -228,9 +223,9 @@ def make_cells(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Cel
 def make_breakdown(measured: Measured, variants: Mapping[str, Variant]) -> tuple[Cell, ...]:
     """Cells by protocol, burst size and connection, in the order of `make_cells`."""
     found = []
-    for (key, experiment, start_type), part in _in_order(measured, variants):
-        if experiment == "load":
-            continue
+    keys = [key for one in variants for key in sorted(measured.parts) if key[0] == one and key[1] != "load"]
+    for key, experiment, start_type in keys:
+        part = measured.parts[key, experiment, start_type]
         detailed = part.with_columns(
             pl.when(pl.col("rule") == "burst").then(None).otherwise(pl.col("rule")).alias("rule"),
             pl.col("group").str.extract(r"^burst-(\d+)/").cast(pl.Int32).alias("burst_size"),
@@ -249,14 +244,6 @@ def make_breakdown(measured: Measured, variants: Mapping[str, Variant]) -> tuple
                 )
             )
     return tuple(found)
-
-
-def _in_order(
-    measured: Measured, variants: Mapping[str, Variant]
-) -> Iterator[tuple[tuple[str, str, str], pl.DataFrame]]:
-    for variant in variants:
-        for key in sorted(key for key in measured.parts if key[0] == variant and key[2] != "any"):
-            yield key, measured.parts[key]
 
 
 def make_cell(part: pl.DataFrame, variant: Variant, experiment: str, start_type: str, **more: Any) -> Cell:
@@ -352,22 +339,13 @@ def coverage(rows: pl.DataFrame, variants: Mapping[str, Variant]) -> tuple[Cover
         for experiment in ("all", "cold", "warm", "load"):
             if (variant, experiment) not in by_key and experiment != "all":
                 continue
-            nothing: dict[str, Any] = {"sent": 0, "expected": 0, "found": 0, "logs_only": 0}
-            line = by_key.get((variant, experiment), nothing)
-            without_clients = line["sent"] == 0
-            found.append(
-                Coverage.model_validate(
-                    {
-                        "variant": variant,
-                        "experiment": experiment,
-                        "sent": line["sent"],
-                        "expected": line["expected"],
-                        "found": line["found"],
-                        "share": line["found"] / line["expected"] if line["expected"] else None,
-                        "missing": line["expected"] - line["found"],
-                        "logs_only": line["logs_only"],
-                        "reason": "no client records: what was sent is unknown" if without_clients else "",
-                    }
-                )
-            )
+            line = {"sent": 0, "expected": 0, "found": 0} | by_key.get((variant, experiment), {})
+            more = {
+                "variant": variant,
+                "experiment": experiment,
+                "share": line["found"] / line["expected"] if line["expected"] else None,
+                "missing": line["expected"] - line["found"],
+                "reason": "" if line["sent"] else "no client records: what was sent is unknown",
+            }
+            found.append(Coverage.model_validate(line | more))
     return tuple(found)

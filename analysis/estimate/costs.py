@@ -46,25 +46,17 @@ from simulation.erlang import cheapest_level
 
 # START, the handler's line and REPORT in JSON, where the logs' own volume is not known.
 ASSUMED_LOG_BYTES: Final = 1200.0
-STRATEGIES: Final[tuple[Strategy, ...]] = ("on_demand", "provisioned_concurrency", "warm_pings")
 PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
     ("on_demand", "provisioned_concurrency"),
     ("on_demand", "warm_pings"),
     ("warm_pings", "provisioned_concurrency"),
 )
-
-
-# Other strategies are computed from calls on demand. Other start modes only predict themselves.
-_STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
-    "on_demand": STRATEGIES,
+# What calls with a start mode can predict: other strategies are computed from calls on demand.
+STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
+    "on_demand": ("on_demand", "provisioned_concurrency", "warm_pings"),
     "snapstart": ("snapstart",),
     "provisioned": ("provisioned_concurrency",),
 }
-
-
-def strategies_of(start: Start) -> tuple[Strategy, ...]:
-    """Return the strategies that calls with this start mode can predict."""
-    return _STRATEGIES_OF[start]
 
 
 @dataclass(frozen=True)
@@ -79,17 +71,13 @@ class CostModel:
 
     def months(self, profile: CallProfile) -> Iterator[MonthlyCost]:
         """USD per month, by each way of keeping environments warm."""
-        return (self.month(strategy, profile) for strategy in strategies_of(profile.start))
+        return (self.month(strategy, profile) for strategy in STRATEGIES_OF[profile.start])
 
     def break_evens(self, profile: CallProfile) -> Iterator[BreakEven]:
         """Return from how many requests per month each way of keeping environments warm pays."""
-        known = set(strategies_of(profile.start))
+        known = set(STRATEGIES_OF[profile.start])
         pairs = (pair for pair in PAIRS if set(pair) <= known)
         return chain.from_iterable(self.break_even(first, second, profile) for first, second in pairs)
-
-    def at(self, requests_per_month: float) -> CostModel:
-        """The same for another volume."""
-        return replace(self, traffic=self.traffic.scaled(requests_per_month))
 
     def month(
         self,
@@ -195,7 +183,7 @@ class CostModel:
         """
 
         def pays(requests: float) -> bool:
-            model = self.at(requests)
+            model = replace(self, traffic=self.traffic.scaled(requests))
             return (model.month(second, profile).usd or 0.0) < (model.month(first, profile).usd or 0.0)
 
         def point(requests: float | None, *, second_pays: bool, reason: str = "") -> BreakEven:
@@ -226,11 +214,6 @@ class CostModel:
                 low, high = (low, middle) if pays(middle) == after else (middle, high)
             yield point(high, second_pays=after)
 
-    def _kept_usd(self, variant: Variant) -> float:
-        return provisioned_usd(
-            variant.memory_mb, self.provisioned, SECONDS_PER_MONTH, variant.architecture, self.prices
-        )
-
     def per_million(
         self,
         variant: Variant,
@@ -259,7 +242,8 @@ class CostModel:
         restores = variant.start == "snapstart" and start_type == "cold"
         each_restore_usd = restore_usd(variant.memory_mb, self.prices) if restores else 0.0
         keeps = variant.start == "provisioned" and start_type == "warm"
-        each_kept_usd = self._kept_usd(variant) / self.traffic.requests_per_month if keeps else None
+        month = variant.memory_mb, self.provisioned, SECONDS_PER_MONTH, variant.architecture, self.prices
+        each_kept_usd = provisioned_usd(*month) / self.traffic.requests_per_month if keeps else None
 
         def price(billed_ms: float) -> CallCost:
             return call_cost(

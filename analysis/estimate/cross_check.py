@@ -49,9 +49,9 @@ def check_metrics(rows: pl.DataFrame, answer: Mapping[str, Any] | None) -> list[
             part = by_variant.get(variant)
             if part is None and not values:
                 continue
-            own, ordered = _own(part if part is not None else logged.clear(), metric, statistic)
-            if metric == "Throttles":
-                own = _own_throttles(rows, variant)
+            part = logged.clear() if part is None else part
+            ordered = clean(part["duration_ms"].to_numpy() if metric == "Duration" else [])
+            own = _own_throttles(rows, variant) if metric == "Throttles" else _own(part, ordered, metric, statistic)
         else:
             own, ordered = _own_gateway(rows, metric, statistic), clean([])
         check = _compare(variant, metric, statistic, values, own, ordered)
@@ -59,22 +59,16 @@ def check_metrics(rows: pl.DataFrame, answer: Mapping[str, Any] | None) -> list[
     return checks
 
 
-def _own(part: pl.DataFrame, metric: str, statistic: str) -> tuple[float | None, Samples]:
-    nothing = clean([])
+def _own(part: pl.DataFrame, durations: Samples, metric: str, statistic: str) -> float | None:
     if metric == "Invocations":
-        return float(part["duration_ms"].drop_nulls().len()), nothing
+        return float(part["duration_ms"].drop_nulls().len())
     if metric == "Errors":
-        return float(part.filter(pl.col("outcome").is_in(FAILED_IN_LAMBDA)).height), nothing
-    if metric == "Duration":
-        ordered = clean(part["duration_ms"].to_numpy())
-        if not len(ordered):
-            return None, nothing
-        if statistic == "Average":
-            return float(ordered.mean()), nothing
-        if statistic == "Maximum":
-            return float(ordered[-1]), nothing
-        return quantile(ordered, float(statistic[1:]) / 100), ordered
-    return None, nothing
+        return float(part.filter(pl.col("outcome").is_in(FAILED_IN_LAMBDA)).height)
+    if not len(durations):
+        return None
+    if statistic == "Average":
+        return float(durations.mean())
+    return float(durations[-1]) if statistic == "Maximum" else quantile(durations, float(statistic[1:]) / 100)
 
 
 def _own_throttles(rows: pl.DataFrame, variant: str) -> float | None:

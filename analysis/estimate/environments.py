@@ -124,8 +124,26 @@ class Sample:
 
     @cached_property
     def components(self) -> Components:
-        """Return how the variance of these values splits within and between environments."""
-        return components(self)
+        """Return the spread within and between environments, and the autocorrelation of neighbors.
+
+        Analysis of variance of one random factor, unbalanced: S. R. Searle, G. Casella and C. E. McCulloch, Variance
+        Components (1992), section 3.6.
+        """
+        n, k = len(self), self.environment_count
+        if n == 0:
+            return Components(0, None, None, None, None)
+        mean = float(self.values.mean())
+        effective = self.effective_n(self.values <= np.median(self.values))
+        if self.independent or n - k < 2 or mean <= 0:
+            return Components(k, effective, None, None, None)
+        within, between, _ = _variances(self)
+        return Components(
+            environments=k,
+            effective_n=effective,
+            within_percent=100 * math.sqrt(within) / mean,
+            between_percent=100 * math.sqrt(between) / mean if k > 1 else None,
+            autocorrelation=_autocorrelation(self),
+        )
 
     @cached_property
     def location_half_width(self) -> float:
@@ -164,29 +182,6 @@ class Components:
     autocorrelation: float | None  # of calls that follow each other in one environment
 
 
-def components(sample: Sample) -> Components:
-    """Return the spread within and between environments, and the autocorrelation of neighbors.
-
-    Analysis of variance of one random factor, unbalanced: S. R. Searle, G. Casella and C. E. McCulloch, Variance
-    Components (1992), section 3.6.
-    """
-    n, k = len(sample), sample.environment_count
-    if n == 0:
-        return Components(0, None, None, None, None)
-    mean = float(sample.values.mean())
-    effective = sample.effective_n(sample.values <= np.median(sample.values))
-    if sample.independent or n - k < 2 or mean <= 0:
-        return Components(k, effective, None, None, None)
-    within, between, _ = _variances(sample)
-    return Components(
-        environments=k,
-        effective_n=effective,
-        within_percent=100 * math.sqrt(within) / mean,
-        between_percent=100 * math.sqrt(between) / mean if k > 1 else None,
-        autocorrelation=_autocorrelation(sample),
-    )
-
-
 def _variances(sample: Sample) -> tuple[float, float, float]:
     """Return the variance within environments, that between them, and the typical number of calls of one."""
     n, k = len(sample), sample.environment_count
@@ -203,8 +198,8 @@ def _autocorrelation(sample: Sample) -> float | None:
     residuals = sample.values - sample.means[sample.environments]
     order = np.argsort(sample.environments, kind="stable")
     ranked, environments = residuals[order], sample.environments[order]
-    neighbours = environments[1:] == environments[:-1]
+    neighbors = environments[1:] == environments[:-1]
     variance = float((ranked**2).sum())
-    if not neighbours.any() or variance <= 0:
+    if not neighbors.any() or variance <= 0:
         return None
-    return float((ranked[1:] * ranked[:-1])[neighbours].sum()) / variance
+    return float((ranked[1:] * ranked[:-1])[neighbors].sum()) / variance

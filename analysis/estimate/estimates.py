@@ -98,20 +98,17 @@ def distribution(metric: str, sample: Sample) -> Distribution:
     """The percentiles of one metric and where its variance is; `metric` is a key of METRICS."""
     ordered = sample.ordered
     n = len(ordered)
-    parts = sample.components
+    parts: dict[str, Any] = vars(sample.components) | {
+        name: percentile_over_environments(sample, share) for name, share in PERCENTILES.items()
+    }
     return Distribution(
-        environments=parts.environments,
-        effective_n=parts.effective_n,
-        within_percent=parts.within_percent,
-        between_percent=parts.between_percent,
-        autocorrelation=parts.autocorrelation,
+        **parts,
         metric=metric,
         unit=METRICS[metric][1],
         n=n,
         minimum=float(ordered[0]) if n else None,
         maximum=float(ordered[-1]) if n else None,
         mean=float(ordered.mean()) if n else None,
-        **{name: percentile_over_environments(sample, share) for name, share in PERCENTILES.items()},
     )
 
 

@@ -15,6 +15,13 @@ from core.variants import Variant
 
 # Every outcome that is a failure of the function or of the way to it, other than a throttle.
 FAILURES: Final = ("gateway_timeout", "missing", "out_of_memory", "init_timeout", "timeout", "error", "connection")
+_COUNTS: Final = (
+    pl.len().alias("offered"),
+    pl.col("sent_at").is_not_null().sum().alias("sent"),
+    (pl.col("outcome") == "ok").sum().alias("ok"),
+    (pl.col("outcome") == "dropped").sum().alias("dropped"),
+    pl.col("late").sum(),
+)
 
 
 def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
@@ -48,15 +55,10 @@ def make_load_seconds(
     load = load_rows(rows, late_after_ms)
     if load.height == 0:
         return ()
-    failed = pl.col("outcome").is_in(FAILURES)
     offered = load.group_by("variant", "second").agg(
-        pl.len().alias("offered"),
-        pl.col("sent_at").is_not_null().sum().alias("sent"),
-        (pl.col("outcome") == "ok").sum().alias("ok"),
-        (pl.col("outcome") == "dropped").sum().alias("dropped"),
-        pl.col("late").sum().alias("late"),
+        *_COUNTS,
         (pl.col("outcome") == "throttled").sum().alias("throttled"),
-        failed.sum().alias("failed"),
+        pl.col("outcome").is_in(FAILURES).sum().alias("failed"),
         (pl.col("start_type") == "cold").sum().alias("cold"),
     )
     answered = (
@@ -88,12 +90,8 @@ def make_load_totals(
                 variant=key,
                 protocol=", ".join(sorted(part["protocol"].drop_nulls().unique().to_list())),
                 duration_s=duration_s,
-                offered=part.height,
-                sent=int(part["sent_at"].is_not_null().sum()),
+                **part.select(_COUNTS).row(0, named=True),
                 answered=answered,
-                ok=int((part["outcome"] == "ok").sum()),
-                dropped=int((part["outcome"] == "dropped").sum()),
-                late=int(part["late"].sum()),
                 offered_rps=part.height / duration_s,
                 achieved_rps=answered / duration_s,
                 send_lag_p99_ms=percentile(np.sort(part["lag_ms"].drop_nulls().to_numpy()), 0.99),

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import polars as pl
 
 from analysis.estimate.cells import Measured
 from core.run.records import WITHOUT_LOG
 from simulation.pool import Calls, Samples
-
-# What an invocation may have been excluded for and still be what a caller meets.
-_KEPT_RULES: Final = ("failed",)
 
 
 def samples_of(measured: Measured, variant: str) -> Samples | None:
@@ -27,7 +22,7 @@ def samples_of(measured: Measured, variant: str) -> Samples | None:
     if not parts:
         return None
     mine = pl.concat(parts).filter(
-        (pl.col("rule").is_null() | pl.col("rule").is_in(_KEPT_RULES))
+        (pl.col("rule").is_null() | (pl.col("rule") == "failed"))
         & ~pl.col("warmup").fill_null(value=False)
         & ~pl.col("outcome").is_in(WITHOUT_LOG)
     )

@@ -360,9 +360,7 @@ def make_differences(
                     metric=metric,
                     median_a=quantile(samples_a, 0.5),
                     median_b=quantile(samples_b, 0.5),
-                    difference=comparison.difference,
-                    ratio=comparison.ratio,
-                    cliffs_delta=comparison.cliffs_delta,
+                    **vars(comparison),
                     n_a=len(samples_a),
                     n_b=len(samples_b),
                 )

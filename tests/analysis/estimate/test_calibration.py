@@ -6,7 +6,7 @@ The full table comes from `inference-lab bench statistics`.
 import numpy as np
 import pytest
 
-from analysis.estimate.environments import Sample, components
+from analysis.estimate.environments import Sample
 from bench.calibration import (
     Law,
     changes_called,
@@ -84,11 +84,11 @@ def test_two_runs_of_the_same_code_over_18_variants_raise_no_alarm_and_a_change_
 
 
 def test_components_of_variance_are_those_the_data_were_made_with():
-    found = components(sample_of(Law(between=0.08).draw(np.random.default_rng(4), 200, 50)))
+    found = sample_of(Law(between=0.08).draw(np.random.default_rng(4), 200, 50)).components
     assert found.within_percent == pytest.approx(15, rel=0.05)
     assert found.between_percent == pytest.approx(8, rel=0.15)
     assert found.autocorrelation == pytest.approx(0, abs=0.05)
-    alike = components(sample_of(Law(correlation=0.8).draw(np.random.default_rng(4), 50, 200)))
+    alike = sample_of(Law(correlation=0.8).draw(np.random.default_rng(4), 50, 200)).components
     assert alike.autocorrelation == pytest.approx(0.8, abs=0.05)
 
 
