@@ -77,8 +77,8 @@ _LIGHT_SHADES: Final = (("#000000", 0.45), ("#ffffff", 0.2), ("#000000", 0.72))
 _DARK_SHADES: Final = (("#ffffff", 0.5), ("#000000", 0.35), ("#ffffff", 0.8))
 
 
-def _mixed(colour: str, other: str, share: float) -> str:
-    pairs = [(int(colour[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
+def _mixed(color: str, other: str, share: float) -> str:
+    pairs = [(int(color[at : at + 2], 16), int(other[at : at + 2], 16)) for at in (1, 3, 5)]
     return "#" + "".join(f"{round(mine + (theirs - mine) * share):02x}" for mine, theirs in pairs)
 
 
@@ -173,7 +173,7 @@ def paint(node: Any, theme: Theme) -> Any:
 class Style:
     """How an image is drawn in every figure of a report."""
 
-    colour: str
+    color: str
     dash: Sequence[int]
     shape: str
 

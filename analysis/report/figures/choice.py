@@ -14,7 +14,7 @@ from analysis.report.figures.marks import (
     Series,
     Spec,
     category,
-    colours,
+    colors,
     curve_figure,
     image_series,
     make_figure,
@@ -130,7 +130,7 @@ def cost_against_latency(summary: Summary) -> Figure:
             FUNCTION
             | {"text": "Per million, median latency", "accuracy": "Top-1 accuracy (quoted)", "front": "Pareto front"}
         )
-        point = base | {"color": colours(series, "name"), "shape": shapes(series, "name"), "tooltip": hover}
+        point = base | {"color": colors(series, "name"), "shape": shapes(series, "name"), "tooltip": hover}
         front, dominated, chosen = ("front", "on the front"), ("front", "dominated"), ("recommended", "recommended")
         label = base | {"text": category("label")}
         return {
@@ -216,7 +216,7 @@ def outcomes(summary: Summary) -> Figure:
                     }
                 )
     present = {row["series"] for row in rows}
-    series = [Series(name, colour) for name, colour, _ in OUTCOME_GROUPS if name in present]
+    series = [Series(name, color) for name, color, _ in OUTCOME_GROUPS if name in present]
 
     def draw() -> Spec:
         names = [variant.display_name for variant in summary.variants.values()]
@@ -224,7 +224,7 @@ def outcomes(summary: Summary) -> Figure:
         encoding = {
             "y": category("name", sort=names, axis=axis),
             "x": quantity("value", stack="zero", scale={"domain": [0, 1]}, axis={"title": None, "format": "%"}),
-            "color": colours(series),
+            "color": colors(series),
             "order": quantity("place"),
             "tooltip": tooltip({"name": "Function", "series": "Outcome", "text": "Calls"}),
         }

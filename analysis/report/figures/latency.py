@@ -16,7 +16,7 @@ from analysis.report.figures.marks import (
     Row,
     Series,
     Spec,
-    colours,
+    colors,
     image_series,
     line_of,
     make_figure,
@@ -137,7 +137,7 @@ def cold_phases(summary: Summary, measured: Measured, image: Image) -> Figure:
                     "n": phased.height,
                 }
             )
-    series = [Series(name, colour) for name, _, colour in phases]
+    series = [Series(name, color) for name, _, color in phases]
     return make_figure(
         image_text("cold_phases", image),
         summary,
@@ -199,7 +199,7 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
         axis = value_axis(rows, "ms", ("p50", "p95"))
         base = {
             "x": seconds(),
-            "color": colours(series),
+            "color": colors(series),
             "tooltip": tooltip(
                 {"series": "Memory", "second": "Second", "p50": "Median, ms", "p95": "p95, ms", "n": "n"}
                 | {"offered": "Offered", "answered": "Answered", "failed": "Not ok", "cold": "Cold"}

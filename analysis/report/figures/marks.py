@@ -78,7 +78,7 @@ class Series:
     """One entry of a legend: its name, color token, dash and shape."""
 
     name: str
-    colour: str
+    color: str
     dash: Sequence[int] = (1, 0)
     shape: str = "circle"
 
@@ -172,7 +172,7 @@ def row_of(variant: Variant) -> Row:
 def image_series(summary: Summary) -> tuple[Series, ...]:
     """One series per image, in the color, dash and shape it has everywhere in the report."""
     styles = image_styles(summary.images)
-    return tuple(Series(image.display_name, one.colour, one.dash, one.shape) for image, one in styles.items())
+    return tuple(Series(image.display_name, one.color, one.dash, one.shape) for image, one in styles.items())
 
 
 def memory_series(memory_sizes_mb: Sequence[int]) -> tuple[Series, ...]:
@@ -296,9 +296,9 @@ def category(key: str, **more: Any) -> Spec:
     return {"field": key, "type": "nominal", **more}
 
 
-def colours(series: Sequence[Series], key: str = "series") -> Spec:
+def colors(series: Sequence[Series], key: str = "series") -> Spec:
     names = [one.name for one in series]
-    return category(key, scale={"domain": names, "range": [one.colour for one in series]})
+    return category(key, scale={"domain": names, "range": [one.color for one in series]})
 
 
 def shapes(series: Sequence[Series], key: str = "series") -> Spec:
@@ -420,7 +420,7 @@ def line_of(one: Series, encoding: Spec, **style: Any) -> Spec:
 def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Spec:
     """Lines over memory size with points and intervals."""
     axis = value_axis(rows, axis_title)
-    base = {"x": quantity("memory_mb", **memory_axis(memory_sizes_mb)), "color": colours(series)}
+    base = {"x": quantity("memory_mb", **memory_axis(memory_sizes_mb)), "color": colors(series)}
     value, low, high = (base | {"y": quantity(key, **axis)} for key in ("value", "low", "high"))
     cap: Spec = {"size": 9, "thickness": 1.4, "orient": "horizontal"}
     intervals = [
@@ -481,7 +481,7 @@ def spreads(rows: Sequence[Row], series: Sequence[Series], axis_title: str) -> S
     base = {
         "x": memory_categories(),
         "xOffset": category("name", scale={"domain": [one.name for one in series]}),
-        "color": colours(series, "name"),
+        "color": colors(series, "name"),
     }
     low, quarter, median = (base | {"y": quantity(key, **axis)} for key in ("p5", "p25", "p50"))
     whiskers = low | {"y2": {"field": "p95"}}
@@ -502,7 +502,7 @@ def stacks(series: Sequence[Series], axis_title: str) -> Spec:
     encoding = {
         "x": memory_categories(),
         "y": quantity("value", stack="zero", axis={"title": axis_title, "tickCount": 6, "format": ",~r"}),
-        "color": colours(series),
+        "color": colors(series),
         "order": quantity("place"),
         "tooltip": tooltip(FUNCTION | {"series": "Part", "text": "Mean", "n": "n"}),
     }

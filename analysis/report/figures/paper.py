@@ -14,7 +14,7 @@ from analysis.report.figures.marks import (
     Series,
     Spec,
     category,
-    colours,
+    colors,
     curve_figure,
     image_series,
     line_of,
@@ -49,7 +49,7 @@ def request_rate(summary: Summary) -> Figure:
             "x": seconds(),
             "y": quantity("rps", axis={"title": "Requests a second"}, scale={"zero": True, "nice": True}),
             "detail": category("variant"),
-            "color": colours([offered, *answered]),
+            "color": colors([offered, *answered]),
             "tooltip": tooltip({"series": "Rate", "variant": "Function", "second": "Second", "rps": "Requests/s"}),
         }
         # The offered rate is a broad road; the answered lines keep to it or leave it.
@@ -122,8 +122,8 @@ def _load_rates(summary: Summary) -> list[Row]:
 def warm(summary: Summary, image: Image) -> Figure:
     """Figures 4 to 6: API latency and inference time against memory, warm."""
     points = Points(summary)
-    colour = image_styles(summary.images)[image].colour
-    series = (Series("API latency", colour), Series("Inference time", colour, (5, 3), "square"))
+    color = image_styles(summary.images)[image].color
+    series = (Series("API latency", color), Series("Inference time", color, (5, 3), "square"))
     for variant in summary.variants_of(image):
         points.add(variant, ("warm", "warm"), "API latency", "client_latency_ms")
         points.add(variant, ("warm", "warm"), "Inference time", "inference_ms")
@@ -134,7 +134,7 @@ def warm(summary: Summary, image: Image) -> Figure:
 def cold_against_warm(summary: Summary, image: Image) -> Figure:
     """Figures 7 to 9: a cold start next to a warm call, both by the platform's clock."""
     points = Points(summary)
-    cold = Series("Cold start: init and duration", image_styles(summary.images)[image].colour, (1, 0), "diamond")
+    cold = Series("Cold start: init and duration", image_styles(summary.images)[image].color, (1, 0), "diamond")
     reference = Series("Warm call: duration", "@reference", (5, 3), "circle")
     for variant in summary.variants_of(image):
         points.add(variant, ("cold", "cold"), cold.name, "total_ms")
@@ -148,11 +148,11 @@ def cold_against_warm(summary: Summary, image: Image) -> Figure:
 def load(summary: Summary, image: Image) -> Figure:
     """Figures 10 to 12: latency and inference time under load, next to the warm latency."""
     points = Points(summary)
-    colour = image_styles(summary.images)[image].colour
+    color = image_styles(summary.images)[image].color
     series = (
-        Series("API latency under load, median", colour),
-        Series("API latency under load, p95", colour, (7, 3), "triangle-up"),
-        Series("Inference time under load", colour, (2, 2), "square"),
+        Series("API latency under load, median", color),
+        Series("API latency under load, p95", color, (7, 3), "triangle-up"),
+        Series("Inference time under load", color, (2, 2), "square"),
         Series("API latency, single warm calls", "@reference", (5, 3), "diamond"),
     )
     for variant in summary.variants_of(image):

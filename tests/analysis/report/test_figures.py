@@ -406,9 +406,9 @@ def test_no_colour_is_left_a_token_and_data_stay_as_they_are():
 @pytest.mark.parametrize("engines", [ENGINES[:1], ENGINES[1:2], ENGINES])
 def test_models_and_engines_differ_by_colour_and_by_shape_and_dash(engines):
     styles = image_styles([Image(model, engine, "x86_64") for model in (*MODELS, "tiny") for engine in engines])
-    assert len({style.colour for style in styles.values()}) == len(styles)
+    assert len({style.color for style in styles.values()}) == len(styles)
     assert len({(style.shape, tuple(style.dash)) for style in styles.values()}) == len(styles)
-    assert {style.colour for style in styles.values()} <= set(LIGHT)
+    assert {style.color for style in styles.values()} <= set(LIGHT)
 
 
 def contrast(one: str, other: str) -> float:
