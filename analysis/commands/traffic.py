@@ -24,7 +24,7 @@ from analysis.pipeline import run_configuration
 from analysis.report.text import markdown_table
 from core import strict_json
 from core.aws.cloud import Cloud
-from core.configuration import Configuration, ProvisionedTable
+from core.configuration import Configuration, GoalTable, ProvisionedTable
 from core.errors import EXIT_OK, UserError
 from core.money.charges import FRONT_DOORS
 from core.money.price_list import prices_of_run
@@ -63,8 +63,7 @@ class _Question:
     arrivals: Arrivals
     pool: Pool
     prices: Prices
-    limit_ms: float
-    max_missed_share: float
+    goal: GoalTable  # with the options' limit and share
     pings: int
     seed: int
     provisioned: ProvisionedTable
@@ -250,12 +249,12 @@ def _question(
         front_door_limit_s=limit_s,
         caller_retries=chosen.retries,
     )
+    asked = {"limit_ms": chosen.limit_ms, "max_bad_share": chosen.max_missed}
     return _Question(
         arrivals=_arrivals(chosen, configuration),
         pool=pool,
         prices=prices,
-        limit_ms=chosen.limit_ms or configuration.goal.limit_ms,
-        max_missed_share=configuration.goal.max_bad_share if chosen.max_missed is None else chosen.max_missed,
+        goal=configuration.goal.model_copy(update={name: one for name, one in asked.items() if one is not None}),
         pings=chosen.pings,
         seed=configuration.experiments.seed,
         provisioned=configuration.provisioned,
@@ -352,7 +351,7 @@ def _month(question: _Question, samples: Samples, billing: Billing, strategy: St
         strategy,
         billing,
         question.prices,
-        limit_ms=question.limit_ms,
+        limit_ms=question.goal.limit_ms,
         seed=question.seed,
     )
 
@@ -366,7 +365,7 @@ def _provisioned(question: _Question, samples: Samples, billing: Billing) -> Mon
     return cheapest_level(
         lambda level: _month(question, samples, billing, Provisioned((level,))),
         first=max(1, first),
-        max_missed_share=question.max_missed_share,
+        max_missed_share=question.goal.max_bad_share,
     )
 
 
@@ -378,8 +377,7 @@ def _highest_rate(question: _Question, samples: Samples, variant: Variant) -> _L
             question.pool,
             variant,
             question.prices,
-            limit_ms=question.limit_ms,
-            max_missed_share=question.max_missed_share,
+            question.goal,
             seed=question.seed,
             provisioned=question.provisioned.concurrency,
         )

@@ -28,9 +28,8 @@ def simulated_rate(
     pool: Pool,
     variant: Variant,
     prices: Prices,
+    goal: GoalTable,
     *,
-    limit_ms: float,
-    max_missed_share: float,
     seed: int,
     provisioned: int,
 ) -> float:
@@ -51,13 +50,13 @@ def simulated_rate(
             strategy,
             Billing(variant.memory_mb, variant.architecture),
             prices,
-            limit_ms=limit_ms,
+            limit_ms=goal.limit_ms,
             seed=seed,
             effort=SEARCH_EFFORT,
         )
         return month.missed_share.value
 
-    return highest_rate(missed, max_missed_share=max_missed_share)
+    return highest_rate(missed, max_missed_share=goal.max_bad_share)
 
 
 def make_highest_rates(
@@ -87,8 +86,7 @@ def make_highest_rates(
                 pool,
                 variants[key],
                 prices,
-                limit_ms=goal.limit_ms,
-                max_missed_share=goal.max_bad_share,
+                goal,
                 seed=configuration.experiments.seed,
                 provisioned=configuration.provisioned.concurrency,
             )
