@@ -22,7 +22,7 @@ from bench.measurement import Comparison, hand_over, progress
 from bench.peers import RIE_PATH, PeerMissingError, running_emulator
 from core import strict_json
 from core.paths import REPOSITORY
-from core.program.processes import start_child
+from core.program.processes import end_child, start_child
 from lab.cli import client_environment
 from lab.contracts import Image
 from lab.drivers.process import ProcessDriver
@@ -119,8 +119,7 @@ def running_lab_process(state: Path, *arguments: str, variables: Mapping[str, st
             raise RuntimeError(f"the lab did not start: {ready!r}")
         yield Lab(int(ready.rsplit(":", 1)[1]), process)
     finally:
-        process.terminate()
-        process.wait(60)
+        end_child(process, within_s=60)
 
 
 def deploy(lab: Lab, root: Path, images: Mapping[str, str]) -> None:

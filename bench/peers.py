@@ -17,7 +17,7 @@ from typing import Final
 
 from bench.http_clients import KeptConnection
 from bench.measurement import RAW
-from core.program.processes import start_child
+from core.program.processes import end_child, start_child
 
 # AWS's Runtime Interface Emulator is published inside this wheel.
 SAM_CLI: Final = "aws-sam-cli==1.170.0"
@@ -80,12 +80,7 @@ def running_emulator(task_root: Path) -> Iterator[tuple[int, int]]:
         connection.close()
         yield port, process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_child(process, within_s=10)
 
 
 def _free_port() -> int:

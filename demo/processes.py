@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from core.errors import UserError
-from core.program.processes import start_child
+from core.program.processes import end_child, start_child
 
 STOP_PATIENCE_S: Final = 20.0
 
@@ -43,18 +42,6 @@ def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
-def _stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(first)
-    try:
-        process.wait(STOP_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @contextlib.contextmanager
 def in_the_background(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
     """Run a command that nothing depends on while the block runs, and wait for its end after it."""
@@ -63,7 +50,7 @@ def in_the_background(command: Sequence[str], environment: Mapping[str, str]) ->
         yield
         process.wait()
     finally:
-        _stop(process, signal.SIGTERM)
+        end_child(process, within_s=STOP_PATIENCE_S)
 
 
 def run_step(
@@ -85,10 +72,10 @@ def run_step(
             while (code := _wait_a_moment(process)) is None:
                 watch()
         except KeyboardInterrupt:
-            _stop(process, signal.SIGINT)
+            end_child(process, within_s=STOP_PATIENCE_S, first=signal.SIGINT)
             raise
         finally:
-            _stop(process, signal.SIGTERM)
+            end_child(process, within_s=STOP_PATIENCE_S)
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log else ""
         raise UserError(
@@ -110,4 +97,4 @@ def running_lab(command: Sequence[str], environment: Mapping[str, str], log: Pat
                 raise UserError(f"the lab ended with exit code {process.wait()}\n{tail}", hint=f"See {log}.")
             yield url
         finally:
-            _stop(process, signal.SIGTERM)
+            end_child(process, within_s=STOP_PATIENCE_S)

@@ -24,7 +24,7 @@ from core.configuration import PATH_VARIABLE
 from core.errors import EXIT_ERROR, CloudError, run_command
 from core.paths import LOCUSTFILE, RESULTS_DIRECTORY
 from core.program.command_line import Parser
-from core.program.processes import start_child
+from core.program.processes import end_child, start_child
 from core.run.run_directory import MANIFEST_FILE, RunDirectory
 from core.run.stages import STAGES_FILE
 
@@ -130,15 +130,7 @@ def _wait(process: subprocess.Popen[Any], shipper: Shipper, *, limit_s: float) -
         if time.monotonic() > deadline:
             late = True
             print(f"loadtests.task: the limit of {limit_s:g} s is reached", file=sys.stderr, flush=True)
-            _end(process)
-
-
-def _end(process: subprocess.Popen[Any]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
+            end_child(process, within_s=STOP_PATIENCE_S)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,18 @@ def start_child(
     return process
 
 
+def end_child(process: subprocess.Popen[Any], *, within_s: float, first: signal.Signals = signal.SIGTERM) -> None:
+    """Ask a program to end, and kill it if it still runs after `within_s`; without effect on one that has ended."""
+    process.send_signal(first)
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        # The children of a program with a session of its own end with it.
+        in_own_session = os.getpgid(process.pid) == process.pid
+        (os.killpg if in_own_session else os.kill)(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def ending_with_this_process(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     """Return what a forked child calls first, so that it gets a signal when this process ends, however it ends.
 

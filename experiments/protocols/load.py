@@ -7,7 +7,6 @@ under the whole shape, is the unit of a resumed run: a rising rate cannot be ent
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, Configuration, c
 from core.errors import CloudError, ConfigurationError
 from core.money.charges import network_traffic_usd
 from core.paths import LOCUSTFILE, REPOSITORY
-from core.program.processes import start_child
+from core.program.processes import end_child, start_child
 from core.run.records import ClientRecord
 from core.run.run_directory import RunDirectory, read_client_records
 from core.run.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
@@ -151,7 +150,7 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
     try:
         yield LocustHere(process, log_path)
     finally:
-        _end(process)
+        end_child(process, within_s=STOP_PATIENCE_S)
 
 
 @dataclass(frozen=True)
@@ -227,13 +226,3 @@ def _report_interrupted_stages(session: Session, stages: Sequence[LoadStage], pr
         if name not in whole:
             detail = f"stage {name} was interrupted after {calls} calls and is started again"
             session.stop(Stop("load", protocol, variant, name, "broken_off", detail, calls))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
