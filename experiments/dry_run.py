@@ -12,7 +12,6 @@ from rich.table import Table
 
 from core.configuration import PILOT_CALLS, Configuration
 from core.money.prices import Prices
-from core.run.records import Experiment
 from experiments.checks.at_rest import rest_costs
 from experiments.checks.spend import (
     LONGEST_INIT_S,
@@ -24,16 +23,7 @@ from experiments.checks.spend import (
     usd,
     whole_plan,
 )
-from experiments.plan import Step, deciding_on, planned_environments, steps
-from loadtests.plan import planned_arrivals
-
-
-def planned_steps(
-    configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float, workers: int = 0
-) -> list[Step]:
-    """Return the steps of a plan; `workers` are the Fargate tasks that send the load, 0 is this machine."""
-    arrivals = planned_arrivals(configuration)
-    return steps(configuration, experiments, arrivals=arrivals, time_scale=time_scale, workers=workers)
+from experiments.plan import Step, deciding_on, planned_environments
 
 
 @dataclass(frozen=True)

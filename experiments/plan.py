@@ -6,11 +6,11 @@ leaves out what its records hold already.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Final, Literal, TypeVar
 
 from core.configuration import PILOT_CALLS, Configuration, WarmTable
@@ -19,7 +19,7 @@ from core.run.stages import SEARCH
 from core.statistics.deciding import Goal, expected_plan
 from core.variants import Variant
 from loadtests.arrivals import shape_of
-from loadtests.plan import planned_duration_s
+from loadtests.plan import planned_arrivals, planned_duration_s
 
 Connection = Literal["kept", "new", "none"]
 T = TypeVar("T")
@@ -57,12 +57,22 @@ def shuffled(items: Sequence[T], seed: int, *scope: object) -> list[T]:
 # --- cold ------------------------------------------------------------------------------------------------------------
 
 
-def forced_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
-    """Direct invokes, each after a forced update: every variant once per round, each round in its own order."""
+def forced_calls(
+    variants: Sequence[Variant], samples: int, seed: int, *, through_gateway: bool = False
+) -> list[PlannedCall]:
+    """Calls, each after a forced update: every variant once per round, each round in its own order.
+
+    They are direct invokes, or calls of the REST endpoint, each on a new connection.
+    """
+    protocol = "gateway" if through_gateway else "forced"
+    trigger: Trigger = "api" if through_gateway else "invoke"
+    connection: Connection = "new" if through_gateway else "none"
     return [
-        PlannedCall(f"cold/forced/{variant.key}/{number:04d}", "cold", "forced", "invoke", variant)
+        PlannedCall(
+            f"cold/{protocol}/{variant.key}/{number:04d}", "cold", protocol, trigger, variant, connection=connection
+        )
         for number in range(samples)
-        for variant in shuffled(variants, seed, "forced", number)
+        for variant in shuffled(variants, seed, protocol, number)
     ]
 
 
@@ -71,15 +81,6 @@ def spillover_call(call: PlannedCall) -> PlannedCall | None:
     if call.variant.start != "provisioned" or call.protocol != "forced":
         return None
     return replace(call, call_id=call.call_id.replace("/forced/", "/spillover/", 1), protocol="spillover")
-
-
-def gateway_calls(variants: Sequence[Variant], samples: int, seed: int) -> list[PlannedCall]:
-    """The same through the REST endpoint, each on a new connection."""
-    return [
-        PlannedCall(f"cold/gateway/{variant.key}/{number:04d}", "cold", "gateway", "api", variant, connection="new")
-        for number in range(samples)
-        for variant in shuffled(variants, seed, "gateway", number)
-    ]
 
 
 def still_to_make(calls: Sequence[PlannedCall], outcomes: Mapping[str, str]) -> list[PlannedCall]:
@@ -107,7 +108,6 @@ class Burst:
 
     variant: Variant
     size: int
-    repeat: int
     calls: tuple[PlannedCall, ...]
 
 
@@ -133,7 +133,7 @@ def _burst(variant: Variant, size: int, repeat: int) -> Burst:
         )
         for number in range(size)
     )
-    return Burst(variant, size, repeat, calls)
+    return Burst(variant, size, calls)
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def planned_environments(table: WarmTable, goal: Goal | None) -> list[int]:
     samples = table.max_samples if table.until_ci_percent else table.samples
     environments = table.environment_of(samples - 1) + 1
     bounds = [min(samples, table.first_sample_of(number)) for number in range(environments + 1)]
-    return [last - first for first, last in pairwise(bounds)]
+    return [last - first for first, last in itertools.pairwise(bounds)]
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -266,32 +266,22 @@ def steps(
     configuration: Configuration,
     experiments: Sequence[Experiment],
     *,
-    arrivals: int,
     time_scale: float = 1.0,
     workers: int = 0,
 ) -> list[Step]:
     """How many calls each protocol makes of each variant, as far as a plan can tell (`planned_environments`).
 
-    `arrivals` is what one variant's load test offers; `workers` are the Fargate tasks that send it, 0 is this machine.
+    `workers` are the Fargate tasks that send the load; 0 is this machine.
     """
-    tasks = workers + 1 if workers else 0
-    return [
-        replace(step, tasks=tasks) if step.experiment == "load" else step
-        for experiment in experiments
-        for variant in configuration.variants
-        for step in _steps_of(experiment, variant, configuration, arrivals, time_scale)
-    ]
-
-
-def _steps_of(
-    experiment: Experiment, variant: Variant, configuration: Configuration, arrivals: int, time_scale: float
-) -> Iterator[Step]:
-    if experiment == "cold":
-        yield from _cold_steps(variant, configuration, time_scale)
-    elif experiment == "warm":
-        yield _warm_step(variant, configuration)
-    else:
-        yield _load_step(variant, configuration, arrivals)
+    planned: list[Step] = []
+    for experiment, variant in itertools.product(experiments, configuration.variants):
+        if experiment == "cold":
+            planned += _cold_steps(variant, configuration, time_scale)
+        elif experiment == "warm":
+            planned.append(_warm_step(variant, configuration))
+        else:
+            planned.append(_load_step(variant, configuration, workers))
+    return planned
 
 
 def _cold_steps(variant: Variant, configuration: Configuration, time_scale: float) -> Iterator[Step]:
@@ -343,8 +333,8 @@ def _warm_step(variant: Variant, configuration: Configuration) -> Step:
     )
 
 
-def _load_step(variant: Variant, configuration: Configuration, arrivals: int) -> Step:
-    load = configuration.experiments.load
+def _load_step(variant: Variant, configuration: Configuration, workers: int) -> Step:
+    load, arrivals = configuration.experiments.load, planned_arrivals(configuration)
     return Step(
         "load",
         load.shape,
@@ -353,6 +343,7 @@ def _load_step(variant: Variant, configuration: Configuration, arrivals: int) ->
         through_gateway=True,
         under_way=_load_under_way(configuration),
         further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
+        tasks=workers + 1 if workers else 0,
         fixed_s=planned_duration_s(configuration),
     )
 

@@ -27,8 +27,8 @@ from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.checks.spend import SpendMeter, estimate, total, usd, whole_plan
-from experiments.dry_run import plan_facts, planned_steps, print_plan, print_rest, rest_facts
-from experiments.plan import Step
+from experiments.dry_run import plan_facts, print_plan, print_rest, rest_facts
+from experiments.plan import Step, steps
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.protocols.cold_scheduled import run_scheduled
 from experiments.protocols.load import run_load
@@ -56,7 +56,7 @@ def show_plan(request: Request) -> int:
     cloud = Cloud()
     # Only a lab shortens intervals. AWS need not be asked, so a plan can be seen without credentials.
     time_scale = cloud.endpoint_facts().time_scale if cloud.endpoint_url else 1.0
-    planned = planned_steps(request.configuration, request.experiments, time_scale=time_scale, workers=request.workers)
+    planned = steps(request.configuration, request.experiments, time_scale=time_scale, workers=request.workers)
     prices = read_prices(request.configuration.prices)
     if request.as_json:
         print(strict_json.dumps(plan_facts(planned, request.configuration, prices), indent=2))
@@ -72,7 +72,7 @@ def show_plan(request: Request) -> int:
 
 def show_estimate(configuration: Configuration, experiments: Sequence[Experiment], *, as_json: bool) -> int:
     """Print what a deployment costs at rest and what each experiment adds; nothing is called, deployed or not."""
-    planned = planned_steps(configuration, experiments, time_scale=1.0)
+    planned = steps(configuration, experiments)
     prices = read_prices(configuration.prices)
     if as_json:
         facts = {**rest_facts(configuration, planned, prices), **plan_facts(planned, configuration, prices)}
@@ -94,7 +94,7 @@ def measure(request: Request) -> int:
     endpoint = cloud.endpoint_facts()
     listed = _listed_prices(cloud, endpoint)
     prices = read_prices(configuration.prices, listed=listed)
-    planned = planned_steps(configuration, request.experiments, time_scale=endpoint.time_scale, workers=request.workers)
+    planned = steps(configuration, request.experiments, time_scale=endpoint.time_scale, workers=request.workers)
     _refuse_over_limit(planned, configuration, prices)
     run = open_run(request, endpoint, prices)
     if listed is not None:

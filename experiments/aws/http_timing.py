@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import select
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from core.aws.endpoint_access import Access, headers_of
@@ -41,6 +43,7 @@ class Connection:
         Raises CloudError where there are no credentials to sign it with.
         """
         headers, connect_ms = self._headers(), None
+        fields: dict[str, Any]
         sent_at, sent = time.time(), time.perf_counter()
         try:
             if not self._stands():
@@ -50,26 +53,19 @@ class Connection:
                 sent_at, sent = time.time(), time.perf_counter()
             self._connection.request("GET", self._path, headers=headers)
             answer = self._connection.getresponse()
-            body = answer.read()
+            fields = {"status": answer.status, "body": answer.read()}
+            ended = time.perf_counter()
+            fields["headers"] = {name.lower(): value for name, value in answer.getheaders()}
         except (OSError, http.client.HTTPException) as error:
             ended = time.perf_counter()
             self._connection.close()
-            return Reply(
-                sent_at=sent_at,
-                answered_at=sent_at + (ended - sent),
-                latency_ms=(ended - sent) * 1000,
-                connect_ms=connect_ms,
-                connection_error=f"{type(error).__name__}: {error}",
-            )
-        ended = time.perf_counter()
+            fields = {"connection_error": f"{type(error).__name__}: {error}"}
         return Reply(
             sent_at=sent_at,
             answered_at=sent_at + (ended - sent),
             latency_ms=(ended - sent) * 1000,
             connect_ms=connect_ms,
-            status=answer.status,
-            body=body,
-            headers={name.lower(): value for name, value in answer.getheaders()},
+            **fields,
         )
 
     def ensure(self) -> None:
@@ -97,8 +93,5 @@ class Connection:
 
 def get_once(url: str, access: Access, *, timeout_s: float) -> Reply:
     """A GET over a new connection, closed after it."""
-    connection = Connection(url, access, timeout_s=timeout_s)
-    try:
+    with contextlib.closing(Connection(url, access, timeout_s=timeout_s)) as connection:
         return connection.get()
-    finally:
-        connection.close()

@@ -23,7 +23,7 @@ from experiments.aws.load_tasks import QUOTA_CODE, QUOTA_SERVICE, SWITCH, find_l
 from experiments.aws.scheduler import Scheduler, ScheduleState
 from experiments.checks.findings import Finding, guarded
 from experiments.checks.spend import capacity_usd, estimate, total, usd
-from experiments.dry_run import planned_steps
+from experiments.plan import steps
 from loadtests.arrivals import shape_of
 
 DEPLOY: Final = "Deploy it with `cdk deploy`, under the same profile (BENCHMARK_PROFILE)."
@@ -136,7 +136,7 @@ def _check_credentials(
     cloud: Cloud, configuration: Configuration, experiments: Sequence[Experiment], *, time_scale: float
 ) -> list[Finding]:
     prices = read_prices(configuration.prices)
-    planned = planned_steps(configuration, experiments, time_scale=time_scale)
+    planned = steps(configuration, experiments, time_scale=time_scale)
     run_s = total([estimate(step, configuration, prices) for step in planned]).duration_s
     return [check_credentials(cloud.credentials(), now=time.time(), run_s=run_s)]
 

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from core.run.stops import Stop
-from core.variants import Variant
 from experiments.aws.http_timing import get_once
 from experiments.aws.lambda_control import InvokeAnswer, Nonces
 from experiments.checks.spend import billed_ms_in
@@ -25,23 +24,18 @@ from experiments.plan import (
     PlannedCall,
     bursts,
     forced_calls,
-    gateway_calls,
     spillover_call,
     still_to_make,
 )
-from experiments.protocols.gateway_timeouts import let_function_end
-from experiments.protocols.recording import invoke_record, reply_record
+from experiments.protocols.gateway_timeouts import keep_reply
+from experiments.protocols.recording import invoke_record
 from experiments.session import Session
 from loadtests.plan import gateway_patience_s
 
 
 def run_forced(session: Session) -> None:
     """One direct invoke after each forced update, variants in turn."""
-    configuration = session.configuration
-    calls = forced_calls(
-        configuration.variants, configuration.experiments.cold.forced_samples, configuration.experiments.seed
-    )
-    _one_by_one(session, calls, "cold, forced")
+    _one_by_one(session, session.configuration.experiments.cold.forced_samples, through_gateway=False)
 
 
 def run_gateway(session: Session) -> None:
@@ -49,11 +43,7 @@ def run_gateway(session: Session) -> None:
 
     The next call waits until such a function has ended.
     """
-    configuration = session.configuration
-    calls = gateway_calls(
-        configuration.variants, configuration.experiments.cold.gateway_samples, configuration.experiments.seed
-    )
-    _one_by_one(session, calls, "cold, through the gateway")
+    _one_by_one(session, session.configuration.experiments.cold.gateway_samples, through_gateway=True)
 
 
 def run_bursts(session: Session) -> None:
@@ -80,7 +70,12 @@ def run_bursts(session: Session) -> None:
     session.progress.end_phase()
 
 
-def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
+def _one_by_one(session: Session, samples: int, *, through_gateway: bool) -> None:
+    configuration = session.configuration
+    calls = forced_calls(
+        configuration.variants, samples, configuration.experiments.seed, through_gateway=through_gateway
+    )
+    name = "cold, through the gateway" if through_gateway else "cold, forced"
     todo = still_to_make(calls, {call_id: record.outcome for call_id, record in session.log.records.items()})
     session.progress.phase(name, len(todo), then_s=session.then_s)
     with session.nonces() as nonces:
@@ -91,8 +86,7 @@ def _one_by_one(session: Session, calls: list[PlannedCall], name: str) -> None:
                 nonces.force(call.variant, call.call_id, partial(_call_on_demand, session, call))
                 _send(session, call, first=session.services.first_calls.is_first(call.variant))
             session.progress.advance(1, call.variant.display_name)
-    if calls:
-        _say_who_cannot_run(session, calls[0].protocol)
+    _say_who_cannot_run(session, "gateway" if through_gateway else "forced")
     session.progress.end_phase()
 
 
@@ -112,11 +106,7 @@ def _send(session: Session, call: PlannedCall, *, first: bool) -> None:
         patience_s = gateway_patience_s(session.configuration.gateway)
         deployment = session.services.deployment
         reply = get_once(deployment.url(call.variant), deployment.access(call.variant), timeout_s=patience_s)
-        session.services.first_calls.called(call.variant)
-        record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
-        session.add(record)
-        if record.outcome == "gateway_timeout":
-            let_function_end(session, record)
+        keep_reply(session, call, reply, first=first)
     else:
         answer = session.services.control.invoke(call.variant)
         session.services.first_calls.called(call.variant)
@@ -154,9 +144,5 @@ def _send_burst(session: Session, nonces: Nonces, pool: ThreadPoolExecutor, burs
 def _say_who_cannot_run(session: Session, protocol: str) -> None:
     for variant in session.configuration.variants:
         if session.log.cannot_run("cold", variant):
-            session.stop(_cannot_run(session, protocol, variant))
-
-
-def _cannot_run(session: Session, protocol: str, variant: Variant) -> Stop:
-    detail = session.log.why_it_cannot_run("cold", variant)
-    return Stop("cold", protocol, variant.key, "none", "cannot_run", detail, session.log.recorded(protocol, variant))
+            detail, calls = session.log.why_it_cannot_run("cold", variant), session.log.recorded(protocol, variant)
+            session.stop(Stop("cold", protocol, variant.key, "none", "cannot_run", detail, calls))

@@ -15,13 +15,14 @@ from typing import Final
 
 from core import strict_json
 from core.errors import CloudError
+from core.run.outcomes import Answer
 from core.run.run_directory import RunDirectory, write_atomically
 from core.run.stops import Stop
 from core.variants import Variant
 from experiments.checks.spend import expected_billed_ms
 from experiments.interruption import undisturbed
 from experiments.plan import SECONDS_PER_MINUTE, PlannedCall, Window, windows
-from experiments.protocols.recording import fire_record
+from experiments.protocols.recording import record_of
 from experiments.session import Session
 
 WINDOWS_FILE: Final = "schedule-windows.json"
@@ -216,12 +217,13 @@ def _write_down(session: Session, asked: Sequence[Asked], answered: dict[str, in
                 continue
             session.services.first_calls.called(call.variant)
             session.add(
-                fire_record(
+                record_of(
                     call,
-                    expected_at,
+                    Answer("pending"),  # asynchronous: what became of it is in the logs alone
                     run_id=session.run_id,
                     time_scale=session.time_scale,
-                    first=one.first_after_deploy and number == 0,
+                    first_after_deploy=one.first_after_deploy and number == 0,
+                    intended_at=expected_at,
                 )
             )
 

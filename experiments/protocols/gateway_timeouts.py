@@ -1,14 +1,27 @@
-"""Wait after a 504: the gateway has stopped waiting, but the function keeps running."""
+"""Keep the answers of the REST endpoint, and wait after a 504: the gateway gave up, but the function keeps running."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from core.run.records import ClientRecord
+from experiments.aws.http_timing import Reply
 from experiments.checks.spend import billed_ms_bound, longest_billed_ms
+from experiments.plan import PlannedCall
+from experiments.protocols.recording import reply_record
 from experiments.session import Session
 
 LOG_DELAY_S: Final = 30.0  # CloudWatch shows a line some seconds after it was written
+
+
+def keep_reply(session: Session, call: PlannedCall, reply: Reply, *, first: bool) -> ClientRecord:
+    """Keep the record of a GET; after a 504, wait for the function, whose environment the next call would meet."""
+    session.services.first_calls.called(call.variant)
+    record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
+    session.add(record)
+    if record.outcome == "gateway_timeout":
+        let_function_end(session, record)
+    return record
 
 
 def let_function_end(session: Session, record: ClientRecord) -> None:

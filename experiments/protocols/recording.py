@@ -17,7 +17,7 @@ def reply_record(call: PlannedCall, reply: Reply, *, run_id: str, time_scale: fl
         answer = Answer("connection", reply.connection_error)
     else:
         answer = classify_http(reply.status, reply.body, reply.headers)
-    return _record(
+    return record_of(
         call,
         answer,
         run_id=run_id,
@@ -45,7 +45,7 @@ def invoke_record(
         meaning = Answer(classify_api_error(answer.error_code), text)
     else:
         meaning = classify_invoke(answer.payload, answer.function_error)
-    return _record(
+    return record_of(
         call,
         meaning,
         run_id=run_id,
@@ -60,19 +60,8 @@ def invoke_record(
     )
 
 
-def fire_record(call: PlannedCall, expected_at: float, *, run_id: str, time_scale: float, first: bool) -> ClientRecord:
-    """Record of a schedule's fire: asynchronous, so what became of it is in the logs alone."""
-    return _record(
-        call,
-        Answer("pending"),
-        run_id=run_id,
-        time_scale=time_scale,
-        first_after_deploy=first,
-        intended_at=expected_at,
-    )
-
-
-def _record(call: PlannedCall, answer: Answer, **fields: Any) -> ClientRecord:
+def record_of(call: PlannedCall, answer: Answer, **fields: Any) -> ClientRecord:
+    """Record of a planned call; `fields` are what the call and its answer do not tell."""
     return ClientRecord(
         call_id=call.call_id,
         experiment=call.experiment,

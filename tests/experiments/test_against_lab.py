@@ -30,9 +30,8 @@ from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS
 from experiments.checks import cleanup
 from experiments.checks.spend import estimate, total
-from experiments.dry_run import planned_steps
 from experiments.interruption import SIGNALS
-from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled
+from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled, steps
 from experiments.protocols.warm import is_warm_sample
 from experiments.session import UNREACHABLE_AFTER
 from loadtests.arrivals import shape_of
@@ -485,7 +484,7 @@ def test_a_run_stops_when_its_billed_time_has_cost_the_limit_and_keeps_what_it_m
     prices = read_prices(deployed.configuration.prices)
     planned = [
         estimate(step, deployed.configuration, prices)
-        for step in planned_steps(deployed.configuration, ["warm"], time_scale=240)
+        for step in steps(deployed.configuration, ["warm"], time_scale=240)
         if step.variant == variant
     ]
     limit = str(1.01 * total(planned).expected_usd)

@@ -19,7 +19,6 @@ from experiments.plan import (
     bursts,
     deciding_on,
     forced_calls,
-    gateway_calls,
     gave_up,
     planned_environments,
     scheduled_call,
@@ -28,6 +27,7 @@ from experiments.plan import (
     still_to_make,
     windows,
 )
+from loadtests.plan import planned_arrivals
 
 CONFIGURATION = read_configuration(profile="")
 VARIANTS = tuple(
@@ -39,7 +39,7 @@ VARIANTS = tuple(
 
 def every_call(seed):
     yield from forced_calls(VARIANTS, 5, seed)
-    yield from gateway_calls(VARIANTS, 5, seed)
+    yield from forced_calls(VARIANTS, 5, seed, through_gateway=True)
     for burst in bursts(VARIANTS, (1, 10), 3, seed):
         yield from burst.calls
     for variant in VARIANTS:
@@ -135,14 +135,14 @@ def test_schedules_start_spread_over_one_interval_and_end_after_their_last_fire(
 def test_a_plan_counts_every_call_that_it_will_make():
     configuration = read_configuration(profile="")
     cold, warm = configuration.experiments.cold, configuration.experiments.warm
-    planned = steps(configuration, ("cold", "warm", "load"), arrivals=24, time_scale=13.0)
+    planned = steps(configuration, ("cold", "warm", "load"), time_scale=13.0)
     calls = Counter()
     for step in planned:
         calls[step.experiment] += step.cold_calls + step.warm_calls
     variants = len(configuration.variants)
     assert calls["cold"] == variants * cold.duration_minutes // cold.interval_minutes
     assert calls["warm"] == variants * len(warm.connections) * (warm.environments * warm.warmups + warm.samples)
-    assert calls["load"] == variants * (configuration.experiments.load.warmups + 24)
+    assert calls["load"] == variants * (configuration.experiments.load.warmups + planned_arrivals(configuration))
     assert len(all_series(configuration)) == variants * len(warm.connections)
     scheduled_s = sum(step.fixed_s for step in planned if step.protocol == "scheduled")
     assert scheduled_s == pytest.approx(cold.duration_minutes * 60 / 13.0)
@@ -167,7 +167,7 @@ def test_a_plan_until_decided_counts_what_a_decision_is_expected_to_take_and_its
     configuration = CONFIGURATION.model_copy(
         update={"experiments": CONFIGURATION.experiments.model_copy(update={"warm": deciding})}
     )
-    step = steps(configuration, ("warm",), arrivals=0)[0]
+    step = steps(configuration, ("warm",))[0]
     sizes = planned_environments(deciding, deciding_on(configuration, "kept")[1])
     assert step.cold_calls == len(sizes) > warm.environments
     pilot = warm.environments * (PILOT_CALLS + warm.warmups)
@@ -184,7 +184,7 @@ def test_a_plan_until_decided_replaces_environments_even_if_it_begins_with_one()
     configuration = CONFIGURATION.model_copy(
         update={"experiments": CONFIGURATION.experiments.model_copy(update={"warm": deciding})}
     )
-    step = steps(configuration, ("warm",), arrivals=0)[0]
+    step = steps(configuration, ("warm",))[0]
     assert step.forced_updates == step.cold_calls > 1
 
 

@@ -9,7 +9,7 @@ from core.money.prices import read_prices
 from core.paths import BENCHMARK_TOML
 from experiments.__main__ import main
 from experiments.checks.at_rest import rest_costs
-from experiments.dry_run import planned_steps
+from experiments.plan import steps
 
 PRICES = read_prices()
 
@@ -19,7 +19,7 @@ def planned_calls(configuration):
 
 
 def all_steps(configuration):
-    return planned_steps(configuration, ("cold", "warm", "load"), time_scale=1.0)
+    return steps(configuration, ("cold", "warm", "load"))
 
 
 def costs_of(configuration):

@@ -25,8 +25,7 @@ from experiments.checks.spend import (
     total,
     whole_plan,
 )
-from experiments.dry_run import planned_steps
-from experiments.plan import Step
+from experiments.plan import Step, steps
 
 CONFIGURATION = read_configuration(profile="")
 PRICES = read_prices({"x86_64_gb_second_usd": 1e-5})
@@ -129,7 +128,7 @@ def test_a_run_that_stops_at_its_limit_never_costs_more_than_its_upper_bound(dat
 
 
 def test_the_bound_of_a_whole_plan_is_its_limit_and_what_may_be_under_way():
-    planned = planned_steps(CONFIGURATION, ("cold", "warm", "load"), time_scale=1.0)
+    planned = steps(CONFIGURATION, ("cold", "warm", "load"))
     figures = [(step, estimate(step, CONFIGURATION, PRICES)) for step in planned]
     whole = total([one for _, one in figures])
     # The fires of all schedules are under way side by side, the loads one after another.
@@ -179,12 +178,12 @@ def provisioned(concurrency: int) -> Configuration:
 
 def test_a_plan_with_provisioned_concurrency_pays_for_the_environments_while_it_lasts():
     configuration = provisioned(3)
-    planned = planned_steps(configuration, ("cold", "warm", "load"), time_scale=1.0)
-    steps = total([estimate(step, configuration, PRICES) for step in planned])
+    planned = steps(configuration, ("cold", "warm", "load"))
+    added_up = total([estimate(step, configuration, PRICES) for step in planned])
     whole = whole_plan(planned, configuration, PRICES)
-    kept_usd = provisioned_usd(1024, 3, steps.duration_s, "x86_64", PRICES)
-    assert whole.expected_usd - steps.expected_usd == pytest.approx(kept_usd)
-    assert whole.longest_usd - steps.longest_usd == pytest.approx(kept_usd)
+    kept_usd = provisioned_usd(1024, 3, added_up.duration_s, "x86_64", PRICES)
+    assert whole.expected_usd - added_up.expected_usd == pytest.approx(kept_usd)
+    assert whole.longest_usd - added_up.longest_usd == pytest.approx(kept_usd)
     # 12 environments of the warm experiment, each of which is published and initialized three times over.
     (warm,) = [step for step in planned if step.experiment == "warm"]
     assert warm.cold_calls == 0
@@ -197,7 +196,7 @@ def test_at_most_counts_the_environments_that_scaling_may_keep():
     fixed = provisioned(1)
     table = fixed.provisioned.model_copy(update={"track_up_to": 50})
     scaled = fixed.model_copy(update={"provisioned": table})
-    planned = planned_steps(scaled, ("warm",), time_scale=1.0)
+    planned = steps(scaled, ("warm",))
     more_usd = provisioned_usd(1024, 49, whole_plan(planned, scaled, PRICES).duration_s, "x86_64", PRICES)
     assert whole_plan(planned, scaled, PRICES).expected_usd == whole_plan(planned, fixed, PRICES).expected_usd
     difference_usd = whole_plan(planned, scaled, PRICES).longest_usd - whole_plan(planned, fixed, PRICES).longest_usd
@@ -225,7 +224,7 @@ def test_a_call_in_a_provisioned_environment_has_a_price_of_its_own():
 
     assert counted_usd(PROVISIONED) == pytest.approx(expected_usd)
     assert counted_usd("on-demand") == pytest.approx(PRICES.call_usd(1024, 1501, "x86_64", through_gateway=False))
-    (warm,) = planned_steps(configuration, ("warm",), time_scale=1.0)
+    (warm,) = steps(configuration, ("warm",))
     on_demand = replace(warm, variant=replace(variant, start="on_demand"), forced_updates=0)
     provisioned_only = replace(warm, forced_updates=0)
     assert estimate(provisioned_only, configuration, PRICES).expected_usd > 0
@@ -240,9 +239,9 @@ def test_a_forced_update_of_provisioned_concurrency_has_a_call_on_demand_besides
     cold = configuration.experiments.cold.model_copy(update={"protocols": ("forced",)})
     experiments = configuration.experiments.model_copy(update={"cold": cold})
     configuration = configuration.model_copy(update={"experiments": experiments})
-    steps = planned_steps(configuration, ("cold",), time_scale=1.0)
+    planned = steps(configuration, ("cold",))
     samples = cold.forced_samples
-    assert [(one.protocol, one.cold_calls, one.warm_calls, one.forced_updates) for one in steps] == [
+    assert [(one.protocol, one.cold_calls, one.warm_calls, one.forced_updates) for one in planned] == [
         ("forced", 0, samples, samples),
         ("spillover", samples, 0, 0),
     ]
