@@ -24,7 +24,7 @@ CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A closed interval that holds the true quantile with at least the confidence asked for."""
+    """A closed interval that holds the true quantile with at least 95% confidence."""
 
     lower: float
     upper: float
@@ -35,15 +35,14 @@ class Interval:
 
 
 @lru_cache(maxsize=65_536)
-def interval_ranks(n: int, quantile: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
+def interval_ranks(n: int, quantile: float) -> tuple[int, int] | None:
     """Ranks (counted from 1) of the two order statistics that enclose a quantile, or None where n is too small.
 
-    Each tail is missed with probability at most (1 - confidence) / 2: the lower rank is the largest r with
+    Each tail is missed with probability at most (1 - CONFIDENCE) / 2: the lower rank is the largest r with
     P(B <= r - 1) within that, the upper the smallest s with P(B >= s) within that.
     """
-    _check(quantile, confidence)
-    tail = (1 - confidence) / 2
-    if n < smallest_n(quantile, confidence):
+    tail = (1 - CONFIDENCE) / 2
+    if n < smallest_n(quantile):
         return None
     lower = _last(lambda rank: float(bdtr(rank - 1, n, quantile)) <= tail, 1, n)
     upper = n + 1 - _last(lambda back: float(bdtrc(n - back, n, quantile)) <= tail, 1, n)
@@ -51,43 +50,39 @@ def interval_ranks(n: int, quantile: float, confidence: float = CONFIDENCE) -> t
 
 
 @lru_cache(maxsize=1024)
-def smallest_n(quantile: float, confidence: float = CONFIDENCE) -> int:
+def smallest_n(quantile: float) -> int:
     """The fewest samples that can enclose a quantile: both extremes must be beyond it often enough.
 
     The smallest sample is above the quantile with probability (1 - p)^n, the largest below it with p^n.
     """
-    _check(quantile, confidence)
-    tail = (1 - confidence) / 2
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile is {quantile}; expected a number between 0 and 1")
+    tail = (1 - CONFIDENCE) / 2
     n = max(1, math.ceil(math.log(tail) / math.log(max(quantile, 1 - quantile))))
     while float(bdtr(0, n, quantile)) > tail or float(bdtrc(n - 1, n, quantile)) > tail:
         n += 1  # the logarithm was rounded to the wrong side
     return n
 
 
-def quantile_interval(
-    ordered: Sequence[float], quantile: float, confidence: float = CONFIDENCE
-) -> tuple[Interval | None, str]:
+def quantile_interval(ordered: Sequence[float], quantile: float) -> tuple[Interval | None, str]:
     """Interval of a quantile from samples in ascending order; None and "needs n >= N" where they are too few."""
-    ranks = interval_ranks(len(ordered), quantile, confidence)
+    ranks = interval_ranks(len(ordered), quantile)
     if ranks is None:
-        return None, f"needs n >= {smallest_n(quantile, confidence)}"
+        return None, f"needs n >= {smallest_n(quantile)}"
     return Interval(lower=float(ordered[ranks[0] - 1]), upper=float(ordered[ranks[1] - 1])), ""
 
 
-def median_half_width_percent(samples: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
+def median_half_width_percent(samples: Sequence[float]) -> float | None:
     """Half-width of the median's interval in percent of the median; None where n is too small or the median is 0."""
     ordered = sorted(samples)
-    interval, _reason = quantile_interval(ordered, 0.5, confidence)
+    interval, _reason = quantile_interval(ordered, 0.5)
     if interval is None:
         return None
-    middle = len(ordered) // 2
-    median = ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    median = statistics.median(ordered)
     return 100 * interval.half_width / median if median > 0 else None
 
 
-def environments_half_width_percent(
-    environments: Sequence[Sequence[float]], confidence: float = CONFIDENCE
-) -> float | None:
+def environments_half_width_percent(environments: Sequence[Sequence[float]]) -> float | None:
     """Half-width, in percent, of the interval of the median over execution environments, the unit of evidence.
 
     Student's t over the medians of the environments: calls of one environment are alike, so their number does not
@@ -97,14 +92,14 @@ def environments_half_width_percent(
     medians = [statistics.median(samples) for samples in environments if samples]
     if len(medians) < 2 or not (mean := statistics.fmean(medians)):
         return None
-    return 100 * t_half_width(medians, confidence) / mean
+    return 100 * t_half_width(medians) / mean
 
 
-def t_half_width(per_environment: Sequence[float] | npt.NDArray[np.float64], confidence: float = CONFIDENCE) -> float:
+def t_half_width(per_environment: Sequence[float] | npt.NDArray[np.float64]) -> float:
     """Half-width of Student's interval of the mean of k values, one per environment; k is 2 at least."""
     k = len(per_environment)
     spread = float(np.std(per_environment, ddof=1))
-    return float(stdtrit(k - 1, (1 + confidence) / 2)) * spread / math.sqrt(k)
+    return float(stdtrit(k - 1, (1 + CONFIDENCE) / 2)) * spread / math.sqrt(k)
 
 
 def freedom(n: int, k: int) -> float:
@@ -127,10 +122,3 @@ def _last(holds: Callable[[int], bool], first: int, last: int) -> int:
         else:
             last = middle - 1
     return first
-
-
-def _check(quantile: float, confidence: float) -> None:
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile is {quantile}; expected a number between 0 and 1")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1")

@@ -9,8 +9,10 @@ evidence; it counts neither towards the samples nor towards the interval.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -31,8 +33,7 @@ from experiments.plan import (
     planned_environments,
     shuffled,
 )
-from experiments.protocols.gateway_timeouts import let_function_end
-from experiments.protocols.recording import reply_record
+from experiments.protocols.gateway_timeouts import keep_reply
 from experiments.session import Session
 from loadtests.plan import gateway_patience_s
 
@@ -111,22 +112,20 @@ def is_warm_sample(record: ClientRecord) -> bool:
     return record.outcome == "ok" and not record.warmup and (record.handler is None or not record.handler.cold)
 
 
-def reason_to_stop(
-    taken: int, latencies_ms: Sequence[Sequence[float]], table: WarmTable
-) -> tuple[StopReason, float | None] | None:
-    """Return why a series is over and the half-width of its median's interval in percent; None while it continues.
+def reason_to_stop(taken: int, latencies_ms: Sequence[Sequence[float]], table: WarmTable) -> StopReason | None:
+    """Return why a series is over; None while it continues.
 
     `latencies_ms` holds the counted samples by environment. The interval is looked at from `samples` on, and then only
     where an environment is complete: looking early and often would favor lucky moments.
     """
-    width = half_width_percent(latencies_ms, table)
     if sum(map(len, latencies_ms)) >= table.samples:
         if not table.until_ci_percent:
-            return "samples", width
+            return "samples"
         complete = table.environments == 1 or table.environment_of(taken) != table.environment_of(taken - 1)
+        width = half_width_percent(latencies_ms, table)
         if complete and width is not None and width <= table.until_ci_percent:
-            return "ci_reached", width
-    return ("max_samples", width) if taken >= most_samples(table) else None
+            return "ci_reached"
+    return "max_samples" if taken >= most_samples(table) else None
 
 
 def half_width_percent(latencies_ms: Sequence[Sequence[float]], table: WarmTable) -> float | None:
@@ -222,8 +221,10 @@ def _costs_more(session: Session, one: Progression, other: Progression, rivals: 
 
 
 def _end(session: Session, one: Progression, reason: StopReason, detail: str) -> None:
+    """End a series, and keep why."""
     one.over = True
-    _stop(session, one, reason, detail, half_width_percent(one.latencies_ms, one.table))
+    series, width = one.series, half_width_percent(one.latencies_ms, one.table)
+    session.stop(Stop("warm", "sequential", series.variant.key, series.connection, reason, detail, one.counted, width))
 
 
 class _Connections:
@@ -236,11 +237,8 @@ class _Connections:
 
     def get(self, call: PlannedCall) -> Reply:
         if call.connection == "new":
-            fresh = self._open(call.variant)
-            try:
+            with contextlib.closing(self._open(call.variant)) as fresh:
                 return fresh.get()
-            finally:
-                fresh.close()
         kept = self._kept.setdefault(call.variant.key, self._open(call.variant))
         kept.ensure()
         return kept.get()
@@ -259,8 +257,9 @@ def _so_far(session: Session, series: Series) -> Progression:
     progression = Progression(series, *deciding_on(session.configuration, series.connection))
     while (record := session.log.records.get(progression.next_sample().call_id)) is not None:
         progression.keep(record)
-    if not progression.table.until_decided:
-        _judge(session, progression, say=False)
+    table = progression.table
+    if not table.until_decided:
+        progression.over = reason_to_stop(progression.taken, progression.latencies_ms, table) is not None
     return progression
 
 
@@ -309,15 +308,12 @@ def _start_environment(
 
 def _warmups(session: Session, series: Series, environment: int, count: int) -> list[PlannedCall]:
     """Return the warm-ups of an environment that have no record, and at least one where all of them have."""
-    todo = [
-        call for number in range(count) if not session.log.is_done((call := series.warmup(environment, number)).call_id)
-    ]
-    number = count
-    while not todo:
-        if not session.log.is_done((call := series.warmup(environment, number)).call_id):
-            todo.append(call)
-        number += 1
-    return todo
+
+    def undone(numbers: Iterable[int]) -> Iterator[PlannedCall]:
+        calls = (series.warmup(environment, number) for number in numbers)
+        return (call for call in calls if not session.log.is_done(call.call_id))
+
+    return list(undone(range(count))) or [next(undone(itertools.count(count)))]
 
 
 def _sample(session: Session, progressions: Sequence[Progression], environment: int, connections: _Connections) -> None:
@@ -330,59 +326,23 @@ def _sample(session: Session, progressions: Sequence[Progression], environment: 
         for key in shuffled(sorted(present), seed, "warm", number):
             one = present[key]
             if session.log.cannot_run("warm", one.series.variant):
-                _give_up(session, one)
+                _end(session, one, "cannot_run", session.log.why_it_cannot_run("warm", one.series.variant))
             else:
                 one.keep(_send(session, one.next_sample(), connections))
                 if not one.table.until_decided:
-                    _judge(session, one, say=True)
+                    _judge(session, one)
             session.progress.advance(1, one.series.variant.display_name)
 
 
 def _send(session: Session, call: PlannedCall, connections: _Connections) -> ClientRecord:
     first = session.services.first_calls.is_first(call.variant)
-    reply = connections.get(call)
-    session.services.first_calls.called(call.variant)
-    record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
-    session.add(record)
-    if record.outcome == "gateway_timeout":
-        # It leaves a started environment for the next call.
-        let_function_end(session, record)
-    return record
+    return keep_reply(session, call, connections.get(call), first=first)
 
 
-def _judge(session: Session, one: Progression, *, say: bool) -> None:
+def _judge(session: Session, one: Progression) -> None:
     reason = reason_to_stop(one.taken, one.latencies_ms, one.table)
-    if reason is None:
-        return
-    one.over = True
-    if say:
-        why, width = reason
+    if reason is not None:
+        width = half_width_percent(one.latencies_ms, one.table)
         interval = "too few for an interval" if width is None else f"median known to +- {width:.1f}%"
-        _stop(
-            session,
-            one,
-            why,
-            f"{one.counted} warm of {one.taken} samples in {len(one.latencies_ms)} environments; {interval}",
-            width,
-        )
-
-
-def _give_up(session: Session, one: Progression) -> None:
-    one.over = True
-    _stop(session, one, "cannot_run", session.log.why_it_cannot_run("warm", one.series.variant), None)
-
-
-def _stop(session: Session, one: Progression, reason: StopReason, detail: str, width: float | None) -> None:
-    series = one.series
-    session.stop(
-        Stop(
-            "warm",
-            "sequential",
-            series.variant.key,
-            series.connection,
-            reason,
-            detail,
-            one.counted,
-            width,
-        )
-    )
+        samples = f"{one.counted} warm of {one.taken} samples in {len(one.latencies_ms)} environments"
+        _end(session, one, reason, f"{samples}; {interval}")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from core.statistics.intervals import (
+    CONFIDENCE,
     interval_ranks,
     median_half_width_percent,
     quantile_interval,
@@ -32,21 +33,20 @@ def test_ranks_of_the_median_are_those_of_published_tables():
 @given(
     n=st.integers(1, 5000),
     quantile=st.sampled_from([0.01, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99]),
-    confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]),
 )
-def test_the_chosen_ranks_cover_at_least_the_confidence_and_are_the_narrowest_that_do(n, quantile, confidence):
-    ranks = interval_ranks(n, quantile, confidence)
+def test_the_chosen_ranks_cover_at_least_the_confidence_and_are_the_narrowest_that_do(n, quantile):
+    ranks = interval_ranks(n, quantile)
     if ranks is None:
-        assert n < smallest_n(quantile, confidence)
+        assert n < smallest_n(quantile)
         return
     lower, upper = ranks
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     slack = 1e-9
     below = binom(n, quantile)
     assert 1 <= lower <= upper <= n
     assert below.cdf(lower - 1) <= tail + slack
     assert below.sf(upper - 1) <= tail + slack
-    assert below.cdf(upper - 1) - below.cdf(lower - 1) >= confidence - 2 * slack
+    assert below.cdf(upper - 1) - below.cdf(lower - 1) >= CONFIDENCE - 2 * slack
     assert below.cdf(lower) > tail - slack
     assert below.sf(upper - 2) > tail - slack
 

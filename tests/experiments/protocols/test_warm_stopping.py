@@ -10,7 +10,7 @@ from core.configuration import PILOT_CALLS, read_configuration
 from core.statistics.deciding import Goal
 from core.statistics.intervals import environments_half_width_percent, quantile_interval
 from experiments.plan import Series
-from experiments.protocols.warm import Progression, most_samples, reason_to_stop
+from experiments.protocols.warm import Progression, half_width_percent, most_samples, reason_to_stop
 from tests.experiments.checks.test_spend import record
 
 BASE = read_configuration(profile="").experiments.warm
@@ -26,7 +26,7 @@ def run_until_stopped(latency, **changes):
     warm, latencies = table(**changes), []
     while (reason := reason_to_stop(len(latencies), [latencies], warm)) is None:
         latencies.append(latency())
-    return reason, len(latencies)
+    return (reason, half_width_percent([latencies], warm)), len(latencies)
 
 
 def test_without_an_interval_asked_for_a_series_takes_as_many_samples_as_configured():
@@ -70,7 +70,7 @@ def test_stopping_at_a_narrow_interval_costs_it_little_of_its_confidence():
 
 def test_samples_that_do_not_count_are_bounded_too():
     assert reason_to_stop(19, [], table()) is None
-    assert reason_to_stop(20, [], table()) == ("max_samples", None)
+    assert reason_to_stop(20, [], table()) == "max_samples"
     assert most_samples(table(until_ci_percent=3.0)) == 1000
 
 
@@ -94,7 +94,7 @@ def test_an_interval_over_environments_holds_its_coverage_where_they_differ():
 def test_a_series_over_environments_is_judged_only_where_one_is_complete():
     warm = table(environments=2, samples=10, until_ci_percent=3.0)
     steady = [[100.0] * 5, [100.1] * 5]
-    assert reason_to_stop(10, steady, warm)[0] == "ci_reached"
+    assert reason_to_stop(10, steady, warm) == "ci_reached"
     assert reason_to_stop(11, [*steady, [100.0]], warm) is None
 
 
