@@ -181,42 +181,32 @@ def _obey(chosen: argparse.Namespace) -> int:
         return clean_up(
             read_configuration(profile=chosen.profile), chosen.results, remove_images=chosen.images, as_json=chosen.json
         )
-    if chosen.command == "swapping":
-        return _swapping(chosen)
-    if chosen.command == "preflight":
-        return _preflight(narrowed(read_configuration(profile=chosen.profile), chosen), as_json=chosen.json)
-    if chosen.command == "estimate":
+    if chosen.command in ("preflight", "estimate"):
         configuration = narrowed(read_configuration(profile=chosen.profile), chosen)
+        if chosen.command == "preflight":
+            return _preflight(configuration, as_json=chosen.json)
         return show_estimate(configuration, EXPERIMENTS, as_json=chosen.json)
-    wanted = EXPERIMENTS if chosen.command == "run" else (cast("Experiment", chosen.command),)
+    experiments = {"run": EXPERIMENTS, "swapping": ("warm",)}.get(chosen.command, (chosen.command,))
     configuration = _configuration(chosen)
+    as_json = getattr(chosen, "json", False)
     request = Request(
-        experiments=wanted,
+        experiments=cast("tuple[Experiment, ...]", experiments),
         configuration=configuration,
         results=chosen.results,
         run_name=chosen.resume or chosen.run or "",
         verbose=chosen.verbose,
-        as_json=chosen.json,
+        as_json=as_json,
         workers=_workers(chosen, configuration),
     )
+    if chosen.command == "swapping":
+        from experiments.protocols.swapping import measure_swapping  # noqa: PLC0415 - no other command needs it
+
+        return measure_swapping(request, dry_run=chosen.dry_run)
     if chosen.dry_run:
         return show_plan(request)
-    if chosen.json:
+    if as_json:
         raise UserError("--json without --dry-run", hint="A run writes results/RUN/; --json prints a plan.")
     return measure(request)
-
-
-def _swapping(chosen: argparse.Namespace) -> int:
-    from experiments.protocols.swapping import measure_swapping  # noqa: PLC0415 - no other command needs it
-
-    request = Request(
-        experiments=("warm",),
-        configuration=_configuration(chosen),
-        results=chosen.results,
-        run_name=chosen.resume or chosen.run or "",
-        verbose=chosen.verbose,
-    )
-    return measure_swapping(request, dry_run=chosen.dry_run)
 
 
 def _preflight(configuration: Configuration, *, as_json: bool) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from core.configuration import Configuration
 from core.run.records import ClientRecord, Experiment
@@ -89,11 +88,3 @@ class RunLog:
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

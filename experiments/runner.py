@@ -110,7 +110,7 @@ def measure(request: Request) -> int:
             progress=progress,
         )
         name = request.experiments[0] if len(request.experiments) == 1 else "run"
-        with ending(run, progress, command_to_resume(request, run, name)) as end, session.log:
+        with ending(run, progress, command_to_resume(request, run, name)) as end, contextlib.closing(session.log):
             _run_protocols(session, request.experiments, planned, prices)
     _say_what_came_of_it(run, session)
     print(run.run_id)

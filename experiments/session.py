@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import threading
+from dataclasses import dataclass, field
 from typing import IO, Final, Self
 
 from core.aws.cloud import LAB_HINT
@@ -56,36 +57,28 @@ class RunLock:
         return (self._file.fileno(),) if self._file else ()
 
 
+@dataclass(kw_only=True)
 class Session:
     """What every protocol needs: the services it calls, the log it writes to, the spending it has to stay within."""
 
-    def __init__(
-        self,
-        *,
-        configuration: Configuration,
-        endpoint: EndpointFacts,
-        services: Services,
-        log: RunLog,
-        lock: RunLock,
-        meter: SpendMeter,
-        progress: Progress,
-    ) -> None:
-        self.configuration = configuration
-        self.endpoint = endpoint
-        self.services = services
-        self.log = log
-        self.lock_descriptors = lock.descriptors
-        self.meter = meter
-        self.progress = progress
-        self.then_s = 0.0  # what the phases after the present one are expected to take
-        self._unreachable = 0
-        self._lock = threading.Lock()
-        for record in log.run.client_records():
-            log.remember(record)
-            meter.add(record)
-        for variant in log.forced_updates(configuration):
-            meter.add_forced_update(variant)
-        meter.spent_usd += log.sending_usd()
+    configuration: Configuration
+    endpoint: EndpointFacts
+    services: Services
+    log: RunLog
+    lock: RunLock
+    meter: SpendMeter
+    progress: Progress
+    then_s: float = 0.0  # what the phases after the present one are expected to take
+    _unreachable: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        for record in self.log.run.client_records():
+            self.log.remember(record)
+            self.meter.add(record)
+        for variant in self.log.forced_updates(self.configuration):
+            self.meter.add_forced_update(variant)
+        self.meter.spent_usd += self.log.sending_usd()
 
     @property
     def run_id(self) -> str:

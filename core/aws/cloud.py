@@ -195,18 +195,8 @@ class Api:
     access: Access
 
 
-def _stage_url(api_id: str, stage_name: str, api_url: str, endpoint: str | None) -> str:
-    """Return the base URL of a deployed stage: the stack's own output, which holds the partition's host name.
-
-    A lab serves it below its own address, as names under localhost do not resolve everywhere.
-    """
-    if endpoint is None:
-        return api_url.rstrip("/")
-    return f"{endpoint.rstrip('/')}{REST_API_PATH}{api_id}/{stage_name}"
-
-
-def stack_status(cloud: Cloud, name: str) -> str | None:
-    """Return the status of a stack, or None where it is not deployed. Raises CloudError.
+def _described(cloud: Cloud, name: str) -> tuple[str | None, dict[str, str]]:
+    """Return the status of a stack and its outputs by name; no status where it is not deployed. Raises CloudError.
 
     Asked by its name: without one, DescribeStacks needs the permission to list every stack of the account.
     """
@@ -214,30 +204,29 @@ def stack_status(cloud: Cloud, name: str) -> str | None:
         with cloud_errors():
             stacks = cloud.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
     except CloudError as error:
-        if "does not exist" in error.message:
-            return None
+        if "does not exist" in error.message or "ValidationError" in error.message:
+            return None, {}
         raise
-    status = stacks[0]["StackStatus"] if stacks else None
-    return None if status == "DELETE_COMPLETE" else status
+    if not stacks or stacks[0]["StackStatus"] == "DELETE_COMPLETE":
+        return None, {}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+    return str(stacks[0]["StackStatus"]), outputs
+
+
+def stack_status(cloud: Cloud, name: str) -> str | None:
+    """Return the status of a stack, or None where it is not deployed. Raises CloudError."""
+    return _described(cloud, name)[0]
 
 
 def stack_outputs(cloud: Cloud, configuration: Configuration) -> tuple[str, dict[str, str]]:
     """Return the status of the stack and its outputs by name. Raises DeploymentError where there is no stack."""
     name = configuration.names.stack
-    try:
-        with cloud_errors():
-            described = cloud.client("cloudformation").describe_stacks(StackName=name)
-    except CloudError as error:
-        if "does not exist" in error.message or "ValidationError" in error.message:
-            raise DeploymentError(
-                f"stack {name} is not deployed at {cloud.endpoint_url or 'AWS ' + cloud.region}", hint=DEPLOY_HINT
-            ) from None
-        raise
-    stacks = described["Stacks"]
-    if not stacks:
-        return "absent", {}
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
-    return str(stacks[0]["StackStatus"]), outputs
+    status, outputs = _described(cloud, name)
+    if status is None:
+        raise DeploymentError(
+            f"stack {name} is not deployed at {cloud.endpoint_url or 'AWS ' + cloud.region}", hint=DEPLOY_HINT
+        )
+    return status, outputs
 
 
 def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
@@ -248,8 +237,10 @@ def find_deployment(cloud: Cloud, configuration: Configuration) -> Deployment:
         values = [outputs.get(part(role, group), "") for role in API_OUTPUTS]
         if all(values):
             api_id, url, rate_rps = values
-            url = _stage_url(api_id, configuration.gateway.stage_name, url, cloud.endpoint_url)
-            apis[group] = Api(api_id, url, float(rate_rps), _access(cloud, outputs.get(part(KEY_OUTPUT, group))))
+            if cloud.endpoint_url:  # a lab serves it below its own address: names under localhost do not always resolve
+                url = f"{cloud.endpoint_url.rstrip('/')}{REST_API_PATH}{api_id}/{configuration.gateway.stage_name}"
+            access = _access(cloud, outputs.get(part(KEY_OUTPUT, group)))
+            apis[group] = Api(api_id, url.rstrip("/"), float(rate_rps), access)
     if not apis:
         wanted = " and ".join(part(role, configuration.groups[0]) for role in API_OUTPUTS)
         raise DeploymentError(

@@ -41,11 +41,6 @@ def run_prefix(run_id: str) -> str:
     return f"{RUNS}/{run_id}/"
 
 
-def task_prefix(run_id: str, attempt: str, task: str) -> str:
-    """Return what the keys of one task's parts begin with; an attempt is a number."""
-    return f"{run_prefix(run_id)}{attempt}/{task}/"
-
-
 def worker_name(number: int) -> str:
     """Return the name of a worker's task, for example `worker-007`."""
     return f"worker-{number:03d}"
@@ -56,7 +51,7 @@ class Part:
     """A piece of one file of one task, compressed with gzip."""
 
     run_id: str
-    attempt: str
+    attempt: str  # a number
     task: str
     file: str  # relative to the run's directory, for example `client/load-0.jsonl`
     offset: int  # of its first byte in the file
@@ -64,7 +59,7 @@ class Part:
     @property
     def key(self) -> str:
         """Return the key of the object; keys of one file sort by offset."""
-        return f"{task_prefix(self.run_id, self.attempt, self.task)}{self.file}/{self.offset:015d}.gz"
+        return f"{run_prefix(self.run_id)}{self.attempt}/{self.task}/{self.file}/{self.offset:015d}.gz"
 
     @classmethod
     def from_key(cls, key: str) -> Part | None:

@@ -70,10 +70,6 @@ class LoadTasks:
         self._stack = stack
         self._run_id = run_id
 
-    @property
-    def bucket(self) -> str:
-        return self._stack.bucket
-
     def start(self, command: Sequence[str]) -> str:
         """Start one task and return its ARN. Raises CloudError where ECS does not start it."""
         with cloud_errors():

@@ -120,8 +120,7 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     """Everything of our names that is there, with what it costs; without a stack it should not be there."""
     names, prices = configuration.names, read_prices(configuration.prices)
     parts: list[tuple[str, str]] = [
-        *_functions(cloud, f"{names.prefix}-"),
-        *_provisioned(cloud, f"{names.prefix}-", prices),
+        *_functions(cloud, f"{names.prefix}-", prices),
         *_log_groups(cloud, names.log_groups),
         *_log_groups(cloud, names.access_log_groups),
         *_apis(cloud, {names.api(group) for group in GROUPS}),
@@ -136,38 +135,26 @@ def _what_costs(cloud: Cloud, configuration: Configuration, *, owned: bool) -> l
     return [Finding("problem", subject, text, LEFT) for subject, text in parts]
 
 
-def _functions(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:
-    found = [
-        item["FunctionName"]
-        for item in _pages(cloud, "lambda", "list_functions", "Functions")
-        if item["FunctionName"].startswith(prefix)
-    ]
-    return (
-        [("functions", f"{len(found)}, no cost while nobody calls them, but for what is named here")] if found else []
-    )
-
-
-def _provisioned(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
-    """Provisioned environments, which cost for as long as they are deployed."""
-    count, usd_per_hour = 0, 0.0
+def _functions(cloud: Cloud, prefix: str, prices: Prices) -> list[tuple[str, str]]:
+    """Functions, and their provisioned environments, which cost for as long as they are deployed."""
+    functions, kept, usd_per_hour = 0, 0, 0.0
     for item in _pages(cloud, "lambda", "list_functions", "Functions"):
         name = item["FunctionName"]
         if not name.startswith(prefix):
             continue
-        kept = sum(
-            one["RequestedProvisionedConcurrentExecutions"]
-            for one in _pages(
-                cloud,
-                "lambda",
-                "list_provisioned_concurrency_configs",
-                "ProvisionedConcurrencyConfigs",
-                FunctionName=name,
-            )
+        functions += 1
+        configs = _pages(
+            cloud, "lambda", "list_provisioned_concurrency_configs", "ProvisionedConcurrencyConfigs", FunctionName=name
         )
-        count += kept
+        count = sum(one["RequestedProvisionedConcurrentExecutions"] for one in configs)
+        kept += count
         (architecture,) = item.get("Architectures", ["x86_64"])
-        usd_per_hour += provisioned_usd(item["MemorySize"], kept, 3600.0, architecture, prices)
-    return [("provisioned environments", f"{count}, {usd(usd_per_hour)} per hour, called or not")] if count else []
+        usd_per_hour += provisioned_usd(item["MemorySize"], count, 3600.0, architecture, prices)
+    found = {
+        "functions": (functions, "no cost while nobody calls them, but for what is named here"),
+        "provisioned environments": (kept, f"{usd(usd_per_hour)} per hour, called or not"),
+    }
+    return [(what, f"{count}, {cost}") for what, (count, cost) in found.items() if count]
 
 
 def _log_groups(cloud: Cloud, prefix: str) -> list[tuple[str, str]]:

@@ -146,7 +146,7 @@ class FargateLoad:
 
     def _own_words(self, name: str) -> list[str]:
         words = {
-            "bucket": self._tasks.bucket,
+            "bucket": self._fargate.stack.bucket,
             "run": self._run.run_id,
             "attempt": self._attempt,
             "name": name,

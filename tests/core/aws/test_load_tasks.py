@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.aws.load_tasks import Part, run_prefix, task_prefix, worker_name, workers_for
+from core.aws.load_tasks import Part, run_prefix, worker_name, workers_for
 
 words = st.text("aZ09.-", min_size=1, max_size=5)
 parts = st.builds(
@@ -20,7 +20,7 @@ parts = st.builds(
 @given(parts)
 def test_the_key_of_a_part_names_it(part):
     assert Part.from_key(part.key) == part
-    assert part.key.startswith(task_prefix(part.run_id, part.attempt, part.task))
+    assert part.key.startswith(f"{run_prefix(part.run_id)}{part.attempt}/{part.task}/")
     assert part.key.startswith(run_prefix(part.run_id))
 
 
