@@ -51,7 +51,7 @@ reference: $(VENV)/.ready  ## regenerate docs/reference/commands.md after a chan
 	@$(BIN)/python -m inference_lab.reference
 
 pictures: $(VENV)/.ready-dev  ## picture the report of RUN=results/... for the README
-	@$(BIN)/python tools/picture_report.py $(RUN)
+	@$(BIN)/python -m tools.picture_report $(RUN)
 
 lock:  ## pin all packages again, after a change of requirements*.txt
 	@tools/setup lock

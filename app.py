@@ -35,10 +35,8 @@ def build(app: cdk.App, configuration: Configuration) -> InferenceLab:
     check_limits(configuration)
     tags = {"project": "lambda-inference-lab", DEPLOYMENT_TAG: configuration.function.name_prefix}
     stack = InferenceLab(app, configuration.names.stack, configuration=configuration, tags=tags)
-    for (
-        name,
-        value,
-    ) in tags.items():  # of each resource: CloudFormation hands a stack's own on to most types, not to all
+    # Those of each resource: CloudFormation hands a stack's own on to most types, not to all.
+    for name, value in tags.items():
         cdk.Tags.of(app).add(name, value)
     return stack
 

@@ -37,7 +37,12 @@ class InferenceLab(cdk.Stack):
             permissions_boundary=cdk.PermissionsBoundary.from_name(boundary) if boundary else None,
         )
         self._configuration = configuration
-        schedule_group = self._build_schedule_group()
+        schedule_group = scheduler.ScheduleGroup(
+            self,
+            "ScheduleGroup",
+            schedule_group_name=configuration.names.schedule_group,
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
         endpoints = {group: self._build_group(group, schedule_group) for group in configuration.groups}
         if configuration.operations.dashboard:
             Monitoring(self, "Monitoring", configuration=configuration)
@@ -47,14 +52,6 @@ class InferenceLab(cdk.Stack):
             tasks = LoadTasks(self, "LoadTasks", configuration=configuration, endpoints=endpoints)
             for name, value in tasks.outputs.items():
                 cdk.CfnOutput(self, name, value=value)
-
-    def _build_schedule_group(self) -> scheduler.ScheduleGroup:
-        return scheduler.ScheduleGroup(
-            self,
-            "ScheduleGroup",
-            schedule_group_name=self._configuration.names.schedule_group,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
 
     def _build_group(self, group: str, schedule_group: scheduler.ScheduleGroup) -> Endpoints:
         functions = Functions(self, part("Functions", group), configuration=self._configuration, group=group)

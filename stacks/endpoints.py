@@ -8,16 +8,14 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from core import strict_json
 from core.configuration import Configuration
 from core.variants import Variant
 from stacks.acknowledgements import NO_TRACING, acknowledge
-from stacks.functions import retention_days
+from stacks.functions import build_log_group
 
 
 class Endpoints(cdk.NestedStack):
@@ -86,15 +84,8 @@ class Endpoints(cdk.NestedStack):
         """Return the options of a stage that logs who asked for what; none where that is off."""
         if not self._configuration.gateway.access_logs:
             return {}
-        key_arn = self._configuration.function.log_key_arn
-        group = logs.LogGroup(
-            self,
-            "AccessLogs",
-            log_group_name=self._configuration.names.access_log_group(self._group),
-            retention=retention_days(self._configuration.function.log_retention_days),
-            encryption_key=kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        name = self._configuration.names.access_log_group(self._group)
+        group = build_log_group(self, "AccessLogs", name, self._configuration)
         return {
             "access_log_destination": apigateway.LogGroupLogDestination(group),
             "access_log_format": apigateway.AccessLogFormat.json_with_standard_fields(

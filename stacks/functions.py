@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as autoscaling
@@ -38,15 +38,10 @@ class Functions(cdk.NestedStack):
         super().__init__(scope, id_, description="Image classification functions, one per model and memory size")
         self._configuration = configuration
         role = self._build_role()
-        key_arn = configuration.function.log_key_arn
-        self._log_key = kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None
         variants = [variant for variant in configuration.variants if variant.group == group]
         images = {variant.model: self._describe_image(variant) for variant in variants}
         self.by_variant: dict[Variant, lambda_.IFunction] = {
-            variant: self._build_called(
-                variant, code=images[variant.model], role=role, log_group=self._build_log_group(variant)
-            )
-            for variant in variants
+            variant: self._build_called(variant, code=images[variant.model], role=role) for variant in variants
         }
         no_retry = "A call that failed is a result: the client's record and the log hold it, and nobody replays it."
         acknowledge(
@@ -95,21 +90,9 @@ class Functions(cdk.NestedStack):
             display_name=f"{variant.model}-{variant.group}",
         )
 
-    def _build_log_group(self, variant: Variant) -> logs.LogGroup:
-        return logs.LogGroup(
-            self,
-            f"{construct_id(variant)}Logs",
-            log_group_name=self._configuration.names.log_group(variant),
-            retention=retention_days(self._configuration.function.log_retention_days),
-            encryption_key=self._log_key,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
-
-    def _build_called(
-        self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
-    ) -> lambda_.IFunction:
+    def _build_called(self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role) -> lambda_.IFunction:
         """Build what callers name: the function, or an alias of its published version."""
-        function = self._build_function(variant, code=code, role=role, log_group=log_group)
+        function = self._build_function(variant, code=code, role=role)
         if variant.alias is None:
             return function
         cdk.Annotations.of(function).acknowledge_warning(
@@ -143,12 +126,13 @@ class Functions(cdk.NestedStack):
             )
 
     def _build_function(
-        self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role, log_group: logs.LogGroup
+        self, variant: Variant, *, code: lambda_.DockerImageCode, role: iam.Role
     ) -> lambda_.DockerImageFunction:
+        names = self._configuration.names
         return lambda_.DockerImageFunction(
             self,
             construct_id(variant),
-            function_name=self._configuration.names.function(variant),
+            function_name=names.function(variant),
             description=variant.display_name,
             code=code,
             architecture=ARCHITECTURES[variant.architecture],
@@ -156,7 +140,9 @@ class Functions(cdk.NestedStack):
             timeout=cdk.Duration.seconds(self._configuration.function.timeout_s),
             role=role,
             reserved_concurrent_executions=self._configuration.function.reserved_concurrency or None,
-            log_group=log_group,
+            log_group=build_log_group(
+                self, f"{construct_id(variant)}Logs", names.log_group(variant), self._configuration
+            ),
             logging_format=lambda_.LoggingFormat.JSON,
             # INFO brings platform.start and platform.report, and platform.initReport of an init that failed.
             # Init's duration is in the report, so DEBUG would add cost and no evidence.
@@ -185,20 +171,16 @@ def construct_id(variant: Variant) -> str:
     return f"{part(variant.model.capitalize(), variant.group)}{variant.memory_mb}"
 
 
-def retention_days(days: int) -> logs.RetentionDays:
-    """Return the CDK's word for a number of days."""
-    by_days = {
-        1: logs.RetentionDays.ONE_DAY,
-        3: logs.RetentionDays.THREE_DAYS,
-        5: logs.RetentionDays.FIVE_DAYS,
-        7: logs.RetentionDays.ONE_WEEK,
-        14: logs.RetentionDays.TWO_WEEKS,
-        30: logs.RetentionDays.ONE_MONTH,
-        60: logs.RetentionDays.TWO_MONTHS,
-        90: logs.RetentionDays.THREE_MONTHS,
-        120: logs.RetentionDays.FOUR_MONTHS,
-        150: logs.RetentionDays.FIVE_MONTHS,
-        180: logs.RetentionDays.SIX_MONTHS,
-        365: logs.RetentionDays.ONE_YEAR,
-    }
-    return by_days[days]
+def build_log_group(scope: Construct, id_: str, name: str, configuration: Configuration) -> logs.LogGroup:
+    """Build a log group that keeps what it has, and encrypts it, as [function] says."""
+    key_arn = configuration.function.log_key_arn
+    group = logs.LogGroup(
+        scope,
+        id_,
+        log_group_name=name,
+        encryption_key=kms.Key.from_key_arn(scope, f"{id_}Key", key_arn) if key_arn else None,
+        removal_policy=cdk.RemovalPolicy.DESTROY,
+    )
+    # The construct has a word of its own for each number of days.
+    cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = configuration.function.log_retention_days
+    return group

@@ -14,8 +14,6 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -25,7 +23,7 @@ from core.paths import LOAD_DOCKERFILE, REPOSITORY
 from core.variants import part
 from stacks.acknowledgements import acknowledge
 from stacks.endpoints import Endpoints
-from stacks.functions import PLATFORMS, retention_days
+from stacks.functions import PLATFORMS, build_log_group
 
 CPU_ARCHITECTURES: Final = {"x86_64": ecs.CpuArchitecture.X86_64, "arm64": ecs.CpuArchitecture.ARM64}
 # The only directory that a task can write to; a mount keeps the mode that it has in the image (VOLUME).
@@ -61,7 +59,7 @@ class LoadTasks(cdk.NestedStack):
         self._bucket = self._build_bucket()
         name = configuration.names.load_tasks
         cluster = ecs.CfnCluster(self, "Cluster", cluster_name=name)
-        self._log_group = self._build_log_group()
+        self._log_group = build_log_group(self, "Logs", configuration.names.load_log_group, configuration)
         task = self._build_task(name)
         values = (
             cluster.ref,
@@ -130,17 +128,6 @@ class LoadTasks(cdk.NestedStack):
             {"AwsSolutions::AwsSolutions-S1": "Records lie here for the minutes until the experiment fetches them."},
         )
         return bucket
-
-    def _build_log_group(self) -> logs.LogGroup:
-        key_arn = self._configuration.function.log_key_arn
-        return logs.LogGroup(
-            self,
-            "Logs",
-            log_group_name=self._configuration.names.load_log_group,
-            retention=retention_days(self._configuration.function.log_retention_days),
-            encryption_key=kms.Key.from_key_arn(self, "LogKey", key_arn) if key_arn else None,
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
 
     def _build_task(self, name: str) -> ecs.FargateTaskDefinition:
         architecture = self._configuration.matrix.architectures[0]

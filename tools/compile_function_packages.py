@@ -9,11 +9,11 @@ from __future__ import annotations
 import compileall
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from core.paths import REPOSITORY
+
 RUNTIME_CLIENT = "awslambdaric"  # in every base image, so in no function's requirements
 
 

@@ -1,6 +1,6 @@
 """Picture the report of a run for the README: its first screen, light and dark, and the words that it shows.
 
-    python tools/picture_report.py results/<run>
+    python -m tools.picture_report results/<run>
 
 Writes `docs/pictures/report-light.png`, `report-dark.png`, and `report.txt`, which a test compares with today's report.
 Needs Chromium and the packages of requirements-dev.txt.
@@ -16,7 +16,8 @@ from typing import Final
 
 from playwright.sync_api import Page, sync_playwright
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from core.paths import REPOSITORY
+
 PICTURES = REPOSITORY / "docs" / "pictures"
 WIDTH, HEIGHT = 1280, 800
 # Headings and labels tell whether the picture is of today's page; figures and verdicts belong to the run.

@@ -28,9 +28,8 @@ from core.statistics.intervals import freedom, t_half_width
 
 Decision = Literal["meets", "fails"]
 
-WRONG_IN: Final = (
-    0.025  # of runs a decision in either direction is wrong, at most; the report's own interval has as much
-)
+# Of runs a decision in either direction is wrong, at most; the report's own interval has as much.
+WRONG_IN: Final = 0.025
 # Cold starts and calls under load are measured elsewhere: they may take this part of the bad calls that are allowed.
 LEFT_TO_OTHERS: Final = 0.1
 CALLS_OF_AN_ENVIRONMENT: Final = (12, 24, 48, 96)

@@ -12,9 +12,8 @@ from core.money.prices import MB_PER_GB, Prices
 from experiments.checks.spend import capacity_usd
 from experiments.plan import Step
 
-IMAGE_GB: Final = (
-    0.5  # compressed; assumed, as images are built by the deployment: TensorFlow's measure about that much
-)
+# Compressed; assumed, as images are built by the deployment: TensorFlow's measure about that much.
+IMAGE_GB: Final = 0.5
 LOG_GB_PER_CALL: Final = 2e-6
 ALARMED_METRICS: Final = 2  # Errors and Throttles of each function
 

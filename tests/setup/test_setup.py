@@ -33,7 +33,7 @@ case "$*" in
     mkdir -p "$3/bin"
     sed 's/^has=.*/has="pip"/' "$0" >"$3/bin/python"
     chmod +x "$3/bin/python" ;;
-  tools/compile_function_packages.py) ;;
+  "-m tools.compile_function_packages") ;;
   *) echo "unexpected: $*" >&2; exit 1 ;;
 esac
 """
