@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,16 +153,12 @@ def _compared(
     paper = image.engine == PAPER_ENGINE
     mobile = image.model == "mobilenet"
 
-    def pair(value: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return tuple(getattr(one, value) for one in ours), tuple(getattr(one, value) for one in peer)
-
     def compared(quantity: str, unit: str, value: str, most: float | None = None) -> Comparison:
-        mine, theirs = pair(value)
+        mine, theirs = (tuple(getattr(one, value) for one in group) for group in (ours, peer))
         found = Comparison(name_of(image, quantity), unit, mine, theirs, PEER)
         if most is None or found.ratio is None:
             return found
-        goal = f"at most {most:.2g} x"
-        return Comparison(found.what, unit, mine, theirs, PEER, goal=goal, met=found.ratio <= most)
+        return replace(found, goal=f"at most {most:.2g} x", met=found.ratio <= most)
 
     yield compared("start to first answer", "ms", "start_ms", _start_bar(paper=paper, mobile=mobile, best=quickest))
     for phase, quantity in PHASES.items():

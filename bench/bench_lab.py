@@ -20,9 +20,9 @@ import botocore.config
 from bench.http_clients import KeptConnection, SwarmResult, swarm
 from bench.measurement import Comparison, hand_over, progress
 from bench.peers import RIE_PATH, PeerMissingError, running_emulator
-from core import strict_json
 from core.paths import REPOSITORY
 from core.program.processes import end_child, start_child
+from core.variants import FUNCTION_LOG_GROUPS, MEMORY_MB_PER_VCPU
 from lab.cli import client_environment
 from lab.contracts import Image
 from lab.drivers.process import ProcessDriver
@@ -35,27 +35,33 @@ DOCKERFILE: Final = (
     'COPY handler.py ${LAMBDA_TASK_ROOT}/\nCMD ["handler.handler"]\n'
 )
 FUNCTION: Final = "bench"
-LOG_GROUP: Final = f"/aws/lambda/{FUNCTION}"
+LOG_GROUP: Final = f"{FUNCTION_LOG_GROUPS}{FUNCTION}"
 WRITER: Final = b"lab.storage.writing"  # in the command line of the lab's writing processes
 INVOKE_PATH: Final = f"/2015-03-31/functions/{FUNCTION}/invocations"
 # A whole vCPU: the overhead of a call is the lab's, not the function's wait for its share.
-MEMORY_MB: Final = 1769
+MEMORY_MB: Final = MEMORY_MB_PER_VCPU
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
     """Every figure that the lab aims at."""
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as name:
         directory = Path(name)
-        root = directory / "function"
-        root.mkdir()
-        (root / "handler.py").write_text(HANDLER)
-        (root / "Dockerfile").write_text(DOCKERFILE)
+        root = function_folder(directory, HANDLER)
         with running_lab(directory / "state", root) as lab:
             yield from overhead(lab, root, quick=quick)
         yield from throughput(directory, root, quick=quick)
         yield from starting(root, quick=quick)
         yield from logs(directory, root, quick=quick)
         yield from memory(directory, root, quick=quick)
+
+
+def function_folder(directory: Path, handler: str) -> Path:
+    """Write what the image of a function of one handler is built from, and return its folder."""
+    root = directory / "function"
+    root.mkdir()
+    (root / "handler.py").write_text(handler)
+    (root / "Dockerfile").write_text(DOCKERFILE)
+    return root
 
 
 class Lab:
@@ -96,7 +102,7 @@ def running_lab(state: Path, root: Path, *arguments: str) -> Iterator[Lab]:
     """Start a lab on a free port, deploy the function, stop it afterwards."""
     images = {"LAB_IMAGES": str(root.parent / "images")}  # not among those of the labs that people use
     with running_lab_process(state, *arguments, variables=images) as lab:
-        deploy(lab, root, images)
+        create_function(lab, FUNCTION, root, variables=images)
         yield lab
 
 
@@ -122,37 +128,22 @@ def running_lab_process(state: Path, *arguments: str, variables: Mapping[str, st
         end_child(process, within_s=60)
 
 
-def deploy(lab: Lab, root: Path, images: Mapping[str, str]) -> None:
-    """Build the image with the lab's own stand-in for docker and create the function."""
-    variables = {**os.environ, **client_environment(lab.url), **images}
-    ecr = lab.client("ecr")
-    repository = ecr.create_repository(repositoryName="bench")["repository"]["repositoryUri"]
-    for arguments in (["build", "--tag", f"{repository}:1", str(root)], ["push", f"{repository}:1"]):
+def create_function(
+    lab: Lab, name: str, folder: Path, *arguments: str, variables: Mapping[str, str] | None = None
+) -> None:
+    """Build a folder's image with the lab's own stand-in for docker, and create a function of it."""
+    repository = lab.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
+    for words in (["build", *arguments, "--tag", f"{repository}:1", str(folder)], ["push", f"{repository}:1"]):
         subprocess.run(
-            [sys.executable, "-m", "lab", "docker", *arguments],
+            [sys.executable, "-m", "lab", "docker", *words],
             cwd=REPOSITORY,
-            env=variables,
+            env={**os.environ, **client_environment(lab.url), **(variables or {})},
             check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
         )
-    role = lab.client("iam").create_role(
-        RoleName="bench",
-        AssumeRolePolicyDocument=strict_json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Principal": {"Service": "lambda.amazonaws.com"},
-                        "Action": "sts:AssumeRole",
-                    }
-                ],
-            }
-        ),
-    )["Role"]["Arn"]
+    role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     lab.client("lambda").create_function(
-        FunctionName=FUNCTION,
+        FunctionName=name,
         Role=role,
         PackageType="Image",
         Code={"ImageUri": f"{repository}:1"},
@@ -284,9 +275,9 @@ def started(lab: Lab, *, expected: int) -> int:
     return count
 
 
-def start_lines(lab: Lab, since_ms: int = 0) -> Iterator[str]:
+def start_lines(lab: Lab) -> Iterator[str]:
     pages = lab.client("logs").get_paginator("filter_log_events")
-    for page in pages.paginate(logGroupName=LOG_GROUP, filterPattern='"START RequestId"', startTime=since_ms):
+    for page in pages.paginate(logGroupName=LOG_GROUP, filterPattern='"START RequestId"'):
         for event in page["events"]:
             yield event["message"].split()[2]
 

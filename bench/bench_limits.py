@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from bench.bench_lab import DOCKERFILE, FUNCTION, Lab, deploy, percentile, running_lab_process
+from bench.bench_lab import FUNCTION, Lab, create_function, function_folder, percentile, running_lab_process
 from bench.bench_threads import deploy_model
 from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
@@ -64,15 +64,12 @@ def measure(quick: bool) -> Iterator[Comparison]:
     """Two labs on the same machine in the same minutes, asked in turn."""
     models = list(CALLS)[:1] if quick else list(CALLS)
     with tempfile.TemporaryDirectory(prefix="lab-bench-") as name, contextlib.ExitStack() as stack:
-        root = Path(name) / "function"
-        root.mkdir()
-        (root / "handler.py").write_text(HANDLER)
-        (root / "Dockerfile").write_text(DOCKERFILE)
+        root = function_folder(Path(name), HANDLER)
         labs = []
         for mechanism in ("duty-cycle", "auto"):
             arguments = ("--limits", mechanism, "--account-concurrency", "1000")
             lab = stack.enter_context(running_lab_process(Path(name) / mechanism, *arguments))
-            deploy(lab, root, {})
+            create_function(lab, FUNCTION, root)
             for model in models:
                 deploy_model(lab, model, ENGINE, name=model)
             labs.append(lab)

@@ -25,6 +25,7 @@ from typing import Final
 
 from bench.measurement import RAW, Comparison, hand_over, progress
 from core import strict_json
+from core.aws.endpoint import ENDPOINT_VARIABLE, REST_API_PATH
 from core.paths import LOCUSTFILE, REPOSITORY
 from core.program.processes import start_child
 from core.run.records import ClientRecord
@@ -63,7 +64,7 @@ class Endpoint:
 
     @property
     def path(self) -> str:
-        return f"/_aws/execute-api/abc/v1/{VARIANT[0]}/{VARIANT[1]}"
+        return f"{REST_API_PATH}abc/v1/{VARIANT[0]}/{VARIANT[1]}"
 
     def set(self, **settings: float) -> None:
         request = urllib.request.Request(f"{self.url}/set", strict_json.dumps(settings).encode(), method="POST")  # noqa: S310 - our own server
@@ -96,7 +97,7 @@ def ours(server: Endpoint, *, duration_s: float) -> list[ClientRecord]:
         ]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BENCHMARK_"))},
-            "AWS_ENDPOINT_URL": server.url,
+            ENDPOINT_VARIABLE: server.url,
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
             "AWS_DEFAULT_REGION": "us-east-1",

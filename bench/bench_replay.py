@@ -19,7 +19,7 @@ import aiohttp
 import numpy as np
 import numpy.typing as npt
 
-from bench.bench_lab import DOCKERFILE, INVOKE_PATH, running_lab
+from bench.bench_lab import INVOKE_PATH, function_folder, running_lab
 from bench.measurement import Comparison, hand_over, progress
 from simulation.arrivals import DAY_S, Moments, blocks, shaped
 from simulation.kernel import CALLS, COLD, GAVE_UP
@@ -168,10 +168,7 @@ def replays_of(traces: Sequence[Trace], *, repeats: int, duration_s: float) -> l
     """Replay each trace so many times, with other arrivals each time, against one lab."""
     found = []
     with tempfile.TemporaryDirectory(prefix="replay-bench-") as name:
-        root = Path(name) / "function"
-        root.mkdir()
-        (root / "handler.py").write_text(HANDLER)
-        (root / "Dockerfile").write_text(DOCKERFILE)
+        root = function_folder(Path(name), HANDLER)
         arguments = ("--time-scale", str(TIME_SCALE), "--idle-minutes", str(IDLE_MINUTES))
         with running_lab(Path(name) / "state", root, *arguments) as lab:
             for repeat in range(repeats):

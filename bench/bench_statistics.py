@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.calibration import (
+    ALLOWED,
     Law,
     changes_called,
     claims_of_best,
@@ -34,7 +35,6 @@ MORE = 10  # times the rounds, where these show less than the goal
 FRESH_SEED = 101
 MOST_WRONG = 5.0
 TRUE_SHARES = (0.006, 0.015)  # of bad calls
-ALLOWED = 0.01
 DEFAULT_PLAN = (12, 50)  # environments, calls of each
 MATRIX = 17  # variants that may be taken for the answer by mistake
 MOST_POINTS_OFF = 5.0

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from bench.bench_engines import FUNCTION, PLATFORM
-from bench.bench_lab import Lab, running_lab_process
+from bench.bench_lab import Lab, create_function, running_lab_process
 from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
+from core.aws.endpoint import VCPU_VARIABLE
 from core.models import ENGINE_NAMES, PAPER_MODELS
-from core.paths import REPOSITORY
 from core.variants import ENGINES
-from lab.cli import client_environment
 
 MODEL: Final = "mobilenet"
 SHARES_VCPU: Final = (0.29, 0.58, 1.0, 1.7)
 THREADS: Final = (1, 2)
 ROUNDS: Final = 2
 CALLS: Final = 12
-MEMORY_MB: Final = 1769
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -54,35 +49,15 @@ def deploy_model(lab: Lab, model: str, engine: str, *, name: str) -> None:
     """Build a model's image, or find it in this checkout's store, and create a function of this name."""
     progress(f"image of {model} on {engine}")
     record = PAPER_MODELS[model].build_record(model)
-    repository = lab.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
     given = (f"RECORD={record}", f"ENGINE={engine}", "WEIGHTS=random")
     arguments = [f"--build-arg={argument}" for argument in given]
-    for words in (
-        ["build", *arguments, "--platform", PLATFORM, "--tag", f"{repository}:1", str(FUNCTION)],
-        ["push", f"{repository}:1"],
-    ):
-        subprocess.run(
-            [sys.executable, "-m", "lab", "docker", *words],
-            cwd=REPOSITORY,
-            env={**os.environ, **client_environment(lab.url)},
-            check=True,
-            capture_output=True,
-        )
-    role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    lab.client("lambda").create_function(
-        FunctionName=name,
-        Role=role,
-        PackageType="Image",
-        Code={"ImageUri": f"{repository}:1"},
-        MemorySize=MEMORY_MB,
-        Timeout=60,
-    )
+    create_function(lab, name, FUNCTION, *arguments, "--platform", PLATFORM)
 
 
 def _median_ms(lab: Lab, engine: str, vcpu: float, threads: int) -> float:
     progress(f"{engine} at {vcpu:g} vCPU with {threads}")
     client: Any = lab.client("lambda")
-    variables = {"LAB_VCPU": str(vcpu), "INFERENCE_THREADS": str(threads)}
+    variables = {VCPU_VARIABLE: str(vcpu), "INFERENCE_THREADS": str(threads)}
     client.update_function_configuration(FunctionName=engine, Environment={"Variables": variables})
     client.get_waiter("function_updated_v2").wait(FunctionName=engine)
     answers = [

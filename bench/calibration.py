@@ -34,9 +34,13 @@ TAIL = 0.05
 LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TRUTH_CALLS = 400_000
 NOT_MET = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
+BINS = 5
 FEWEST_IN_A_BIN = 30
+ALLOWED = 0.01  # share of bad calls
+MOST_CALLS = 2000  # of a variant, until decided
+VARIANTS = 18  # of a run that is compared
 QUESTION = Question(
-    GoalTable(limit_ms=1000, max_bad_share=0.01, min_top1_accuracy=0.0),
+    GoalTable(limit_ms=1000, max_bad_share=ALLOWED, min_top1_accuracy=0.0),
     Traffic.of(33_000, "business_hours", 10),
     read_prices(),
     "by simulation",
@@ -99,28 +103,20 @@ def coverage(law: Law, environments: int, calls: int, rounds: int, seed: int = 1
 
 
 def wrong_answers(
-    law: Law,
-    environments: int,
-    calls: int,
-    true_share: float,
-    rounds: int,
-    *,
-    allowed: float = 0.01,
-    variants: int = 1,
-    seed: int = 2,
+    law: Law, environments: int, calls: int, true_share: float, rounds: int, *, variants: int = 1
 ) -> float:
     """Share of rounds in which any of these variants gets the opposite verdict for certain.
 
     All of them have this true share of bad calls.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(2)
     limit_ms = law.quantile(1 - true_share)
-    opposite = "meets" if true_share > allowed else "fails"
+    opposite = "meets" if true_share > ALLOWED else "fails"
     wrong = 0
 
     def is_wrong() -> bool:
         alone = Waits("alone", sample_of(law.draw(random, environments, calls))).condition(limit_ms)
-        return verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), allowed) == opposite
+        return verdict(bad_share((NOT_MET, alone, NOT_MET), ALONE), ALLOWED) == opposite
 
     for _ in range(rounds):
         wrong += any(is_wrong() for _ in range(variants))
@@ -128,13 +124,13 @@ def wrong_answers(
 
 
 def share_coverage(
-    law: Law, environments: int, calls: int, true_share: float, rounds: int, *, cut_at: float = np.inf, seed: int = 5
+    law: Law, environments: int, calls: int, true_share: float, rounds: int, *, cut_at: float = np.inf
 ) -> float:
     """Share of intervals of the share of bad calls that hold the truth.
 
     The client gives up on calls that take longer than `cut_at` times the limit: these failed, and have no latency.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(5)
     limit_ms = law.quantile(1 - true_share)
     hits = 0
     for _ in range(rounds):
@@ -153,10 +149,8 @@ class Claimed:
     best: bool
 
 
-def claims_of_best(
-    law: Law, environments: int, calls: int, rounds: int, *, variants: int = 3, seed: int = 6
-) -> list[Claimed]:
-    """Probabilities of being best for variants whose true cost and share of bad calls are drawn anew each round.
+def claims_of_best(law: Law, environments: int, calls: int, rounds: int, *, seed: int = 6) -> list[Claimed]:
+    """Probabilities of being best for three variants whose true cost and share of bad calls are drawn anew each round.
 
     True costs differ by 4%, true shares of bad calls follow Beta(0.5, 25), and 1% is allowed: the best variant is the
     cheapest of those that keep it, and there may be none.
@@ -164,7 +158,7 @@ def claims_of_best(
     random = np.random.default_rng(seed)
     made: list[Claimed] = []
     for _ in range(rounds):
-        costs, true_shares = np.exp(0.04 * random.standard_normal(variants)), random.beta(0.5, 25, variants)
+        costs, true_shares = np.exp(0.04 * random.standard_normal(3)), random.beta(0.5, 25, 3)
         options = [
             _option(law, random, environments, calls, place, costs[place], law.quantile(1 - share))
             for place, share in enumerate(true_shares)
@@ -176,11 +170,11 @@ def claims_of_best(
     return made
 
 
-def farthest_off(made: Sequence[Claimed], bins: int = 5) -> float:
+def farthest_off(made: Sequence[Claimed]) -> float:
     """The largest difference, in points, between what was claimed and how often it came true, over equal bins."""
     off = 0.0
-    for number in range(bins):
-        mine = [one for one in made if number <= min(one.probability * bins, bins - 1e-9) < number + 1]
+    for number in range(BINS):
+        mine = [one for one in made if number <= min(one.probability * BINS, BINS - 1e-9) < number + 1]
         if len(mine) >= FEWEST_IN_A_BIN:
             claimed, true = (np.mean([getattr(one, name) for one in mine]) for name in ("probability", "best"))
             off = max(off, 100 * abs(float(claimed - true)))
@@ -216,17 +210,15 @@ class Ended:
     environments: float
 
 
-def decided(
-    law: Law, true_share: float, rounds: int, *, allowed: float = 0.01, most: int = 2000, seed: int = 4
-) -> Ended:
+def decided(law: Law, true_share: float, rounds: int) -> Ended:
     """Sample as the warm experiment does until its calls decide, with a look after every environment."""
-    random = np.random.default_rng(seed)
-    goal = Goal(law.quantile(1 - true_share) if true_share else np.inf, allowed)
+    random = np.random.default_rng(4)
+    goal = Goal(law.quantile(1 - true_share) if true_share else np.inf, ALLOWED)
     ends: list[str | None] = []
     took: list[list[EnvironmentCalls]] = []
     for _ in range(rounds):
         environments: list[EnvironmentCalls] = []
-        decision, left = None, most
+        decision, left = None, MOST_CALLS
         while decision is None and left > 0:
             pilot = len(environments) < PILOT_ENVIRONMENTS
             calls = min(left, PILOT_CALLS) if pilot else calls_of_next(environments, goal, left)
@@ -243,14 +235,12 @@ def decided(
     )
 
 
-def changes_called(
-    law: Law, environments: int, calls: int, factor: float, rounds: int, *, variants: int = 18, seed: int = 3
-) -> tuple[float, float]:
+def changes_called(law: Law, environments: int, calls: int, factor: float, rounds: int) -> tuple[float, float]:
     """Share of comparisons of two runs that call any unchanged variant changed, and that find the changed one.
 
-    One variant of `variants` is slower by `factor`; with 1, all are the same.
+    One variant of VARIANTS is slower by `factor`; with 1, all are the same.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(3)
     false_alarms = found = 0
     for _ in range(rounds):
         pairs = [
@@ -261,7 +251,7 @@ def changes_called(
                 sample_of(law.draw(random, environments, calls)).medians,
                 sample_of(law.draw(random, environments, calls, factor if number == 0 else 1.0)).medians,
             )
-            for number in range(variants)
+            for number in range(VARIANTS)
         ]
         p_values = [p_of_samples(pair.a, pair.b) for pair in pairs]
         calls_made = call_changes(pairs, p_values, [], [], threshold=DEFAULT_THRESHOLD)

@@ -12,17 +12,27 @@ from typing import cast
 TIMEOUT_S = 60.0
 
 
+def _connected(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def _head(port: int, path: str) -> str:
+    """Return the head of a POST up to the number of bytes in its body."""
+    return f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+
+
 class KeptConnection:
     """One connection, one request at a time."""
 
-    def __init__(self, port: int, path: str, *, host: str = "localhost", method: str = "POST") -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._head = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    def __init__(self, port: int, path: str) -> None:
+        self._socket = _connected(port)
+        self._head = _head(port, path)
 
     def call(self, body: bytes = b"{}") -> tuple[float, int, bytes]:
         """(milliseconds, status, body) of one request."""
-        request = f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        request = f"{self._head}{len(body)}\r\n\r\n".encode() + body
         started = time.perf_counter()
         self._socket.sendall(request)
         received = self._socket.recv(65_536)
@@ -83,8 +93,7 @@ class _Lane:
     """One connection of a swarm: it sends its next request as soon as it has the answer to the last."""
 
     def __init__(self, port: int, requests: Iterator[tuple[int, bytes]], result: SwarmResult) -> None:
-        self.connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
-        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection = _connected(port)
         self._requests = requests
         self._result = result
         self._number = -1
@@ -126,7 +135,7 @@ def swarm(
     patience_s: float = TIMEOUT_S,
 ) -> SwarmResult:
     """Send `total` requests over so many kept connections; those that fall silent count as broken."""
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+    head = _head(port, path)
     bodies = ((number, body(number)) for number in range(total))
     requests = ((number, f"{head}{len(payload)}\r\n\r\n".encode() + payload) for number, payload in bodies)
     result = SwarmResult(0.0)
