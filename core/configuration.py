@@ -369,13 +369,10 @@ class Configuration(_Table):
             for memory_mb in sorted(self.matrix.memory_sizes_mb)
         )
 
-    def provisioned_environments(self, variant: Variant) -> int:
-        """Return how many environments a variant keeps initialized ahead of any call."""
-        return self.provisioned.concurrency if variant.start == "provisioned" else 0
-
-    def most_provisioned_environments(self, variant: Variant) -> int:
-        """Return how many of them target tracking or a schedule may keep."""
-        return self.provisioned.highest if variant.start == "provisioned" else 0
+    def provisioned_environments(self, variant: Variant, *, at_most: bool = False) -> int:
+        """Return how many environments a variant keeps ahead of any call; `at_most`, as target tracking may."""
+        kept = self.provisioned.highest if at_most else self.provisioned.concurrency
+        return kept if variant.start == "provisioned" else 0
 
     @property
     def groups(self) -> tuple[str, ...]:

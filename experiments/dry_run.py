@@ -78,11 +78,6 @@ def plan_facts(planned: Sequence[Step], configuration: Configuration, prices: Pr
     }
 
 
-def rest_facts(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> dict[str, Any]:
-    """Return the deployment's cost per month while nobody measures, for a program."""
-    return {"at_rest": [asdict(cost) for cost in rest_costs(configuration, planned, prices)]}
-
-
 def print_rest(configuration: Configuration, planned: Sequence[Step], prices: Prices) -> None:
     """Print what the deployment costs per month while nobody measures, to standard output."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

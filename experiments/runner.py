@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core import strict_json
@@ -24,10 +24,11 @@ from core.run.place import MEASURING, check_same_place
 from core.run.records import EndpointFacts, Experiment
 from core.run.run_directory import RUN_ID, RunDirectory, find_run, new_run_id
 from experiments.aws.lambda_control import NONCE_VARIABLE
+from experiments.checks.at_rest import rest_costs
 from experiments.checks.findings import has_problem, print_findings
 from experiments.checks.preflight import check_everything
 from experiments.checks.spend import SpendMeter, estimate, total, usd, whole_plan
-from experiments.dry_run import plan_facts, print_plan, print_rest, rest_facts
+from experiments.dry_run import plan_facts, print_plan, print_rest
 from experiments.plan import Step, steps
 from experiments.protocols.cold_forced import run_bursts, run_forced, run_gateway
 from experiments.protocols.cold_scheduled import run_scheduled
@@ -75,7 +76,8 @@ def show_estimate(configuration: Configuration, experiments: Sequence[Experiment
     planned = steps(configuration, experiments)
     prices = read_prices(configuration.prices)
     if as_json:
-        facts = {**rest_facts(configuration, planned, prices), **plan_facts(planned, configuration, prices)}
+        at_rest = [asdict(cost) for cost in rest_costs(configuration, planned, prices)]
+        facts = {"at_rest": at_rest, **plan_facts(planned, configuration, prices)}
         print(strict_json.dumps(facts, indent=2))
     else:
         print_rest(configuration, planned, prices)

@@ -126,10 +126,9 @@ class StageTotals:
         self._account = Account(started_at=started_at, late_after_ms=late_after_ms)
         self._ends_at = started_at + duration_s
         self._duration_s = duration_s
-        self._late_after_ms = late_after_ms
         self._numbers = bytearray()  # 1 for each call that was added
         self._outcomes: Counter[str] = Counter()
-        self._counts: Counter[str] = Counter()
+        self._sent_in_time = 0
         self._latencies_ms = array("d")  # of ok calls, from the intended time
         self._lags_ms = array("d")
 
@@ -144,11 +143,8 @@ class StageTotals:
         self._outcomes[record.outcome] += 1
         if record.sent_at is None:
             return
-        lag_ms = send_lag_ms(record)
-        self._lags_ms.append(lag_ms)
-        self._counts["answered"] += record.answered_at is not None
-        self._counts["late"] += lag_ms > self._late_after_ms
-        self._counts["sent in time"] += record.sent_at <= self._ends_at
+        self._lags_ms.append(send_lag_ms(record))
+        self._sent_in_time += record.sent_at <= self._ends_at
         if record.outcome == "ok" and record.latency_from_intended_ms is not None:
             self._latencies_ms.append(record.latency_from_intended_ms)
 
@@ -161,17 +157,17 @@ class StageTotals:
 
         The rate achieved counts what was sent before the shape's end: what is sent later does not make up for it.
         """
-        recorded, sent = self._outcomes.total(), len(self._lags_ms)
+        recorded, sent, seconds = self._outcomes.total(), len(self._lags_ms), self._account.seconds
         return StageSummary(
             offered=offered,
             recorded=recorded,
             sent=sent,
-            answered=self._counts["answered"],
+            answered=sum(second.answered for second in seconds),
             dropped=recorded - sent,
-            late=self._counts["late"],
+            late=sum(second.late for second in seconds),
             outcomes=dict(self._outcomes),
             offered_rps=offered / self._duration_s,
-            sent_rps=self._counts["sent in time"] / self._duration_s,
+            sent_rps=self._sent_in_time / self._duration_s,
             latency_ms=percentiles(self._latencies_ms),
             send_lag_ms=percentiles(self._lags_ms),
         )

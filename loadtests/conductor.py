@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,9 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner
 
 from core.aws.cloud import Deployment
+from core.configuration import Configuration
 from core.errors import CloudError, UserError
-from core.run.records import ClientRecord
+from core.run.records import ClientRecord, EndpointFacts
 from core.run.run_directory import RecordWriter, RunDirectory
 from core.run.stages import INTERRUPTED, SEARCH, LoadStage, append_stage, search_step, search_steps
 from core.statistics.rate_search import look, rate_text
@@ -53,6 +54,16 @@ OVERDUE_S: Final = 30.0
 FIRST_LEAD_IN_S: Final = 10.0
 # Before each later rate, which finds environments: what waits for an answer settles in so many times the limit.
 LEAD_IN_LIMITS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to load, and where it is."""
+
+    configuration: Configuration
+    plan: LoadPlan
+    deployment: Deployment
+    endpoint: EndpointFacts
 
 
 @dataclass(frozen=True)
@@ -92,11 +103,11 @@ class Conductor:
 
     # --- life --------------------------------------------------------------------------------------------------------
 
-    def start(self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, *, time_scale: float) -> None:
+    def start(self, target: Target, run: RunDirectory) -> None:
         """Begin in the background; `finished` says when it is over, `failure` what went wrong."""
         self.reports, self.failure, self.finished, self._run = [], None, False, run
         self._rows.clear()
-        self._greenlet = gevent.spawn(self._conduct, plan, deployment, run, time_scale)
+        self._greenlet = gevent.spawn(self._conduct, target, run)
 
     def abandon(self) -> None:
         """Go no further; without effect on a load that came to its end."""
@@ -151,26 +162,27 @@ class Conductor:
 
     # --- the work ----------------------------------------------------------------------------------------------------
 
-    def _conduct(self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, time_scale: float) -> None:
+    def _conduct(self, target: Target, run: RunDirectory) -> None:
+        plan = target.plan
         try:
-            self._await_runner()
+            # Locust clears its statistics when it starts its workers.
+            while self._runner.state != STATE_RUNNING:
+                gevent.sleep(0.05)
             for variant in plan.variants:
-                self._warm_up(plan, deployment, run, variant, time_scale)
+                self._warm_up(target, run, variant)
                 if plan.table.shape == SEARCH:
-                    self._search(plan, deployment, run, variant, time_scale)
+                    self._search(target, run, variant)
                 else:
-                    whole = Part(plan.shape, plan.seed)
-                    self._play(self._open(plan, deployment, run, variant, whole, time_scale))
+                    self._play(self._open(target, run, variant, Part(plan.shape, plan.seed)))
         except UserError as error:
             self.failure = error
         finally:
             self._shares.clear()
         self.finished = True
 
-    def _search(
-        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
-    ) -> None:
+    def _search(self, target: Target, run: RunDirectory, variant: Variant) -> None:
         """Offer one rate after another until the highest that keeps the goal is known; go on from the steps on disk."""
+        plan = target.plan
         steps = search_steps(run, variant.key, plan.limit_ms)
         lead_in_s = FIRST_LEAD_IN_S
         while True:
@@ -181,18 +193,17 @@ class Conductor:
             rate_rps, calls = offer
             shape = Shape(SEARCH, (Segment(rate_rps, rate_rps, lead_in_s + calls / rate_rps),))
             part = Part(shape, plan.seed + len(steps), rate_rps, lead_in_s)
-            report = self._open(plan, deployment, run, variant, part, time_scale)
+            report = self._open(target, run, variant, part)
             self._play(report)
             steps.append(search_step(run, report, plan.limit_ms))
             lead_in_s = LEAD_IN_LIMITS * plan.limit_ms / 1000
 
-    def _warm_up(
-        self, plan: LoadPlan, deployment: Deployment, run: RunDirectory, variant: Variant, time_scale: float
-    ) -> None:
+    def _warm_up(self, target: Target, run: RunDirectory, variant: Variant) -> None:
         """Call a variant before its load, one call after another; a failure of these is recorded and ends nothing."""
+        plan = target.plan
         if not plan.table.warmups:
             return
-        url = deployment.url(variant)
+        url = target.deployment.url(variant)
         pool = ConnectionPool(url, spare=1, timeout_s=plan.patience_s)
         sender: Sender | None = None
         with RecordWriter(run.load_path(WARMUPS), fsync=fsync_off_the_loop) as writer:
@@ -203,10 +214,10 @@ class Conductor:
                         variant=variant,
                         protocol=plan.shape.name,
                         url=url,
-                        access=deployment.access(variant),
+                        access=target.deployment.access(variant),
                         started_at=round(time.time(), 3),
                         max_in_flight=1,
-                        time_scale=time_scale,
+                        time_scale=target.endpoint.time_scale,
                         warmup=True,
                     )
                     sender = Sender(stage, pool, lambda record, _: writer.append(record))
@@ -217,21 +228,9 @@ class Conductor:
                     sender.interrupt()
                 pool.close()
 
-    def _await_runner(self) -> None:
-        """Wait until Locust has started its workers: it clears its statistics when it does."""
-        while self._runner.state != STATE_RUNNING:
-            gevent.sleep(0.05)
-
-    def _open(
-        self,
-        plan: LoadPlan,
-        deployment: Deployment,
-        run: RunDirectory,
-        variant: Variant,
-        played: Part,
-        time_scale: float,
-    ) -> LoadStage:
-        members = self._members()
+    def _open(self, target: Target, run: RunDirectory, variant: Variant, played: Part) -> LoadStage:
+        """Hand out the shares of a stage, and return its report. Raises CloudError where there is no worker."""
+        plan, members = target.plan, self._members()
         if not members:
             raise CloudError("no worker is left", hint="Start workers, or run without --master.")
         self._stage += 1
@@ -268,8 +267,8 @@ class Conductor:
                 run_id=run.run_id,
                 worker=self._number(member),
                 variant=variant,
-                url=deployment.url(variant),
-                access=deployment.access(variant),
+                url=target.deployment.url(variant),
+                access=target.deployment.access(variant),
                 protocol=shape.name,
                 segments=tuple((s.start_rps, s.end_rps, s.duration_s) for s in shape.segments),
                 spacing=plan.spacing,
@@ -281,10 +280,10 @@ class Conductor:
                 max_in_flight=max(1, plan.table.max_in_flight // len(members)),
                 patience_s=plan.patience_s,
                 late_after_ms=plan.table.late_after_ms,
-                time_scale=time_scale,
+                time_scale=target.endpoint.time_scale,
             )
             self._shares[index] = (member, part)
-            self._runner.send_message(SHARE, part.message(), member)
+            self._runner.send_message(SHARE, asdict(part), member)
         return report
 
     def _play(self, report: LoadStage) -> None:
@@ -366,4 +365,4 @@ class Conductor:
             )
             inherited = replace(part, worker=self._number(heir), from_s=from_s)
             self._shares[index] = (heir, inherited)
-            self._runner.send_message(SHARE, inherited.message(), heir)
+            self._runner.send_message(SHARE, asdict(inherited), heir)

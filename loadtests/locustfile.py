@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -26,20 +25,19 @@ from locust.argument_parser import LocustArgumentParser, get_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from core.aws.cloud import Cloud, Deployment, find_deployment
-from core.configuration import Configuration, read_configuration
+from core.aws.cloud import Cloud, find_deployment
+from core.configuration import read_configuration
 from core.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, UserError
 from core.paths import RESULTS_DIRECTORY
 from core.program.processes import ending_with_this_process
 from core.run.manifest import new_manifest
 from core.run.place import MEASURING, check_same_place
-from core.run.records import EndpointFacts
 from core.run.run_directory import RunDirectory, create_run, find_run
-from loadtests.conductor import Conductor
+from loadtests.conductor import Conductor, Target
 from loadtests.interruption import interrupt_main_greenlet
 from loadtests.page import PAGE_PATH, add_page
 from loadtests.performer import Performer
-from loadtests.plan import LoadPlan, check_replaced_options, make_plan
+from loadtests.plan import check_replaced_options, make_plan
 from loadtests.results import sum_up
 from loadtests.summary_text import summary_text
 
@@ -70,16 +68,6 @@ class UntilThePlanIsDone(LoadTestShape):  # type: ignore[misc]  # locust carries
         if test is None or test.is_over:
             return None
         return test.users, 100.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to load, and where it is."""
-
-    configuration: Configuration
-    plan: LoadPlan
-    deployment: Deployment
-    endpoint: EndpointFacts
 
 
 def find_target(options: Mapping[str, Any]) -> Target:
@@ -145,7 +133,7 @@ class LoadTest:
             self._refused = True
             return
         print(f"run {self._run.run_id}: records in {self._run.client_directory}", file=sys.stderr)
-        self.conductor.start(target.plan, target.deployment, self._run, time_scale=target.endpoint.time_scale)
+        self.conductor.start(target, self._run)
 
     def stop(self) -> None:
         """Send nothing more: finished, stopped from the page, or interrupted."""
@@ -234,6 +222,13 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     """Check everything before the first request, and leave with a plain message where something is missing."""
     interrupt_main_greenlet()
     test = LoadTest.current = LoadTest(environment)
+    # In the master and in each worker.
+    events.test_start.add_listener(lambda **_: _or_exit(test.start))
+    events.test_stopping.add_listener(lambda **_: test.stop())
+    if web_ui is not None:  # workers have stopped by then, and the process goes on
+        events.test_stop.add_listener(lambda **_: test.sum_up())
+    # Without the page, workers are told to quit after Locust's last event but this.
+    events.quit.add_listener(lambda **_: test.sum_up())
     if test.conductor is None:
         # As given, for Locust makes workers of --processes, too, whose options their master checks.
         given = get_parser().parse_args()
@@ -244,30 +239,6 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     if web_ui is not None:
         add_page(web_ui, test.conductor)
         logger.info("Offered against sent, second by second: %s below the address that follows", PAGE_PATH)
-
-
-def start(**_: Any) -> None:
-    """Begin: fired in the master and in each worker."""
-    if LoadTest.current is not None:
-        _or_exit(LoadTest.current.start)
-
-
-def stop(**_: Any) -> None:
-    """End, whatever the reason: fired in the master and in each worker."""
-    if LoadTest.current is not None:
-        LoadTest.current.stop()
-
-
-def sum_up_and_go_on(environment: Environment, **_: Any) -> None:
-    """With the web page, workers have stopped by now and the process goes on."""
-    if LoadTest.current is not None and environment.web_ui is not None:
-        LoadTest.current.sum_up()
-
-
-def sum_up_and_leave(**_: Any) -> None:
-    """Without it, workers are told to quit after Locust's last event but this."""
-    if LoadTest.current is not None:
-        LoadTest.current.sum_up()
 
 
 def _or_exit(action: Callable[[], object]) -> None:
@@ -283,7 +254,3 @@ def _or_exit(action: Callable[[], object]) -> None:
 os.register_at_fork(after_in_child=ending_with_this_process())
 events.init_command_line_parser.add_listener(add_options)
 events.init.add_listener(prepare)
-events.test_start.add_listener(start)
-events.test_stopping.add_listener(stop)
-events.test_stop.add_listener(sum_up_and_go_on)
-events.quit.add_listener(sum_up_and_leave)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from core.aws.endpoint_access import Access
@@ -42,11 +42,9 @@ class Share(Stage):
     def shape(self) -> Shape:
         return Shape(self.protocol, tuple(Segment(*segment) for segment in self.segments))
 
-    def message(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_message(cls, data: Mapping[str, Any]) -> Share:
+        """Return the share that was sent as a dictionary of its fields."""
         segments = tuple(tuple(segment) for segment in data["segments"])
         access, variant = Access(**data["access"]), Variant(**data["variant"])
         return cls(**{**data, "access": access, "variant": variant, "segments": segments})
@@ -61,6 +59,3 @@ class Done:
     index: int
     stopped_because: str  # "" where it came to its end
     no_connection: bool  # it stopped because nothing answers at the address
-
-    def message(self) -> dict[str, Any]:
-        return asdict(self)

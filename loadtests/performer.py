@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +101,7 @@ class Performer:
             stopped_because=sender.stopped_because,
             no_connection=sender.no_connection,
         )
-        self._environment.runner.send_message(DONE, done.message())
+        self._environment.runner.send_message(DONE, asdict(done))
 
     def _sender(self, part: Share) -> Sender:
         account = self._accounts.setdefault(

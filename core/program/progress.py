@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 LINE_EVERY_S: Final = 30.0
@@ -20,7 +20,6 @@ class Progress:
     def __init__(self, *, verbose: bool = False, terminal: bool | None = None) -> None:
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._verbose = verbose
-        self._console = Console(stderr=True)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -29,46 +28,44 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[then]}"),
-            console=self._console,
+            console=Console(stderr=True),
             transient=True,
             disable=not self._terminal,
         )
-        self._task: int | None = None
-        self._name = ""
-        self._total = 0.0
-        self._done = 0.0
-        self._phase_began = 0.0
+        self._task: Task | None = None
         self._last_line = 0.0
 
     def phase(self, name: str, total: float, *, then_s: float = 0.0) -> None:
         """Begin a phase of `total` units; `then_s` is what the phases after it are expected to take."""
         self.end_phase()
-        self._name, self._total, self._done = name, total, 0.0
-        self._phase_began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         then = f"then about {duration_text(then_s)}" if then_s >= 1 else ""
-        self._task = self._bars.add_task(name, total=total, state="", then=then)
+        self._bars.add_task(name, total=total, state="", then=then)
+        self._task = self._bars.tasks[-1]
         self._line(f"{name}: begins")
 
     def advance(self, units: float = 1.0, state: str = "") -> None:
-        self.at(self._done + units, state)
+        if self._task is not None:
+            self.at(self._task.completed + units, state)
 
     def at(self, done: float, state: str = "") -> None:
         """So many units of the phase are done."""
-        self._done = done
-        if self._task is not None:
-            fields = {"state": state} if state else {}
-            self._bars.update(self._task, completed=done, **fields)  # type: ignore[arg-type]  # fields are free text
-        now = time.monotonic()
+        task = self._task
+        if task is None:
+            return
+        fields = {"state": state} if state else {}
+        self._bars.update(task.id, completed=done, **fields)  # type: ignore[arg-type]  # fields are free text
+        now, total = time.monotonic(), task.total or 0.0
         if now - self._last_line >= LINE_EVERY_S and done > 0:
             self._last_line = now
-            left_s = (now - self._phase_began) * max(0.0, self._total - done) / done
-            self._line(f"{self._name}: {100 * done / self._total:.0f}% {state}, about {duration_text(left_s)} left")
+            left_s = (task.elapsed or 0.0) * max(0.0, total - done) / done
+            self._line(f"{task.description}: {100 * done / total:.0f}% {state}, about {duration_text(left_s)} left")
 
     def end_phase(self) -> None:
         if self._task is not None:
-            self._bars.remove_task(self._task)  # type: ignore[arg-type]  # a TaskID is an int
+            self._line(f"{self._task.description}: {duration_text(self._task.elapsed or 0.0)}")
+            self._bars.remove_task(self._task.id)
             self._task = None
-            self._line(f"{self._name}: {duration_text(time.monotonic() - self._phase_began)}")
 
     def say(self, text: str) -> None:
         """Something a person should know now, whether or not they watch the bar."""

@@ -140,11 +140,10 @@ def capacity_usd(configuration: Configuration, seconds: float, prices: Prices, *
 
     With `at_most`, as many as target tracking and schedules may keep.
     """
-    environments_of = configuration.most_provisioned_environments if at_most else configuration.provisioned_environments
     return sum(
         provisioned_usd(
             variant.memory_mb,
-            environments_of(variant),
+            configuration.provisioned_environments(variant, at_most=at_most),
             seconds,
             variant.architecture,
             prices,

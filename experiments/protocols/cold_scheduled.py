@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -79,11 +79,8 @@ class WindowFile:
     def write(self, asked: Sequence[Asked]) -> None:
         items = [
             {
+                **asdict(one.window),
                 "variant": one.window.variant.key,
-                "start_at": one.window.start_at,
-                "interval_s": one.window.interval_s,
-                "first": one.window.first,
-                "count": one.window.count,
                 "first_after_deploy": one.first_after_deploy,
                 "closed": one.closed,
             }

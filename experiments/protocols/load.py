@@ -127,12 +127,7 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
     log_path = session.log.run.root / LOG_FILE
     with log_path.open("ab") as log:
         process = start_child(
-            locust_command(
-                session.log.run,
-                variants,
-                session.configuration,
-                shape=session.configuration.experiments.load.shape,
-            ),
+            locust_command(session.log.run, variants, session.configuration),
             cwd=REPOSITORY,
             # An empty profile means none, whatever the variable says here; the child works in another folder.
             env={
@@ -173,18 +168,15 @@ class LocustHere:
         )
 
 
-def locust_command(
-    run: RunDirectory, variants: Sequence[Variant], configuration: Configuration, *, shape: str = ""
-) -> list[str]:
-    """Return the command that loads these variants in this run; `shape` "" means benchmark.toml's."""
-    command = [
+def locust_command(run: RunDirectory, variants: Sequence[Variant], configuration: Configuration) -> list[str]:
+    """Return the command that loads these variants in this run."""
+    return [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
         *("--run", run.run_id, "--results", str(run.root.parent.resolve())),
         *selecting_words(variants),
+        *("--shape", configuration.experiments.load.shape),
+        *(("--benchmark-profile", configuration.profile) if configuration.profile else ()),
     ]
-    if shape:
-        command += ["--shape", shape]
-    return [*command, "--benchmark-profile", configuration.profile] if configuration.profile else command
 
 
 class RecordWatch:
