@@ -7,7 +7,6 @@ import core.program.quiet_start  # noqa: F401 - imported for its effect
 # isort: split
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from core.configuration import PATH_VARIABLE, PROFILE_VARIABLE, configuration_pa
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, UserError, run_command
 from core.paths import COLLECT, NODE_COMMANDS, REPOSITORY
 from core.program.command_line import Parser, add_results_option
+from core.program.interruption import raise_on_signals
 from core.program.progress import Progress, duration_text
 from core.run.run_directory import RunDirectory, new_run_id
 from demo.checks import check_run
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
 
 def main() -> int:
     arguments = build_parser().parse_args()
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    raise_on_signals()
 
     configuration = read_configuration(profile=arguments.profile)
     run = RunDirectory(arguments.results / new_run_id())
@@ -171,10 +171,6 @@ def _cdk() -> str:
             hint="Run `make setup`.",
         )
     return str(command)
-
-
-def _as_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

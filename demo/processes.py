@@ -35,13 +35,6 @@ def _start(
     )
 
 
-def _wait_a_moment(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit code if the process ends within half a second, else None."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(0.5)
-    return None
-
-
 @contextlib.contextmanager
 def in_the_background(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
     """Run a command that nothing depends on while the block runs, and wait for its end after it."""
@@ -68,9 +61,12 @@ def run_step(
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log else None
         process = _start(command, environment, output, output, working_directory)
+        code: int | None = None
         try:
-            while (code := _wait_a_moment(process)) is None:
+            while code is None:
                 watch()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(0.5)
         except KeyboardInterrupt:
             end_child(process, within_s=STOP_PATIENCE_S, first=signal.SIGINT)
             raise

@@ -18,11 +18,11 @@ from core.aws.load_tasks import WORKER_RPS, workers_for
 from core.configuration import Configuration, read_configuration
 from core.errors import EXIT_CHECK_FAILED, EXIT_OK, ConfigurationError, RecordError, UserError, run_command
 from core.program.command_line import PROFILE_HELP, Parser, add_results_option, bounded, number
+from core.program.interruption import raise_on_signals
 from core.run.records import Experiment
 from core.run.stages import SEARCH
 from experiments.checks.findings import findings_json, has_problem, print_findings
 from experiments.checks.preflight import check_everything
-from experiments.interruption import raise_on_signals
 from experiments.runner import Request, find_existing, measure, show_estimate, show_plan
 
 EXPERIMENTS: Final[tuple[Experiment, ...]] = ("cold", "warm", "load")

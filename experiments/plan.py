@@ -114,26 +114,16 @@ class Burst:
 def bursts(variants: Sequence[Variant], sizes: Sequence[int], repeats: int, seed: int) -> list[Burst]:
     """Every variant and size once per round, each round in its own order."""
     pairs = [(variant, size) for variant in variants for size in sizes]
-    return [
-        _burst(variant, size, repeat)
-        for repeat in range(repeats)
-        for variant, size in shuffled(pairs, seed, "burst", repeat)
-    ]
-
-
-def _burst(variant: Variant, size: int, repeat: int) -> Burst:
-    calls = tuple(
-        PlannedCall(
-            f"cold/burst-{size}/{variant.key}/{repeat:02d}/{number:04d}",
-            "cold",
-            "burst",
-            "invoke",
-            variant,
-            group=f"burst-{size}/{variant.key}/{repeat}",
-        )
-        for number in range(size)
-    )
-    return Burst(variant, size, calls)
+    found = []
+    for repeat in range(repeats):
+        for variant, size in shuffled(pairs, seed, "burst", repeat):
+            group, ids = f"burst-{size}/{variant.key}/{repeat}", f"cold/burst-{size}/{variant.key}/{repeat:02d}"
+            calls = (
+                PlannedCall(f"{ids}/{number:04d}", "cold", "burst", "invoke", variant, group=group)
+                for number in range(size)
+            )
+            found.append(Burst(variant, size, tuple(calls)))
+    return found
 
 
 @dataclass(frozen=True)

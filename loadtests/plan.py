@@ -142,24 +142,17 @@ def check_replaced_options(options: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"--{option} {value} has no effect on this load test", hint=hint)
 
 
-def _words(value: object) -> tuple[str, ...]:
-    return tuple(word for word in str(value or "").replace(",", " ").split() if word)
-
-
 def _select(variants: Sequence[Variant], options: Mapping[str, Any]) -> tuple[Variant, ...]:
-    """Return the variants that no option leaves out."""
+    """Return the variants that no option leaves out. Raises ConfigurationError for a word that selects none."""
     selected = tuple(variants)
     for option, word_of in _SELECTING.items():
-        words = _words(options.get(option))
-        _check(f"--{option.replace('_', '-')}", words, [word_of(variant) for variant in variants])
-        selected = tuple(variant for variant in selected if not words or word_of(variant) in words)
-    return selected
-
-
-def _check(option: str, found: Sequence[str], allowed: Sequence[str]) -> None:
-    for word in found:
-        if word not in allowed:
+        words = str(options.get(option) or "").replace(",", " ").split()
+        allowed = dict.fromkeys(word_of(variant) for variant in variants)
+        if unknown := [word for word in words if word not in allowed]:
             raise ConfigurationError(
-                f"{option} is {word!r}, which is not in the matrix; allowed: {', '.join(dict.fromkeys(allowed))}",
+                f"--{option.replace('_', '-')} is {unknown[0]!r}, which is not in the matrix; "
+                f"allowed: {', '.join(allowed)}",
                 hint="Give one value, or several with commas between them.",
             )
+        selected = tuple(variant for variant in selected if not words or word_of(variant) in words)
+    return selected

@@ -30,9 +30,8 @@ from core.variants import MAX_MEMORY_MB, MAX_TIMEOUT_S, MIN_MEMORY_MB, Variant
 from demo.processes import run_step, running_lab
 from experiments.aws.lambda_control import LambdaControl
 from lab.cli import client_environment
-from trial import estimating
-from trial.estimating import answers, sizes_of, table
-from trial.measuring import Call, configured, measure
+from trial.estimating import answers, facts, sizes_of, table
+from trial.measuring import configured, measure
 
 SIZES_MB: Final = (128, 256, 512, 1024, 1769, 3008)
 REPOSITORY_NAME: Final = "try"
@@ -46,9 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (folder / "Dockerfile").is_file():
         raise UserError(f"{folder} has no Dockerfile", hint="Name the folder that `docker build` takes.")
     payload = _event(chosen.event)
-    sizes = sorted(set(chosen.memory_mb or SIZES_MB))
     configuration = configured(read_configuration(profile=""), _name(folder), timeout_s=chosen.timeout_s)
-    variants = [Variant(_name(folder), "own", ARCHITECTURE, size) for size in sizes]
+    variants = [Variant(_name(folder), "own", ARCHITECTURE, size) for size in sorted(set(chosen.memory_mb or SIZES_MB))]
     with tempfile.TemporaryDirectory(prefix="lab-try-") as scratch, Progress(verbose=True) as progress:
         log = Path(scratch) / "lab.log"
         serve = [sys.executable, "-m", "lab", "serve", "--port", "0", "--state", str(Path(scratch) / "state")]
@@ -59,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             control = LambdaControl(cloud, configuration)
             image = _push(cloud, folder, chosen.build_arg, Path(scratch) / "build.log")
             _create(cloud, control, variants, image, timeout_s=chosen.timeout_s)
-            facts = cloud.endpoint_facts()
+            endpoint = cloud.endpoint_facts()
             progress.phase("trying", chosen.seconds)
             began = time.monotonic()
 
@@ -67,16 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress.at(min(1 + time.monotonic() - began, 0.95 * chosen.seconds), text)
 
             calls = list(measure(control, variants, payload, deadline=began + chosen.seconds, say=say))
-    limits = f"limits in force: CPU {facts.limits.cpu}, memory {facts.limits.memory}"
-    measured_on = f"Measured in the lab on {facts.host}: not a cloud figure; {limits}"
+    limits = f"limits in force: CPU {endpoint.limits.cpu}, memory {endpoint.limits.memory}"
+    measured_on = f"Measured in the lab on {endpoint.host}: not a cloud figure; {limits}"
+    sizes = sizes_of(calls, read_prices())
     if chosen.json:
-        found = estimating.facts(sizes_of(calls, read_prices()))
-        print(strict_json.dumps({"folder": str(folder), "measured_on": measured_on, **found}, indent=2))
+        print(strict_json.dumps({"folder": str(folder), "measured_on": measured_on, **facts(sizes)}, indent=2))
     else:
-        _print(folder, calls, measured_on)
-    if not facts.limits.memory_sizes_are_comparable:
+        print(f"{folder}. {measured_on}.\n\n{table(sizes)}\n", *(f"- {line}" for line in answers(sizes)), sep="\n")
+    if not endpoint.limits.memory_sizes_are_comparable:
         print(
-            f"\nNothing enforces {' and '.join(facts.limits.not_enforced)} here: memory sizes differ only in name.",
+            f"\nNothing enforces {' and '.join(endpoint.limits.not_enforced)} here: memory sizes differ only in name.",
             file=sys.stderr,
         )
     return EXIT_OK if any(call.outcome == "ok" for call in calls) else EXIT_CHECK_FAILED
@@ -158,13 +156,6 @@ def _create(cloud: Cloud, control: LambdaControl, variants: Sequence[Variant], i
                 MemorySize=variant.memory_mb,
                 Timeout=timeout_s,
             )
-
-
-def _print(folder: Path, calls: Sequence[Call], badge: str) -> None:
-    found = sizes_of(calls, read_prices())
-    print(f"{folder}. {badge}.\n\n{table(found)}\n")
-    for line in answers(found):
-        print(f"- {line}")
 
 
 if __name__ == "__main__":

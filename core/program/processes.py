@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
 
+from core.program.interruption import SIGNALS
+
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def start_child(
@@ -31,7 +32,7 @@ def start_child(
 
     # Handlers run in the main thread alone, and can be set there alone.
     in_main = threading.current_thread() is threading.main_thread()
-    callable_ones = [number for number in _ENDING if callable(signal.getsignal(number))] if in_main else []
+    callable_ones = [number for number in SIGNALS if callable(signal.getsignal(number))] if in_main else []
     handlers = {number: signal.signal(number, note) for number in callable_ones}
     try:
         process = subprocess.Popen(

@@ -24,10 +24,9 @@ def new_manifest(
     endpoint: EndpointFacts,
     experiments: Sequence[Experiment],
     *,
-    seed: int | None = None,
     prices_date: str = "",
 ) -> Manifest:
-    """The manifest of a run that starts now; `seed` is the configuration's by default."""
+    """The manifest of a run that starts now."""
     return Manifest(
         run_id=run_id,
         started_at=time.time(),
@@ -35,7 +34,7 @@ def new_manifest(
         configuration=configuration.model_dump(mode="json"),
         profile=configuration.profile,
         experiments=tuple(experiments),
-        seed=configuration.experiments.seed if seed is None else seed,
+        seed=configuration.experiments.seed,
         versions=versions(),
         commit=commit(),
         prices_date=prices_date,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Final
 
@@ -47,19 +48,14 @@ class FunctionLogs:
 
     def called_since(self, variant: Variant, since: float) -> bool:
         """Whether the function logged anything since a moment."""
-        request = {"logGroupName": self._names.log_group(variant), "startTime": int(since * 1000), "limit": 1}
         with cloud_errors():
+            pages = self._client.get_paginator("filter_log_events").paginate(
+                logGroupName=self._names.log_group(variant), startTime=int(since * 1000), limit=1
+            )
             try:
-                for _ in range(MAX_EMPTY_PAGES):
-                    page = self._client.filter_log_events(**request)
-                    if page["events"]:
-                        return True
-                    if not page.get("nextToken"):
-                        return False
-                    request["nextToken"] = page["nextToken"]
+                return any(page["events"] for page in itertools.islice(pages, MAX_EMPTY_PAGES))
             except self._client.exceptions.ResourceNotFoundException:
                 return False
-        return False
 
     def ever_called(self, variant: Variant) -> bool:
         """Whether the log group holds any stream; none is made before the first call."""

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, W
 from core.aws.cloud import Cloud, cloud_errors
 from core.configuration import Configuration
 from core.errors import CloudError, UserError
+from core.program.interruption import undisturbed
 from core.variants import Variant
 from experiments.aws.versions import Versions
-from experiments.interruption import undisturbed
 
 NONCE_VARIABLE: Final = "BENCHMARK_NONCE"
 # An invoke may wait for an init that is stopped after 10 s before the function's own timeout starts to count.

@@ -15,12 +15,12 @@ from typing import Final
 
 from core import strict_json
 from core.errors import CloudError
+from core.program.interruption import undisturbed
 from core.run.outcomes import Answer
 from core.run.run_directory import RunDirectory, write_atomically
 from core.run.stops import Stop
 from core.variants import Variant
 from experiments.checks.spend import expected_billed_ms
-from experiments.interruption import undisturbed
 from experiments.plan import SECONDS_PER_MINUTE, PlannedCall, Window, windows
 from experiments.protocols.recording import record_of
 from experiments.session import Session

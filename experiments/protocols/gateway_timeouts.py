@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from core.run.outcomes import GATEWAY_ID_HEADER, Answer, classify_http
 from core.run.records import ClientRecord
 from experiments.aws.http_timing import Reply
 from experiments.checks.spend import billed_ms_bound, longest_billed_ms
 from experiments.plan import PlannedCall
-from experiments.protocols.recording import reply_record
+from experiments.protocols.recording import record_of
 from experiments.session import Session
 
 LOG_DELAY_S: Final = 30.0  # CloudWatch shows a line some seconds after it was written
@@ -17,7 +18,25 @@ LOG_DELAY_S: Final = 30.0  # CloudWatch shows a line some seconds after it was w
 def keep_reply(session: Session, call: PlannedCall, reply: Reply, *, first: bool) -> ClientRecord:
     """Keep the record of a GET; after a 504, wait for the function, whose environment the next call would meet."""
     session.services.first_calls.called(call.variant)
-    record = reply_record(call, reply, run_id=session.run_id, time_scale=session.time_scale, first=first)
+    if reply.status is None:
+        answer = Answer("connection", reply.connection_error)
+    else:
+        answer = classify_http(reply.status, reply.body, reply.headers)
+    record = record_of(
+        call,
+        answer,
+        run_id=session.run_id,
+        time_scale=session.time_scale,
+        first_after_deploy=first,
+        intended_at=reply.sent_at,
+        sent_at=reply.sent_at,
+        answered_at=reply.answered_at,
+        client_latency_ms=reply.latency_ms,
+        connect_ms=reply.connect_ms,
+        http_status=reply.status,
+        request_id=answer.handler.request_id if answer.handler else None,
+        gateway_request_id=reply.headers.get(GATEWAY_ID_HEADER),
+    )
     session.add(record)
     if record.outcome == "gateway_timeout":
         let_function_end(session, record)

@@ -15,12 +15,12 @@ from core.aws.load_tasks import BENCHMARK, MASTER, worker_name
 from core.configuration import configuration_path
 from core.errors import CloudError
 from core.money.charges import load_tasks_usd
+from core.program.interruption import undisturbed
 from core.run.run_directory import MANIFEST_FILE, RunDirectory
 from core.run.stages import read_stages
 from core.variants import Variant
 from experiments.aws.fetched_parts import put, take_over_stages
 from experiments.aws.load_tasks import Fargate, LoadTasks, RunObjects, TaskState
-from experiments.interruption import undisturbed
 from experiments.session import Session
 from loadtests.arrivals import shape_of
 from loadtests.plan import gateway_patience_s, selecting_words

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.run.outcomes import GATEWAY_ID_HEADER, Answer, classify_api_error, classify_http, classify_invoke
+from core.run.outcomes import Answer, classify_api_error, classify_invoke
 from core.run.records import ClientRecord
-from experiments.aws.http_timing import Reply
 from experiments.aws.lambda_control import InvokeAnswer
 from experiments.plan import PlannedCall
-
-
-def reply_record(call: PlannedCall, reply: Reply, *, run_id: str, time_scale: float, first: bool) -> ClientRecord:
-    """Record of a GET on the REST endpoint."""
-    if reply.status is None:
-        answer = Answer("connection", reply.connection_error)
-    else:
-        answer = classify_http(reply.status, reply.body, reply.headers)
-    return record_of(
-        call,
-        answer,
-        run_id=run_id,
-        time_scale=time_scale,
-        first_after_deploy=first,
-        intended_at=reply.sent_at,
-        sent_at=reply.sent_at,
-        answered_at=reply.answered_at,
-        client_latency_ms=reply.latency_ms,
-        connect_ms=reply.connect_ms,
-        http_status=reply.status,
-        request_id=answer.handler.request_id if answer.handler else None,
-        gateway_request_id=reply.headers.get(GATEWAY_ID_HEADER),
-    )
 
 
 def invoke_record(

@@ -22,13 +22,13 @@ from core.configuration import Configuration
 from core.errors import EXIT_OK, UserError
 from core.models import by_multiply_adds
 from core.money.prices import read_prices
+from core.program.interruption import undisturbed
 from core.program.progress import Progress
 from core.run.records import ClientRecord, EndpointFacts
 from core.run.run_directory import RecordWriter, RunDirectory
 from core.run.swapping import SWAPPING, cell_name
 from core.variants import MEMORY_MB_PER_VCPU, Variant
 from experiments.aws.lambda_control import LambdaControl
-from experiments.interruption import undisturbed
 from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
 from experiments.protocols.recording import invoke_record
 from experiments.runner import Request, command_to_resume, ending, open_run

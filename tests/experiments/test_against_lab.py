@@ -20,6 +20,7 @@ from core.configuration import PILOT_CALLS, read_configuration
 from core.errors import EXIT_CHECK_FAILED, CloudError, UserError
 from core.money.prices import read_prices
 from core.paths import REPOSITORY
+from core.program.interruption import SIGNALS
 from core.run.records import ClientRecord
 from core.run.run_directory import RunDirectory
 from core.run.stages import complete_stages, read_stages
@@ -30,7 +31,6 @@ from experiments.aws.lambda_control import NONCE_VARIABLE
 from experiments.aws.scheduler import KEPT_FIELDS
 from experiments.checks import cleanup
 from experiments.checks.spend import estimate, total
-from experiments.interruption import SIGNALS
 from experiments.plan import GIVE_UP_AFTER, PARALLEL_WARMUPS, Series, all_series, forced_calls, shuffled, steps
 from experiments.protocols.warm import is_warm_sample
 from experiments.session import UNREACHABLE_AFTER

@@ -13,6 +13,7 @@ import pytest
 from core.configuration import read_configuration
 from core.errors import UserError
 from core.money.prices import read_prices
+from core.program.interruption import SIGNALS
 from core.run.manifest import new_manifest
 from core.run.records import EndpointFacts, LimitsInForce
 from core.run.run_directory import RecordWriter, create_run
@@ -20,7 +21,6 @@ from core.run.stops import Stop, append_stop, read_stops
 from experiments.__main__ import _configuration, build_parser, main, narrowed, plan_differences
 from experiments.aws.scheduler import ScheduleState
 from experiments.checks.spend import SpendMeter
-from experiments.interruption import SIGNALS
 from experiments.plan import Window, scheduled_call
 from experiments.protocols.cold_scheduled import Asked, _look, _settle
 from experiments.protocols.load import RecordWatch, run_load
