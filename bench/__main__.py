@@ -83,9 +83,7 @@ def merged(results: str, records: Sequence[Mapping[str, Any]]) -> str:
 
 def _section(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
-    rows = [
-        Comparison(**{**one, "ours": tuple(one["ours"]), "peer": tuple(one["peer"])}) for one in record["comparisons"]
-    ]
+    rows = [Comparison(**one) for one in record["comparisons"]]
     about = (
         f"{machine['at']}, {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
         f"Python {machine['python']}, commit {machine['commit']}; load average {machine['load_average'][0]} before, "

@@ -34,7 +34,6 @@ TAIL = 0.05
 LEVELS = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 TRUTH_CALLS = 400_000
 NOT_MET = Condition("cold", 0, 0, 0.0, 0.0, 0.0, 0, "")
-BINS = 5
 FEWEST_IN_A_BIN = 30
 ALLOWED = 0.01  # share of bad calls
 MOST_CALLS = 2000  # of a variant, until decided
@@ -170,11 +169,11 @@ def claims_of_best(law: Law, environments: int, calls: int, rounds: int, *, seed
     return made
 
 
-def farthest_off(made: Sequence[Claimed]) -> float:
+def farthest_off(made: Sequence[Claimed], bins: int = 5) -> float:
     """The largest difference, in points, between what was claimed and how often it came true, over equal bins."""
     off = 0.0
-    for number in range(BINS):
-        mine = [one for one in made if number <= min(one.probability * BINS, BINS - 1e-9) < number + 1]
+    for number in range(bins):
+        mine = [one for one in made if number <= min(one.probability * bins, bins - 1e-9) < number + 1]
         if len(mine) >= FEWEST_IN_A_BIN:
             claimed, true = (np.mean([getattr(one, name) for one in mine]) for name in ("probability", "best"))
             off = max(off, 100 * abs(float(claimed - true)))

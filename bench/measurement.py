@@ -17,7 +17,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,8 +39,8 @@ class Comparison:
 
     what: str
     unit: str
-    ours: tuple[float, ...]
-    peer: tuple[float, ...] = ()
+    ours: Sequence[float]
+    peer: Sequence[float] = ()
     peer_name: str = ""
     better: Literal["lower", "higher"] = "lower"
     goal: str = ""
@@ -69,7 +69,7 @@ HEADER: Final = (
 )
 
 
-def spread(values: tuple[float, ...]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Median and extremes of the runs; `-` for none."""
     if not values:
         return "-"

@@ -36,7 +36,7 @@ from experiments.protocols.load import run_load
 from experiments.protocols.warm import run_warm
 from experiments.run_log import RunLog
 from experiments.services import Services
-from experiments.session import RunLock, Session, SpendLimitError
+from experiments.session import Session, SpendLimitError, locked
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def measure(request: Request) -> int:
     run = open_run(request, endpoint, prices)
     if listed is not None:
         store_prices(run, listed)
-    with RunLock(run) as lock, Progress(verbose=request.verbose) as progress:
+    with locked(run) as lock, Progress(verbose=request.verbose) as progress:
         session = Session(
             configuration=configuration,
             endpoint=endpoint,
@@ -198,7 +198,7 @@ def open_run(request: Request, endpoint: EndpointFacts, prices: Prices) -> RunDi
     manifest = existing.read_manifest()
     check_same_place(manifest, endpoint, names=MEASURING, hint="Resume it there, or start a new run.")
     experiments = tuple(dict.fromkeys((*manifest.experiments, *request.experiments)))
-    with RunLock(existing):  # another process may be measuring it, and then its manifest is not ours to change
+    with locked(existing):  # another process may be measuring it, and then its manifest is not ours to change
         existing.write_manifest(
             manifest.model_copy(update={"experiments": experiments, "finished_at": None, "stopped_because": ""})
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Final, Self
+from typing import Final
 
 from core.aws.cloud import LAB_HINT
 from core.configuration import Configuration
@@ -28,33 +30,21 @@ class SpendLimitError(UserError):
     """The run has cost what it may cost."""
 
 
-class RunLock:
-    """Keeps a second process out of a run's directory; the kernel lets go of it when this process ends."""
+@contextmanager
+def locked(run: RunDirectory) -> Iterator[int]:
+    """Keep a second process out of a run's directory; the kernel lets go of it when this process ends.
 
-    def __init__(self, run: RunDirectory) -> None:
-        self._path = run.root / LOCK_FILE
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._file = self._path.open("ab")
+    Yield the lock's descriptor, for a child that writes to the run too: it holds until the last of us has ended.
+    """
+    with (run.root / LOCK_FILE).open("ab") as file:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
             raise UserError(
-                f"run {self._path.parent.name} is being measured by another process",
+                f"run {run.run_id} is being measured by another process",
                 hint="Wait for it, or end it; what it measured is kept.",
             ) from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """For a child that writes to the run too: the lock holds until the last of us has ended."""
-        return (self._file.fileno(),) if self._file else ()
+        yield file.fileno()
 
 
 @dataclass(kw_only=True)
@@ -65,7 +55,7 @@ class Session:
     endpoint: EndpointFacts
     services: Services
     log: RunLog
-    lock: RunLock
+    lock: int  # descriptor of the lock on the run
     meter: SpendMeter
     progress: Progress
     then_s: float = 0.0  # what the phases after the present one are expected to take

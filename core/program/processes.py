@@ -73,7 +73,7 @@ def ending_with_this_process(number: signal.Signals = signal.SIGTERM) -> Callabl
     ours.
     """
     if sys.platform != "linux":
-        return _nothing
+        return lambda: None
     parent = os.getpid()
     # Loaded before the fork: a child of a program with threads must not wait for the loader's lock.
     prctl = ctypes.CDLL(None).prctl
@@ -84,7 +84,3 @@ def ending_with_this_process(number: signal.Signals = signal.SIGTERM) -> Callabl
             os._exit(1)
 
     return in_child
-
-
-def _nothing() -> None:
-    pass

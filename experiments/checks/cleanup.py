@@ -241,16 +241,12 @@ def _image(cloud: Cloud, uri: str) -> dict[str, Any] | None:
     """ImageDetail of DescribeImages, or None where the image is not there."""
     repository, image_id = _image_id(uri)
     client = cloud.client("ecr")
-    try:
-        found: list[dict[str, Any]] = client.describe_images(repositoryName=repository, imageIds=[image_id])[
-            "imageDetails"
-        ]
-    except (client.exceptions.ImageNotFoundException, client.exceptions.RepositoryNotFoundException):
-        return None
-    except client.exceptions.ClientError as error:
-        with cloud_errors():
-            raise error from None
-    return found[0] if found else None
+    with cloud_errors():
+        try:
+            answer = client.describe_images(repositoryName=repository, imageIds=[image_id])
+        except (client.exceptions.ImageNotFoundException, client.exceptions.RepositoryNotFoundException):
+            return None
+    return next(iter(answer["imageDetails"]), None)
 
 
 def _delete_image(cloud: Cloud, uri: str) -> None:

@@ -64,17 +64,13 @@ class WindowFile:
     def read(self) -> list[Asked]:
         if not self._path.exists():
             return []
-        return [
-            Asked(
-                Window(
-                    self._variants[item["variant"]], item["start_at"], item["interval_s"], item["first"], item["count"]
-                ),
-                item["first_after_deploy"],
-                item["closed"],
-            )
-            for item in strict_json.loads(self._path.read_text(encoding="utf-8"))
-            if item["variant"] in self._variants
-        ]
+        found = []
+        for item in strict_json.loads(self._path.read_text(encoding="utf-8")):
+            variant = self._variants.get(item.pop("variant"))
+            state = {name: item.pop(name) for name in ("first_after_deploy", "closed")}
+            if variant is not None:
+                found.append(Asked(Window(variant, **item), **state))
+        return found
 
     def write(self, asked: Sequence[Asked]) -> None:
         items = [

@@ -140,7 +140,7 @@ def locust_here(session: Session, variants: Sequence[Variant]) -> Iterator[Locus
             stderr=log,
             # Ctrl-C comes to us alone, and we end it in order; it keeps the run's lock as long as it lives.
             start_new_session=True,
-            pass_fds=session.lock.descriptors,
+            pass_fds=(session.lock,),
         )
     try:
         yield LocustHere(process, log_path)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from core.aws.cloud import Cloud
 from core.aws.endpoint import VCPU_VARIABLE
@@ -32,7 +33,7 @@ from experiments.aws.lambda_control import LambdaControl
 from experiments.plan import UNRECOVERABLE, PlannedCall, shuffled
 from experiments.protocols.recording import invoke_record
 from experiments.runner import Request, command_to_resume, ending, open_run
-from experiments.session import RunLock
+from experiments.session import locked
 
 HELD: Final = {"INFERENCE_THREADS": "2"}  # the CPUs that a guest of each of these sizes shows
 MEMORY_SIZES_MB: Final = (512, 1024, 1769, 3008)
@@ -93,6 +94,11 @@ def samples_of(configuration: Configuration) -> list[int]:
     return [samples // rounds + (number < samples % rounds) for number in range(rounds)]
 
 
+def calls_of(cells: Sequence[Cell], samples: Sequence[int]) -> int:
+    """Calls of all cells, warm-ups included."""
+    return len(cells) * sum(WARMUPS + count for count in samples)
+
+
 def in_round(cells: Sequence[Cell], seed: int, round_number: int, before: Cell | None) -> list[Cell]:
     """One function's cells in a round's order; `before` is not the first, as it would keep its environment."""
     ordered = shuffled(cells, seed, SWAPPING, round_number)
@@ -101,33 +107,26 @@ def in_round(cells: Sequence[Cell], seed: int, round_number: int, before: Cell |
     return ordered
 
 
-class Changed:
-    """A function whose memory size and share are changed, and put back when the block ends."""
+@contextmanager
+def changing(control: LambdaControl, variant: Variant) -> Iterator[Callable[[int, float | None], None]]:
+    """Yield what changes a function's memory size and share; both are put back when the block ends."""
 
-    def __init__(self, control: LambdaControl, variant: Variant) -> None:
-        self._control = control
-        self._variant = variant
-
-    def set(self, memory_mb: int, vcpu: float | None) -> None:
+    def change(memory_mb: int, vcpu: float | None) -> None:
         """Change both and wait until they hold; no share means all that belongs to the memory size."""
-        found = self._control.deployed_configuration(self._variant)
+        found = control.deployed_configuration(variant)
         variables: dict[str, str] = dict(found.get("Environment", {}).get("Variables", {}))
         wanted = {name: value for name, value in variables.items() if name not in {VCPU_VARIABLE, *HELD}}
         if vcpu is not None:
             wanted |= {VCPU_VARIABLE: str(vcpu), **HELD}
         if (found["MemorySize"], variables) != (memory_mb, wanted):
-            self._control.update(self._variant, MemorySize=memory_mb, Environment={"Variables": wanted})
+            control.update(variant, MemorySize=memory_mb, Environment={"Variables": wanted})
 
-    def put_back(self) -> None:
-        self.set(self._variant.memory_mb, None)
-
-    def __enter__(self) -> Self:
-        self.put_back()  # what a kill may have left changed
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    change(variant.memory_mb, None)  # what a kill may have left changed
+    try:
+        yield change
+    finally:
         with undisturbed():
-            self.put_back()
+            change(variant.memory_mb, None)
 
 
 def run_swapping(
@@ -148,22 +147,21 @@ def run_swapping(
             "this lab cannot limit CPU and memory, which is what the experiment varies",
             hint="`inference-lab lab doctor` shows how to enable limits.",
         )
-    if not grid(configuration):
+    cells, samples = grid(configuration), samples_of(configuration)
+    if not cells:
         raise UserError(
             "the swapping experiment changes functions that start on demand, and matrix.starts has none",
             hint='Add "on_demand" to matrix.starts of benchmark.toml, and deploy again.',
         )
     control = LambdaControl(cloud, configuration)
-    cells, samples = grid(configuration), samples_of(configuration)
     done = {record.call_id: record for record in run.client_records()}
-    calls = len(cells) * sum(WARMUPS + count for count in samples)
-    progress.phase("CPU share and memory apart", calls, then_s=0.0)
+    progress.phase("CPU share and memory apart", calls_of(cells, samples))
     with RecordWriter(run.client_directory / f"{SWAPPING}.jsonl") as writer:
         for function in dict.fromkeys(cell.function for cell in cells):
             mine = [cell for cell in cells if cell.function == function]
             before: Cell | None = None
             failures: Counter[str] = Counter()  # one after another, by cell
-            with Changed(control, function) as changed:
+            with changing(control, function) as change:
                 for round_number, count in enumerate(samples):
                     for cell in in_round(mine, configuration.experiments.seed, round_number, before):
                         before = cell
@@ -171,7 +169,7 @@ def run_swapping(
                         if all(call.call_id in done for call in todo):
                             progress.advance(len(todo), cell.group)
                             continue
-                        changed.set(cell.memory_mb, cell.vcpu)
+                        change(cell.memory_mb, cell.vcpu)
                         for record in _call(control, run, todo, done, endpoint, failures):
                             writer.append(record)
                             progress.advance(1, f"{cell.function.model} {cell.group}")
@@ -207,10 +205,9 @@ def _call(
 
 def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     """The command: make or resume a run, measure the grid, print the run's id."""
-    cells = grid(request.configuration)
     if dry_run:
-        samples = samples_of(request.configuration)
-        calls = len(cells) * sum(WARMUPS + count for count in samples)
+        cells, samples = grid(request.configuration), samples_of(request.configuration)
+        calls = calls_of(cells, samples)
         print(f"{len(cells)} cells, {calls} calls in {len(samples)} rounds; in the lab they cost nothing")
         for cell in cells:
             print(f"  {cell.function.model}: {cell.memory_mb} MB, {cell.vcpu} vCPU")
@@ -219,7 +216,7 @@ def measure_swapping(request: Request, *, dry_run: bool = False) -> int:
     endpoint = cloud.endpoint_facts()
     run = open_run(request, endpoint, read_prices(request.configuration.prices))
     go_on_with = command_to_resume(request, run, SWAPPING)
-    with RunLock(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
+    with locked(run), Progress(verbose=request.verbose) as progress, ending(run, progress, go_on_with):
         run_swapping(run, cloud, request.configuration, endpoint, progress)
     print(run.run_id)
     return EXIT_OK

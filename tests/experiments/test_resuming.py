@@ -201,7 +201,7 @@ def session_of(run, configuration):
         endpoint=None,
         services=services,
         log=RunLog(run),
-        lock=SimpleNamespace(descriptors=()),
+        lock=0,
         meter=SpendMeter(configuration, read_prices()),
         progress=None,
     )
