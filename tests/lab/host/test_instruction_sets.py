@@ -42,7 +42,6 @@ def function_configuration():
         image_uri="x",
         memory_mb=512,
         timeout_s=3.0,
-        architecture="x86_64",
         environment={},
         log_group="/aws/lambda/f",
         log_format="Text",
