@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import itertools
+import os
 import random
 import shutil
 import subprocess
@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
-
-import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from bench.measurement import Comparison, hand_over, progress
 from core import strict_json
@@ -88,8 +86,7 @@ write_atomically(run.root / "summary.json", summary.model_dump_json())
 START_UP_INVOCATIONS: Final = 100
 START_UP_RUNS: Final = 5
 GOALS_S: Final = {1_000_000: 10, 10_000_000: 150}
-SAMPLED_EVERY_S: Final = 0.02
-PEAK_NOTE: Final = "resident memory of all its processes together, read 50 times a second; shared pages count in each"
+PEAK_NOTE: Final = "the highest resident memory of its one process, as the kernel accounts for it"
 
 
 def measure(quick: bool) -> Iterator[Comparison]:
@@ -104,6 +101,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
         for size in sizes:
             progress(f"generating {size:,} invocations")
             root = write_log_set(Path(folder), size)
+            os.sync()  # writing what was generated would go on beside the first run
             progress(f"parsing and joining {size:,} invocations")
             # The first large run in a fresh copy of the code compiles its reader, which takes ten seconds.
             runs = [_stage(JOIN, root) for _ in range(1 if size > REPORTED_SIZE else 3)]
@@ -220,22 +218,14 @@ def _stage(code: str, root: Path) -> Stage:
 
 
 def _watched(command: Sequence[str]) -> tuple[float, str]:
-    """Run a command; the peak of the resident memory of all its processes together in MB, and what it printed."""
-    peak_bytes = 0
+    """Run a command that starts no processes; the peak of its resident memory in MB, and what it printed."""
     with tempfile.TemporaryFile("w+") as printed, start_child(command, cwd=REPOSITORY, stdout=printed) as process:
-        root = psutil.Process(process.pid)
-        while process.poll() is None:
-            total = 0
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for one in (root, *root.children(recursive=True)):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        total += one.memory_info().rss
-            peak_bytes = max(peak_bytes, total)
-            time.sleep(SAMPLED_EVERY_S)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
         printed.seek(0)
-        return peak_bytes / 2**20, printed.read()
+        return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20, printed.read()
 
 
 def write_log_set(folder: Path, invocations: int) -> Path:
