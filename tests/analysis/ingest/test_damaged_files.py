@@ -44,8 +44,21 @@ def test_a_page_comes_back_as_it_was_written(tmp_path, events):
 
 @pytest.mark.parametrize(
     "damage",
-    [flipped, lambda data: data[:-1], lambda data: data[:-8], lambda _: b"", lambda _: EVENTS, lambda data: data * 2],
-    ids=["flipped bits", "last byte lost", "trailer lost", "empty", "never compressed", "twice"],
+    [
+        flipped,
+        lambda data: data[:-1],
+        lambda data: data[:-8],
+        lambda data: data[:-4] + bytes(4),
+        lambda data: data[:-4] + b"\xff" * 4,
+        lambda data: bytes(len(data)),
+        lambda _: b"",
+        lambda _: EVENTS,
+        lambda data: data * 2,
+    ],
+    ids=[
+        *("flipped bits", "last byte lost", "trailer lost", "length lost", "length spoilt"),
+        *("zeros", "empty", "never compressed", "twice"),
+    ],
 )
 def test_a_damaged_page_is_named(tmp_path, damage):
     page = tmp_path / "000000.jsonl.gz"
