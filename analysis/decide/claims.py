@@ -2,9 +2,8 @@
 
 Every rule compares medians (or mean costs) and decides by 95% intervals: `supported` needs the interval on the claim's
 side everywhere, `refuted` needs it against the claim somewhere, anything between is `undetermined`. Where the data
-break their contract a verdict is `provisional`. The thresholds that turn a paper's words into numbers stand here,
-and in docs/explanation/claims.md with their reasons. Statements and rules are in
-analysis/report/templates/claims.toml.
+break their contract a verdict is `provisional`. The thresholds that turn a paper's words into numbers are here, and
+in docs/explanation/claims.md with their reasons. Statements and rules are in claims.toml.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,8 +28,8 @@ from analysis.estimate.estimates import (
     quantile,
     share,
 )
-from analysis.report.wording import texts
 from analysis.summary import NOTHING_ENFORCED, Claim, ClaimNumber, Estimate, Verdict
+from analysis.texts import texts
 from core.models import ENGINE_NAMES, PAPER_MODELS, by_multiply_adds
 from core.money.prices import MB_PER_GB, Prices
 from core.run.swapping import CELL_PATTERN, SWAPPING
@@ -48,7 +48,8 @@ MEAN_DRAWS: Final = 2000
 STILL_COLD: Final = 0.05
 KNEE_MB: Final = {"mobilenet": 1500, "resnet50": 1750, "inceptionv3": 1750}
 FLOPS_ORDER: Final = tuple(by_multiply_adds(PAPER_MODELS))
-# What the rules in words say of these.
+TEXTS: Final = Path(__file__).with_name("claims.toml")
+# Values that the texts of the rules quote.
 THRESHOLDS: Final = {
     "hardly": HARDLY,
     "slower_step": SLOWER_STEP - 1,
@@ -217,7 +218,7 @@ def judge(context: Context) -> tuple[Claim, ...]:
 
 
 def _claim(context: Context, number: str, gather: Callable[[Context, Evidence], None]) -> Claim:
-    text = {name: words.format(**THRESHOLDS) for name, words in texts("claims")[number].items()}
+    text = {name: words.format(**THRESHOLDS) for name, words in texts(TEXTS)[number].items()}
     evidence, nothing = Evidence(), text["needs"]
     gather(context, evidence)
     evidence.leave_open(text.get("open", ""))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -14,13 +15,14 @@ import polars as pl
 from analysis.estimate.cells import Measured
 from analysis.estimate.estimates import SMALLEST_BOOTSTRAP_N, largest_share
 from analysis.estimate.load_test import load_rows
-from analysis.report.wording import texts
 from analysis.summary import Coverage, DataWarning, MetricCheck
+from analysis.texts import texts
 from core.models import CAPPED_ENGINES, ENGINE_NAMES
 from core.money.prices import Prices
 from core.run.records import PROVISIONED, Manifest
 from core.variants import DISPLAY_NAMES, Variant
 
+TEXTS: Final = Path(__file__).with_name("warnings.toml")
 CARRIED_BY_ONE: Final = 0.1  # of all billed time: above it a mean rests on one call
 MISSING_REPORTS: Final = 0.01  # of the reports expected: above it costs are biased by what the missing calls took
 MANY_LATE: Final = 0.01
@@ -43,7 +45,7 @@ class Facts:
     known: tuple[DataWarning, ...] = ()
 
     def about(self, code: str, condition: pl.Expr) -> Iterator[DataWarning]:
-        """Warn of the rows that meet a condition, if there are any."""
+        """Warn about the rows that meet a condition, if there are any."""
         part = self.rows.filter(condition)
         if part.height:
             yield _warning(code, self.of(part), part.height)
@@ -63,7 +65,7 @@ def make_warnings(facts: Facts) -> tuple[DataWarning, ...]:
 
 def _warning(code: str, variants: Iterable[str] = (), count: int | None = None, **gaps: Any) -> DataWarning:
     """Return the warning of this code; `gaps` complete its texts."""
-    text = texts("warnings")[code]
+    text = texts(TEXTS)[code]
     return DataWarning(
         code=code,
         severity=text["severity"],
@@ -79,10 +81,12 @@ def _completeness(facts: Facts) -> Iterator[DataWarning]:
     whole = [one for one in facts.coverages if one.experiment == "all"]
     missing = [one for one in whole if one.missing]
     if missing:
-        names, expected = (one.variant for one in missing), sum(one.expected for one in whole)
+        names = (one.variant for one in missing)
+        expected = sum(one.expected for one in whole)
         found = _warning("incomplete_logs", names, sum(one.missing for one in missing), expected=expected)
-        too_many = max(one.missing / one.expected for one in missing) > MISSING_REPORTS
-        yield found.model_copy(update={"severity": "serious", "caps_verdicts": True}) if too_many else found
+        if max(one.missing / one.expected for one in missing) > MISSING_REPORTS:
+            found = found.model_copy(update={"severity": "serious", "caps_verdicts": True})
+        yield found
     if facts.rows["call_id"].drop_nulls().len() == 0 and facts.rows.height:
         yield _warning("no_client_records")
     silent = [key for key in facts.variants if not (facts.rows["variant"] == key).any()]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-import tomllib
 from collections import Counter
-from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from analysis.summary import METRICS, Estimate, Summary
 from core.run.records import Experiment
@@ -23,12 +21,6 @@ STRATEGY_NAMES: Final = {
     "provisioned_concurrency": "provisioned concurrency",
     "warm_pings": "warm pings",
 }
-
-
-@cache
-def texts(subject: str) -> dict[str, dict[str, Any]]:
-    """Return the report's long texts on one subject, by key; what they hold in braces is filled in by their users."""
-    return tomllib.loads((TEMPLATES / f"{subject}.toml").read_text(encoding="utf-8"))
 
 
 def metric_label(metric: str) -> str:

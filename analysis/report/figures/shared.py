@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from analysis.report.figures.marks import Figure, Points, Text, curve_figure, image_series
-from analysis.report.wording import texts
+from analysis.report.wording import TEMPLATES
 from analysis.summary import METRICS, Summary
+from analysis.texts import texts
 from core.run.records import Experiment
 from core.variants import Image
 
@@ -41,11 +42,11 @@ def why_no(summary: Summary, experiment: str) -> str:
 def figure_text(
     key: str, images: Sequence[Image], points: Points | None = None, *, name: str = "", number: int = 0, **gaps: Any
 ) -> Text:
-    """Return the words of a figure, whose gaps are filled in; `name` is its file's where that is not the key.
+    """Return the words of a figure, whose gaps are filled in; `name` is the file name where it differs from the key.
 
     `number` is the paper's. The detail of a figure of points says how many samples each has.
     """
-    found = texts("figures")[key]
+    found = texts(TEMPLATES / "figures.toml")[key]
     detail = found["detail"].format(**gaps)
     if points is not None:
         detail = f"{detail}, {points.sample_range}" if points.rows else ""

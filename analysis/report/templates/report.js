@@ -14,14 +14,14 @@
   const theme = () => data.themes[dark.matches ? "dark" : "light"];
 
   // Data stay as they are: a label that looks like a token is still a label.
-  function paint(node, colours) {
-    if (Array.isArray(node)) return node.map((item) => paint(item, colours));
+  function paint(node, colors) {
+    if (Array.isArray(node)) return node.map((item) => paint(item, colors));
     if (node && typeof node === "object") {
       return Object.fromEntries(
-        Object.entries(node).map(([key, value]) => [key, key === "datasets" ? value : paint(value, colours)]),
+        Object.entries(node).map(([key, value]) => [key, key === "datasets" ? value : paint(value, colors)]),
       );
     }
-    return typeof node === "string" && node.startsWith("@") ? (colours[node] ?? node) : node;
+    return typeof node === "string" && node.startsWith("@") ? (colors[node] ?? node) : node;
   }
 
   function filteredRows(figure, filter) {
@@ -43,7 +43,7 @@
 
   function chartFor(figure, rows, { width, titled }) {
     const chart = structuredClone(figure.chart);
-    const colours = theme();
+    const colors = theme();
     const config = structuredClone(data.config);
     Object.assign(config.legend, chart.config?.legend);
     if (titled) {
@@ -60,7 +60,7 @@
     }
     chart.config = config;
     chart.datasets = { rows };
-    return paint(chart, colours);
+    return paint(chart, colors);
   }
 
   async function draw(figure) {
