@@ -15,9 +15,9 @@ def lowest_level(holds: Callable[[int], bool]) -> int | None:
     """Return the lowest level from 1 on that holds, by bisection; None where no level up to 3,000 does."""
     low, high = 0, 1
     while not holds(high):
-        low, high = high, 2 * high
-        if high > MAX_LEVEL:
+        if high == MAX_LEVEL:
             return None
+        low, high = high, min(2 * high, MAX_LEVEL)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

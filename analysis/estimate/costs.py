@@ -51,7 +51,8 @@ PAIRS: Final[tuple[tuple[Strategy, Strategy], ...]] = (
     ("on_demand", "warm_pings"),
     ("warm_pings", "provisioned_concurrency"),
 )
-# What calls with a start mode can predict: other strategies are computed from calls on demand.
+# What calls with a start mode predict: on-demand calls also the strategies that are computed from them, the others only
+# themselves.
 STRATEGIES_OF: Final[dict[Start, tuple[Strategy, ...]]] = {
     "on_demand": ("on_demand", "provisioned_concurrency", "warm_pings"),
     "snapstart": ("snapstart",),
@@ -242,8 +243,12 @@ class CostModel:
         restores = variant.start == "snapstart" and start_type == "cold"
         each_restore_usd = restore_usd(variant.memory_mb, self.prices) if restores else 0.0
         keeps = variant.start == "provisioned" and start_type == "warm"
-        month = variant.memory_mb, self.provisioned, SECONDS_PER_MONTH, variant.architecture, self.prices
-        each_kept_usd = provisioned_usd(*month) / self.traffic.requests_per_month if keeps else None
+        each_kept_usd = None
+        if keeps:
+            kept_usd = provisioned_usd(
+                variant.memory_mb, self.provisioned, SECONDS_PER_MONTH, variant.architecture, self.prices
+            )
+            each_kept_usd = kept_usd / self.traffic.requests_per_month
 
         def price(billed_ms: float) -> CallCost:
             return call_cost(

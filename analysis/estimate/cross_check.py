@@ -50,7 +50,7 @@ def check_metrics(rows: pl.DataFrame, answer: Mapping[str, Any] | None) -> list[
             if part is None and not values:
                 continue
             part = logged.clear() if part is None else part
-            ordered = clean(part["duration_ms"].to_numpy() if metric == "Duration" else [])
+            ordered = clean(part["duration_ms"].to_numpy())
             own = _own_throttles(rows, variant) if metric == "Throttles" else _own(part, ordered, metric, statistic)
         else:
             own, ordered = _own_gateway(rows, metric, statistic), clean([])
@@ -64,7 +64,7 @@ def _own(part: pl.DataFrame, durations: Samples, metric: str, statistic: str) ->
         return float(part["duration_ms"].drop_nulls().len())
     if metric == "Errors":
         return float(part.filter(pl.col("outcome").is_in(FAILED_IN_LAMBDA)).height)
-    if not len(durations):
+    if metric != "Duration" or not len(durations):
         return None
     if statistic == "Average":
         return float(durations.mean())

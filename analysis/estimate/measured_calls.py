@@ -21,6 +21,7 @@ def samples_of(measured: Measured, variant: str) -> Samples | None:
     parts = [part for (key, _, start), part in measured.parts.items() if key == variant and start != "any"]
     if not parts:
         return None
+    # A failed call is excluded from latencies, and still what a caller meets.
     mine = pl.concat(parts).filter(
         (pl.col("rule").is_null() | (pl.col("rule") == "failed"))
         & ~pl.col("warmup").fill_null(value=False)

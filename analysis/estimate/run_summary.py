@@ -1,4 +1,4 @@
-"""From rows to the summary: every estimate, price, verdict and warning of a run. No I/O."""
+"""From rows to the summary: every estimate, price, verdict and warning of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a run: those of the paper under its numbers, and those it lacks. No I/O.
+"""The figures of a run: those of the paper under its numbers, and those it lacks.
 
 What is drawn is aggregated first, so a figure's size does not grow with the number of invocations. A value that could
 not be estimated is named below the title with its reason, never drawn as 0. Every figure carries the badge of its
@@ -6,6 +6,8 @@ origin inside the picture, so a copy of it cannot be mistaken for another figure
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import polars as pl
 
@@ -24,18 +26,23 @@ from analysis.report.figures.paper import by_model, cold_against_warm, load, req
 from analysis.summary import Summary
 from core.variants import Image
 
+# Of ANALYSED_COLUMNS: sorting the cells copies all that is left.
+NEEDED_BY_NO_FIGURE: Final = (
+    *("call_id", "group", "trigger", "model", "memory_mb", "weights", "start_evidence", "http_status", "sent_at"),
+    *("answered_at", "billed_ms", "max_memory_used_mb", "handler_ms", "decode_ms", "init_to_call_ms"),
+    "major_page_faults",
+)
+
 
 def build_figures(summary: Summary, invocations: pl.DataFrame) -> list[Figure]:
-    """Every figure of a run, those of all models first within each section; pure.
+    """Every figure of a run, those of all models first within each section.
 
-    `invocations` has the columns of `core.run.records.INVOCATION_COLUMNS`. A model that is not in the run has no
+    `invocations` has ANALYSED_COLUMNS. A model that is not in the run has no
     figure; the paper's figures are of its engine alone, and absent without it; an experiment that left nothing has
     figures that say so.
     """
     known = pl.col("variant").is_in(list(summary.variants))
-    measured = Measured(
-        kept(invocations.drop("call_id", "group"), known)
-    )  # without the largest of what no figure needs
+    measured = Measured(kept(invocations.drop(NEEDED_BY_NO_FIGURE), known))
     images = summary.images
     figures = [
         *by_model(summary, 14),

@@ -1,4 +1,4 @@
-"""Figures of cost, memory and outcomes: what a choice is made by. No I/O."""
+"""Figures of cost, memory and outcomes: what a choice is made by."""
 
 from __future__ import annotations
 

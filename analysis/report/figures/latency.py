@@ -1,4 +1,4 @@
-"""Figures of latency that the paper lacks: spread, phases of a cold start, the load test over time. No I/O."""
+"""Figures of latency that the paper lacks: spread, phases of a cold start, the load test over time."""
 
 from __future__ import annotations
 

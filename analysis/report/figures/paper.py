@@ -1,4 +1,4 @@
-"""The figures of the paper, under its numbers. No I/O."""
+"""The figures of the paper, under its numbers."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ BY_MODEL: Final[dict[int, tuple[str, tuple[Experiment, str], str]]] = {
 def by_model(summary: Summary, number: int) -> list[Figure]:
     """Figures 14 to 16: one quantity of every model against memory, with the paper's engine and with every one.
 
-    The paper's has its engine alone, and is absent without it; that of all engines is absent where there is no other.
+    The paper's figure has its engine alone and is absent without it. The figure of all engines is absent where there
+    is only the paper's.
     """
     key, where, metric = BY_MODEL[number]
     images = summary.images
