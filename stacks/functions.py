@@ -172,7 +172,7 @@ def construct_id(variant: Variant) -> str:
 
 
 def build_log_group(scope: Construct, id_: str, name: str, configuration: Configuration) -> logs.LogGroup:
-    """Build a log group that keeps what it has, and encrypts it, as [function] says."""
+    """Build a log group with the retention and the key of [function]."""
     key_arn = configuration.function.log_key_arn
     group = logs.LogGroup(
         scope,
@@ -181,6 +181,6 @@ def build_log_group(scope: Construct, id_: str, name: str, configuration: Config
         encryption_key=kms.Key.from_key_arn(scope, f"{id_}Key", key_arn) if key_arn else None,
         removal_policy=cdk.RemovalPolicy.DESTROY,
     )
-    # The construct has a word of its own for each number of days.
+    # `LogGroup` takes a member of an enumeration; the resource below it takes days.
     cast("logs.CfnLogGroup", group.node.default_child).retention_in_days = configuration.function.log_retention_days
     return group

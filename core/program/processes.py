@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -59,9 +60,10 @@ def end_child(process: subprocess.Popen[Any], *, within_s: float, first: signal.
     try:
         process.wait(within_s)
     except subprocess.TimeoutExpired:
-        # The children of a program with a session of its own end with it.
-        in_own_session = os.getpgid(process.pid) == process.pid
-        (os.killpg if in_own_session else os.kill)(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may end at this very moment
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)  # a session of its own: its children end with it
+        process.kill()
         process.wait()
 
 

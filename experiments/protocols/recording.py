@@ -1,4 +1,4 @@
-"""From what came back to a client record. No I/O."""
+"""Client records of answers. No I/O."""
 
 from __future__ import annotations
 

@@ -389,7 +389,7 @@ class ExecutionEnvironment:
         ended_at = self._end_current()
         faults = self._measure()
         await self._stop_process()
-        if self._state is not State.NEW:  # else no port was left for a first process: the next invoke begins anew
+        if self._state is not State.NEW:  # a first process that got no port: the next invoke starts over
             self._move(State.RESET)
         invocation.contended = self._busy_time.end() or invocation.contended
         self._report(invocation, Measured(ended_at, self.peak_mb, faults))
@@ -405,7 +405,7 @@ class ExecutionEnvironment:
         self._become_idle()
 
     def _end_current(self) -> float:
-        """Serve nothing any more; returns when the invocation ended."""
+        """Clear the current invocation, and return when it ended."""
         ended_at = time.monotonic()
         self._drain()
         self._current = None

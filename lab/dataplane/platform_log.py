@@ -92,7 +92,7 @@ class PlatformLog:
         *,
         level: str = "DEBUG",
     ) -> str | None:
-        """An event that something ended: at `level` where that succeeded, else at WARN."""
+        """Return the event for the end of a phase, at `level` on success and at WARN otherwise."""
         error = {"errorType": error_type} if error_type else {}
         return self._event(level if status == "success" else "WARN", now_s, kind, {**record, "status": status, **error})
 

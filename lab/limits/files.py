@@ -70,18 +70,21 @@ def owner_is_gone(name: str) -> bool:
     """Whether the lab that named a directory by `owner_name` no longer runs."""
     try:
         pid, start = (int(part) for part in name.removeprefix(ROOT_PREFIX).split("-"))
+    except ValueError:
+        return False
+    try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except (ValueError, PermissionError):
-        return False
+    except PermissionError:
+        pass  # another user's process, which may have got the id later
     return _start_of(pid) not in (start, 0)
 
 
 def _start_of(pid: int) -> int:
     """When a process started, in clock ticks since the host's start; 0 where /proc does not show it."""
     with contextlib.suppress(OSError, IndexError):
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
     return 0
 
 

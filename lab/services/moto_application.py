@@ -117,7 +117,7 @@ class MotoApplication:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _call(self, environ: dict[str, Any]) -> web.Response:
-        body, status, headers = run_wsgi_app(self._application, environ)
+        body, status, headers = run_wsgi_app(self._application, environ, buffered=True)
         response = web.Response(status=int(status.split(" ", 1)[0]), body=b"".join(body))
         # HEAD of an object: moto answers its length without the object.
         if environ["REQUEST_METHOD"] == "HEAD" and "Content-Length" in headers:

@@ -24,6 +24,7 @@ ROOMS = {
     "demo": {"core", "lab"},
     "trial": {"core", "lab", "experiments", "analysis", "demo"},
     "inference_lab": {"core"},
+    "tools": {"core"},
 }
 
 

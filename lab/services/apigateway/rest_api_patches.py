@@ -15,9 +15,7 @@ _moto_deletes_key: Final = APIGatewayBackend.delete_api_key
 def _apply_patch_operations(self: RestAPI, operations: list[dict[str, Any]]) -> None:
     """`RestAPI.apply_patch_operations`: moto 5.2.5 looks for a binary media type in `value`, where AWS has none."""
     if any(str(operation.get("path", "")).startswith(_BINARY_MEDIA_TYPES) for operation in operations):
-        raise BadRequestException(
-            "binaryMediaTypes is not modeled by the lab here: declare BinaryMediaTypes in a stack"
-        )
+        raise BadRequestException("binaryMediaTypes cannot be patched in the lab: declare BinaryMediaTypes in a stack")
     _moto_applies(self, operations)
 
 

@@ -387,7 +387,8 @@ class MotoFunctionCatalogue:
         number = str(qualifier) if alias is None else _routed(alias) if by_weight else str(alias.function_version)
         if number == LATEST:
             return latest
-        published = _storage(latest.region)._functions[latest.function_name]["versions"]
+        # It may have been deleted since it was found.
+        published = _storage(latest.region)._functions.get(latest.function_name, {}).get("versions", ())
         return next((one for one in published if str(one.version) == number), None)
 
     def leads_to(self, latest: LabFunction, qualifier: str) -> LabFunction | None:

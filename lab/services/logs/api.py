@@ -161,6 +161,11 @@ class LabLogsBackend(MotoUrls, LogsBackend):
         )
         return [_filtered(event) for event in events], _encode("f", *more) if more else None
 
+    def put_retention_policy(self, log_group_name: str, retention_in_days: str) -> None:
+        """Known for groups of an earlier run, too."""
+        self._require(log_group_name)
+        super().put_retention_policy(log_group_name, retention_in_days)
+
     def start_query(self, *_: Any, **__: Any) -> str:
         """Refused: moto 5.2.5 answers unfiltered rows as complete, which is worse than no answer."""
         raise _NotModelledError("CloudWatch Logs Insights (StartQuery) is not modeled by the lab; use FilterLogEvents")

@@ -23,6 +23,7 @@ EVENT_OVERHEAD_BYTES: Final = 26
 # AWS, too, may answer an empty page with a token where much was searched and little found.
 MAX_SCANNED_A_PAGE: Final = 200_000
 
+# Files of an earlier 1 have more columns, which have defaults. An earlier checkout misses them in a file of this one.
 _SCHEMA_VERSION: Final = 1
 _FILE: Final = "logs.sqlite"
 _SCHEMA: Final = """

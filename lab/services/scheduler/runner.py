@@ -75,8 +75,11 @@ class ScheduleRunner:
         looked_s = self._now_s()
         while True:
             now_s = self._now_s()
-            self._refresh()
-            self._fire_due(now_s, suspended=now_s - looked_s > _SUSPENDED_S)
+            try:
+                self._refresh()
+                self._fire_due(now_s, suspended=now_s - looked_s > _SUSPENDED_S)
+            except Exception:  # noqa: BLE001 - one fault would end all schedules, and nobody would hear of it
+                _log.exception("schedules could not be read or fired")
             looked_s = now_s
             upcoming = [entry.next_s for entry in self._entries.values() if entry.next_s is not None]
             pause_s = min(self._poll_s, max(0.0, min(upcoming) - self._now_s())) if upcoming else self._poll_s

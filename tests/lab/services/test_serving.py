@@ -203,6 +203,7 @@ def test_logs_written_before_a_kill_are_read_after_a_restart_and_a_new_deploymen
 
     with running_lab(state=tmp_path) as again:
         logs = again.client("logs")
+        logs.put_retention_policy(logGroupName=group, retentionInDays=7)
         assert [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]] == [
             "before the kill"
         ]

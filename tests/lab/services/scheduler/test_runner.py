@@ -257,6 +257,20 @@ def test_a_rejected_invoke_is_tried_again_and_a_hopeless_one_is_not(scheduler, c
     assert len(recorder.calls) == 1
 
 
+def test_a_fault_while_schedules_are_read_does_not_end_them(scheduler, clock, recorder, monkeypatch, caplog):
+    create(scheduler, clock)
+    faults, definitions = [RuntimeError("changed while it was read")], CountedSchedules.definitions
+    monkeypatch.setattr(
+        CountedSchedules, "definitions", lambda source: definitions(source) if not faults else _raise(faults.pop())
+    )
+    assert play(clock, recorder, [0]) == [1]
+    assert "changed while it was read" in caplog.text
+
+
+def _raise(fault):
+    raise fault
+
+
 def test_a_target_that_is_no_function_is_not_invoked(scheduler, clock, recorder):
     create(scheduler, clock, target={"Arn": "arn:aws:sqs:us-east-1:123456789012:q", "RoleArn": "r" * 20})
     assert play(clock, recorder, [0]) == [0]
