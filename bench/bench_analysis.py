@@ -48,8 +48,8 @@ manifest = run.read_manifest()
 began = time.perf_counter()
 make_rows(run, manifest, run_configuration(manifest))
 taken = time.perf_counter() - began
-used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-print(taken, sum(one.ru_utime + one.ru_stime for one in used))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(taken, used.ru_utime + used.ru_stime)
 """
 REPORT: Final = """
 import sys, time
@@ -82,7 +82,7 @@ print(time.perf_counter() - began)
 write_atomically(run.root / "summary.json", summary.model_dump_json())
 """
 # So few invocations that their own work is a hundredth of the smallest size's: what is left is what every run begins
-# with, such as the parser's processes and the compiled expressions.
+# with, such as the compiled expressions.
 START_UP_INVOCATIONS: Final = 100
 START_UP_RUNS: Final = 5
 GOALS_S: Final = {1_000_000: 10, 10_000_000: 150}
@@ -101,7 +101,7 @@ def measure(quick: bool) -> Iterator[Comparison]:
         for size in sizes:
             progress(f"generating {size:,} invocations")
             root = write_log_set(Path(folder), size)
-            os.sync()  # writing what was generated would go on beside the first run
+            os.sync()  # otherwise, the first run would share the disk with writes of what was generated
             progress(f"parsing and joining {size:,} invocations")
             # The first large run in a fresh copy of the code compiles its reader, which takes ten seconds.
             runs = [_stage(JOIN, root) for _ in range(1 if size > REPORTED_SIZE else 3)]

@@ -87,7 +87,7 @@ def _are_digits(eight: Any) -> bool:
 
 @inlined
 def _value_of_digits(eight: Any) -> Any:
-    """Return the number that eight digits write: neighbours are put together to pairs, then to fours, then to all."""
+    """Return the number that eight digits write: pairs are put together, then fours, then all."""
     pairs = (eight & np.uint64(0x0F0F0F0F0F0F0F0F)) * np.uint64(10 * 2**8 + 1) >> np.uint64(8)
     fours = (pairs & np.uint64(0x00FF00FF00FF00FF)) * np.uint64(100 * 2**16 + 1) >> np.uint64(16)
     return np.int64((fours & np.uint64(0x0000FFFF0000FFFF)) * np.uint64(10_000 * 2**32 + 1) >> np.uint64(32))
