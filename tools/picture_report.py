@@ -17,6 +17,7 @@ from typing import Final
 from playwright.sync_api import Page, sync_playwright
 
 from core.paths import REPOSITORY
+from core.run.run_directory import RunDirectory
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 WIDTH, HEIGHT = 1280, 800
@@ -36,7 +37,7 @@ def headings(page: Page) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="directory of a run whose report has been written")
-    report = parser.parse_args().run.resolve() / "report.html"
+    report = RunDirectory(parser.parse_args().run.resolve()).report_path
     chromium = shutil.which("chromium")
     if not report.exists() or chromium is None:
         missing = f"{report} does not exist" if chromium else "Chromium is not on PATH"
