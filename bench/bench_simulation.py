@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from bench.measurement import RAW, Comparison, hand_over, progress
+from bench.peers import install_peer
 from core import strict_json
 from core.configuration import read_configuration
 from core.money.prices import read_prices
@@ -44,11 +45,10 @@ print(json.dumps([simulator.total_req_count, simulator.total_cold_count, time.pr
 
 
 def simfaas() -> Path:
-    """SimFaaS with what it needs, in a folder of its own."""
+    """SimFaaS with what it needs, in a folder of its own. Raises PeerMissingError."""
     directory = RAW / "peers" / "simfaas"
     if not (directory / "simfaas").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(directory), SIMFAAS]
-        subprocess.run(command, check=True, capture_output=True)
+        install_peer(SIMFAAS, directory)
     return directory
 
 

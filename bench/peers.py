@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import uv
+
 from bench.http_clients import KeptConnection
 from bench.measurement import RAW
+from core.errors import UserError
 from core.program.processes import end_child, start_child
+from lab.images.run_step import pip_settings
 
 # AWS's Runtime Interface Emulator is published inside this wheel.
 SAM_CLI: Final = "aws-sam-cli==1.170.0"
@@ -25,8 +29,22 @@ RIE_PATH: Final = "/2015-03-31/functions/function/invocations"
 _CACHE: Final = RAW / "peers"
 
 
-class PeerMissingError(Exception):
+class PeerMissingError(UserError):
     """The peer cannot be had here; the message says why."""
+
+
+def install_peer(requirement: str, directory: Path, *options: str) -> None:
+    """Install a peer's packages into a folder of its own, as set-up installs ours. Raises PeerMissingError."""
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", sys.executable, "--target", str(directory)]
+    done = subprocess.run(
+        [*command, *options, requirement],
+        env={**os.environ, **pip_settings()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise PeerMissingError(f"{requirement} could not be installed: {done.stderr.strip()[-300:]}")
 
 
 def emulator() -> Path:
@@ -38,17 +56,8 @@ def emulator() -> Path:
     if not binary.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as directory:
-            done = subprocess.run(
-                [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, SAM_CLI],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            wheels = list(Path(directory).glob("*.whl"))
-            if done.returncode or not wheels:
-                raise PeerMissingError(f"{SAM_CLI} could not be downloaded: {done.stderr.strip()[-200:]}")
-            with zipfile.ZipFile(wheels[0]) as wheel:
-                binary.write_bytes(wheel.read(f"samcli/local/rapid/{binary.name}"))
+            install_peer(SAM_CLI, Path(directory), "--no-deps")
+            shutil.copy(Path(directory) / "samcli" / "local" / "rapid" / binary.name, binary)
         binary.chmod(0o755)
     return binary
 
