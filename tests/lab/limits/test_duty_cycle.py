@@ -168,7 +168,7 @@ def test_a_frozen_process_stays_stopped_and_needs_no_look(start):
 
 def test_a_process_over_its_memory_is_killed(start):
     governor = Governor()
-    process = added(governor, start("held = [b'x' * (1 << 20) for _ in range(200)]\ninput()"), memory_mb=64)
+    process = added(governor, start("held = [b'x' * (1 << 20) for _ in range(200)]\nwhile True: pass"), memory_mb=64)
     govern(governor, lambda: process.poll() is not None)
     assert process.returncode == -signal.SIGKILL
     assert governor.remove(process.pid)
@@ -177,7 +177,7 @@ def test_a_process_over_its_memory_is_killed(start):
 def test_memory_is_limited_also_while_the_account_of_cpu_time_stands_still(start, monkeypatch):
     monkeypatch.setattr(ProcessTree, "cpu_ns", lambda *_: 0)
     governor = Governor()
-    process = added(governor, start("held = [b'x' * (1 << 20) for _ in range(200)]\ninput()"), memory_mb=64)
+    process = added(governor, start("held = [b'x' * (1 << 20) for _ in range(200)]\nwhile True: pass"), memory_mb=64)
     govern(governor, lambda: process.poll() is not None)
     assert governor.remove(process.pid)
 
