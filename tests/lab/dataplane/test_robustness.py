@@ -18,6 +18,7 @@ from lab.dataplane.settings import DataPlaneSettings
 from lab.drivers.process import _ProcessEnvironment, _tmp_template
 from lab.limits.files import owner_name
 from tests.lab.dataplane.harness import reports, until
+from tests.lab.robustness.support import loop_devices_of
 from tests.processes import cgroups_of, is_alive
 
 
@@ -344,8 +345,7 @@ print(os.listdir("/tmp"), os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frs
     if ended.stderr.startswith("skip:"):
         pytest.skip(ended.stderr)
     assert ended.stdout.startswith("[] 1"), ended.stderr
-    backing = [path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-    assert not any(str(tmp_path) in text for text in backing)
+    assert loop_devices_of(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["tmp.ext4"]
 
 
