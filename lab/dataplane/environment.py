@@ -334,7 +334,7 @@ class ExecutionEnvironment:
             invocation.payload,
         )
         self._timer = self._loop.call_later(max(0.0, left_s), self._on_timeout, invocation)
-        self._report_pending()  # of the call before; while the function works there is time for it
+        self.report_pending()  # of the call before; while the function works there is time for it
         self._log.started(invocation)
 
     def _fail(
@@ -400,7 +400,7 @@ class ExecutionEnvironment:
         self._unreported = (invocation, self._end_current())
         invocation.contended = self._busy_time.end() or invocation.contended
         if invocation.wants_tail:
-            self._report_pending()
+            self.report_pending()
         self._rest_timer = self._loop.call_later(_REST_S, self._rest)
         self._become_idle()
 
@@ -420,12 +420,12 @@ class ExecutionEnvironment:
 
     def _rest(self) -> None:
         """Nothing came at once: write the report, then freeze."""
-        self._report_pending()
+        self.report_pending()
         if self._current is None and not self.ended and self._running is not None:
             delay_s = _FREEZE_AFTER_S - _REST_S
             self._rest_timer = self._loop.call_later(delay_s, lambda: self._spawn(self._freeze()))
 
-    def _report_pending(self) -> None:
+    def report_pending(self) -> None:
         """Write END and REPORT of the invocation that has ended, if that is still to be done."""
         if self._unreported is not None:
             (invocation, ended_at), self._unreported = self._unreported, None
@@ -554,7 +554,7 @@ class ExecutionEnvironment:
                 await self._running.freeze()
 
     async def _stop_process(self) -> None:
-        self._report_pending()
+        self.report_pending()
         running, self._running = self._running, None
         self._parked = None
         port = self._port
@@ -581,7 +581,7 @@ class ExecutionEnvironment:
 
     def _write_application(self, messages: Sequence[str]) -> None:
         if messages:
-            self._report_pending()  # what comes now was written after the call had ended
+            self.report_pending()  # what comes now was written after the call had ended
             self._log.write_application(messages, self._current)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

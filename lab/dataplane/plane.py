@@ -456,6 +456,7 @@ class LambdaDataPlane:
                 break
             owner = self._pools[environment.configuration.key]
             (owner.snapshots if environment in owner.snapshots else owner.idle).remove(environment)
+            environment.report_pending()  # which waits for a moment of rest, and measures its memory
             available_mb += environment.peak_mb
             self._end(environment)
         return available_mb - needed_mb >= _HOST_RESERVE_MB

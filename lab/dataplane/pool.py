@@ -115,9 +115,8 @@ class FunctionPool:
 
     def became_idle(self, environment: ExecutionEnvironment) -> None:
         self.settling.discard(environment)
-        self.peak_mb = max(self.peak_mb, environment.peak_mb)
         self.put_back(environment)
 
     def finished(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
-        del environment
+        self.peak_mb = max(self.peak_mb, environment.peak_mb)
         self.release(invocation)

@@ -121,12 +121,12 @@ async def test_a_host_short_of_memory_reclaims_idle_environments_before_it_refus
     lab.function(WHO, "a")
     lab.function(WHO, "b")
     async with lab:
-        await lab.call("a")
-        await until(lambda: lab.plane.environments == 1 and lab.plane._pools["a"].idle, "an idle environment")
-        from lab.dataplane import plane
+        from lab.dataplane import environment, plane
 
-        # 1 MB less than the reserve and a first environment take. What the idle one gives back depends on which process
-        # read its libraries first: their pages count there alone.
+        monkeypatch.setattr(environment, "_REST_S", 600.0)  # so the idle one has only just answered
+        await lab.call("a")
+        await until(lambda: lab.plane._pools["a"].idle, "an idle environment")
+        # 1 MB less than the reserve and a first environment take.
         monkeypatch.setattr(plane, "available_memory_mb", lambda: 767.0)
         assert (await lab.call("b")).status == 200
         assert len(lab.plane._pools["a"].all) == 0
