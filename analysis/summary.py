@@ -395,7 +395,10 @@ class TouchedFiles(_Model):
 
 
 class LoadSecond(_Model):
-    """One second of one variant's load test, by intended send time; `answered` by the time of the answer."""
+    """One second of one variant's load test, by intended send time; `answered` by the time of the answer.
+
+    Repeated loads add up.
+    """
 
     variant: str
     second: int
@@ -415,7 +418,8 @@ class LoadTotals(_Model):
 
     variant: str
     protocol: str
-    duration_s: float
+    started_at: tuple[float, ...]  # when the first call of each repeat was due
+    duration_s: float  # of all repeats
     offered: int
     sent: int
     answered: int
@@ -425,6 +429,10 @@ class LoadTotals(_Model):
     offered_rps: float
     achieved_rps: float
     send_lag_p99_ms: Estimate
+
+    @property
+    def repeats(self) -> int:
+        return len(self.started_at)
 
 
 class HighestRates(_Model):

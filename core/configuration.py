@@ -222,6 +222,7 @@ class WarmTable(_Table):
 
 class LoadTable(_Table):
     warmups: int = Field(ge=0, le=100)
+    repeats: int = Field(default=1, ge=1, le=100)
     shape: Literal["linear", "steps", "constant", "search"]
     start_rps: NotNegative
     end_rps: Positive
@@ -230,6 +231,11 @@ class LoadTable(_Table):
     late_after_ms: Positive
     max_in_flight: int = Field(ge=1)
     search_calls: int = Field(default=500_000, ge=100)  # runs before it knew no search
+
+    @property
+    def times(self) -> int:
+        """Return how many times each variant's load is sent; a search is made once."""
+        return 1 if self.shape == "search" else self.repeats
 
     @property
     def peak_rps(self) -> float:

@@ -329,12 +329,13 @@ def _load_step(variant: Variant, configuration: Configuration, workers: int) -> 
         "load",
         load.shape,
         variant,
-        *starting_calls(variant, 1, of=max(1, load.warmups + arrivals)),
+        *starting_calls(variant, load.times, of=load.times * max(1, load.warmups + arrivals)),
         through_gateway=True,
         under_way=_load_under_way(configuration),
         further_calls=max(0, load.search_calls - arrivals) if load.shape == SEARCH else 0,
+        forced_updates=load.times if load.times > 1 else 0,
         tasks=workers + 1 if workers else 0,
-        fixed_s=planned_duration_s(configuration),
+        fixed_s=load.times * planned_duration_s(configuration),
     )
 
 

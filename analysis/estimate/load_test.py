@@ -10,11 +10,17 @@ import polars as pl
 
 from analysis.estimate.estimates import percentile
 from analysis.summary import LoadSecond, LoadTotals
-from core.run.stages import RESTARTED, SEARCH
+from core.run.stages import NUMBER_IN_STAGE, RESTARTED, SEARCH
 from core.variants import Variant
 
 # Every outcome that is a failure of the function or of the way to it, other than a throttle.
 FAILURES: Final = ("gateway_timeout", "missing", "out_of_memory", "init_timeout", "timeout", "error", "connection")
+# Warm-up calls come before the shape: they are no part of what it offered.
+OF_SHAPE: Final = (
+    pl.col("intended_at").is_not_null()
+    & ~pl.col("warmup")
+    & ~pl.col("protocol").is_in([RESTARTED, SEARCH]).fill_null(value=False)
+)
 _COUNTS: Final = (
     pl.len().alias("offered"),
     pl.col("sent_at").is_not_null().sum().alias("sent"),
@@ -26,21 +32,18 @@ _COUNTS: Final = (
 
 def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
     """Calls of the load shape, with the second they were due and answered in, and how late they were sent."""
-    # Warm-up calls come before the shape: they are no part of what it offered.
     load = (
         rows.lazy()  # so that it copies no other columns
-        .filter(
-            (pl.col("experiment") == "load")
-            & pl.col("intended_at").is_not_null()
-            & ~pl.col("warmup")
-            & ~pl.col("protocol").is_in([RESTARTED, SEARCH]).fill_null(value=False)
-        )
-        .select("variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
+        .filter((pl.col("experiment") == "load") & OF_SHAPE)
+        .select("call_id", "variant", "protocol", "outcome", "start_type", "intended_at", "sent_at", "answered_at")
         .collect()
     )
-    start = pl.col("intended_at").min().over("variant")
+    stage = pl.col("call_id").str.replace(NUMBER_IN_STAGE, "")
+    start = pl.col("intended_at").min().over("variant", stage)
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
+    # Repeated loads lie on one another.
     return load.with_columns(
+        start.alias("started_at"),
         (pl.col("intended_at") - start).floor().cast(pl.Int32).alias("second"),
         (pl.col("answered_at") - start).floor().cast(pl.Int32).alias("answered_second"),
         lag_ms.alias("lag_ms"),
@@ -82,13 +85,14 @@ def make_load_totals(
         part = load.filter(pl.col("variant") == key)
         if part.height == 0:
             continue
-        times = part["intended_at"].to_numpy()
-        duration_s = max(float(times.max() - times.min()), 1e-9)
+        spans = part.group_by("started_at").agg(pl.col("intended_at").max() - pl.col("started_at").first())
+        duration_s = max(float(spans["intended_at"].sum()), 1e-9)
         answered = int(part["answered_at"].is_not_null().sum())
         found.append(
             LoadTotals(
                 variant=key,
                 protocol=", ".join(sorted(part["protocol"].drop_nulls().unique().to_list())),
+                started_at=tuple(sorted(spans["started_at"])),
                 duration_s=duration_s,
                 **part.select(_COUNTS).row(0, named=True),
                 answered=answered,

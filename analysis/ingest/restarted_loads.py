@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from core.run.stages import RESTARTED
+from core.run.stages import NUMBER_IN_STAGE, RESTARTED
 
 _STAGE: Final = "stage"
 
@@ -27,7 +27,7 @@ def label_broken_off(clients: pl.DataFrame, whole_stages: Collection[str]) -> pl
     load = clients.filter(arrivals).select("call_id", "intended_at")
     if load.height == 0:
         return clients
-    of_stage = pl.col("call_id").str.replace(r"-\d+$", "")
+    of_stage = pl.col("call_id").str.replace(NUMBER_IN_STAGE, "")
     begun = load.group_by(of_stage.alias(_STAGE)).agg(pl.col("intended_at").min()).sort("intended_at")[_STAGE].to_list()
     counting = [name for name in begun if name in whole_stages] or begun[-1:]
     if len(counting) == len(begun):

@@ -16,6 +16,7 @@ from core.statistics.rate_search import HighestRate, Search, Step, look
 STAGES_FILE: Final = "load-stages.jsonl"
 INTERRUPTED: Final = "interrupted"  # the sender ended, not the load: a resumed run starts the stage again
 RESTARTED: Final = "broken_off"  # protocol of calls whose stage was started again: in no figure
+NUMBER_IN_STAGE: Final = r"-\d+$"  # what a call id adds to its stage's key, as a regular expression
 SEARCH: Final = "search"  # protocol of a search for the highest rate: one stage per rate
 LOWEST_PART: Final = 1024.0  # of its highest rate: a search gives up below
 

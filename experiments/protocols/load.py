@@ -1,7 +1,9 @@
 """The load protocol: runs `loadtests/locustfile.py` as a separate program, here or on Fargate, and watches it.
 
 Locust patches Python's sockets and threads when it is imported, so it has its process to itself. A stage, one variant
-under the whole shape, is the unit of a resumed run: a rising rate cannot be entered half way.
+under the whole shape, is the unit of a resumed run: a rising rate cannot be entered half way. A load that is repeated
+visits every variant before it begins again, and each of its stages begins in a new environment: a slow load leaves all
+calls of a stage to one environment, which is one observation.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from core.paths import LOCUSTFILE, REPOSITORY
 from core.program.processes import end_child, start_child
 from core.run.records import ClientRecord
 from core.run.run_directory import RunDirectory, read_client_records
-from core.run.stages import SEARCH, LoadStage, read_stages, search_of, search_steps, stage_of
+from core.run.stages import SEARCH, complete_stages, read_stages, search_of, search_steps, stage_of
 from core.run.stops import Stop, read_stops
 from core.statistics.rate_search import look
 from core.variants import Variant
@@ -32,7 +35,7 @@ from experiments.session import Session
 from loadtests.arrivals import shape_of
 from loadtests.plan import planned_duration_s, selecting_words
 
-OVERHEAD_S: Final = 3.0  # of a stage: spare connections, last answers
+OVERHEAD_S: Final = 3.0  # of a stage: a new environment, spare connections, last answers
 WATCH_EVERY_S: Final = 1.0
 STOP_PATIENCE_S: Final = 30.0
 LOG_LINES_SHOWN: Final = 8
@@ -44,18 +47,17 @@ def run_load(session: Session) -> None:
     shape = shape_of(configuration.experiments.load)
     fargate = session.services.fargate
     if fargate is not None:
-        left = RecordWatch(session.log.run)
-        left.skip_what_is_there()
+        recovered = RecordWatch(session.log.run)
+        recovered.skip_what_is_there()
         recover(session, fargate)
-        _count(session, left)
+        _count(session, recovered)
     elif (session.log.run.root / MARKER).exists():
         raise ConfigurationError(
             f"run {session.run_id} has a load on Fargate that was interrupted, and its tasks may still send",
             hint="Resume it with --on fargate, which stops them and fetches their records.",
         )
-    stages = read_stages(session.log.run) or []
-    done = _loaded(session, stages)
-    _report_interrupted_stages(session, stages, shape.name)
+    left = _stages_left(session)
+    _report_interrupted_stages(session, shape.name)
     failing = {
         stop.variant: stop.detail
         for stop in read_stops(session.log.run)
@@ -63,7 +65,7 @@ def run_load(session: Session) -> None:
     }
     todo = []
     for variant in configuration.variants:
-        if variant.key in done:
+        if not left[variant.key]:
             continue
         if session.log.cannot_run("warm", variant):
             detail = f"the warm calls ended in {session.log.latest_outcome('warm', variant)}: not loaded"
@@ -73,28 +75,50 @@ def run_load(session: Session) -> None:
             session.stop(Stop("load", shape.name, variant.key, "none", "fails", detail, 0))
         else:
             todo.append(variant)
-    expected_s = len(todo) * (planned_duration_s(configuration) + OVERHEAD_S)
+    counts = [left[variant.key] for variant in todo]
+    expected_s = sum(counts) * (planned_duration_s(configuration) + OVERHEAD_S)
     session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
-    if todo:
-        _run_locust(session, todo)
+    _load_in_rounds(session, todo, max(counts, default=0))
     for variant in todo:
         session.services.first_calls.called(variant)
     session.progress.end_phase()
 
 
-def _loaded(session: Session, stages: Sequence[LoadStage]) -> set[str]:
-    """Variants whose load came to its end; a search ends where it offers no further rate."""
+def _stages_left(session: Session) -> dict[str, int]:
+    """How many times each variant is still to be loaded; not again after a load that ended early, as many calls failed.
+
+    A search ends where it offers no further rate.
+    """
     table, goal = session.configuration.experiments.load, session.configuration.goal
-    whole = {stage.variant for stage in stages if not stage.interrupted}
+    stages = [stage for stage in read_stages(session.log.run) or [] if not stage.interrupted]
+    whole = Counter(stage.variant for stage in stages)
+    failed = {stage.variant for stage in stages if stage.stopped_because}
+    keys = [variant.key for variant in session.configuration.variants]
     if table.shape != SEARCH:
-        return whole
+        return {key: 0 if key in failed else max(0, table.times - whole[key]) for key in keys}
     search = search_of(table, goal)
-    return {key for key in whole if look(search_steps(session.log.run, key, goal.limit_ms), search)[1] is None}
+    return {
+        key: int(not whole[key] or look(search_steps(session.log.run, key, goal.limit_ms), search)[1] is not None)
+        for key in keys
+    }
 
 
-def _run_locust(session: Session, variants: Sequence[Variant]) -> None:
-    """Load these variants, here or on Fargate, and count each call as its record comes in."""
+def _load_in_rounds(session: Session, variants: Sequence[Variant], most_left: int) -> None:
+    """Load each variant as often as it has loads left; of repeated loads, each in a new environment."""
     began = time.monotonic()
+    with session.nonces() as nonces:
+        for to_come in range(most_left, 0, -1):
+            left = _stages_left(session)
+            due = [variant for variant in variants if left[variant.key] >= to_come]
+            if session.configuration.experiments.load.times > 1:
+                for variant in due:
+                    nonces.force(variant, f"load/{to_come}")
+            if due:
+                _run_locust(session, due, began)
+
+
+def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
+    """Load these variants, here or on Fargate, and count each call as its record comes in."""
     watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
     fargate = session.services.fargate
@@ -204,9 +228,9 @@ class RecordWatch:
                     yield ClientRecord.model_validate_json(line)
 
 
-def _report_interrupted_stages(session: Session, stages: Sequence[LoadStage], protocol: str) -> None:
+def _report_interrupted_stages(session: Session, protocol: str) -> None:
     """Name the stages that an earlier attempt did not finish; their calls are kept and reported separately."""
-    whole = {stage.key for stage in stages if not stage.interrupted}
+    whole = complete_stages(session.log.run) or frozenset()
     begun: dict[str, tuple[str, int]] = {}
     for path in session.log.run.load_paths():
         for record in read_client_records(path):

@@ -123,6 +123,14 @@ duration_s = 4
 protocols = ["forced"]
 forced_samples = 12
 
+[profile.repeated.matrix]
+models = ["mobilenet"]
+memory_sizes_mb = [256]
+
+[profile.repeated.experiments.load]
+repeats = 3
+duration_s = 1
+
 [profile.search.matrix]
 models = ["mobilenet"]
 memory_sizes_mb = [256]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from core.paths import REPOSITORY
 from core.program.interruption import SIGNALS
 from core.run.records import ClientRecord
 from core.run.run_directory import RunDirectory
-from core.run.stages import complete_stages, read_stages
+from core.run.stages import STAGES_FILE, complete_stages, read_stages, stage_of
 from core.run.stops import STOPS_FILE, Stop, read_stops
 from core.statistics.rate_search import expected_calls
 from experiments.__main__ import main
@@ -700,6 +700,32 @@ def test_an_interrupted_load_is_resumed_stage_by_stage(deployed, tmp_path):
     assert list(counted.values()) == [offered] * len(variants)
     # The analysis reads the same from the run's files: what is left of the stages counts.
     assert complete_stages(run) == set(counted)
+
+
+@pytest.mark.slow
+def test_every_repeat_of_a_load_is_made_once_in_an_environment_of_its_own(deployed, tmp_path):
+    repeated = replace(deployed, profile="repeated")
+    (variant,) = repeated.configuration.variants
+    done = repeated.run("load", "--results", str(tmp_path))
+    run = RunDirectory(tmp_path / done.stdout.splitlines()[-1])
+    environments = defaultdict(set)
+    for record in run.client_records():
+        if not record.warmup:
+            environments[stage_of(record.call_id)].add(record.handler.environment_id)
+    first, *others = [stage.key for stage in read_stages(run)]
+    assert set(environments) == {first, *others}
+    assert len(others) == 2
+    assert len(set().union(*environments.values())) == sum(map(len, environments.values())), "one answered two repeats"
+
+    # As if it had been killed after the first one.
+    path = run.root / STAGES_FILE
+    path.write_text(path.read_text(encoding="utf-8").splitlines(keepends=True)[0], encoding="utf-8")
+    repeated.run("load", "--results", str(tmp_path), "--resume", run.run_id)
+    again = [stage.key for stage in read_stages(run)]
+    assert again[0] == first
+    assert len(again) == 3
+    assert not set(again) & set(others)
+    assert NONCE_VARIABLE not in repeated.variables_of(variant)
 
 
 @pytest.mark.slow

@@ -132,6 +132,24 @@ def test_schedules_start_spread_over_one_interval_and_end_after_their_last_fire(
         ]
 
 
+def with_load(configuration, **changes):
+    load = configuration.experiments.load.model_copy(update=changes)
+    experiments = configuration.experiments.model_copy(update={"load": load})
+    return configuration.model_copy(update={"experiments": experiments})
+
+
+def test_a_plan_counts_every_repeat_of_a_load_but_of_a_search_which_is_made_once():
+    configuration = read_configuration(profile="")
+    once, thrice, search = (
+        steps(with_load(configuration, **changes), ["load"])[0]
+        for changes in ({"repeats": 1}, {"repeats": 3}, {"repeats": 3, "shape": "search"})
+    )
+    assert (once.cold_calls, once.forced_updates) == (1, 0)
+    assert (thrice.cold_calls, thrice.forced_updates, thrice.fixed_s) == (3, 3, 3 * once.fixed_s)
+    assert thrice.warm_calls + thrice.cold_calls == 3 * (once.warm_calls + once.cold_calls)
+    assert (search.cold_calls, search.forced_updates) == (1, 0)
+
+
 def test_a_plan_counts_every_call_that_it_will_make():
     configuration = read_configuration(profile="")
     cold, warm = configuration.experiments.cold, configuration.experiments.warm

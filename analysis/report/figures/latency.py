@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from analysis.estimate.cells import Measured
+from analysis.estimate.load_test import OF_SHAPE
 from analysis.report.figures.marks import (
     FUNCTION,
     HOVER,
@@ -245,11 +247,12 @@ def _load_bins(summary: Summary, measured: Measured, variant: Variant, width_s: 
         .agg(pl.col(LOAD_COUNTS).sum())
         .sort("bin")
     )
-    start = part["intended_at"].min()
     latency = pl.col("latency_from_intended_ms")
+    samples = part.filter(OF_SHAPE & pl.col("rule").is_null() & latency.is_not_null())
+    starts = np.array(next(total.started_at for total in summary.load_totals if total.variant == variant.key))
+    started_at = starts[np.searchsorted(starts, samples["intended_at"].to_numpy(), side="right") - 1]
     latencies = (
-        part.filter(pl.col("rule").is_null() & latency.is_not_null())
-        .group_by(((pl.col("intended_at") - start) // width_s).cast(pl.Int64).alias("bin"))
+        samples.group_by(((pl.col("intended_at") - pl.Series(started_at)) // width_s).cast(pl.Int64).alias("bin"))
         .agg(latency.median().alias("p50"), latency.quantile(0.95, "linear").alias("p95"), latency.len().alias("n"))
         .with_columns(pl.when(pl.col("n") >= smallest_n(0.95)).then("p95"))
     )

@@ -87,10 +87,12 @@ def _load_rates(summary: Summary) -> list[Row]:
         }
     )
     # The load ends within its last bin, whose rate would be partial: it would fall without a reason in the server.
-    ends = {total.variant: total.duration_s for total in summary.load_totals}
+    ends = {total.variant: total.duration_s / total.repeats for total in summary.load_totals}
+    repeats = pl.col("variant").replace_strict({total.variant: total.repeats for total in summary.load_totals})
     filled = pl.col("variant").replace_strict(ends, return_dtype=pl.Float64) >= (pl.col("bin") + 1) * width_s
     whole = frame.filter(filled | (pl.col("bin") == 0))
     by_variant = whole.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
+    by_variant = by_variant.with_columns(pl.col("offered", "answered") / repeats)
     offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
     rows: list[Row] = [
         {

@@ -162,8 +162,8 @@ def test_the_offered_and_the_answered_rate_add_up_to_what_was_offered_and_answer
     assert offered == pytest.approx(sum(second.offered for second in filled) / len(summary.variants), rel=0.05)
 
 
-@given(st.floats(0.05, 0.95))
-def test_the_rate_of_a_steady_load_does_not_fall_in_its_last_bin(end):
+@given(st.floats(0.05, 0.95), st.integers(1, 5))
+def test_the_rate_of_a_steady_load_does_not_fall_in_its_last_bin(end, repeats):
     """The load ends within a second, and answers come after it: neither is drawn as a rate."""
     steady = 20
     seconds = [
@@ -180,9 +180,9 @@ def test_the_rate_of_a_steady_load_does_not_fall_in_its_last_bin(end):
             failed=0,
             cold=0,
         )
-        for second, count in enumerate([*([steady] * 7), round(steady * end), 3])
+        for second, count in enumerate([*([repeats * steady] * 7), round(repeats * steady * end), 3])
     ]
-    total = LoadTotals.model_construct(variant=VARIANT, duration_s=7 + end)
+    total = LoadTotals.model_construct(variant=VARIANT, started_at=(0.0,) * repeats, duration_s=repeats * (7 + end))
     variants = {variant.key: variant for variant in demo_configuration(**ONE_VARIANT).variants}
     summary = SimpleNamespace(load_seconds=seconds, load_totals=[total], variants=variants)
     rates = {(row["series"], row["second"]): row["rps"] for row in _load_rates(summary)}
