@@ -38,8 +38,9 @@ async def test_an_init_over_its_time_is_stopped_and_runs_again_inside_the_invoke
         await until(lambda: "INIT_REPORT" in "".join(lab.logs.lines("function")), "the first init to be stopped")
         (lab.directory / "function" / "go").touch()
         assert await answer == "ready"
-        waited_ms = 1000 * (time.monotonic() - began_s)
+        # An invocation lasts until its environment asks for the next one, a moment after its answer.
         assert await lab.answer() == "ready"
+        waited_ms = 1000 * (time.monotonic() - began_s)
     lines = lab.logs.lines("function")
     # Lambda itself has been seen to print 9999.79 ms for its 10 s.
     reported = re.match(r"INIT_REPORT Init Duration: ([0-9.]+) ms", lines[0])
