@@ -34,7 +34,7 @@ STEPS: Final = 4
 DEFAULT_PROFILE: Final = "demo"
 # What the steps of the default profile take from a fresh clone on 2 CPUs; a later demo finds the images built. Nobody
 # measured other profiles.
-STEPS_S: Final = {DEFAULT_PROFILE: (3.0, 90.0, 130.0, 20.0)}
+STEPS_S: Final = {DEFAULT_PROFILE: (3.0, 85.0, 150.0, 20.0)}
 
 
 def build_parser() -> Parser:

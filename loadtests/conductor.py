@@ -41,8 +41,9 @@ logger = logging.getLogger("loadtests")
 
 WARMUPS: Final = "warmups"  # in place of a worker
 LOCAL: Final = "local"  # the only worker of a single process
-# Time for a message to reach every worker, and for each to open its spare connections.
+# Time for a message to reach every worker, and for each to open its spare connections; the second for one process.
 LEAD_S: Final = 1.0
+LOCAL_LEAD_S: Final = 0.5
 # A share that is taken over starts this long after the loss is noticed.
 TAKE_OVER_S: Final = 0.5
 WATCH_EVERY_S: Final = 0.5
@@ -236,7 +237,7 @@ class Conductor:
         self._stage += 1
         shape = played.shape
         # Whole milliseconds: the number is part of the call ids, from which a stage is found again.
-        started_at = round(time.time() + LEAD_S, 3)
+        started_at = round(time.time() + (LOCAL_LEAD_S if members == [LOCAL] else LEAD_S), 3)
         report = LoadStage(
             stage=self._stage,
             variant=variant.key,
