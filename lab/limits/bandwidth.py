@@ -1,8 +1,9 @@
 """CPU bandwidth as the kernel's CFS grants it: when the processes of one environment may run. No I/O.
 
-Each period grants a quota of CPU time. Unused quota expires; overuse is repaid from later periods. Periods keep their
-phase while an environment is idle, so a call starts at any point of a period, with a full quota.
-Source: the kernel's Documentation/scheduler/sched-bwc.rst and kernel/sched/fair.c.
+Each period grants a quota of CPU time, which busy CPUs take in slices. What nobody has taken by the end of the period
+expires; the rest of a slice does not. Overuse is repaid from later periods. Periods keep their phase while an
+environment is idle, so a call starts at any point of a period, with a full quota.
+Source: the kernel's Documentation/scheduler/sched-bwc.rst and kernel/sched/fair.c, as of Linux 5.4 and later.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Final, NamedTuple
 # CFS notices at a timer tick that a quota is used up, so a call may finish a little beyond it; the overuse is repaid.
 # CONFIG_HZ=250, as in Debian's kernels.
 _TICK_NS: Final = 4_000_000
+# sched_cfs_bandwidth_slice_us, and min_cfs_rq_runtime: how much of a slice a CPU keeps that is idle.
+_SLICE_NS: Final = 5_000_000
+_KEPT_WHEN_IDLE_NS: Final = 1_000_000
 
 
 class Decision(NamedTuple):
@@ -31,6 +35,7 @@ class Bandwidth:
         """`cpus`: number of CPUs that the environment may use at the same time."""
         self._period_ns = period_ns
         self._cpus = cpus
+        self._slice_ns = 0  # the part of what is left that a CPU has taken
         self._refill_at_ns = now_ns + period_ns
         self.set_share(vcpu, now_ns=now_ns, used_ns=used_ns)
 
@@ -43,7 +48,8 @@ class Bandwidth:
         """Start again after an idle time, with a full quota."""
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._busy_cpus = 1.0
-        self._left_ns = self._quota_ns
+        self._slice_ns = min(self._slice_ns, _KEPT_WHEN_IDLE_NS)
+        self._left_ns = self._quota_ns + self._slice_ns
         return self._decide(now_ns)
 
     def look(self, *, now_ns: int, used_ns: int) -> Decision:
@@ -53,13 +59,15 @@ class Bandwidth:
             self._busy_cpus = min(float(self._cpus), max(1.0, spent_ns / passed_ns))
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._left_ns -= spent_ns
+        self._slice_ns = min(max(0, self._left_ns), (self._slice_ns - spent_ns) % _SLICE_NS)
         return self._decide(now_ns)
 
     def _decide(self, now_ns: int) -> Decision:
         if now_ns >= self._refill_at_ns:
             periods = (now_ns - self._refill_at_ns) // self._period_ns + 1
             self._refill_at_ns += periods * self._period_ns
-            self._left_ns = min(self._quota_ns, self._left_ns + periods * self._quota_ns)
+            not_taken_ns = self._left_ns - self._slice_ns + periods * self._quota_ns
+            self._left_ns = self._slice_ns + min(self._quota_ns, not_taken_ns)
         if self._quota_ns >= self._cpus * self._period_ns:
             return Decision(run=True, look_again_ns=self._refill_at_ns)
         if self._left_ns <= 0:

@@ -91,6 +91,18 @@ def test_quota_is_not_saved_up():
     assert not burner.bandwidth.look(now_ns=burner.now_ns, used_ns=burner.used_ns).run
 
 
+def test_what_is_left_of_a_slice_outlives_its_period():
+    burner = Burner(0.58)
+    burner.idle_until(10 * PERIOD + 17 * MS)
+    burner.step()
+    assert burner.now_ns == 11 * PERIOD
+    used = burner.used_ns
+    burner.step()
+    # A quota and 2 of the slice's 5 ms, up to the tick that notices their end.
+    granted = round(0.58 * PERIOD) + 2 * MS
+    assert granted <= burner.used_ns - used <= granted + 4 * MS
+
+
 def test_a_debt_is_repaid_before_the_process_runs_again():
     burner = Burner(0.25)
     decision = burner.bandwidth.look(now_ns=15 * MS, used_ns=15 * MS)  # three quotas in the first period
