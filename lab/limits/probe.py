@@ -18,6 +18,7 @@ from lab.limits.duty_cycle import DutyCycleLimits
 from lab.limits.mechanism import Limits, NoLimits
 
 _PROC: Final = Path("/proc")
+_LEAF: Final = "inference-lab"  # where the processes of a delegated group move
 
 
 def mounted_hierarchies(mounts: str) -> tuple[Path | None, dict[str, Path]]:
@@ -122,12 +123,14 @@ def v2_limits_below(directory: Path, *, is_root: bool) -> CgroupV2Limits:
 
     A group that hands controllers down may hold no process itself (the root may), so the lab moves into a leaf first.
     """
+    if directory.name == _LEAF and os.access(directory.parent, os.W_OK):
+        directory = directory.parent  # an earlier search has moved this process
     available = frozenset((directory / "cgroup.controllers").read_text().split())
     handed_down = frozenset((directory / "cgroup.subtree_control").read_text().split())
     wanted = (available & {"cpu", "memory"}) - handed_down
     if wanted:
         if not is_root:
-            leaf = directory / "inference-lab"
+            leaf = directory / _LEAF
             leaf.mkdir(exist_ok=True)
             for pid in files.processes(str(directory)):
                 # Others in the group: the shell that started the lab in a new scope. They move along.

@@ -128,9 +128,11 @@ def test_in_a_delegated_group_the_lab_moves_into_a_leaf_before_it_hands_controll
     FakeKernel(monkeypatch)
     scope = a_v2_directory(tmp_path / "run-r1.scope", "cpu memory pids", "")
     (scope / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    v2_limits_below(scope, is_root=False)
+    first = v2_limits_below(scope, is_root=False)
     assert (scope / "inference-lab" / "cgroup.procs").read_text() == str(os.getpid())
     assert (scope / "cgroup.subtree_control").read_text() in ("+cpu", "+memory")  # the last write of the two
+    again = v2_limits_below(scope / "inference-lab", is_root=False)  # where the process is now
+    assert again.roots == first.roots
 
 
 UNIFIED = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), None)
