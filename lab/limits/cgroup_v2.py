@@ -57,8 +57,8 @@ class CgroupV2Limits(Limits):
         self.memory = "cgroup-v2" if "memory" in controllers else "none"
         self.freezer = "cgroup-v2"
         self.notes = tuple(
-            f"cgroup v2 controller {name} is not handed down to this process: start the lab with "
-            "`systemd-run --user --scope -p Delegate=yes inference-lab lab serve`, or as root."
+            f"cgroup v2 controller {name} is not handed down to this process: run the lab as root, or let root add "
+            "`Delegate=cpu memory pids` to user@.service (docs/how-to/machine-without-root.md)."
             for name in ("cpu", "memory")
             if name not in controllers
         )

@@ -13,7 +13,7 @@ import pytest
 
 from core.errors import UserError
 from core.paths import REPOSITORY
-from lab.limits import files
+from lab.limits import files, probe
 from lab.limits.cgroup_v2 import CgroupV2Limits
 from lab.limits.mechanism import Group
 from lab.limits.probe import below, find_limits, mounted_hierarchies, own_groups, v2_limits_below
@@ -120,7 +120,8 @@ def test_cgroup_v2_without_controllers_says_what_is_missing_and_what_to_do(tmp_p
     root = a_v2_directory(tmp_path / "root", "pids", "")
     limits = v2_limits_below(root, is_root=True)
     assert (limits.cpu, limits.memory, limits.freezer) == ("none", "none", "cgroup-v2")
-    assert any("systemd-run --user --scope -p Delegate=yes" in note for note in limits.notes)
+    assert all("`Delegate=cpu memory pids`" in note for note in limits.notes)
+    assert len(limits.notes) == 2
     limits.close()
 
 
@@ -133,6 +134,18 @@ def test_in_a_delegated_group_the_lab_moves_into_a_leaf_before_it_hands_controll
     assert (scope / "cgroup.subtree_control").read_text() in ("+cpu", "+memory")  # the last write of the two
     again = v2_limits_below(scope / "inference-lab", is_root=False)  # where the process is now
     assert again.roots == first.roots
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no cgroups")
+def test_auto_uses_no_cgroup_that_limits_memory_but_not_cpu(tmp_path, monkeypatch):
+    FakeKernel(monkeypatch)
+    root = a_v2_directory(tmp_path / "root", "memory pids", "memory pids")
+    monkeypatch.setattr(probe, "_build_v2", lambda: v2_limits_below(root, is_root=True))
+    monkeypatch.setattr(probe, "_build_v1", lambda: v2_limits_below(tmp_path / "missing", is_root=True))
+    limits = find_limits()
+    assert (limits.cpu, limits.memory) == ("duty-cycle", "duty-cycle")
+    assert "cgroup v2 controller cpu is not handed down" in limits.notes[0]
+    assert not list(root.glob("inference-lab*"))
 
 
 UNIFIED = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), None)
