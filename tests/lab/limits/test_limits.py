@@ -148,14 +148,15 @@ def test_auto_uses_no_cgroup_that_limits_memory_but_not_cpu(tmp_path, monkeypatc
     assert not list(root.glob("inference-lab*"))
 
 
-UNIFIED = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), None)
+OWN_GROUP = None
+if sys.platform == "linux":
+    unified, _ = mounted_hierarchies(Path("/proc/mounts").read_text())
+    OWN_GROUP = unified and below(unified, own_groups(Path("/proc/self/cgroup").read_text())[0])
 
 
-@pytest.mark.skipif(
-    UNIFIED is None or not os.access(UNIFIED, os.W_OK), reason="no cgroup v2 file system that this user may write to"
-)
+@pytest.mark.skipif(OWN_GROUP is None or not os.access(OWN_GROUP, os.W_OK), reason="no group of cgroup v2 to write to")
 def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
-    limits = CgroupV2Limits(Path(UNIFIED), frozenset())
+    limits = CgroupV2Limits(OWN_GROUP, frozenset())
     try:
         group = limits.create("real", memory_mb=128, vcpu=1)
         process = subprocess.Popen(
@@ -176,7 +177,7 @@ def test_cgroup_v2_freezes_and_kills_on_the_real_kernel(tmp_path):
             assert time.monotonic() < deadline
     finally:
         limits.close()
-    assert not list(Path(UNIFIED).glob(files.owner_name(os.getpid())))
+    assert not list(OWN_GROUP.glob(files.owner_name(os.getpid())))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
