@@ -1,8 +1,8 @@
 """CPU bandwidth as the kernel's CFS grants it: when the processes of one environment may run. No I/O.
 
 Each period grants a quota of CPU time, which busy CPUs take in slices. What nobody has taken by the end of the period
-expires; the rest of a slice does not. Overuse is repaid from later periods. Periods keep their phase while an
-environment is idle, so a call starts at any point of a period, with a full quota.
+expires; the rest of a slice does not. Overuse is repaid from later periods. Periods go on while an environment is idle,
+so a call starts at any point of a period, with what calls before it in that period have left of the quota.
 Source: the kernel's Documentation/scheduler/sched-bwc.rst and kernel/sched/fair.c, as of Linux 5.4 and later.
 """
 
@@ -42,25 +42,30 @@ class Bandwidth:
     def set_share(self, vcpu: float, *, now_ns: int, used_ns: int) -> Decision:
         """Grant another share, starting with its full quota."""
         self._quota_ns = max(1, round(vcpu * self._period_ns))
+        self._left_ns, self._used_ns = self._quota_ns, used_ns
         return self.resume(now_ns=now_ns, used_ns=used_ns)
 
     def resume(self, *, now_ns: int, used_ns: int) -> Decision:
-        """Start again after an idle time, with a full quota."""
-        self._used_ns, self._seen_ns = used_ns, now_ns
+        """Start again after an idle time, with what its periods have left and granted since."""
+        self._charge(now_ns=now_ns, used_ns=used_ns)
         self._busy_cpus = 1.0
         self._slice_ns = min(self._slice_ns, _KEPT_WHEN_IDLE_NS)
-        self._left_ns = self._quota_ns + self._slice_ns
         return self._decide(now_ns)
 
     def look(self, *, now_ns: int, used_ns: int) -> Decision:
         """Charge what was used since the last look."""
-        spent_ns, passed_ns = used_ns - self._used_ns, now_ns - self._seen_ns
+        passed_ns = now_ns - self._seen_ns
+        spent_ns = self._charge(now_ns=now_ns, used_ns=used_ns)
         if passed_ns > 0:
             self._busy_cpus = min(float(self._cpus), max(1.0, spent_ns / passed_ns))
+        return self._decide(now_ns)
+
+    def _charge(self, *, now_ns: int, used_ns: int) -> int:
+        spent_ns = used_ns - self._used_ns
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._left_ns -= spent_ns
         self._slice_ns = min(max(0, self._left_ns), (self._slice_ns - spent_ns) % _SLICE_NS)
-        return self._decide(now_ns)
+        return spent_ns
 
     def _decide(self, now_ns: int) -> Decision:
         if now_ns >= self._refill_at_ns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.limits.bandwidth import Bandwidth
@@ -34,6 +34,17 @@ class Burner:
         while self.now_ns < end:
             self.step()
 
+    def call(self, needed_ns):
+        """Use so much CPU time, and end."""
+        end = self.used_ns + needed_ns
+        while self.used_ns < end:
+            passed = self.decision.look_again_ns - self.now_ns
+            if self.decision.run:
+                passed = min(passed, end - self.used_ns)
+                self.used_ns += passed
+            self.now_ns += passed
+            self.decision = self.bandwidth.look(now_ns=self.now_ns, used_ns=self.used_ns)
+
     def idle_until(self, now_ns):
         self.now_ns = now_ns
         self.decision = self.bandwidth.resume(now_ns=now_ns, used_ns=self.used_ns)
@@ -59,6 +70,20 @@ def test_a_busy_process_gets_its_share_in_the_long_run(vcpu, threads):
     burner.run_for(2000 * MS)
     expected = min(vcpu, threads) * burner.now_ns
     assert abs(burner.used_ns - expected) <= 2 * PERIOD  # one quota more at the start, one stretch at the end
+
+
+@given(
+    vcpu=st.floats(0.05, 1.0),
+    calls=st.lists(st.tuples(st.integers(1, 15 * MS), st.integers(0, 50 * MS)), min_size=1, max_size=100),
+)
+@example(vcpu=0.29, calls=[(5 * MS, MS)] * 60)
+def test_calls_in_quick_succession_get_one_quota_per_period_together(vcpu, calls):
+    burner = Burner(vcpu)
+    for needed_ns, pause_ns in calls:
+        burner.call(needed_ns)
+        periods = burner.now_ns // PERIOD + 1
+        assert burner.used_ns <= vcpu * PERIOD * periods + 4 * MS + 5 * MS  # up to a tick beyond, and a slice kept
+        burner.idle_until(burner.now_ns + pause_ns)
 
 
 def test_a_short_call_runs_through_after_an_idle_time():
