@@ -86,18 +86,19 @@ def estimate(step: Step, configuration: Configuration, prices: Prices) -> Estima
         configuration, variant, prices, init_ms=longest_snapshot_ms(configuration.function.timeout_s)
     )
     calls = step.cold_calls + step.warm_calls
-    duration_s = step.fixed_s
-    if duration_s is None:
+    calling_s = step.fixed_s
+    if calling_s is None:
         size = int(step.protocol.partition("-")[2] or 1)  # calls of a burst share its time
-        duration_s = (
-            step.forced_updates * (FORCED_UPDATE_MS if variant.alias is None else PUBLISH_MS)
-            + step.cold_calls / size * (cold_ms + ROUND_TRIP_MS)
-            + step.warm_calls * (warm_ms + ROUND_TRIP_MS)
-        ) / 1000
+        cold_s, warm_s = ((billed_ms + ROUND_TRIP_MS) / 1000 for billed_ms in (cold_ms, warm_ms))
+        calling_s = step.cold_calls / size * cold_s + step.warm_calls * warm_s
+    update_s = (FORCED_UPDATE_MS if variant.alias is None else PUBLISH_MS) / 1000
+    duration_s = step.forced_updates * update_s + calling_s
     sending_usd = 0.0
     if step.tasks:
+        # Each repeat of a load, which is the only step with tasks, starts its own.
+        tasks_s = calling_s + max(1, step.forced_updates) * TASK_START_S
         sending_usd = network_traffic_usd(calls, prices) + load_tasks_usd(
-            step.tasks, duration_s + TASK_START_S, configuration.matrix.architectures[0], prices
+            step.tasks, tasks_s, configuration.matrix.architectures[0], prices
         )
     return Estimate(
         calls=calls,

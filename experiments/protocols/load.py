@@ -104,7 +104,7 @@ def _stages_left(session: Session) -> dict[str, int]:
 
 
 def _load_in_rounds(session: Session, variants: Sequence[Variant], most_left: int) -> None:
-    """Load each variant as often as it has loads left; of repeated loads, each in a new environment."""
+    """Send the loads that are left, in rounds over the variants; of repeated loads, each in a new environment."""
     began = time.monotonic()
     with session.nonces() as nonces:
         for to_come in range(most_left, 0, -1):

@@ -711,6 +711,7 @@ def test_every_repeat_of_a_load_is_made_once_in_an_environment_of_its_own(deploy
     environments = defaultdict(set)
     for record in run.client_records():
         if not record.warmup:
+            assert record.outcome == "ok", record.error
             environments[stage_of(record.call_id)].add(record.handler.environment_id)
     first, *others = [stage.key for stage in read_stages(run)]
     assert set(environments) == {first, *others}

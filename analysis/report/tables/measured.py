@@ -227,7 +227,7 @@ def load_table(summary: Summary) -> Table:
         (
             ("Function", lambda total: summary.name_of(total.variant)),
             ("Shape", lambda total: total.protocol),
-            ("Times", lambda total: total.repeats),
+            ("Repeats", lambda total: total.repeats),
             ("Duration, s", lambda total: total.duration_s),
             ("Offered", lambda total: total.offered),
             ("Sent", lambda total: total.sent),
