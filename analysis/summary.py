@@ -419,6 +419,7 @@ class LoadTotals(_Model):
     variant: str
     protocol: str
     started_at: tuple[float, ...]  # when the first call of each repeat was due
+    durations_s: tuple[float, ...]  # from there to its last call
     duration_s: float  # of all repeats
     offered: int
     sent: int
@@ -433,6 +434,10 @@ class LoadTotals(_Model):
     @property
     def repeats(self) -> int:
         return len(self.started_at)
+
+    def repeats_at(self, second: float) -> int:
+        """Return how many repeats had not ended so long after their start."""
+        return sum(duration_s > second for duration_s in self.durations_s)
 
 
 class HighestRates(_Model):

@@ -148,7 +148,7 @@ def _on_fargate(planned: Sequence[Step]) -> str:
     """Return the load's machines, if it runs on Fargate."""
     tasks = max((step.tasks for step in planned), default=0)
     return (
-        f"Load: the cost has {tasks} Fargate tasks and their traffic, with {TASK_START_S:g} s of start per variant.\n"
+        f"Load: the cost has {tasks} Fargate tasks and their traffic, with {TASK_START_S:g} s of start for each load.\n"
         if tasks
         else ""
     )

@@ -86,13 +86,15 @@ def make_load_totals(
         if part.height == 0:
             continue
         spans = part.group_by("started_at").agg(pl.col("intended_at").max() - pl.col("started_at").first())
-        duration_s = max(float(spans["intended_at"].sum()), 1e-9)
+        started_at, durations_s = spans.sort("started_at").get_columns()
+        duration_s = max(float(durations_s.sum()), 1e-9)
         answered = int(part["answered_at"].is_not_null().sum())
         found.append(
             LoadTotals(
                 variant=key,
                 protocol=", ".join(sorted(part["protocol"].drop_nulls().unique().to_list())),
-                started_at=tuple(sorted(spans["started_at"])),
+                started_at=tuple(started_at),
+                durations_s=tuple(durations_s),
                 duration_s=duration_s,
                 **part.select(_COUNTS).row(0, named=True),
                 answered=answered,

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from loadtests.arrivals import shape_of
 from loadtests.plan import planned_duration_s, selecting_words
 
 OVERHEAD_S: Final = 3.0  # of a stage: a new environment, spare connections, last answers
+UPDATES_AT_ONCE: Final = 4  # Lambda takes 15 requests a second that change functions, and each asks for more to wait
 WATCH_EVERY_S: Final = 1.0
 STOP_PATIENCE_S: Final = 30.0
 LOG_LINES_SHOWN: Final = 8
@@ -105,21 +107,20 @@ def _stages_left(session: Session) -> dict[str, int]:
 
 def _load_in_rounds(session: Session, variants: Sequence[Variant], most_left: int) -> None:
     """Send the loads that are left, in rounds over the variants; of repeated loads, each in a new environment."""
-    began = time.monotonic()
-    with session.nonces() as nonces:
+    began, watched = time.monotonic(), RecordWatch(session.log.run)
+    with session.nonces() as nonces, ThreadPoolExecutor(max_workers=UPDATES_AT_ONCE) as pool:
         for to_come in range(most_left, 0, -1):
             left = _stages_left(session)
             due = [variant for variant in variants if left[variant.key] >= to_come]
             if session.configuration.experiments.load.times > 1:
-                for variant in due:
-                    nonces.force(variant, f"load/{to_come}")
+                for _ in pool.map(nonces.force, due, [f"load/{to_come}"] * len(due)):
+                    session.check_spend()
             if due:
-                _run_locust(session, due, began)
+                _run_locust(session, due, began, watched)
 
 
-def _run_locust(session: Session, variants: Sequence[Variant], began: float) -> None:
+def _run_locust(session: Session, variants: Sequence[Variant], began: float, watched: RecordWatch) -> None:
     """Load these variants, here or on Fargate, and count each call as its record comes in."""
-    watched = RecordWatch(session.log.run)
     watched.skip_what_is_there()
     fargate = session.services.fargate
     where = locust_here(session, variants) if fargate is None else locust_on_fargate(session, fargate, variants)

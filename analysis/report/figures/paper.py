@@ -52,11 +52,12 @@ def request_rate(summary: Summary) -> Figure:
             "color": colors([offered, *answered]),
             "tooltip": tooltip({"series": "Rate", "variant": "Function", "second": "Second", "rps": "Requests/s"}),
         }
-        # The offered rate is a broad road; the answered lines keep to it or leave it.
+        # The offered rate is a broad road; the answered lines keep to it or leave it. A line of one point is not seen.
+        point = len({row["second"] for row in rows}) == 1
         return {
             "layer": [
-                line_of(offered, encoding, strokeWidth=9, opacity=0.35, strokeCap="round"),
-                *(line_of(one, encoding, strokeWidth=1.6) for one in answered),
+                line_of(offered, encoding, strokeWidth=9, opacity=0.35, strokeCap="round", point=point),
+                *(line_of(one, encoding, strokeWidth=1.6, point=point) for one in answered),
             ]
         }
 
@@ -87,12 +88,17 @@ def _load_rates(summary: Summary) -> list[Row]:
         }
     )
     # The load ends within its last bin, whose rate would be partial: it would fall without a reason in the server.
-    ends = {total.variant: total.duration_s / total.repeats for total in summary.load_totals}
-    repeats = pl.col("variant").replace_strict({total.variant: total.repeats for total in summary.load_totals})
+    ends = {total.variant: max(total.durations_s) for total in summary.load_totals}
     filled = pl.col("variant").replace_strict(ends, return_dtype=pl.Float64) >= (pl.col("bin") + 1) * width_s
     whole = frame.filter(filled | (pl.col("bin") == 0))
     by_variant = whole.group_by("variant", "bin").agg(pl.col("offered", "answered").sum() / width_s)
-    by_variant = by_variant.with_columns(pl.col("offered", "answered") / repeats)
+    # One that ended early, as many calls failed, lowers no rate after its end.
+    totals = {total.variant: total for total in summary.load_totals}
+    repeats = [
+        max(1, totals[variant].repeats_at(place * width_s))
+        for variant, place in by_variant.select("variant", "bin").iter_rows()
+    ]
+    by_variant = by_variant.with_columns(pl.col("offered", "answered") / pl.Series(repeats))
     offered = by_variant.group_by("bin").agg(pl.col("offered").mean()).sort("bin")
     rows: list[Row] = [
         {

@@ -45,6 +45,7 @@ def test_repeated_loads_lie_on_one_another_and_none_changes_a_rate(quarters, pau
     assert (one.repeats, all_of_them.repeats) == (1, len(starts))
     assert all_of_them.offered_rps == one.offered_rps
     assert all_of_them.duration_s == one.duration_s * len(starts)
+    assert list(all_of_them.started_at) == [started_at + due_s[0] for started_at in starts]
     of_one, of_all = (make_load_seconds(rows, {VARIANT: None}, 10.0) for rows in (once, repeated))
     assert [second.second for second in of_all] == [second.second for second in of_one]
     for added, single in zip(of_all, of_one, strict=True):

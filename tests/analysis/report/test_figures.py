@@ -50,6 +50,23 @@ def numbers_in(text):
     return [int(digits) for digits in re.findall(r"\d+", text)]
 
 
+def load_seconds(counts):
+    """Seconds of a load in which everything is answered."""
+    zero = dict.fromkeys(("dropped", "late", "throttled", "failed", "cold"), 0)
+    return [
+        LoadSecond(variant=VARIANT, second=second, offered=count, sent=count, answered=count, ok=count, **zero)
+        for second, count in enumerate(counts)
+    ]
+
+
+def load_rates(seconds, durations_s):
+    """Rates of figure 1, by series and second."""
+    total = LoadTotals.model_construct(variant=VARIANT, durations_s=durations_s)
+    variants = {variant.key: variant for variant in demo_configuration(**ONE_VARIANT).variants}
+    summary = SimpleNamespace(load_seconds=seconds, load_totals=[total], variants=variants)
+    return {(row["series"], row["second"]): row["rps"] for row in _load_rates(summary)}
+
+
 def figures_of(**options):
     _, invocations, summary = make_run(**options)
     return {figure.id: figure for figure in build_figures(summary, invocations)}, summary
@@ -166,28 +183,33 @@ def test_the_offered_and_the_answered_rate_add_up_to_what_was_offered_and_answer
 def test_the_rate_of_a_steady_load_does_not_fall_in_its_last_bin(end, repeats):
     """The load ends within a second, and answers come after it: neither is drawn as a rate."""
     steady = 20
-    seconds = [
-        LoadSecond(
-            variant=VARIANT,
-            second=second,
-            offered=count,
-            sent=count,
-            answered=count,
-            ok=count,
-            dropped=0,
-            late=0,
-            throttled=0,
-            failed=0,
-            cold=0,
-        )
-        for second, count in enumerate([*([repeats * steady] * 7), round(repeats * steady * end), 3])
-    ]
-    total = LoadTotals.model_construct(variant=VARIANT, started_at=(0.0,) * repeats, duration_s=repeats * (7 + end))
-    variants = {variant.key: variant for variant in demo_configuration(**ONE_VARIANT).variants}
-    summary = SimpleNamespace(load_seconds=seconds, load_totals=[total], variants=variants)
-    rates = {(row["series"], row["second"]): row["rps"] for row in _load_rates(summary)}
+    seconds = load_seconds([*([repeats * steady] * 7), round(repeats * steady * end), 3])
+    rates = load_rates(seconds, (7 + end,) * repeats)
     assert set(rates.values()) == {steady}
     assert max(second for _, second in rates) == 6
+
+
+def test_a_repeat_that_ended_early_lowers_no_rate_after_its_end():
+    rates = load_rates(load_seconds([*([60] * 4), *([40] * 4)]), (8.0, 8.0, 4.0))
+    assert set(rates.values()) == {20}
+    assert max(second for _, second in rates) == 7
+
+
+def test_latency_over_time_counts_from_the_start_of_each_repeat(pair):
+    _, invocations, summary = pair
+    once = {figure.id: figure for figure in build_figures(summary, invocations)}["load_over_time_mobilenet"].rows
+    later_s = 1000.0
+    again = invocations.filter(pl.col("experiment") == "load").with_columns(pl.col("intended_at") + later_s)
+    totals = [
+        total.model_copy(update={"started_at": (*total.started_at, total.started_at[0] + later_s)})
+        for total in summary.load_totals
+    ]
+    repeated = summary.model_copy(update={"load_totals": tuple(totals)})
+    figures = {figure.id: figure for figure in build_figures(repeated, pl.concat([invocations, again]))}
+    twice = figures["load_over_time_mobilenet"].rows
+    assert [(row["second"], row["p50"], row["n"]) for row in twice] == [
+        (row["second"], row["p50"], 2 * row["n"]) for row in once
+    ]
 
 
 def test_no_box_is_drawn_of_fewer_samples_than_make_quartiles():

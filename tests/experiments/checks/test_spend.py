@@ -251,3 +251,15 @@ def test_more_memory_never_makes_a_call_expected_to_take_longer():
     for model in CONFIGURATION.matrix.models:
         times = [expected_billed_ms(CONFIGURATION, v, cold=True) for v in CONFIGURATION.variants if v.model == model]
         assert times == sorted(times, reverse=True)
+
+
+def test_each_repeat_of_a_load_on_fargate_starts_tasks_of_its_own():
+    load, price = CONFIGURATION.experiments.load, read_prices()
+    experiments = CONFIGURATION.experiments.model_copy(update={"load": load.model_copy(update={"repeats": 3})})
+    once, thrice = (
+        estimate(steps(one, ["load"], workers=4)[0], one, price)
+        for one in (CONFIGURATION, CONFIGURATION.model_copy(update={"experiments": experiments}))
+    )
+    assert thrice.calls == 3 * once.calls
+    assert thrice.duration_s >= 3 * once.duration_s
+    assert thrice.expected_usd == pytest.approx(3 * once.expected_usd)
