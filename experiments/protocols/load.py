@@ -80,7 +80,8 @@ def run_load(session: Session) -> None:
     counts = [left[variant.key] for variant in todo]
     expected_s = sum(counts) * (planned_duration_s(configuration) + OVERHEAD_S)
     session.progress.phase(f"load, {shape.name}", max(1.0, expected_s), then_s=session.then_s)
-    _load_in_rounds(session, todo, max(counts, default=0))
+    if todo:
+        _load_in_rounds(session, todo, max(counts))
     for variant in todo:
         session.services.first_calls.called(variant)
     session.progress.end_phase()
