@@ -208,10 +208,11 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
             ),
         }
         median, tail = (base | {"y": quantity(key, **axis)} for key in ("p50", "p95"))
+        point = len({row["second"] for row in rows}) == 1  # a line of one point is not seen
         return {
             "layer": [
-                *(line_of(one, tail, strokeWidth=1.2, opacity=0.4) for one in series),
-                *(line_of(one, median) for one in series),
+                *(line_of(one, tail, strokeWidth=1.2, opacity=0.4, point=point) for one in series),
+                *(line_of(one, median, point=point) for one in series),
                 # Something to hit with a pointer; lines alone are thin.
                 mark("point", median, filled=True, size=60, opacity=0) | {"name": HOVER},
             ]
