@@ -41,7 +41,7 @@ def load_rows(rows: pl.DataFrame, late_after_ms: float) -> pl.DataFrame:
     stage = pl.col("call_id").str.replace(NUMBER_IN_STAGE, "")
     start = pl.col("intended_at").min().over("variant", stage)
     lag_ms = (pl.col("sent_at") - pl.col("intended_at")) * 1000
-    # Repeated loads lie on one another.
+    # Repeats share one time axis.
     return load.with_columns(
         start.alias("started_at"),
         (pl.col("intended_at") - start).floor().cast(pl.Int32).alias("second"),

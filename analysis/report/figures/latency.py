@@ -20,6 +20,7 @@ from analysis.report.figures.marks import (
     Spec,
     colors,
     image_series,
+    is_one_moment,
     line_of,
     make_figure,
     mark,
@@ -208,7 +209,7 @@ def load_over_time(summary: Summary, measured: Measured, image: Image) -> Figure
             ),
         }
         median, tail = (base | {"y": quantity(key, **axis)} for key in ("p50", "p95"))
-        point = len({row["second"] for row in rows}) == 1  # a line of one point is not seen
+        point = is_one_moment(rows)
         return {
             "layer": [
                 *(line_of(one, tail, strokeWidth=1.2, opacity=0.4, point=point) for one in series),

@@ -417,6 +417,11 @@ def line_of(one: Series, encoding: Spec, **style: Any) -> Spec:
     return mark("line", encoding, where=("series", one.name), strokeDash=list(one.dash), **style)
 
 
+def is_one_moment(rows: Sequence[Row]) -> bool:
+    """Whether lines over time have one point each, which is seen only as a dot."""
+    return len({row["second"] for row in rows}) == 1
+
+
 def curves(rows: Sequence[Row], series: Sequence[Series], axis_title: str, memory_sizes_mb: Iterable[int]) -> Spec:
     """Lines over memory size with points and intervals."""
     axis = value_axis(rows, axis_title)

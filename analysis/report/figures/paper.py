@@ -17,6 +17,7 @@ from analysis.report.figures.marks import (
     colors,
     curve_figure,
     image_series,
+    is_one_moment,
     line_of,
     make_figure,
     quantity,
@@ -52,8 +53,8 @@ def request_rate(summary: Summary) -> Figure:
             "color": colors([offered, *answered]),
             "tooltip": tooltip({"series": "Rate", "variant": "Function", "second": "Second", "rps": "Requests/s"}),
         }
-        # The offered rate is a broad road; the answered lines keep to it or leave it. A line of one point is not seen.
-        point = len({row["second"] for row in rows}) == 1
+        point = is_one_moment(rows)
+        # The offered rate is a broad road; the answered lines keep to it or leave it.
         return {
             "layer": [
                 line_of(offered, encoding, strokeWidth=9, opacity=0.35, strokeCap="round", point=point),
