@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 # CFS notices at a timer tick that a quota is used up, so a call may finish a little beyond it; the overuse is repaid.
 # CONFIG_HZ=250, as in Debian's kernels.
 _TICK_NS: Final = 4_000_000
-# sched_cfs_bandwidth_slice_us, and min_cfs_rq_runtime: how much of a slice a CPU keeps that is idle.
+# sched_cfs_bandwidth_slice_us: up to what a CPU takes of the quota once it has none left; and min_cfs_rq_runtime: how
+# much of it a CPU keeps that is idle.
 _SLICE_NS: Final = 5_000_000
 _KEPT_WHEN_IDLE_NS: Final = 1_000_000
 
@@ -35,7 +36,8 @@ class Bandwidth:
         """`cpus`: number of CPUs that the environment may use at the same time."""
         self._period_ns = period_ns
         self._cpus = cpus
-        self._slice_ns = 0  # the part of what is left that a CPU has taken
+        self._busy_cpus = 1.0
+        self._slice_ns = 0  # what each busy CPU has of what it took; below 0 where it used more and no tick has seen it
         self._refill_at_ns = now_ns + period_ns
         self.set_share(vcpu, now_ns=now_ns, used_ns=used_ns)
 
@@ -49,30 +51,29 @@ class Bandwidth:
         """Start again after an idle time, with what its periods have left and granted since."""
         self._charge(now_ns=now_ns, used_ns=used_ns)
         self._busy_cpus = 1.0
-        self._slice_ns = min(self._slice_ns, _KEPT_WHEN_IDLE_NS)
+        self._slice_ns = _KEPT_WHEN_IDLE_NS  # one that had none left took another as it became idle, and gave it back
         return self._decide(now_ns)
 
     def look(self, *, now_ns: int, used_ns: int) -> Decision:
         """Charge what was used since the last look."""
-        passed_ns = now_ns - self._seen_ns
-        spent_ns = self._charge(now_ns=now_ns, used_ns=used_ns)
-        if passed_ns > 0:
-            self._busy_cpus = min(float(self._cpus), max(1.0, spent_ns / passed_ns))
+        if now_ns > self._seen_ns:
+            busy_cpus = (used_ns - self._used_ns) / (now_ns - self._seen_ns)
+            self._busy_cpus = min(float(self._cpus), max(1.0, busy_cpus))
+        self._charge(now_ns=now_ns, used_ns=used_ns)
         return self._decide(now_ns)
 
-    def _charge(self, *, now_ns: int, used_ns: int) -> int:
+    def _charge(self, *, now_ns: int, used_ns: int) -> None:
         spent_ns = used_ns - self._used_ns
         self._used_ns, self._seen_ns = used_ns, now_ns
         self._left_ns -= spent_ns
-        self._slice_ns = min(max(0, self._left_ns), (self._slice_ns - spent_ns) % _SLICE_NS)
-        return spent_ns
+        self._slice_ns = _rest_of_slice(self._slice_ns, round(spent_ns / self._busy_cpus), now_ns % _TICK_NS)
 
     def _decide(self, now_ns: int) -> Decision:
         if now_ns >= self._refill_at_ns:
             periods = (now_ns - self._refill_at_ns) // self._period_ns + 1
             self._refill_at_ns += periods * self._period_ns
-            not_taken_ns = self._left_ns - self._slice_ns + periods * self._quota_ns
-            self._left_ns = self._slice_ns + min(self._quota_ns, not_taken_ns)
+            taken_ns = min(self._left_ns, round(self._slice_ns * self._busy_cpus)) if self._left_ns > 0 else 0
+            self._left_ns = taken_ns + min(self._quota_ns, self._left_ns - taken_ns + periods * self._quota_ns)
         if self._quota_ns >= self._cpus * self._period_ns:
             return Decision(run=True, look_again_ns=self._refill_at_ns)
         if self._left_ns <= 0:
@@ -81,3 +82,14 @@ class Bandwidth:
         used_up_ns = now_ns + round(self._left_ns / self._busy_cpus)
         tick_ns = (used_up_ns // _TICK_NS + 1) * _TICK_NS
         return Decision(run=True, look_again_ns=min(tick_ns, self._refill_at_ns))
+
+
+def _rest_of_slice(slice_ns: int, spent_ns: int, since_tick_ns: int) -> int:
+    """What a CPU has of its slice after it was busy for `spent_ns`, with its last tick `since_tick_ns` ago."""
+    since_tick_ns = min(since_tick_ns, spent_ns)
+    at_tick_ns = slice_ns - (spent_ns - since_tick_ns)
+    if at_tick_ns <= 0 and spent_ns > since_tick_ns:
+        # The first tick that found it used up filled it; one more tick leaves a rest, the tick after that fills it.
+        ticks = -at_tick_ns // _TICK_NS
+        at_tick_ns = _SLICE_NS - ticks % 2 * _TICK_NS
+    return at_tick_ns - since_tick_ns
