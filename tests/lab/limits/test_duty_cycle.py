@@ -132,6 +132,28 @@ def test_a_child_that_was_started_just_before_a_freeze_is_stopped_too(start):
     os.kill(child, signal.SIGKILL)
 
 
+def test_a_child_counts_from_the_next_period_on(start):
+    source = """
+        import os, sys, time
+        for line in sys.stdin:
+            if os.fork() == 0:
+                end = time.process_time() + 0.05
+                while time.process_time() < end: pass
+                print("busy", flush=True)
+                while True: time.sleep(1)
+    """
+    process = start(source, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    tree = ProcessTree(process.pid)
+    for children in (1, 2, 3):
+        tree.cpu_ns(time.monotonic_ns())
+        process.stdin.write(b"another\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        next_period_ns = time.monotonic_ns() + PERIOD_US * 1000
+        assert tree.cpu_ns(next_period_ns) >= children * 50_000_000
+    tree.close()
+
+
 def test_time_of_ended_children_stays_on_the_account(start):
     source = """
         import os, sys, time
