@@ -24,6 +24,7 @@ has="{has}"
 can() {{ case " $has " in *" $1 "*) ;; *) echo "No module named $1" >&2; exit 1 ;; esac; }}
 case "$*" in
   "-c ") ;;
+  "-c "*sys.executable*) echo "$0" ;;
   "-c "*version_info*) echo "{version}" ;;
   "-m pip --version") can pip ;;
   "-m pip config list") can pip; cat {pip_configuration} ;;
@@ -170,6 +171,15 @@ def test_without_uv_pip_fetches_the_pinned_uv_by_its_hash(machine):
     pip, *_ = machine.calls()
     assert "--require-hashes" in pip
     assert not (machine.root / "project/.venv/bootstrap").exists()
+
+
+def test_a_version_managers_wrapper_takes_no_part_in_pips_work(machine):
+    wrapped = machine.root / "stand-ins" / "python 3.12"
+    machine.add_python(wrapped, "3.12", "pip")
+    after_pip = "echo 'pyenv: cannot rehash: shims are not writable' >&2; exit 1"
+    wrapper = f"""case "$*" in *"pip install"*) {after_pip} ;; esac; exec "{wrapped}" "$@"\n"""
+    machine.program(machine.root / "path" / "python3", wrapper)
+    succeeded(machine.run())
 
 
 def test_the_lock_yields_uv_with_its_hashes_alone(machine):
