@@ -55,7 +55,7 @@ async def test_an_environment_killed_while_it_is_idle_is_started_anew_by_the_nex
         await until(lambda: environment.is_frozen, "an idle environment that is frozen, too")
         os.kill(first, signal.SIGKILL)
         await environment._running.thaw()  # a frozen process dies only when it is thawed
-        await until(lambda: not is_alive(first), "its death")
+        await until(lambda: not environment.is_frozen, "the lab to notice its death")
         assert await lab.answer() != first
 
 

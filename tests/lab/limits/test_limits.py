@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -243,23 +244,20 @@ def test_without_the_right_to_mount_a_user_namespace_gives_a_tmp_or_a_note_says_
         from tests.lab.dataplane.harness import Lab
         async def main():
             lab = Lab(pathlib.Path({directory!r}))
-            source = "import os\\ndef handler(event, context): return [os.getuid(), 'mark' in os.listdir('/tmp')]"
+            source = "import os\\ndef handler(event, context): return [os.getuid(), {mark!r} in os.listdir('/tmp')]"
             lab.function(source)
             async with lab:
                 print(await lab.answer(), list(lab.driver.notes))
         asyncio.run(main())
-    """).format(repository=str(REPOSITORY), directory=str(tmp_path))
-    mark = Path("/tmp/mark")
-    mark.touch()
-    try:
+    """)
+    with tempfile.NamedTemporaryFile(dir="/tmp") as mark:
+        program = program.format(repository=str(REPOSITORY), directory=str(tmp_path), mark=Path(mark.name).name)
         process = subprocess.run(
             ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             text=True,
             check=True,
         )
-    finally:
-        mark.unlink()
     if "temporary directory is not its own" not in process.stdout:
         # A tmpfs by a user namespace, which may attach no loop device.
         assert process.stdout.startswith("[0, False]")
