@@ -79,6 +79,7 @@ class ExecutionEnvironment:
         self._faults_before = 0
         self.peak_mb = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: asyncio.Task[None] | None = None  # the end of a process that exited while idle
         self._all_done = asyncio.Event()  # no invocation in progress
 
     # -- its state
@@ -267,6 +268,8 @@ class ExecutionEnvironment:
     async def _initialize(self, phase: Phase, vcpu: float, limit_s: float) -> tuple[float, InitFailure | None]:
         """Start the process and wait for its first `next`; returns when it was started and why it failed, if it did."""
         configuration, around = self.configuration, self._around
+        if self._stopping is not None:
+            await asyncio.wait([self._stopping])  # the next process's group has the same name
         self._initialized = self._loop.create_future()
         self._port = await around.runtime_api.open(self)
         self._move(State.INITIALIZING)
@@ -373,7 +376,7 @@ class ExecutionEnvironment:
         invocation = self._current
         if invocation is None:
             self._move(State.RESET)  # while idle; the next invoke initializes another process
-            self._spawn(self._stop_process())
+            self._stopping = self._spawn(self._stop_process())
             return
         if invocation.started_at == 0.0:
             return  # about to get its event: who would hand it over finds that the environment is not ready
@@ -584,10 +587,11 @@ class ExecutionEnvironment:
             self.report_pending()  # what comes now was written after the call had ended
             self._log.write_application(messages, self._current)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def settle(self) -> None:
         """Wait for calls that are still in progress when the lab ends."""

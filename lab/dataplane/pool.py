@@ -116,6 +116,8 @@ class FunctionPool:
     def became_idle(self, environment: ExecutionEnvironment) -> None:
         self.settling.discard(environment)
         self.put_back(environment)
+        if len(self.waiting) > len(self.settling):  # a stale one went back to nobody
+            self.give_up(self.waiting[0])
 
     def finished(self, environment: ExecutionEnvironment, invocation: Invocation) -> None:
         self.peak_mb = max(self.peak_mb, environment.peak_mb)

@@ -146,7 +146,7 @@ class ProcessDriver:
                 # Where the image's directory can be written to, the first start would compile for all later ones.
                 variables.setdefault("PYTHONDONTWRITEBYTECODE", "1")
                 clean_up.append(str(scratch))
-            process_id, started_at = await client.launch(
+            process_id, started_at, exited = await client.launch(
                 {
                     "kind": "launch",
                     "id": spec.environment_id,
@@ -177,7 +177,9 @@ class ProcessDriver:
         group.leader = process_id
         if isinstance(group, DutyCycleGroup):
             group.tell = partial(client.tell, spec.environment_id)
-        environment = _ProcessEnvironment(self, client, spec, process_id, started_at, group, reader, tuple(clean_up))
+        environment = _ProcessEnvironment(
+            self, client, spec, process_id, started_at, exited, group, reader, tuple(clean_up)
+        )
         self._running[spec.environment_id] = environment
         return environment
 
@@ -286,6 +288,7 @@ class _ProcessEnvironment:
         spec: LaunchSpec,
         pid: int,
         started_at: float,
+        exited: asyncio.Future[_Ended],
         group: Group,
         output: int,
         clean_up: tuple[str, ...],
@@ -299,7 +302,7 @@ class _ProcessEnvironment:
         self._group = group
         self._output = output
         self._clean_up = clean_up
-        self._exit = client.exit_of(spec.environment_id)
+        self._exit = exited
         self._killing: asyncio.Task[None] | None = None
         self._proc_files: tuple[int, ...] | None = None
         self._touched: tuple[bytes, bytes] | None = None  # minor and major page faults when the peak was last read
@@ -390,7 +393,7 @@ class _ProcessEnvironment:
             if not self._group.directories:
                 strays |= _kill_strays(self._spec.environment_id)
             gone = (self._exit.done() or self._client.gone) and not any(map(_lives, strays))
-            if gone and self._group.remove():
+            if removed := gone and self._group.remove():
                 break
             if self._loop.time() > deadline:
                 break  # a process in a system call that does not return; the launcher tries again at the end
@@ -404,7 +407,8 @@ class _ProcessEnvironment:
             self._proc_files = None
         for path in set(self._clean_up) - set(self._group.directories):
             shutil.rmtree(path, ignore_errors=True)
-        self._client.forget(self._clean_up)
+        if removed:
+            self._client.forget(self._clean_up)
         self._driver.forget(self._spec.environment_id)
 
 
@@ -473,15 +477,15 @@ class _LauncherClient:
         client.no_mounts, client.no_disk_tmp = ready["no_mounts"], ready["no_disk_tmp"]
         return client
 
-    async def launch(self, request: dict[str, Any], output: int) -> tuple[int, float]:
-        """Start a child; returns its process id and when it was started."""
+    async def launch(self, request: dict[str, Any], output: int) -> tuple[int, float, asyncio.Future[_Ended]]:
+        """Start a child; returns its process id, when it was started, and what will know of its end."""
         key = request["id"]
         launched: asyncio.Future[tuple[int, float]] = self._loop.create_future()
         self._launching[key] = launched
-        self._exits[key] = self._loop.create_future()
+        exited = self._exits[key] = self._loop.create_future()
         try:
             self._send(request, output)
-            return await launched
+            return (*await launched, exited)
         except (OSError, LaunchError) as error:
             self._exits.pop(key, None)
             if isinstance(error, LaunchError):
@@ -489,9 +493,6 @@ class _LauncherClient:
             raise LaunchError(f"the launcher has gone ({error})", hint="Invoke again: it restarts.") from error
         finally:
             self._launching.pop(key, None)
-
-    def exit_of(self, key: str) -> asyncio.Future[_Ended]:
-        return self._exits[key]
 
     def tell(self, key: str, message: Mapping[str, object]) -> None:
         """Change what the launcher enforces on a child; nothing to do once either has gone."""

@@ -95,7 +95,7 @@ def configuration(name: str, **changes: object) -> FunctionConfiguration:
         revision="1",
         image_uri="image:1",
         memory_mb=1769,
-        timeout_s=30.0,
+        timeout_s=900.0,
         environment={},
         log_group=f"/aws/lambda/{name}",
         log_format="Text",
@@ -117,7 +117,7 @@ class Lab:
         self.images = Images()
         self.logs = Logs()
         self.metrics = Metrics()
-        self.settings = DataPlaneSettings()
+        self.settings = DataPlaneSettings(init_timeout_s=900.0)
         self.mechanism = "auto"
         self.plane: LambdaDataPlane
         self.driver: ProcessDriver

@@ -37,7 +37,7 @@ async def test_an_event_is_accepted_at_once_and_runs_once(lab):
 
 async def test_a_failing_event_is_tried_as_often_as_configured_under_one_request_id(lab):
     settings(lab, time_scale=200.0)  # a minute and two become 0.3 s and 0.6 s
-    lab.function(FLAKY)
+    lab.function(FLAKY, maximum_event_age_s=10_000_000)
     lab.function(FLAKY, "once", maximum_retry_attempts=0)
     async with lab:
         thrice = await lab.call(event={"fail": True}, invocation_type="Event")

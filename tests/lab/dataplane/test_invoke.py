@@ -178,7 +178,7 @@ async def test_the_client_context_and_trace_reach_the_function(lab):
     assert trace == "Root=1-5759e988-bd862e3fe1be46a994272793"
     assert request_id == result.request_id
     assert arn.endswith(":function:function")
-    assert 0 < remaining_ms <= 30_000
+    assert 0 < remaining_ms <= 900_000
 
 
 async def test_a_version_runs_beside_the_latest_in_environments_of_its_own(lab):

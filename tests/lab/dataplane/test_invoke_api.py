@@ -55,7 +55,7 @@ class Served:
             region_name="us-east-1",
             aws_access_key_id="x",
             aws_secret_access_key="x",
-            config=botocore.config.Config(retries={"total_max_attempts": 1}),
+            config=botocore.config.Config(retries={"total_max_attempts": 1}, read_timeout=600, connect_timeout=600),
         )
 
     async def post(self, body=b"{}", name="function", **headers):

@@ -33,19 +33,19 @@ STUBBORN = """
 
 
 async def test_a_function_over_its_timeout_is_killed_and_its_environment_reset(lab):
-    lab.function(STUBBORN, timeout_s=6)  # enough for the third call, whose init is part of its time
+    lab.function(STUBBORN, timeout_s=15)  # enough for the third call, whose init is part of its time
     async with lab:
         assert await lab.answer() == 1
         result = await lab.call(event="sleep")
         assert await lab.answer() == 1  # a new process, in the same environment
     assert json.loads(result.payload) == {
         "errorType": "Sandbox.Timedout",
-        "errorMessage": f"RequestId: {result.request_id} Error: Task timed out after 6.00 seconds",
+        "errorMessage": f"RequestId: {result.request_id} Error: Task timed out after 15.00 seconds",
     }
     lines = lab.logs.lines("function")
-    assert any(line.endswith(f"Z {result.request_id} Task timed out after 6.00 seconds") for line in lines)
+    assert any(line.endswith(f"Z {result.request_id} Task timed out after 15.00 seconds") for line in lines)
     _, timed_out, after = reports(lines)
-    assert (timed_out["status"], timed_out["duration_ms"], timed_out["billed_ms"]) == ("timeout", "6000.00", "6000")
+    assert (timed_out["status"], timed_out["duration_ms"], timed_out["billed_ms"]) == ("timeout", "15000.00", "15000")
     assert after["init_ms"] is None  # the init inside the invoke is part of Duration
     assert float(after["duration_ms"]) > 20
     assert len(lab.logs.streams("function")) == 1

@@ -88,7 +88,7 @@ async def talk(pieces, *, expected_answers):
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(600):
             while received.count(b"HTTP/1.1 ") < expected_answers:
                 data = await reader.read(65536)
                 if not data:

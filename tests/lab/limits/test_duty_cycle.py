@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -75,13 +76,14 @@ def test_a_busy_process_uses_no_more_than_its_allowance(start):
     governor = Governor()
     process = added(governor, start(SPIN), vcpu=0.25)
     started_ns, before_ns = time.monotonic_ns(), cpu_ns(process.pid)
-    longest_ns = 0
+    looked_ns, longest_ns = started_ns, 0
     while (now_ns := time.monotonic_ns()) - started_ns < 500_000_000:
         wait_s = governor.look()
-        longest_ns = max(longest_ns, time.monotonic_ns() - now_ns)
+        longest_ns = max(longest_ns, time.monotonic_ns() - looked_ns)
+        looked_ns = now_ns
         time.sleep(wait_s)
-        longest_ns = max(longest_ns, time.monotonic_ns() - now_ns)
     used_ns, passed_ns = cpu_ns(process.pid) - before_ns, time.monotonic_ns() - started_ns
+    longest_ns = max(longest_ns, started_ns + passed_ns - looked_ns)
     # A quota ahead, and what ran in the longest time between two looks. A busy machine makes that time long and lets
     # the process use less, so the bound holds on it, too.
     assert used_ns <= 0.25 * passed_ns + 0.25 * PERIOD_US * 1000 + longest_ns
@@ -98,7 +100,8 @@ def test_children_count_and_are_stopped_with_their_parent(start):
         print(child, flush=True)
         os.waitpid(child, 0)
     """
-    process = added(governor, start(source, stdout=subprocess.PIPE), vcpu=0.25)
+    # So little that what one tick of a busy machine's scheduler gives is too much.
+    process = added(governor, start(source, stdout=subprocess.PIPE), vcpu=0.05)
     child = int(process.stdout.readline())
     govern(governor, lambda: state_of(child) == "T")
     governor.freeze(process.pid)
@@ -247,9 +250,11 @@ def test_the_pages_say_what_a_record_holds(page):
 
 
 HOLDS = """
+    import time
     def handler(event, context):
         held = bytearray(event << 20)
         held[::4096] = b"x" * len(held[::4096])
+        while event > 128: time.sleep(0.01)  # until it is killed
         return len(held)
 """
 
@@ -284,8 +289,8 @@ async def test_an_idle_function_is_frozen_and_answers_again(lab):
         pid = await lab.answer()
         (environment,) = lab.plane._all_environments()
         await until(lambda: environment.is_frozen and state_of(pid) == "T", "the function to be frozen")
-        used_ns = cpu_ns(pid)
-        for _ in range(20):
-            assert state_of(pid) == "T"
-        assert cpu_ns(pid) == used_ns
+        used_ns = -1  # the launcher may have been about to continue it
+        while used_ns != (now_ns := cpu_ns(pid)) or state_of(pid) != "T":
+            used_ns = now_ns
+            await asyncio.sleep(0.5)
         assert await lab.answer() == pid

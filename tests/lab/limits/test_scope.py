@@ -21,6 +21,7 @@ import os, pathlib, sys
 os.geteuid = lambda: 1000
 sys.path.insert(0, {repository!r})
 from lab.limits import scope
+scope._PATIENCE_S = 600.0
 scope.enter(["doctor", "--json"], unified=pathlib.Path({unified!r}))
 print("stayed")
 """
