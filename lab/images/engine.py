@@ -80,6 +80,7 @@ class Engine:
         return done.stdout
 
 
+_PATIENCE_S: Final = 30.0
 _HOW: Final = "Install Docker or Podman and start it, or unset LAB_ENGINE to let the lab build without one."
 
 
@@ -97,12 +98,22 @@ def find_engine() -> tuple[str, str]:
             reasons.append(f"{program} is not on PATH")
             continue
         words = [program, "version", "--format", "{{.Server.Version}}" if program == "docker" else "{{.Version}}"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
-        version = done.stdout.strip()
-        if done.returncode == 0 and version:
+        version, complaint = _ask(words)
+        if version:
             return program, version
-        reasons.append(f"{program}: {(done.stderr.strip() or 'does not answer').splitlines()[-1]}")
+        reasons.append(f"{program}: {complaint}")
     raise EngineError(f"no container engine runs ({'; '.join(reasons)})", hint=_HOW)
+
+
+def _ask(words: Sequence[str]) -> tuple[str, str]:
+    """Return what an engine answers, or "" and why it does not."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {_PATIENCE_S:g} s"
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout.strip(), ""
+    return "", (done.stderr.strip() or "does not answer").splitlines()[-1]
 
 
 def engine_socket(program: str) -> str:
@@ -110,7 +121,7 @@ def engine_socket(program: str) -> str:
     address = os.environ.get("DOCKER_HOST" if program == "docker" else "CONTAINER_HOST", "")
     if not address and program == "podman":
         words = ["podman", "info", "--format", "{{.Host.RemoteSocket.Path}}"]
-        address = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+        address, _ = _ask(words)
     path = (address or "/var/run/docker.sock").removeprefix("unix://")
     if "://" in path:
         raise EngineError(f"{program} is at {address}; the lab needs one on this machine", hint="Unset DOCKER_HOST.")

@@ -96,7 +96,8 @@ class RunStep:
         if "--no-compile" not in arguments:
             command.append("--compile-bytecode")  # pip does by itself, and without it every cold start would compile
         try:
-            self._execute(command, f"pip install {' '.join(arguments)}", {**_host_variables(), **pip_settings()})
+            unhurried = {"UV_COMPILE_BYTECODE_TIMEOUT": "0"}  # a busy machine takes more than the 60 s of one file
+            self._execute(command, f"pip install {' '.join(arguments)}", unhurried | _host_variables() | pip_settings())
         except DockerfileError as error:
             if _DOWNLOAD_FAILED.search(error.message):
                 raise DockerfileError(f"{NO_DOWNLOAD}\n{error.message}", hint=NETWORK_HINT) from None

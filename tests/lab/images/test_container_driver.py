@@ -74,7 +74,7 @@ def test_limits_variables_and_file_system_are_lambdas(lab_of_containers: Contain
         async with lab_of_containers as lab:
             name = lab.stub(memory_mb=1769, environment={"MINE": "1"})
             assert (lab.driver.limits.driver, lab.driver.limits.memory) == ("container", "container")
-            result = await lab.call(name, {"echo": 1, "fill_tmp_mb": 600})
+            result = await lab.call(name, {"echo": 1, "fill_tmp_mb": 600}, log_tail=True)  # once it is idle
             assert result.function_error is None, result
             second = json.loads((await lab.call(name, {})).payload)
             assert second["call_number"] == 2
@@ -134,13 +134,10 @@ def test_a_timeout_ends_the_container_and_an_idle_one_is_frozen(lab_of_container
             paused: list[str] = []
             chosen = ["--filter", "status=paused", "--filter", f"label={LABEL}={lab.state}"]
             words = [lab.driver.program, "ps", "--all", "--quiet", *chosen]
-            for _ in range(600):
+            while not paused:
                 done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=False)
                 paused = done.stdout.split()
-                if paused:
-                    break
                 await asyncio.sleep(0.05)
-            assert paused, "it is frozen between calls"
             answer = json.loads((await lab.call(name, {})).payload)
             assert answer["call_number"] == 2
 
@@ -210,10 +207,19 @@ def test_an_image_that_the_lab_built_itself_is_refused_with_what_to_do(
     asyncio.run(scenario())
 
 
-def test_an_engine_that_is_not_there_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_there_or_hangs_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("LAB_ENGINE", raising=False)
     with pytest.raises(EngineError, match="docker is not on PATH; podman is not on PATH"):
+        find_engine()
+    monkeypatch.setenv("LAB_ENGINE", "docker")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr("lab.images.engine._PATIENCE_S", 0.01)
+    (tmp_path / "docker").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "docker").chmod(0o755)
+    with pytest.raises(EngineError, match=r"docker: no answer within 0\.01 s"):
         find_engine()
     monkeypatch.setenv("LAB_ENGINE", "abacus")
     with pytest.raises(EngineError, match="abacus"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from core.run.records import HandlerFacts
 from lab.drivers.container import LABEL
 from lab.images.engine import Engine, find_engine
 from tests.lab.dataplane.harness import quota_of
+from tests.lab.robustness.support import wait_until
 from tests.lab_support import Lab, running_lab
 
 BASE_IMAGE = os.environ.get("LAB_BASE_IMAGE", "lambda-inference-lab/standin-python:latest")
@@ -100,7 +100,9 @@ def deployed(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     directory = tmp_path_factory.mktemp("engine")
     state = directory / "state"
     with running_lab(
-        arguments=("--driver", "container"), state=state, variables={"LAB_IMAGES": str(directory / "images")}
+        arguments=("--driver", "container", "--idle-minutes", "600"),
+        state=state,
+        variables={"LAB_IMAGES": str(directory / "images")},
     ) as lab:
         machine = Machine(lab, directory, engine)
         machine.cdk("bootstrap")
@@ -113,7 +115,9 @@ def test_a_prediction_comes_back_through_the_gateway_out_of_the_built_image(depl
     assert deployed.lab.status()["limits"]["driver"] == "container"
     # Started by a direct invoke, as a busy machine may not get TensorFlow up within the gateway's 29 s.
     name = deployed.configuration.names.function(deployed.configuration.variants[0])
-    started = deployed.lab.client("lambda", read_timeout=PATIENCE_S).invoke(FunctionName=name, Payload=b"{}")
+    started = deployed.lab.client("lambda", read_timeout=PATIENCE_S).invoke(
+        FunctionName=name, Payload=b"{}", LogType="Tail"
+    )
     assert "FunctionError" not in started, (started["Payload"].read(), deployed.lab.log[-20:])
     status, body = deployed.get("/mobilenet/1769?image=generated-0.jpg")
     assert status == 200, (body, deployed.lab.log[-20:])
@@ -137,27 +141,31 @@ def test_a_prediction_comes_back_through_the_gateway_out_of_the_built_image(depl
 
 
 def test_the_same_container_serves_the_next_call_and_its_report_is_logged(deployed: Machine) -> None:
-    first = deployed.get("/mobilenet/1769")[1]
-    second = deployed.get("/mobilenet/1769")[1]
-    assert second["environment_id"] == first["environment_id"]
-    assert second["call_number"] == first["call_number"] + 1
     group = deployed.configuration.names.log_group(deployed.configuration.variants[0])
     logs = deployed.lab.client("logs")
-    deadline = time.monotonic() + PATIENCE_S
-    reports: list[dict[str, Any]] = []
-    while time.monotonic() < deadline:
+
+    def lines() -> list[dict[str, Any]]:
         messages = [event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]]
-        lines = [json.loads(message) for message in messages if message.startswith("{")]
-        reports = [line["record"] for line in lines if line.get("type") == "platform.report"]
-        if second["request_id"] in {report["requestId"] for report in reports}:
-            break
-        time.sleep(0.2)
-    (report,) = [report for report in reports if report["requestId"] == second["request_id"]]
+        return [json.loads(message) for message in messages if message.startswith("{")]
+
+    def reports(request: str) -> list[dict[str, Any]]:
+        found = [line["record"] for line in lines() if line.get("type") == "platform.report"]
+        return [report for report in found if report["requestId"] == request]
+
+    def answered() -> dict[str, Any]:
+        answer: dict[str, Any] = deployed.get("/mobilenet/1769")[1]
+        wait_until(lambda: reports(answer["request_id"]), "its report, after which the environment is idle")
+        return answer
+
+    first, second = answered(), answered()
+    assert second["environment_id"] == first["environment_id"]
+    assert second["call_number"] == first["call_number"] + 1
+    (report,) = reports(second["request_id"])
     assert 100 < report["metrics"]["maxMemoryUsedMB"] <= 1769
     # The function's own line stands before the report of its invocation.
     order = [
         line.get("event") or line["type"]
-        for line in lines
+        for line in lines()
         if second["request_id"] in {line.get("request_id"), line.get("record", {}).get("requestId")}
     ]
     assert order.index("inference") < order.index("platform.report")
