@@ -149,7 +149,7 @@ def cloud_errors() -> Iterator[None]:
 
 def lab_status(url: str) -> EndpointFacts:
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=10) as answer:  # noqa: S310 - the user's own setting
+        with urllib.request.urlopen(f"{url.rstrip('/')}{LAB_STATUS_PATH}", timeout=60) as answer:  # noqa: S310 - the user's own setting
             return EndpointFacts.model_validate(strict_json.loads(answer.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CloudError(f"{ENDPOINT_VARIABLE} is {url}, and no lab answers there: {error}", hint=LAB_HINT) from None

@@ -22,7 +22,7 @@ from lab.storage.journal import JournalWriter, segments
 
 Item = TypeVar("Item")
 
-_WAIT_S: Final = 30.0
+_WAIT_S: Final = 120.0  # far more than a busy machine takes: a full disk is told at once
 _END_S: Final = 30.0
 _ELSEWHERE: Final = "Move the file away, or name another --state."
 # Without site and environment: the writer needs nothing but the standard library and our own modules.
@@ -183,7 +183,7 @@ class JournaledDatabase(Generic[Item]):
 
 def _check_version(path: Path, version: int) -> None:
     # With a separate connection: the pragmas of the others would already write.
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=_WAIT_S)) as connection:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
     if found not in {0, version}:
         raise StorageError(f"{path} is of version {found}; this lab reads version {version}", hint=_ELSEWHERE)

@@ -20,7 +20,7 @@ _log: Final = logging.getLogger(__name__)
 # How late a change of a schedule, a step of the clock or the end of a suspension is noticed at most.
 _POLL_S: Final = 0.25
 # A gap between two looks at the clock that is longer than this was no busy moment: the machine slept or was stopped.
-_SUSPENDED_S: Final = 5.0
+_SUSPENDED_S: Final = 60.0
 _RETRY_PAUSE_S: Final = (1.0, 60.0)  # first, longest; doubled in between
 
 

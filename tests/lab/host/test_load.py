@@ -77,7 +77,7 @@ async def test_a_call_beside_programs_that_take_every_cpu_is_marked_with_the_rea
         command = ["nice", sys.executable, "-c", "while True: pass"]
         hogs = [await asyncio.create_subprocess_exec(*command) for _ in host_cpus()]
         try:
-            await until(lambda: lab.plane._watch.taken_since(1 << 40), "others to be noticed", 60)
+            await until(lambda: lab.plane._watch.taken_since(1 << 40), "others to be noticed")
             await lab.answer(event=0.05)
         finally:
             for hog in hogs:

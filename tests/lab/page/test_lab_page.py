@@ -53,7 +53,7 @@ def press_invoke(page, name, event):
 
 
 def activity(lab):
-    with urllib.request.urlopen(lab.url + ACTIVITY_PATH, timeout=60) as answer:
+    with urllib.request.urlopen(lab.url + ACTIVITY_PATH, timeout=600) as answer:
         return json.load(answer)
 
 
@@ -68,7 +68,7 @@ def test_a_call_shows_its_answer_environment_and_report(deployed, page, complain
     (shown,) = activity(lab)["invocations"]
     row = page.locator("#invocations tr").first.inner_text()
     for figure in (shown["report"]["init_duration_ms"], shown["report"]["duration_ms"]):
-        assert f"{figure:.1f}" in row
+        assert figure is None or f"{figure:.1f}" in row  # no init of its own where that was cut off after 10 s
     assert complaints == []
 
 

@@ -11,7 +11,7 @@ import botocore.exceptions
 import botocore.model
 import botocore.session
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab_support import Lab
@@ -37,7 +37,7 @@ QUERIES = st.sampled_from(
 
 
 def send(lab: Lab, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("localhost", lab.port, timeout=120)
+    connection = http.client.HTTPConnection("localhost", lab.port, timeout=600)
     connection.request(method, path, body=body, headers=headers)
     answer = connection.getresponse()
     data = answer.read()
@@ -49,7 +49,7 @@ def signed(service: str) -> str:
     return f"AWS4-HMAC-SHA256 Credential=lab/20260101/us-east-1/{service}/aws4_request, SignedHeaders=a, Signature=b"
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data(), service=st.sampled_from(sorted(TARGETS)), body=st.dictionaries(NAMES, VALUES, max_size=5))
 def test_any_json_gets_a_json_answer(module_lab: Lab, data: st.DataObject, service: str, body: dict) -> None:
     prefix, actions = TARGETS[service]
@@ -63,7 +63,7 @@ def test_any_json_gets_a_json_answer(module_lab: Lab, data: st.DataObject, servi
     assert module_lab.process.poll() is None
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(
     service=st.sampled_from(
         ["cloudformation", "monitoring", "sts", "s3", "lambda", "apigateway", "scheduler", "nothing"]
@@ -145,7 +145,7 @@ def clients(module_lab: Lab) -> dict[str, Any]:
     return {service: module_lab.client(service, **options) for service in SERVICES}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(data=st.data(), service=st.sampled_from(SERVICES))
 def test_no_operation_of_these_services_answers_with_a_failure_of_the_server(
     module_lab: Lab, clients: dict[str, Any], data: st.DataObject, service: str

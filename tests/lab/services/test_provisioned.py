@@ -54,7 +54,9 @@ def published(lab: Lab, image: str) -> tuple[Any, str]:
     """A function with version 1."""
     client, name = lab.client("lambda"), new_name()
     role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role, Publish=True)
+    client.create_function(
+        FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role, Publish=True, Timeout=600
+    )
     return client, name
 
 
@@ -144,7 +146,7 @@ def test_a_forced_update_calls_the_new_version_on_demand_and_then_in_its_provisi
     variant = configuration.variants[0]
     client, name = lab.client("lambda"), configuration.names.function(variant)
     role = lab.client("iam").create_role(RoleName=new_name(), AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role)
+    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role, Timeout=600)
     client.publish_version(FunctionName=name)
     client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
     for key, value in lab.environment.items():
@@ -186,6 +188,7 @@ def test_an_alias_of_a_stack_keeps_its_concurrency_on_the_version_that_it_names(
             "Code": {"ImageUri": image},
             "Role": {"Fn::GetAtt": ["Role", "Arn"]},
             "Description": f"number {number}",
+            "Timeout": 600,
         }
         alias: dict[str, Any] = {
             "FunctionName": {"Ref": "Function"},

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import botocore.exceptions
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.lab_support import Lab
@@ -219,7 +219,7 @@ def get(lab: Lab, api_id: str, **headers: str) -> tuple[int, bytes]:
     """What a stage answers to a GET of its root."""
     request = urllib.request.Request(f"{lab.url}/_aws/execute-api/{api_id}/v1/", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -364,7 +364,7 @@ def answer(kind: Kind, name: str) -> Any:
         return error.response["Error"]["Code"]
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4)
 @given(versions=st.lists(st.none() | st.sampled_from([1, 3, 5]), min_size=2, max_size=7))
 @example(versions=[1, 3, None, 5, None, None, 1])
 @pytest.mark.parametrize("kind_class", KINDS, ids=lambda kind: kind.__name__)

@@ -51,7 +51,7 @@ def request(
     lab: Lab, method: str = "GET", path: str = "/", *, body: bytes = b"", host: str | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
     """A plain HTTP request; header names with _ for -."""
-    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=600)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, path, body=body, headers={"Host": host or f"localhost:{lab.port}", **named})
     answer = connection.getresponse()
@@ -369,7 +369,7 @@ def test_a_broken_body_gets_an_aws_error_and_no_traceback(
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(shared_lab: Lab) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", shared_lab.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", shared_lab.port, timeout=600)
     connection.putrequest("PUT", "/bucket/key", skip_host=True)
     connection.putheader("Host", f"localhost:{shared_lab.port}")
     connection.putheader("Content-Length", str(10**12))

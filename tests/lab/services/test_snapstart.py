@@ -40,7 +40,13 @@ def create(lab: Lab, image: str, name: str, **more: Any) -> Any:
     client = lab.client("lambda")
     role = lab.client("iam").create_role(RoleName=new_name(), AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     client.create_function(
-        FunctionName=name, PackageType="Image", Code={"ImageUri": image}, Role=role, SnapStart=SNAP_START, **more
+        FunctionName=name,
+        PackageType="Image",
+        Code={"ImageUri": image},
+        Role=role,
+        SnapStart=SNAP_START,
+        Timeout=600,
+        **more,
     )
     return client
 
@@ -99,6 +105,7 @@ def test_a_stack_waits_for_the_snapshot_and_fails_with_its_reason(served: tuple[
         "Code": {"ImageUri": image},
         "Role": {"Fn::GetAtt": ["Role", "Arn"]},
         "SnapStart": SNAP_START,
+        "Timeout": 600,
     }
     resources = {
         "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": policy}},

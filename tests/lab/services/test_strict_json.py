@@ -20,7 +20,7 @@ def refusal(lab: Lab, path: str, body: bytes, **headers: str) -> tuple[int, str]
     """The status and body of a POST that is refused."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(urllib.request.Request(f"{lab.url}{path}", data=body, headers=named), timeout=60)
+        urllib.request.urlopen(urllib.request.Request(f"{lab.url}{path}", data=body, headers=named), timeout=600)
     return refused.value.code, refused.value.read().decode()
 
 

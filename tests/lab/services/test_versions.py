@@ -44,7 +44,9 @@ def function(served: tuple[Lab, dict[str, str]]) -> Iterator[tuple[Any, str, dic
     lab, images = served
     client, name = lab.client("lambda"), new_name()
     role = lab.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    client.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": images["1"]}, Role=role)
+    client.create_function(
+        FunctionName=name, PackageType="Image", Code={"ImageUri": images["1"]}, Role=role, Timeout=600
+    )
     yield client, name, images
     client.delete_function(FunctionName=name)
 
@@ -95,6 +97,7 @@ def test_cloudformation_publishes_versions_and_moves_aliases(served: tuple[Lab, 
             "PackageType": "Image",
             "Code": {"ImageUri": images[number]},
             "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+            "Timeout": 600,
         }
         version = f"Version{number}"  # as the CDK does it: another logical id makes another version
         alias = {

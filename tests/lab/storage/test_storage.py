@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from lab.contracts import LogEvent
 from lab.services.logs.log_store import LogStore
 from lab.storage.database import JournaledDatabase, StorageError
 from lab.storage.journal import JournalReader, JournalWriter, Position, segment_path, segments
+from tests.lab.robustness.support import wait_until
 from tests.lab.storage.refusing_writer import Refusing
 
 CONTENTS = st.one_of(st.text(max_size=50), st.binary(max_size=50), st.lists(st.integers(), max_size=5))
@@ -134,9 +135,13 @@ def writers_of(path: Path) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes()
-            files = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+            links = list((entry / "fd").iterdir())
         except OSError:
             continue
+        files = []
+        for link in links:
+            with contextlib.suppress(OSError):  # closed since it was listed
+                files.append(str(link.readlink()))
         if b"lab.storage.writing" in command and any(file.startswith(str(path)) for file in files):
             found.append(int(entry.name))
     return found
@@ -171,10 +176,7 @@ def test_the_writer_ends_when_its_lab_is_killed(tmp_path: Path) -> None:
         lab.stdout.readline()
         assert len(writers_of(tmp_path)) == 1
         lab.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 120
-    while writers_of(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert writers_of(tmp_path) == []
+    wait_until(lambda: writers_of(tmp_path) == [], "the writer's end")
 
 
 def test_two_writers_of_one_journal_write_every_item_once(tmp_path: Path) -> None:
@@ -319,17 +321,17 @@ def test_a_long_record_written_just_before_the_next_segment_is_not_taken_for_hal
 def test_a_writer_that_hangs_is_killed_at_the_end_and_what_it_left_is_in_the_tables_of_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lab.storage.database._WAIT_S", 0.5)
-    monkeypatch.setattr("lab.storage.database._END_S", 600.0)
     store = LogStore(tmp_path, retention_invocations=1000)
     store.put("g", "s", [LogEvent(1, "before")])
     assert len(messages_of(store)) == 1
     (writer,) = writers_of(tmp_path)
     os.kill(writer, signal.SIGSTOP)
     store.put("g", "s", [LogEvent(2, "after")])
-    with pytest.raises(StorageError, match="nothing was committed"):
-        store.flush()
-    store.close()
+    with monkeypatch.context() as patch:  # while one hangs, not while one starts
+        patch.setattr("lab.storage.database._WAIT_S", 0.5)
+        with pytest.raises(StorageError, match="nothing was committed"):
+            store.flush()
+        store.close()
     assert writers_of(tmp_path) == []
     store = LogStore(tmp_path, retention_invocations=1000)
     try:

@@ -25,7 +25,7 @@ def served(tmp_path_factory):
 
 
 def get(lab, path, host=None, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=600)
     connection.request("GET", path, headers={"Host": host or f"localhost:{lab.port}", **headers})
     response = connection.getresponse()
     answer = response.status, dict(response.getheaders()), response.read()
@@ -54,7 +54,7 @@ def test_a_binary_body_reaches_the_function_in_base64_and_comes_back_as_it_was(s
     client.update_rest_api(restApiId=api, patchOperations=[media])
     client.create_deployment(restApiId=api, stageName="v2")
     body = bytes(range(256))
-    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=600)
     headers = {"Host": f"localhost:{lab.port}", "Content-Type": "image/png", "Accept": "image/png"}
     connection.request("POST", f"/_aws/execute-api/{api}/v2/a?do=mirror", body=body, headers=headers)
     response = connection.getresponse()

@@ -165,6 +165,6 @@ def test_a_stream_of_no_valid_name_is_refused(shared_lab: Lab, group: str, strea
         },
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=30)
+        urllib.request.urlopen(request, timeout=600)
     assert refused.value.code == 400
     assert "InvalidParameterException" in refused.value.read().decode()

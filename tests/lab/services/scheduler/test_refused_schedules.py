@@ -129,6 +129,6 @@ def test_a_date_outside_the_calendar_is_refused(module_lab: Lab, field: str, dat
         headers={"Content-Type": "application/json", "Authorization": sign},
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=60)
+        urllib.request.urlopen(request, timeout=600)
     assert refused.value.code == 400
     assert json.load(refused.value)["__type"] == "ValidationException"

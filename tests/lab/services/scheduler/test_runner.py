@@ -54,8 +54,10 @@ def scheduler():
 
 
 @pytest.fixture
-def clock():
-    return Clock()
+def clock(monkeypatch):
+    held = Clock()
+    monkeypatch.setattr("moto.scheduler.models.unix_time", held)  # the control plane dates a change by it
+    return held
 
 
 @pytest.fixture
