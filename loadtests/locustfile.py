@@ -8,6 +8,7 @@ the workers; when requests leave is ours to say, for its users send the next req
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ from typing import Any, ClassVar, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import gevent
+import gevent.os
+import locust.runners
 import locust.stats
 from locust import LoadTestShape, User, events
 from locust.argument_parser import LocustArgumentParser, get_parser
@@ -43,6 +46,10 @@ from loadtests.summary_text import summary_text
 
 # Locust rounds latencies to two digits to keep its messages small; here its page shows whole milliseconds, as measured.
 locust.stats.bucket_response_time = round
+# Three seconds of silence are a busy host's: a worker that is taken for lost and is not would leave its share unsent.
+locust.runners.HEARTBEAT_LIVENESS = 15
+# gevent forgets after a minute how a child ended. Locust asks when it ends itself, and logs errors without a pause.
+gevent.os._reap_children.__defaults__ = (math.inf,)  # noqa: SLF001 - no setting of it
 logger = logging.getLogger("loadtests")
 LOOPBACK: Final = "127.0.0.1"
 logging.getLogger("botocore").setLevel(logging.WARNING)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.paths import REPOSITORY
+from tests.loadtests.conftest import free_port
 
 ADDRESS = "127.0.0.1"
 
@@ -28,9 +28,7 @@ class Tasks:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self._directory = directory
-        with socket.socket() as free:
-            free.bind((ADDRESS, 0))
-            port = str(free.getsockname()[1])
+        port = free_port()
         # Every task of one address has the same port; on AWS, each has an address of its own.
         ports = {"LOCUST_MASTER_BIND_PORT": port, "LOCUST_MASTER_NODE_PORT": port}
         self._environment = {**environment, **ports, "PYTHONPATH": str(REPOSITORY)}

@@ -28,8 +28,8 @@ memory_sizes_mb = [256]
 
 [profile.large.experiments.load]
 shape = "constant"
-end_rps = 16.0
-duration_s = 25
+end_rps = 8.0
+duration_s = 50
 """
 OFFERED, WORKERS = 400, 2
 PATIENCE_S = 900.0
