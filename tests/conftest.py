@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -55,8 +56,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says nothing of the code on a machine that does other work as well: no deadline.
-hypothesis.settings.register_profile("all", deadline=None, max_examples=100)
-hypothesis.settings.register_profile("fast", deadline=None, max_examples=30)
+# Examples may share a test's lab and its folders.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+hypothesis.settings.register_profile("all", max_examples=100, **UNHURRIED)
+hypothesis.settings.register_profile("fast", max_examples=30, **UNHURRIED)
 
 # Workers deploy and destroy the same images at the same time: each has a store of its own.
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")

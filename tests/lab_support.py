@@ -81,7 +81,7 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         """The answer of GET /_lab/status."""
-        with urllib.request.urlopen(f"{self.url}/_lab/status", timeout=60) as answer:
+        with urllib.request.urlopen(f"{self.url}/_lab/status", timeout=600) as answer:
             return json.load(answer)
 
     def api_url(self, configuration: Configuration, engine: str = "tensorflow") -> str:
@@ -95,7 +95,7 @@ class Lab:
         key = self.api_key(configuration) if key is None else key
         request = urllib.request.Request(f"{self.api_url(configuration)}{path}", headers={"x-api-key": key})
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=960) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)

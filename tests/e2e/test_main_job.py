@@ -55,6 +55,7 @@ def what_is_left(lab):
 def test_deploy_call_load_collect_destroy(bootstrapped, tmp_path):
     lab = bootstrapped
     matrix = {"models": '["mobilenet"]', "memory_sizes_mb": "[512, 1024]", "directory": f'"{STUB}"'}
+    matrix |= {"timeout_s": "900", "integration_timeout_ms": "900_000"}  # for cold starts on a busy machine
     project = Deployment(lab, tmp_path, matrix)
     project.deploy()
 

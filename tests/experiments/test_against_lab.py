@@ -51,19 +51,19 @@ def records_of(results, run_id) -> list[ClientRecord]:
 def test_preflight_finds_a_fresh_deployment_in_order(deployed):
     done = deployed.run("preflight")
     assert "PROBLEM" not in done.stdout
-    assert re.search(r"REST API: 4 .* 29000 ms", done.stdout)
+    assert re.search(r"REST API: 4 .* 300000 ms", done.stdout)
 
 
 def test_preflight_names_a_gateway_that_was_deployed_otherwise(here, tmp_path, monkeypatch, capsys):
     path = tmp_path / "benchmark.toml"
     text = here.configuration_path.read_text(encoding="utf-8")
     path.write_text(
-        text.replace("integration_timeout_ms = 29_000", "integration_timeout_ms = 60_000"), encoding="utf-8"
+        text.replace("integration_timeout_ms = 300_000", "integration_timeout_ms = 60_000"), encoding="utf-8"
     )
     monkeypatch.setenv("BENCHMARK_TOML", str(path))
     assert main(["preflight"]) == 2
     (problem,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("PROBLEM")]
-    assert re.search(r"REST API: .* 29000 .* 60000", problem)
+    assert re.search(r"REST API: .* 300000 .* 60000", problem)
 
 
 def test_warm_calls_are_all_recorded_and_the_last_line_is_the_run(deployed, tmp_path):
@@ -73,7 +73,9 @@ def test_warm_calls_are_all_recorded_and_the_last_line_is_the_run(deployed, tmp_
     counted = Counter((r.variant, r.connection, r.warmup) for r in records)
     for variant in deployed.configuration.variants:
         for connection in ("kept", "new"):
-            assert counted[variant.key, connection, True] == 2, "one in each environment"
+            samples = [r for r in records if (r.variant, r.connection, r.warmup) == (variant.key, connection, False)]
+            environments = {record.group for record in samples}
+            assert counted[variant.key, connection, True] == len(environments) >= 2, "one in each environment"
             assert counted[variant.key, connection, False] >= 6
     # A round visits every series once, in an order of its own that follows from the seed in the manifest.
     seed = RunDirectory(tmp_path / run_id).read_manifest().seed
@@ -143,18 +145,9 @@ def test_a_run_killed_fifty_times_measures_every_call_once_and_loses_none(deploy
     assert outcomes.keys() == {"ok"}
 
     # Every record's request is in the logs once; what no record knows of was under way when a kill came.
-    logs = deployed.lab.client("logs")
-    pages = logs.get_paginator("filter_log_events").paginate(
-        logGroupName=configuration.names.log_group(variant), startTime=began_ms
-    )
-    reports = Counter(
-        json.loads(event["message"])["record"]["requestId"]
-        for page in pages
-        for event in page["events"]
-        if '"platform.report"' in event["message"]
-    )
-    known = [record.request_id for record in records if record.request_id]
-    assert set(known) <= reports.keys()
+    known = {record.request_id for record in records if record.request_id}
+    wait_for(lambda: known <= logged_calls(deployed, variant, began_ms).keys())
+    reports = logged_calls(deployed, variant, began_ms)
     assert len(reports) - len(records) <= sum(fate["under_way"] for fate in fates)
     assert NONCE_VARIABLE not in deployed.variables_of(variant)
 
@@ -382,7 +375,7 @@ def test_a_kill_for_memory_and_a_function_timeout_are_recorded_as_such_and_not_t
     wanted = [variant for variant in configuration.variants if variant.memory_mb == 256]
     (hungry, slow) = wanted
     others = [variant for variant in configuration.variants if variant not in wanted]
-    sleeps = {"STUB_SLEEP_MS": "60000"}
+    sleeps = {"STUB_SLEEP_MS": "600000"}
     # With its own share, a busy machine would not fill the memory of the first within the timeout of both.
     variables = {hungry: {"STUB_HOG_MB": "300", "LAB_VCPU": "1", **sleeps}, slow: sleeps}
     changes = {
@@ -742,13 +735,17 @@ def test_a_search_finds_the_rate_of_a_limited_concurrency_and_survives_an_interr
     try:
         with functions_changed(searched, {function: {"Environment": {"Variables": {"STUB_SLEEP_MS": str(sleep_ms)}}}}):
             command = [*searched.command("load", *words), "--run", run.run_id]
-            environment = searched.environment()
-            with subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True
-            ) as process:
-                wait_for(lambda: len(read_stages(run) or []) >= 5, process)
-                process.send_signal(signal.SIGTERM)
-                process.communicate(timeout=PATIENCE_S)
+            # In its second step: the first, at far more than the function can answer, cannot be the last.
+            second = Relay(deployed.lab.port, lambda data: b"GET /_aws/execute-api/" in data and bool(read_stages(run)))
+            with second as relay:
+                environment = searched.environment(AWS_ENDPOINT_URL=relay.url)
+                with subprocess.Popen(
+                    command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True
+                ) as process:
+                    relay.wait_until_stopped()
+                    process.send_signal(signal.SIGTERM)
+                    relay.resume()
+                    process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 130
             before = [stage.key for stage in read_stages(run) if not stage.interrupted]
             searched.run("load", *words, "--resume", run.run_id)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from snapshot_restore_py import get_after_restore
@@ -84,7 +84,7 @@ def strict(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(event=st.one_of(ASKED, st.builds(dict, image=NAMES), JSON, SHAPED), content=FILES, scores=SCORES)
 def test_any_request_is_a_200_or_a_4xx_with_a_reason(
     function: ModuleType, capsys: pytest.CaptureFixture[str], event: object, content: bytes, scores: list[float]

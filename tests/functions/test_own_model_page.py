@@ -84,7 +84,7 @@ def blocks() -> list[str]:
 def walked(tmp_path_factory: pytest.TempPathFactory, build_stage: dict[str, str]) -> Iterator[Deployed]:
     """What a reader has after the page's third step."""
     directory = tmp_path_factory.mktemp("own")
-    function = Path(shutil.copytree(FUNCTION, directory / "function"))
+    function = Path(shutil.copytree(FUNCTION, directory / "function", ignore=shutil.ignore_patterns("__pycache__")))
     onnx = function / "models" / "tiny.onnx"
     subprocess.run([sys.executable, "-S", "-c", MAKE_ONNX, str(onnx)], env=build_stage, check=True)
     (function / "models" / "tiny.txt").write_text("".join(f"{name}\n" for name in CLASSES))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 def ministack(tmp_path):
     """The address of a MiniStack on loopback, and the variables that send a program there."""
     command = [Path(sys.executable).parent / "uv", "tool", "run", "--from", MINISTACK, "ministack"]
-    installed = subprocess.run([*command, "--help"], capture_output=True, check=False, cwd=REPOSITORY, timeout=600)
+    installed = subprocess.run([*command, "--help"], capture_output=True, check=False, cwd=REPOSITORY)
     if installed.returncode:
         pytest.skip(f"{MINISTACK} cannot be installed here")
     with socket.socket() as free:

@@ -7,7 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigurationError
@@ -324,7 +324,7 @@ def test_the_demo_profile_deploys_its_own_matrix(configure):
     assert {f["MemorySize"] for f in functions} == set(demo.matrix.memory_sizes_mb)
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4)
 @given(
     models=st.lists(st.sampled_from(MODELS), min_size=1, unique=True),
     sizes=st.sets(st.integers(MIN_MEMORY_MB, MAX_MEMORY_MB), min_size=1, max_size=8),

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.estimate.run_summary import make_summary
@@ -93,7 +93,7 @@ def test_every_chart_is_valid_vega_lite():
         alt.Chart.from_dict({**figure.chart, "datasets": {"rows": figure.rows[:1]}}, validate=True)
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4)
 @given(
     st.lists(st.sampled_from(MODELS), min_size=1, max_size=3, unique=True),
     st.lists(st.sampled_from([512, 1024, 1769, 3008, 10_240]), min_size=1, max_size=3, unique=True),
@@ -384,7 +384,7 @@ def test_markup_in_a_name_stays_text_in_the_picture(whole):
 times = st.one_of(st.none(), st.just(0.0), st.floats(min_value=0.001, max_value=1e7))
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(st.data())
 def test_any_small_frame_is_drawn_without_nan_and_without_a_value_made_up(data):
     configuration = demo_configuration(models=["mobilenet"], memory_sizes_mb=[512, 1769])

@@ -29,6 +29,7 @@ from experiments.checks.preflight import (
     expected_expression,
     try_connection,
 )
+from tests.lab_support import refusing_port
 
 CONFIGURATION = read_configuration(profile="")
 VARIANT = CONFIGURATION.variants[0]
@@ -236,7 +237,8 @@ def test_a_connection_is_tried_as_the_experiments_open_it():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert try_connection(f"http://127.0.0.1:{port}/v1").level == "ok"
-    assert "ConnectionRefusedError" in try_connection(f"http://127.0.0.1:{port}/v1").found
+    with refusing_port() as port:
+        assert "ConnectionRefusedError" in try_connection(f"http://127.0.0.1:{port}/v1").found
 
 
 def test_a_certificate_that_is_not_trusted_is_a_problem_that_names_the_setting(monkeypatch):

@@ -20,7 +20,7 @@ REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/robustness"
 
 
-def deploy(lab, name, *, memory_mb=1024, timeout_s=30, rest=True, directory=FUNCTION_DIRECTORY):
+def deploy(lab, name, *, memory_mb=1024, timeout_s=900, rest=True, directory=FUNCTION_DIRECTORY):
     """Build the function's image, create it, put a REST API before it; gives the API's id."""
     client = lab.client("lambda")
     with contextlib.suppress(lab.client("logs").exceptions.ResourceAlreadyExistsException):
@@ -66,7 +66,7 @@ def lab_with_image(handler, folders):
             yield lab, lab.client("lambda").get_function(FunctionName=name)["Code"]["ImageUri"]
 
 
-def rest_api(lab, function_arn, *, timeout_ms=29_000):
+def rest_api(lab, function_arn, *, timeout_ms=900_000):
     client = lab.client("apigateway")
     api = client.create_rest_api(name="robustness")["id"]
     root = client.get_resources(restApiId=api)["items"][0]["id"]
@@ -93,7 +93,7 @@ def invoke(lab, name, event, **more):
 
 
 def log_lines(lab, name, pattern=""):
-    pages = lab.client("logs").get_paginator("filter_log_events")
+    pages = lab.client("logs", retries={"total_max_attempts": 20}).get_paginator("filter_log_events")
     extra = {"filterPattern": pattern} if pattern else {}
     return [
         e["message"] for page in pages.paginate(logGroupName=f"/aws/lambda/{name}", **extra) for e in page["events"]

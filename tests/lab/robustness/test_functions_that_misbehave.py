@@ -16,12 +16,12 @@ def test_an_environment_that_is_killed_in_the_middle_of_a_call_is_an_exit_error(
     lab, name, _ = shared
     outcome = []
     before = len(log_lines(lab, name, "START"))
-    thread = threading.Thread(target=lambda: outcome.append(invoke(lab, name, {"do": "sleep", "seconds": 25})))
+    thread = threading.Thread(target=lambda: outcome.append(invoke(lab, name, {"do": "sleep", "seconds": 3600})))
     thread.start()
     wait_until(lambda: len(log_lines(lab, name, "START")) > before, "START")
     for pid in processes_of_function(name):
         os.kill(pid, signal.SIGKILL)
-    thread.join(60)
+    thread.join()
     ((error, payload),) = outcome
     assert error == "Unhandled"
     assert payload["errorType"] == "Runtime.ExitError"
@@ -68,9 +68,9 @@ def test_a_function_slower_than_its_timeout_is_stopped_and_says_so(shared):
     lab, name, _ = shared
     lab.client("lambda").update_function_configuration(FunctionName=name, Timeout=1)
     try:
-        error, payload = invoke(lab, name, {"do": "sleep", "seconds": 600})
+        error, payload = invoke(lab, name, {"do": "sleep", "seconds": 3600})
     finally:
-        lab.client("lambda").update_function_configuration(FunctionName=name, Timeout=30)
+        lab.client("lambda").update_function_configuration(FunctionName=name, Timeout=900)
     assert error == "Unhandled"
     assert "Task timed out after 1.00 seconds" in json.dumps(payload)
     assert works(lab, name)

@@ -48,18 +48,18 @@ def test_a_killed_lab_leaves_nothing_behind_and_its_logs_are_there_after_a_resta
         deploy(lab, name, rest=False)
         for number in range(5):
             assert invoke(lab, name, {"do": "echo", "number": number}) == (None, {"do": "echo", "number": number})
-        wait_until(lambda: len(log_lines(lab, name, "REPORT")) == 5, "five REPORT lines")
+        wait_until(lambda: len(log_lines(lab, name, '"REPORT RequestId"')) == 5, "five REPORT lines")
         before = log_lines(lab, name)
-        pending = in_the_background(lab, name, {"do": "sleep", "seconds": 600})
+        pending = in_the_background(lab, name, {"do": "sleep", "seconds": 3600})
         wait_until(lambda: len(log_lines(lab, name, "START")) == 6, "the sixth START")
         note()
         assert processes_of_function(name)
         lab.process.send_signal(signal.SIGKILL)
-        lab.process.wait(30)
+        lab.process.wait()
         assert isinstance(pending(), botocore.exceptions.BotoCoreError)
     wait_until(lambda: not processes_of_function(name), "the end of the function's processes")
 
-    again = start_lab(port=lab.port, state=tmp_path, variables=images)
+    again = start_lab(state=tmp_path, variables=images)
     with nothing_left(again) as note:
         assert log_lines(again, name)[: len(before)] == before
         deploy(again, name, rest=False)
@@ -74,7 +74,7 @@ def test_a_stopped_lab_ends_a_running_call_and_leaves_nothing_behind(tmp_path, i
     with nothing_left(lab) as note:
         deploy(lab, name, rest=False)
         assert invoke(lab, name, {"do": "fork"}) == (None, "forked")
-        pending = in_the_background(lab, name, {"do": "sleep", "seconds": 600})
+        pending = in_the_background(lab, name, {"do": "sleep", "seconds": 3600})
         wait_until(lambda: len(log_lines(lab, name, "START")) == 2, "the second START")
         note()
         assert lab.stop(signal.SIGINT) == 0

@@ -22,7 +22,7 @@ def events_of(lab, name):
 
 
 def states_of(lab, name):
-    with urllib.request.urlopen(lab.url + ACTIVITY_PATH, timeout=60) as answer:
+    with urllib.request.urlopen(lab.url + ACTIVITY_PATH, timeout=600) as answer:
         environments = json.load(answer)["environments"]
     return {one["state"] for one in environments if one["function"].partition(":")[0] == name}
 

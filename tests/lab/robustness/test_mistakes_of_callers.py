@@ -69,7 +69,7 @@ def mutated(request: bytes, chance: random.Random) -> bytes:
 
 def exchange(lab: Lab, data: bytes) -> bytes:
     """What the lab answers to a client that sends this and closes its sending side."""
-    with socket.create_connection(("127.0.0.1", lab.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=600) as connection:
         connection.sendall(data)
         answer = b""
         with contextlib.suppress(OSError):

@@ -66,7 +66,7 @@ def malformed_runtime_calls(event):
     ]
     statuses = []
     for method, path, body in calls:
-        connection = http.client.HTTPConnection(host, timeout=30)
+        connection = http.client.HTTPConnection(host, timeout=600)
         connection.request(method, path, body)
         statuses.append(connection.getresponse().status)
         connection.close()
@@ -74,7 +74,7 @@ def malformed_runtime_calls(event):
 
     for garbage in (b"\0\xff" * 100, b"GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"POST / HTTP/9.9\r\n\r\n"):
         name, _, port = host.partition(":")
-        with socket.create_connection((name, int(port)), timeout=30) as raw:
+        with socket.create_connection((name, int(port)), timeout=600) as raw:
             raw.sendall(garbage)
             raw.shutdown(socket.SHUT_WR)
             raw.recv(4096)
