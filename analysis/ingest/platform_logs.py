@@ -613,8 +613,9 @@ class LogParser:
                 )
         frame = frame.with_columns(
             pl.col("log_stream").fill_null(pl.col("report_stream")),
-            # A START outside the window: the report's time, less the duration, is the next best.
-            pl.col("logged_at").fill_null(pl.col("reported_at") - pl.col("duration_ms") / 1000),
+            # START may be outside the window, or come after a second init, which is part of the duration: the call
+            # had begun by the report's time, less the duration.
+            pl.min_horizontal("logged_at", pl.col("reported_at") - pl.col("duration_ms") / 1000).alias("logged_at"),
         )
         return frame.select(*LOGGED_COLUMNS).sort("logged_at", nulls_last=True)
 

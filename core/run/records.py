@@ -218,7 +218,7 @@ INVOCATION_COLUMNS: Final[dict[str, str]] = {
     "intended_at": "Float64",
     "sent_at": "Float64",
     "answered_at": "Float64",
-    "logged_at": "Float64",  # time of START on the platform's clock
+    "logged_at": "Float64",  # START on the platform's clock; REPORT less the duration where that is earlier
     "connect_ms": "Float64",
     "client_latency_ms": "Float64",
     "latency_from_intended_ms": "Float64",

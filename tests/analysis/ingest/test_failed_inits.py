@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -203,3 +203,24 @@ def test_an_init_is_the_next_calls_where_the_report_before_it_is_lost():
     events = events_of([call(pause_ms=5_000), call(again="timeout")], is_json=False)
     kept = [event for event in events if not event[1].startswith("REPORT")]
     assert parsed(kept)["init_status"].to_list() == [None, "timeout"]
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_504_takes_the_call_whose_init_was_cut_wherever_its_start_is_logged(measured, place, is_json):
+    """The gateway gave up after 29 s and told no request id; the second init took 40 s, and the next call was warm."""
+    cut = replace(call(place, init="timeout", again="success"), report_ms=40_000)
+    variant, endpoint = measured
+    clients = pl.DataFrame(
+        [
+            {"call_id": "gave up", "outcome": "gateway_timeout", "sent_at": BEGAN_S, "answered_at": BEGAN_S + 29},
+            {"call_id": "warm", "outcome": "error", "sent_at": BEGAN_S + 51, "answered_at": BEGAN_S + 52},
+        ],
+        schema=read_clients(RunDirectory(Path("nowhere"))).schema,
+    )
+    frame = parsed(events_of([cut, call()], is_json=is_json))
+    rows = decide(pl.concat(join_calls(frame, clients, 2)), variant, endpoint, "run")
+    assert rows.select("call_id", "request_id", "start_type").rows() == [
+        ("gave up", request_id(0), "cold"),
+        ("warm", request_id(1), "warm"),
+    ]
