@@ -6,17 +6,8 @@ to a lab where AWS_ENDPOINT_URL names one.
 
 from __future__ import annotations
 
-import argparse
-import re
-import shutil
 import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 if not __package__:
     # Run as a script Python puts this folder first on the path; the packages are one level up.
@@ -25,6 +16,16 @@ if not __package__:
 import core.program.quiet_start  # noqa: F401 - imported for its effect
 
 # isort: split
+import argparse
+import re
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
 import polars as pl
 
 from analysis.command_line import RUN_HELP, add_output_options
@@ -55,6 +56,7 @@ from core.errors import (
     run_command,
 )
 from core.program.command_line import Parser, add_results_option, seconds
+from core.program.interruption import raise_on_signals
 from core.run.place import IDENTITY, check_same_place
 from core.run.records import WITHOUT_LOG, Manifest
 from core.run.run_directory import RunDirectory, find_run, new_run_id
@@ -318,6 +320,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = build_parser().parse_args(arguments)
+    raise_on_signals()
     now = time.time()
     with Progress() as progress:
         cloud = Cloud()

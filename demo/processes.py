@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,10 +66,8 @@ def run_step(
                 watch()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     code = process.wait(0.5)
-        except KeyboardInterrupt:
-            end_child(process, within_s=STOP_PATIENCE_S, first=signal.SIGINT)
-            raise
         finally:
+            # Not SIGINT: a Python that has just started, and imports, would answer with a traceback.
             end_child(process, within_s=STOP_PATIENCE_S)
     if code != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log else ""

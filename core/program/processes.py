@@ -54,9 +54,9 @@ def start_child(
     return process
 
 
-def end_child(process: subprocess.Popen[Any], *, within_s: float, first: signal.Signals = signal.SIGTERM) -> None:
+def end_child(process: subprocess.Popen[Any], *, within_s: float) -> None:
     """Ask a program to end, and kill it if it still runs after `within_s`; without effect on one that has ended."""
-    process.send_signal(first)
+    process.terminate()
     try:
         process.wait(within_s)
     except subprocess.TimeoutExpired:

@@ -41,6 +41,24 @@ def test_a_step_is_watched_while_it_runs(tmp_path: Path) -> None:
     run_step(python(waiting), os.environ, watch=go.touch)
 
 
+def test_ctrl_c_ends_a_step_that_has_just_started_without_a_traceback(tmp_path: Path) -> None:
+    """A Python that still imports has no handler of its own yet."""
+    started, log = tmp_path / "started", tmp_path / "log"
+
+    def interrupt() -> None:
+        if started.exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_step(
+            python(f"import pathlib, time\npathlib.Path({str(started)!r}).touch()\ntime.sleep(600)"),
+            os.environ,
+            log=log,
+            watch=interrupt,
+        )
+    assert log.read_text() == ""
+
+
 def test_a_lab_that_does_not_start_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "lab.log"
     broken = python("import sys; print('another lab holds it', file=sys.stderr); raise SystemExit(1)")
