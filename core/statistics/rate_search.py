@@ -36,7 +36,7 @@ SURELY: Final = 0.999  # that fewer miss at the highest rate, before the search 
 
 @dataclass(frozen=True)
 class Search:
-    """The question: `max_missed_share` is the bound; no step leaves these rates or exceeds these calls."""
+    """The question: `max_missed_share` is the bound. No step leaves these rates or is planned to exceed these calls."""
 
     max_missed_share: float
     highest_rps: float
